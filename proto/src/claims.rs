@@ -1,0 +1,1 @@
+//! The proof by which a peer shows the relay its key: a JWT that it signs itself.

@@ -1,0 +1,3 @@
+//! Keys, the Noise handshakes, and the sealed records that follow.
+
+pub mod keys;
