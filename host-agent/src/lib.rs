@@ -1,1 +1,8 @@
-//! placeholder
+//! The host agent and the controlling role.
+
+pub mod codex;
+pub mod demo;
+pub mod firewall;
+pub mod platform;
+pub mod qr;
+pub mod state;
