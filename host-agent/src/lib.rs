@@ -3,6 +3,8 @@
 pub mod codex;
 pub mod demo;
 pub mod firewall;
+pub mod link;
 pub mod platform;
 pub mod qr;
+pub mod session;
 pub mod state;
