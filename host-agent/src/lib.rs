@@ -3,6 +3,7 @@
 pub mod codex;
 pub mod demo;
 pub mod firewall;
+pub mod local_api;
 pub mod platform;
 pub mod qr;
 pub mod state;
