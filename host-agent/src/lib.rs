@@ -4,6 +4,7 @@ pub mod codex;
 pub mod demo;
 pub mod firewall;
 pub mod link;
+pub mod local_api;
 pub mod platform;
 pub mod qr;
 pub mod session;
