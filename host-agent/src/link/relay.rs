@@ -139,7 +139,6 @@ pub enum RelayError {
 }
 
 /// A connection to the relay, let in.
-#[derive(Debug)]
 pub struct RelayConnection {
     /// Frames, and later a circuit.
     pub socket: RelaySocket,
@@ -251,16 +250,23 @@ pub async fn send(socket: &mut RelaySocket, frame: &PeerToRelay) -> Result<(), R
 /// Receives one control frame. Cancel-safe.
 pub async fn receive(socket: &mut RelaySocket) -> Result<RelayToPeer, RelayError> {
     loop {
-        match socket.next().await {
-            Some(Ok(Message::Binary(bytes))) => {
-                return RelayToPeer::decode(&bytes).map_err(|_| RelayError::Protocol("a frame is malformed"));
-            }
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Close(Some(frame)))) => return Err(closed(frame.code.into(), &frame.reason)),
-            Some(Ok(Message::Close(None))) | None => return Err(closed(CloseCode::PeerGone.number(), "")),
-            Some(Ok(_)) => return Err(RelayError::Protocol("a message is not binary")),
-            Some(Err(error)) => return Err(Box::new(error).into()),
+        if let Some(frame) = receive_or_sign(socket).await? {
+            return Ok(frame);
         }
+    }
+}
+
+/// Receives one control frame, or `None` for a sign of life that is none. Cancel-safe.
+pub async fn receive_or_sign(socket: &mut RelaySocket) -> Result<Option<RelayToPeer>, RelayError> {
+    match socket.next().await {
+        Some(Ok(Message::Binary(bytes))) => {
+            RelayToPeer::decode(&bytes).map(Some).map_err(|_| RelayError::Protocol("a frame is malformed"))
+        }
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
+        Some(Ok(Message::Close(Some(frame)))) => Err(closed(frame.code.into(), &frame.reason)),
+        Some(Ok(Message::Close(None))) | None => Err(closed(CloseCode::PeerGone.number(), "")),
+        Some(Ok(_)) => Err(RelayError::Protocol("a message is not binary")),
+        Some(Err(error)) => Err(Box::new(error).into()),
     }
 }
 
