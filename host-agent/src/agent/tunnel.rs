@@ -91,6 +91,7 @@ pub struct Tunnel {
     commands: mpsc::Sender<Command>,
     state: watch::Receiver<TunnelState>,
     relay_key: watch::Receiver<Option<PublicKey>>,
+    stored: watch::Receiver<u64>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -106,15 +107,17 @@ impl Tunnel {
         let (commands, inbox) = mpsc::channel(16);
         let (state_out, state) = watch::channel(TunnelState::Reconnecting { reason: String::new() });
         let (key_out, relay_key) = watch::channel(None);
+        let (stored_out, stored) = watch::channel(0);
         let control = Control {
             config: Arc::new(config),
             inbox,
             state: state_out,
             relay_key: key_out,
+            stored: stored_out,
             pairings: HashMap::new(),
             dials: JoinSet::new(),
         };
-        Self { commands, state, relay_key, _task: AbortOnDropHandle::new(tokio::spawn(control.run())) }
+        Self { commands, state, relay_key, stored, _task: AbortOnDropHandle::new(tokio::spawn(control.run())) }
     }
 
     /// How the tunnel stands, and each change.
@@ -125,6 +128,11 @@ impl Tunnel {
     /// The relay's key, once it has proved it.
     pub fn relay_key(&self) -> watch::Receiver<Option<PublicKey>> {
         self.relay_key.clone()
+    }
+
+    /// The newest version of the device list that the relay has in force; 0 before it said so.
+    pub fn stored(&self) -> watch::Receiver<u64> {
+        self.stored.clone()
     }
 
     /// Opens a rendezvous, now or as soon as the relay is there; `false` when the relay does not open it.
@@ -150,6 +158,7 @@ struct Control {
     inbox: mpsc::Receiver<Command>,
     state: watch::Sender<TunnelState>,
     relay_key: watch::Sender<Option<PublicKey>>,
+    stored: watch::Sender<u64>,
     pairings: HashMap<RendezvousId, OpenPairing>,
     dials: JoinSet<()>,
 }
@@ -238,9 +247,11 @@ impl Control {
         ticks.tick().await;
         loop {
             tokio::select! {
-                frame = relay::receive(socket) => {
+                frame = relay::receive_or_sign(socket) => {
                     heard = Instant::now();
-                    if let Some(answer) = self.handle(frame?)? {
+                    if let Some(frame) = frame?
+                        && let Some(answer) = self.handle(frame)?
+                    {
                         relay::send(socket, &answer).await?;
                     }
                 }
@@ -287,7 +298,9 @@ impl Control {
                 self.answer_pairing(rendezvous, false);
                 self.pairings.remove(&rendezvous);
             }
-            RelayToPeer::DeviceListStored { version } => tracing::debug!(version, "the relay has our device list"),
+            RelayToPeer::DeviceListStored { version } => {
+                self.stored.send_replace(version);
+            }
             RelayToPeer::Conflict => {
                 tracing::error!("another machine is registered with this host's key: one of them is a clone");
             }
@@ -383,13 +396,15 @@ async fn dial_circuit(config: &TunnelConfig) -> Result<(), RelayError> {
     ticks.tick().await;
     let (number, origin) = loop {
         tokio::select! {
-            frame = relay::receive(&mut connection.socket) => {
+            frame = relay::receive_or_sign(&mut connection.socket) => {
                 heard = Instant::now();
                 match frame? {
-                    RelayToPeer::CircuitStart { circuit, origin } => break (circuit, origin),
-                    RelayToPeer::Ping { id } => relay::send(&mut connection.socket, &PeerToRelay::Pong { id }).await?,
-                    RelayToPeer::Pong { .. } => {}
-                    _ => return Err(RelayError::Protocol("a frame is not for a data connection")),
+                    Some(RelayToPeer::CircuitStart { circuit, origin }) => break (circuit, origin),
+                    Some(RelayToPeer::Ping { id }) => {
+                        relay::send(&mut connection.socket, &PeerToRelay::Pong { id }).await?;
+                    }
+                    None | Some(RelayToPeer::Pong { .. }) => {}
+                    Some(_) => return Err(RelayError::Protocol("a frame is not for a data connection")),
                 }
             }
             _ = ticks.tick() => relay::send(&mut connection.socket, &PeerToRelay::Ping { id: 0 }).await?,

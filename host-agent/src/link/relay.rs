@@ -162,8 +162,8 @@ impl RelayAddress {
             Caller::Device { .. } | Caller::Pairing { .. } => "/v1/device",
         };
         let transport = self.dial().await?;
-        let scheme = if self.origin.is_tls() { "wss" } else { "ws" };
-        let url = format!("{scheme}://{}{path}", self.origin.authority());
+        let scheme = if self.origin.is_secure() { "wss" } else { "ws" };
+        let url = format!("{scheme}://{}:{}{path}", self.origin.host(), self.origin.port());
         let request = url.into_client_request().map_err(Box::new)?;
         let (mut socket, _) = tokio_tungstenite::client_async_with_config(request, transport, Some(websocket_config()))
             .await
@@ -174,12 +174,14 @@ impl RelayAddress {
 
     async fn dial(&self) -> Result<Box<dyn Transport>, RelayError> {
         let unreachable = |source| RelayError::Unreachable { origin: self.origin.to_string(), source };
-        let tcp = TcpStream::connect((self.origin.host(), self.origin.port())).await.map_err(unreachable)?;
+        let host = self.origin.host();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let tcp = TcpStream::connect((host, self.origin.port())).await.map_err(unreachable)?;
         tcp.set_nodelay(true).map_err(unreachable)?;
-        if !self.origin.is_tls() {
+        if !self.origin.is_secure() {
             return Ok(Box::new(tcp));
         }
-        let name = ServerName::try_from(self.origin.host().to_owned())
+        let name = ServerName::try_from(host.to_owned())
             .map_err(|_| RelayError::Protocol("its name can't be used for TLS"))?;
         let connector = TlsConnector::from(tls::client_config(&self.trust)?);
         let tls = connector.connect(name, tcp).await.map_err(unreachable)?;
