@@ -50,7 +50,7 @@ impl PairingSecret {
     }
 
     /// The psk of the pairing handshake.
-    pub(super) fn psk0(&self) -> Secret {
+    pub fn psk0(&self) -> Secret {
         Secret::new(hkdf(SALT, self.expose(), b"psk0"))
     }
 
