@@ -1,0 +1,1 @@
+//! The running agent, for other commands of this user.
