@@ -339,5 +339,6 @@ impl Supervisor {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests;

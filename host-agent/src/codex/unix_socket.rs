@@ -80,7 +80,8 @@ async fn open_as(path: &Path, user: u32) -> Result<Stream, SocketError> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use tokio::net::UnixListener;
