@@ -3,7 +3,9 @@
 pub mod codex;
 pub mod demo;
 pub mod firewall;
+pub mod link;
 pub mod local_api;
 pub mod platform;
 pub mod qr;
+pub mod session;
 pub mod state;

@@ -9,13 +9,13 @@
 use std::time::{Duration, Instant};
 
 /// Ping after this long without hearing anything.
-pub const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Dead after this long without hearing anything.
-pub const SILENCE_LIMIT: Duration = Duration::from_secs(45);
+pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(45);
 /// Probe when a sequenced frame is unacknowledged for this long.
-pub const PROBE_AFTER: Duration = Duration::from_secs(5);
+pub(super) const PROBE_AFTER: Duration = Duration::from_secs(5);
 /// Dead this long after a probe without hearing anything.
-pub const PROBE_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {

@@ -8,13 +8,13 @@
 use std::time::{Duration, Instant};
 
 /// Never less, so that a slow consumer's channel keeps moving; two acknowledgement batches.
-pub const MIN: usize = 64 * 1024;
+pub(super) const MIN: usize = 64 * 1024;
 /// Where a link starts.
-pub const INITIAL: usize = 256 * 1024;
+pub(super) const INITIAL: usize = 256 * 1024;
 /// Never more: 4 MiB is 40 MB/s at a round trip of 100 ms, and bounds the replay buffer.
-pub const MAX: usize = 4 << 20;
+pub(super) const MAX: usize = 4 << 20;
 /// Queueing delay that is still fine: RFC 6817's upper bound.
-pub const TARGET_DELAY: Duration = Duration::from_millis(100);
+pub(super) const TARGET_DELAY: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Window {
