@@ -114,7 +114,7 @@ mod tests {
         let fragment = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".repeat(3);
         let mut host = origin.to_owned();
         while host.len() < length - 85 - 8 {
-            host.push_str(if host.len() % 9 == 0 { "." } else { "X7" });
+            host.push_str(if host.len().is_multiple_of(9) { "." } else { "X7" });
         }
         host.truncate(length - 85 - 8);
         format!("{host}:65535/#{}", &fragment[..85]).chars().take(length).collect()

@@ -132,7 +132,7 @@ pub enum DeviceState {
 pub struct CodexStatus {
     /// Whether it runs.
     pub state: CodexState,
-    /// How the agent talks to it: `app-server`, `attach`, `ssh`, …
+    /// How the agent talks to it: `app-server (attached)`, `ssh`, …
     pub adapter: String,
     /// Its version, once it said so.
     pub version: Option<String>,
@@ -146,11 +146,9 @@ pub enum CodexState {
     Starting,
     /// It does.
     Ready,
-    /// It did, and is started again.
-    Restarting,
-    /// It does not, and won't without a person.
+    /// It does not answer, and is tried again from time to time; an `error` event says why.
     Failed,
-    /// It was stopped.
+    /// It ended, for good.
     Stopped,
 }
 
@@ -178,7 +176,7 @@ impl Failure {
     }
 }
 
-/// Text that lets a device in: shown to the person, never to a log.
+/// Text that lets a device in: shown to the person or typed by them, never for a log.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Shown(pub String);

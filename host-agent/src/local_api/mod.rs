@@ -17,9 +17,6 @@
 //!
 //! [`events`] are the same ones that `--json` prints, and are a public format.
 
-use std::fmt;
-use std::str::FromStr;
-
 use reachback_proto::ids::{DeviceId, HostId, RelayId};
 use reachback_proto::scope::Scope;
 use serde::{Deserialize, Serialize};
@@ -32,7 +29,7 @@ pub mod events;
 pub mod server;
 
 pub use client::{Client, ClientError};
-pub use events::{CodexStatus, Event, Failure, TunnelStatus};
+pub use events::{CodexStatus, Event, Failure, Shown, TunnelStatus};
 pub use server::{Exchange, Handler, serve};
 
 /// Longest line to the agent, in bytes. Requests are under 1 KiB; the rest is room for settings to come.
@@ -96,60 +93,13 @@ pub enum Confirm {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
-    /// The digits that the device shows.
+    /// The digits that the device shows. When they are not six, the agent asks again.
     Digits {
-        /// As typed.
-        digits: Digits,
+        /// As typed; spaces and dashes don't matter.
+        digits: Shown,
     },
     /// This is not the device.
     Decline,
-}
-
-/// Six digits that a device shows while it pairs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Digits(u32);
-
-/// Text that is not six digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not six digits: type what the device shows")]
-pub struct ParseDigitsError;
-
-impl Digits {
-    /// As a number below 1,000,000.
-    pub fn value(self) -> u32 {
-        self.0
-    }
-}
-
-impl FromStr for Digits {
-    type Err = ParseDigitsError;
-
-    /// Spaces and dashes between the digits are passed over.
-    fn from_str(text: &str) -> Result<Self, ParseDigitsError> {
-        let digits: String = text.chars().filter(|c| !matches!(c, ' ' | '-')).take(7).collect();
-        if digits.len() != 6 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(ParseDigitsError);
-        }
-        digits.parse().map(Self).map_err(|_| ParseDigitsError)
-    }
-}
-
-impl fmt::Debug for Digits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Digits(…)")
-    }
-}
-
-impl Serialize for Digits {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(&format_args!("{:06}", self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Digits {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-    }
 }
 
 /// How a request ended well.
