@@ -61,12 +61,16 @@ pub async fn serve(context: Arc<ApiContext>, device: DeviceId, mut scope: watch:
         let sent = tokio::select! {
             message = incoming.recv() => match message {
                 Some(Incoming::Message { seq, bytes }) => {
-                    let answer = context.answer(device, *scope.borrow(), &bytes);
+                    let now = *scope.borrow();
+                    let answer = context.answer(device, now, &bytes);
                     send(&sender, &answer).await && sender.handled(seq).await.is_ok()
                 }
                 Some(Incoming::Closed { .. }) | None => false,
             },
-            changed = codex.changed() => changed.is_ok() && context.tell(&sender, device, *scope.borrow()).await,
+            changed = codex.changed() => {
+                let now = *scope.borrow();
+                changed.is_ok() && context.tell(&sender, device, now).await
+            }
             changed = scope.changed() => {
                 let now = *scope.borrow_and_update();
                 changed.is_ok() && context.tell(&sender, device, now).await

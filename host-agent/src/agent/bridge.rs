@@ -5,7 +5,7 @@
 //! with a gap. The channel ends when either side does, so a late answer never
 //! meets the question of another app-server.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use reachback_proto::frame::ChannelCloseReason;
@@ -14,8 +14,9 @@ use reachback_proto::scope::Scope;
 use tokio::sync::{mpsc, watch};
 
 use crate::codex::{CodexConnection, CodexReceiver, CodexSender, Utf8Bytes};
-use crate::firewall::{Ceiling, CodexVerdict, DeviceVerdict, Firewall, Policy};
+use crate::firewall::{Audit, CodexVerdict, Decision, Firewall, Policy};
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
+use crate::state::timestamp::Timestamp;
 
 /// Messages on their way to Codex: its own queue is 128 deep, and it says when it is overloaded.
 const TO_CODEX: usize = 16;
@@ -25,17 +26,16 @@ pub async fn run(
     channel: ChannelHandle,
     codex: CodexConnection,
     scope: watch::Receiver<Scope>,
-    ceiling: Arc<Ceiling>,
+    policy: Policy,
     device: DeviceId,
 ) {
-    let policy = Policy::new(*scope.borrow(), ceiling);
     let firewall = Mutex::new(Firewall::new(policy));
     let ChannelHandle { sender, incoming } = channel;
     let CodexConnection { sender: to_codex, receiver: from_codex, .. } = codex;
     let (queue, queued) = mpsc::channel(TO_CODEX);
     let (reason, why) = tokio::select! {
         end = up(incoming, &sender, &firewall, queue.clone(), device) => end,
-        end = down(from_codex, &sender, &firewall, queue) => end,
+        end = down(from_codex, &sender, &firewall, queue, device) => end,
         end = write(to_codex, queued, &sender) => end,
         () = follow(scope, &firewall) => (ChannelCloseReason::Done, "the session ended"),
     };
@@ -65,20 +65,20 @@ async fn up(
             return (ChannelCloseReason::Done, "the device closed the channel");
         };
         let verdict = firewall.lock().unwrap_or_else(PoisonError::into_inner).from_device(&bytes);
-        match verdict {
-            DeviceVerdict::Forward { bytes, .. } => {
+        note(device, &verdict.audit);
+        if let Some(bytes) = verdict.to_device
+            && sender.send(bytes).await.is_err()
+        {
+            return SESSION_ENDED;
+        }
+        match verdict.to_codex {
+            // Acknowledged once Codex has it.
+            Some(bytes) => {
                 if queue.send(ToCodex { bytes, seq: Some(seq) }).await.is_err() {
                     return CODEX_ENDED;
                 }
             }
-            DeviceVerdict::Reply { bytes, reason, method } => {
-                tracing::info!(device = %device.short(), ?reason, method, "refused");
-                if sender.send(bytes).await.is_err() || sender.handled(seq).await.is_err() {
-                    return SESSION_ENDED;
-                }
-            }
-            DeviceVerdict::Drop { reason } => {
-                tracing::info!(device = %device.short(), ?reason, "dropped");
+            None => {
                 if sender.handled(seq).await.is_err() {
                     return SESSION_ENDED;
                 }
@@ -88,11 +88,22 @@ async fn up(
     SESSION_ENDED
 }
 
+/// Says in the log what did not simply pass. Method and thread are Codex's own words, never a device's.
+fn note(device: DeviceId, audit: &Audit) {
+    let Audit { method, thread, decision, .. } = audit;
+    match decision {
+        Decision::Passed => {}
+        Decision::Refused(_) => tracing::info!(device = %device.short(), method, thread, ?decision, "refused"),
+        _ => tracing::debug!(device = %device.short(), method, thread, ?decision, "changed on the way"),
+    }
+}
+
 async fn down(
     mut from_codex: CodexReceiver,
     sender: &ChannelSender,
     firewall: &Mutex<Firewall>,
     queue: mpsc::Sender<ToCodex>,
+    device: DeviceId,
 ) -> End {
     while let Some(message) = from_codex.next().await {
         let bytes = match message {
@@ -104,9 +115,20 @@ async fn down(
         };
         let verdict = firewall.lock().unwrap_or_else(PoisonError::into_inner).from_codex(bytes);
         let sent = match verdict {
-            CodexVerdict::Forward { bytes, .. } => sender.send(bytes).await.is_ok(),
-            CodexVerdict::Answer { bytes, .. } => queue.send(ToCodex { bytes, seq: None }).await.is_ok(),
-            CodexVerdict::Drop { .. } => true,
+            CodexVerdict::Forward(bytes) => sender.send(bytes).await.is_ok(),
+            CodexVerdict::Instead(bytes, audit) => {
+                note(device, &audit);
+                sender.send(bytes).await.is_ok()
+            }
+            CodexVerdict::AnswerInAgent(answer, audit) => {
+                note(device, &audit);
+                let bytes = answer.message(Timestamp::now().unix());
+                queue.send(ToCodex { bytes, seq: None }).await.is_ok()
+            }
+            CodexVerdict::Drop(audit) => {
+                note(device, &audit);
+                true
+            }
         };
         if !sent {
             return SESSION_ENDED;

@@ -103,7 +103,7 @@ impl Control {
                             };
                             tell(&exchange.events, wanted).await?;
                             match timeout_at(until.into(), exchange.answers.recv()).await {
-                                Ok(Some(Answer::Digits { digits })) => Word::Digits(format!("{:06}", digits.value())),
+                                Ok(Some(Answer::Digits { digits })) => Word::Digits(digits.0),
                                 Ok(Some(Answer::Decline) | None) => Word::Decline,
                                 Err(_) => return Ok(None),
                             }

@@ -18,7 +18,8 @@ use super::api::{self, ApiContext};
 use super::bridge;
 use super::sessions::Sessions;
 use crate::codex::CodexBackend;
-use crate::firewall::Ceiling;
+use crate::firewall::Policy;
+use crate::firewall::ceiling::{Ceiling, OnThisMachine};
 use crate::local_api::events::{DeviceState, Event};
 use crate::session::{ChannelHandle, SessionEvent, SessionState, StartedSession};
 use crate::state::devices::{DeviceList, DeviceStore};
@@ -137,7 +138,13 @@ async fn open(
         "local" => match context.codex.connect().await {
             Ok(connection) => {
                 tracing::debug!(device = %device.short(), number, "channel opened");
-                bridge::run(channel, connection, scope, Arc::clone(&context.ceiling), device).await;
+                let policy = Policy {
+                    scope: *scope.borrow(),
+                    lasting_grants: false,
+                    ceiling: Arc::clone(&context.ceiling),
+                    paths: Arc::new(OnThisMachine),
+                };
+                bridge::run(channel, connection, scope, policy, device).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "a channel was opened while Codex is not there");

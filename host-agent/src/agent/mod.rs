@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::codex::{CodexBackend, CodexState};
-use crate::firewall::Ceiling;
+use crate::firewall::ceiling::Ceiling;
 use crate::link::backoff::BackoffConfig;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::local_api::events::{CodexState as CodexWord, Transport, TunnelState as TunnelWord};
@@ -155,7 +155,7 @@ impl Agent {
     pub async fn start(config: AgentConfig) -> Result<Self, StartError> {
         let rng = SystemRandom::new();
         let lock = HomeLock::acquire(&config.home)?;
-        let state = HostState::load_or_create(&config.home, &rng, &config.name)?;
+        let state = HostState::load_or_create(&config.home, &rng, &config.name, Timestamp::now())?;
         let name = Name::cleaned(state.name()).ok_or(StartError::Name)?;
         let devices = Arc::new(DeviceStore::open(&config.home, Timestamp::now())?);
         devices.expire(Timestamp::now())?;
@@ -372,10 +372,11 @@ async fn watch_codex(codex: Arc<dyn CodexBackend>, events: AgentEvents) {
 fn codex_status(state: &CodexState) -> CodexStatus {
     let (state, version) = match state {
         CodexState::Starting => (CodexWord::Starting, None),
-        CodexState::Ready { version, .. } => (CodexWord::Ready, Some(version.clone())),
+        CodexState::Ready { version, .. } => (CodexWord::Ready, version.clone()),
         CodexState::Failed { .. } => (CodexWord::Failed, None),
         _ => (CodexWord::Stopped, None),
     };
+    // One adapter for now; whether its server was joined or started is in the log.
     CodexStatus { state, adapter: "app-server".into(), version }
 }
 
