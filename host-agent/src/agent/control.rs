@@ -52,6 +52,11 @@ impl Control {
         self.stop_wanted.cancelled().await;
     }
 
+    /// How many devices are paired.
+    pub fn device_count(&self) -> usize {
+        self.devices.current().devices.len()
+    }
+
     /// Pairs one device, telling events and hearing answers meanwhile.
     pub async fn pair(&self, options: PairOptions, mut exchange: Exchange) -> Result<Device, Failure> {
         let end = Instant::now() + options.patience;
