@@ -92,6 +92,22 @@ async fn an_approved_command_runs_and_a_cancelled_one_does_not() {
 }
 
 #[tokio::test]
+async fn the_scripted_model_is_known_and_the_only_one() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let mut client = Client::connect(&backend).await;
+    let models = client.request("model/list", json!({ "includeHidden": true })).await.unwrap();
+    let names: Vec<_> = models["data"].as_array().unwrap().iter().map(|model| &model["model"]).collect();
+    assert_eq!(names, ["reachback-demo"], "{models}");
+    let thread = client.thread(&test).await;
+    client.prompt(&thread, "@text N=1").await;
+    client.event("turn/completed").await;
+    let warnings = client.take("warning");
+    assert!(!warnings.iter().any(|warning| warning.to_string().contains("metadata")), "{warnings:?}");
+    backend.stop().await;
+}
+
+#[tokio::test]
 async fn the_tour_edits_a_file() {
     let test = TestCodex::prepare().await;
     let backend = test.backend();
