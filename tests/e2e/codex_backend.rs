@@ -207,6 +207,25 @@ async fn a_killed_codex_is_started_again_and_remembers() {
 }
 
 #[tokio::test]
+async fn a_wrapper_killed_alone_takes_its_server_along() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let (before, ..) = instance(ready(&backend).await);
+    let server = server_pid(&test).await;
+    let parent = std::process::Command::new("ps").args(["-o", "ppid=", "-p", &server.to_string()]).output().unwrap();
+    let wrapper = String::from_utf8(parent.stdout).unwrap().trim().parse().unwrap();
+    signal("-KILL", wrapper);
+    let again = until(&backend, "started again", |state| match state {
+        CodexState::Ready { instance, .. } => *instance != before,
+        _ => false,
+    });
+    // Joining the orphan instead would leave it behind when the agent stops.
+    assert_eq!(instance(again.await).1, Adapter::Started);
+    assert_ne!(server_pid(&test).await, server);
+    backend.stop().await;
+}
+
+#[tokio::test]
 async fn when_the_joined_codex_ends_the_agent_starts_its_own() {
     let test = TestCodex::prepare().await;
     let owner = test.backend();

@@ -289,7 +289,9 @@ fn quote(output: Option<&Value>) -> String {
         }
         other => other.map(Value::to_string).unwrap_or_default(),
     };
-    let quoted: String = said.chars().take(MAX_QUOTE).collect();
+    // Codex puts times and counts above what the command wrote.
+    let written = said.split_once("Output:\n").map_or(&*said, |(_, written)| written);
+    let quoted: String = written.chars().take(MAX_QUOTE).collect();
     format!("Done. The tool said:\n\n{quoted}\n\nType `run ls`, `edit` or `long` to go on.")
 }
 
