@@ -1,7 +1,9 @@
 //! The demo's folders: a private `CODEX_HOME` and a small project to play in.
 //!
-//! `config.toml` is written anew each time, as the model's port changes;
-//! the project is only filled when it is not there, so what was made in it stays.
+//! `config.toml` is written anew each time, as the model's port changes, and
+//! with it a catalog of models that holds the script alone: Codex would warn of
+//! a model it does not know, and offer others that are not there. The project
+//! is only filled where it is empty, so what was made in it stays.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,7 +13,7 @@ use serde::Serialize;
 
 use crate::codex::app_server::CodexConfig;
 
-/// The model's name, as people see it; Codex does not know it, and says so once per thread.
+/// The model's name towards Codex.
 const MODEL: &str = "reachback-demo";
 
 /// The project's files. No git: the demo should not depend on it.
@@ -58,8 +60,10 @@ impl DemoHome {
         let codex_home = codex_home.canonicalize().map_err(failed("find", &codex_home))?;
         let project = project.canonicalize().map_err(failed("find", &project))?;
 
+        let catalog = codex_home.join("models.json");
+        replace(&catalog, &catalog_json()).map_err(failed("write", &catalog))?;
         let config = codex_home.join("config.toml");
-        replace(&config, &config_toml(model, &project)).map_err(failed("write", &config))?;
+        replace(&config, &config_toml(model, &catalog, &project)).map_err(failed("write", &config))?;
         for (name, text) in PROJECT {
             let file = project.join(name);
             create(&file, text).map_err(failed("write", &file))?;
@@ -125,6 +129,7 @@ fn create(path: &Path, text: &str) -> io::Result<()> {
 struct Config<'a> {
     model: &'a str,
     model_provider: &'a str,
+    model_catalog_json: &'a str,
     approval_policy: &'a str,
     sandbox_mode: &'a str,
     check_for_update_on_startup: bool,
@@ -155,11 +160,12 @@ struct Project<'a> {
 
 type One<'a, T> = std::collections::BTreeMap<&'a str, T>;
 
-fn config_toml(model: SocketAddr, project: &Path) -> String {
+fn config_toml(model: SocketAddr, catalog: &Path, project: &Path) -> String {
     let project = project.to_string_lossy();
     let config = Config {
         model: MODEL,
         model_provider: "scripted",
+        model_catalog_json: &catalog.to_string_lossy(),
         approval_policy: "on-request",
         sandbox_mode: "workspace-write",
         check_for_update_on_startup: false,
@@ -178,6 +184,29 @@ fn config_toml(model: SocketAddr, project: &Path) -> String {
         projects: One::from([(&*project, Project { trust_level: "trusted" })]),
     };
     toml::to_string(&config).expect("strings, numbers and tables are TOML")
+}
+
+/// Codex's description of a model, with every member that some version of it wants.
+fn catalog_json() -> String {
+    serde_json::json!({ "models": [{
+        "slug": MODEL,
+        "display_name": "Scripted demo",
+        "description": "A script on this machine, in place of a model.",
+        "priority": 1,
+        "visibility": "list",
+        "supported_in_api": true,
+        "supported_reasoning_levels": [],
+        "supports_reasoning_summaries": false,
+        "support_verbosity": false,
+        "supports_parallel_tool_calls": false,
+        "shell_type": "unified_exec",
+        "experimental_supported_tools": [],
+        "input_modalities": ["text", "image"],
+        "context_window": 272_000,
+        "truncation_policy": { "mode": "tokens", "limit": 10_000 },
+        "base_instructions": "You are a script that shows a newcomer what Codex can do.",
+    }] })
+    .to_string()
 }
 
 #[cfg(test)]
@@ -205,7 +234,7 @@ mod tests {
     #[test]
     fn the_configuration_keeps_codex_local_and_asking() {
         let odd = Path::new("/a \"quoted\" folder\\with.dots");
-        let config: toml::Table = config_toml(model(7), odd).parse().unwrap();
+        let config: toml::Table = config_toml(model(7), Path::new("/models.json"), odd).parse().unwrap();
         assert_eq!(config["approval_policy"].as_str(), Some("on-request"));
         assert_eq!(config["sandbox_mode"].as_str(), Some("workspace-write"));
         assert_eq!(config["check_for_update_on_startup"].as_bool(), Some(false));

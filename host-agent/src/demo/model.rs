@@ -134,21 +134,10 @@ struct Request<'a> {
     prompt: &'a str,
     /// What tools answered since.
     outputs: Vec<&'a Value>,
-    tools: Tools,
+    /// Whether Codex offers to run commands; it does not where it only wants a title.
+    runs_commands: bool,
     /// Codex wants JSON with these members, e.g. a title for the thread.
     wants: Vec<&'a str>,
-}
-
-/// How this request lets a command be run.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Tools {
-    /// Not at all.
-    #[default]
-    None,
-    /// The function `exec_command`.
-    Function,
-    /// JavaScript given to the custom tool `exec`, for the vendor's newest models.
-    Code,
 }
 
 impl<'a> Request<'a> {
@@ -161,26 +150,9 @@ impl<'a> Request<'a> {
         Self {
             prompt,
             outputs: items[at..].iter().filter(is_output).map(|item| &item["output"]).collect(),
-            tools: Tools::offered(body, items),
+            runs_commands: body["tools"].as_array().into_iter().flatten().any(|tool| tool["name"] == "exec_command"),
             wants: wants.map(|members| members.keys().map(String::as_str).collect()).unwrap_or_default(),
         }
-    }
-}
-
-impl Tools {
-    fn offered(body: &Value, items: &[Value]) -> Self {
-        let lists = items.iter().map(|item| &item["tools"]).chain([&body["tools"]]);
-        let tools = lists.filter_map(Value::as_array).flatten();
-        // Some come in namespaces.
-        let tools = tools.flat_map(|tool| tool["tools"].as_array().into_iter().flatten().chain([tool]));
-        tools
-            .map(|tool| match (tool["type"].as_str(), tool["name"].as_str()) {
-                (Some("function"), Some("exec_command")) => Self::Function,
-                (Some("custom"), Some("exec")) => Self::Code,
-                _ => Self::None,
-            })
-            .find(|tools| *tools != Self::None)
-            .unwrap_or_default()
     }
 }
 
@@ -206,7 +178,6 @@ enum Answer {
     },
     /// A command to run; `why` asks the user first.
     Run {
-        tools: Tools,
         command: String,
         why: Option<&'static str>,
     },
@@ -227,10 +198,10 @@ fn answer(request: &Request<'_>) -> Answer {
     let (verb, rest) = request.prompt.split_once(char::is_whitespace).unwrap_or((request.prompt, ""));
     let rest = rest.trim();
     let run = |calls: usize, command: String, why| match (request.outputs.len() < calls, request.outputs.last()) {
-        (true, _) if request.tools == Tools::None => {
-            Answer::words("This model was not offered a way to run commands.", Duration::ZERO)
+        (true, _) if !request.runs_commands => {
+            Answer::words("Codex did not offer the script a way to run commands.", Duration::ZERO)
         }
-        (true, _) => Answer::Run { tools: request.tools, command, why },
+        (true, _) => Answer::Run { command, why },
         (false, output) => Answer::words(&quote(output.copied()), Duration::ZERO),
     };
     match verb.to_ascii_lowercase().as_str() {
@@ -318,7 +289,9 @@ fn quote(output: Option<&Value>) -> String {
         }
         other => other.map(Value::to_string).unwrap_or_default(),
     };
-    let quoted: String = said.chars().take(MAX_QUOTE).collect();
+    // Codex puts times and counts above what the command wrote.
+    let written = said.split_once("Output:\n").map_or(&*said, |(_, written)| written);
+    let quoted: String = written.chars().take(MAX_QUOTE).collect();
     format!("Done. The tool said:\n\n{quoted}\n\nType `run ls`, `edit` or `long` to go on.")
 }
 
@@ -350,8 +323,8 @@ impl<'a> Script<'a> {
                 self.message(&pieces, pause);
                 pieces.len()
             }
-            Answer::Run { tools, command, why } => {
-                self.call(tools, &command, why);
+            Answer::Run { command, why } => {
+                self.call(&command, why);
                 10
             }
         };
@@ -384,23 +357,17 @@ impl<'a> Script<'a> {
         self.step("response.output_item.done", item("completed", text));
     }
 
-    fn call(&mut self, tools: Tools, command: &str, why: Option<&str>) {
+    fn call(&mut self, command: &str, why: Option<&str>) {
         let mut arguments = json!({ "cmd": command });
         if let Some(why) = why {
             arguments["sandbox_permissions"] = "require_escalated".into();
             arguments["justification"] = why.into();
         }
         let (id, call_id) = (self.id("fc"), self.id("call"));
-        let item = match tools {
-            Tools::Code => json!({
-                "type": "custom_tool_call", "id": id, "call_id": call_id, "name": "exec", "status": "completed",
-                "input": format!("text(await tools.exec_command({arguments}));"),
-            }),
-            Tools::Function | Tools::None => json!({
-                "type": "function_call", "id": id, "call_id": call_id, "name": "exec_command", "status": "completed",
-                "arguments": arguments.to_string(),
-            }),
-        };
+        let item = json!({
+            "type": "function_call", "id": id, "call_id": call_id, "name": "exec_command", "status": "completed",
+            "arguments": arguments.to_string(),
+        });
         self.step("response.output_item.done", json!({ "output_index": 0, "item": item }));
     }
 
