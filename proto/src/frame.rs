@@ -1,1 +1,315 @@
-//! placeholder
+//! Session frames: what the plaintext of records is made of.
+//!
+//! A record holds frames one after another and then zeros; tag 0 ends the
+//! frames. The table in `docs/protocol.md` §4 lists tags and fields.
+
+use crate::ids::SessionId;
+use crate::wire::{DecodeError, Reader, Write, varint_len};
+
+/// Most channels that a peer may name when it resumes: the open ones and those still closing.
+pub const MAX_RESUME_CHANNELS: usize = 256;
+/// Longest environment name, in bytes.
+pub const MAX_ENVIRONMENT: usize = 256;
+/// Longest text of a channel's close, in bytes.
+pub const MAX_CLOSE_TEXT: usize = 400;
+
+/// Number of a channel within its session.
+pub type ChannelNumber = u64;
+
+/// Why a session is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapReason {
+    /// The host does not know the session: it restarted, the session expired, or it is another device's.
+    Unknown,
+    /// The host ended the session.
+    Ended,
+}
+
+/// Why a peer ends the session or the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByeReason {
+    /// Done.
+    Normal,
+    /// The host removed or paused the device.
+    Revoked,
+    /// The peer shuts down; the session may be resumed, or is a gap.
+    ShuttingDown,
+    /// The other side broke the protocol.
+    ProtocolError,
+    /// A limit was reached.
+    Limit,
+}
+
+/// Why a channel ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelCloseReason {
+    /// Done.
+    Done,
+    /// Messages were lost; connect again and reload.
+    Gap,
+    /// The device may not have it, or there is no such environment.
+    Refused,
+    /// The app-server behind it went away.
+    BackendGone,
+    /// A limit was reached.
+    Limit,
+}
+
+/// One frame, borrowing from the record it was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// A device wants a new session.
+    Open,
+    /// The host made one.
+    Opened {
+        /// Its id, for resuming.
+        session: SessionId,
+    },
+    /// A device wants its session back.
+    Resume {
+        /// The session.
+        session: SessionId,
+        /// Per channel, the number expected next.
+        received: Vec<(ChannelNumber, u64)>,
+    },
+    /// The host has it still.
+    Resumed {
+        /// Per channel, the number expected next.
+        received: Vec<(ChannelNumber, u64)>,
+    },
+    /// The host does not have it.
+    Gap {
+        /// Why.
+        reason: GapReason,
+    },
+    /// The link ends, and unless resumed the session with it.
+    Bye {
+        /// Why.
+        reason: ByeReason,
+        /// When to come back, in milliseconds.
+        reconnect_in_ms: u64,
+    },
+    /// Opens a channel. Sequenced.
+    ChannelOpen {
+        /// The channel.
+        channel: ChannelNumber,
+        /// Its sequence number: 0.
+        seq: u64,
+        /// The environment wanted.
+        environment: &'a str,
+    },
+    /// Ends a channel in this direction. Sequenced.
+    ChannelClose {
+        /// The channel.
+        channel: ChannelNumber,
+        /// Its sequence number.
+        seq: u64,
+        /// Why.
+        reason: ChannelCloseReason,
+        /// For a person.
+        text: &'a str,
+    },
+    /// A fragment of a message. Sequenced.
+    Data {
+        /// The channel.
+        channel: ChannelNumber,
+        /// Its sequence number.
+        seq: u64,
+        /// For a message's first fragment, the length of the whole message.
+        first: Option<u64>,
+        /// Whether the message ends here.
+        last: bool,
+        /// The fragment.
+        bytes: &'a [u8],
+    },
+    /// Everything below `next` was handled.
+    Ack {
+        /// The channel.
+        channel: ChannelNumber,
+        /// One more than the last number handled.
+        next: u64,
+    },
+    /// Asks for a pong.
+    Ping {
+        /// Any number.
+        id: u64,
+    },
+    /// Answers a ping.
+    Pong {
+        /// The number of the ping.
+        id: u64,
+    },
+}
+
+const FIRST: u8 = 1;
+const LAST: u8 = 2;
+
+impl<'a> Frame<'a> {
+    /// Appends the frame's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Open => out.put_u8(0x01),
+            Self::Opened { session } => {
+                out.put_u8(0x02);
+                out.put(&session.0);
+            }
+            Self::Resume { session, received } => {
+                out.put_u8(0x03);
+                out.put(&session.0);
+                put_received(out, received);
+            }
+            Self::Resumed { received } => {
+                out.put_u8(0x04);
+                put_received(out, received);
+            }
+            Self::Gap { reason } => out.put(&[
+                0x05,
+                match reason {
+                    GapReason::Unknown => 1,
+                    GapReason::Ended => 2,
+                },
+            ]),
+            Self::Bye { reason, reconnect_in_ms } => {
+                let reason = match reason {
+                    ByeReason::Normal => 1,
+                    ByeReason::Revoked => 2,
+                    ByeReason::ShuttingDown => 3,
+                    ByeReason::ProtocolError => 4,
+                    ByeReason::Limit => 5,
+                };
+                out.put(&[0x06, reason]);
+                out.put_varint(*reconnect_in_ms);
+            }
+            Self::ChannelOpen { channel, seq, environment } => {
+                put_sequenced(out, 0x10, *channel, *seq);
+                out.put_bytes(environment.as_bytes());
+            }
+            Self::ChannelClose { channel, seq, reason, text } => {
+                put_sequenced(out, 0x11, *channel, *seq);
+                out.put_u8(match reason {
+                    ChannelCloseReason::Done => 1,
+                    ChannelCloseReason::Gap => 2,
+                    ChannelCloseReason::Refused => 3,
+                    ChannelCloseReason::BackendGone => 4,
+                    ChannelCloseReason::Limit => 5,
+                });
+                out.put_bytes(text.as_bytes());
+            }
+            Self::Data { channel, seq, first, last, bytes } => {
+                put_sequenced(out, 0x12, *channel, *seq);
+                out.put_u8(if first.is_some() { FIRST } else { 0 } | if *last { LAST } else { 0 });
+                if let Some(total) = first {
+                    out.put_varint(*total);
+                }
+                out.put_bytes(bytes);
+            }
+            Self::Ack { channel, next } => put_sequenced(out, 0x20, *channel, *next),
+            Self::Ping { id } => {
+                out.put_u8(0x21);
+                out.put_varint(*id);
+            }
+            Self::Pong { id } => {
+                out.put_u8(0x22);
+                out.put_varint(*id);
+            }
+        }
+    }
+
+    /// Reads the next frame; `None` at the padding or the end of the record.
+    pub fn decode(r: &mut Reader<'a>) -> Result<Option<Self>, DecodeError> {
+        if r.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(match r.u8()? {
+            0x00 => {
+                // A byte hidden in the padding would be a channel nobody looks at.
+                return if r.rest().iter().all(|byte| *byte == 0) {
+                    Ok(None)
+                } else {
+                    Err(DecodeError::Invalid { field: "padding" })
+                };
+            }
+            0x01 => Self::Open,
+            0x02 => Self::Opened { session: SessionId(r.array()?) },
+            0x03 => Self::Resume { session: SessionId(r.array()?), received: received(r)? },
+            0x04 => Self::Resumed { received: received(r)? },
+            0x05 => Self::Gap {
+                reason: match r.u8()? {
+                    1 => GapReason::Unknown,
+                    2 => GapReason::Ended,
+                    _ => return Err(DecodeError::Invalid { field: "gap reason" }),
+                },
+            },
+            0x06 => Self::Bye {
+                reason: match r.u8()? {
+                    1 => ByeReason::Normal,
+                    2 => ByeReason::Revoked,
+                    3 => ByeReason::ShuttingDown,
+                    4 => ByeReason::ProtocolError,
+                    5 => ByeReason::Limit,
+                    _ => return Err(DecodeError::Invalid { field: "bye reason" }),
+                },
+                reconnect_in_ms: r.varint()?,
+            },
+            0x10 => Self::ChannelOpen {
+                channel: r.varint()?,
+                seq: r.varint()?,
+                environment: r.text("environment", MAX_ENVIRONMENT)?,
+            },
+            0x11 => Self::ChannelClose {
+                channel: r.varint()?,
+                seq: r.varint()?,
+                reason: match r.u8()? {
+                    1 => ChannelCloseReason::Done,
+                    2 => ChannelCloseReason::Gap,
+                    3 => ChannelCloseReason::Refused,
+                    4 => ChannelCloseReason::BackendGone,
+                    5 => ChannelCloseReason::Limit,
+                    _ => return Err(DecodeError::Invalid { field: "close reason" }),
+                },
+                text: r.text("close text", MAX_CLOSE_TEXT)?,
+            },
+            0x12 => {
+                let (channel, seq, flags) = (r.varint()?, r.varint()?, r.u8()?);
+                if flags & !(FIRST | LAST) != 0 {
+                    return Err(DecodeError::Invalid { field: "data flags" });
+                }
+                let first = if flags & FIRST != 0 { Some(r.varint()?) } else { None };
+                let bytes = r.bytes("fragment", usize::from(u16::MAX))?;
+                Self::Data { channel, seq, first, last: flags & LAST != 0, bytes }
+            }
+            0x20 => Self::Ack { channel: r.varint()?, next: r.varint()? },
+            0x21 => Self::Ping { id: r.varint()? },
+            0x22 => Self::Pong { id: r.varint()? },
+            tag => return Err(DecodeError::UnknownTag { tag }),
+        }))
+    }
+}
+
+/// Bytes that a data frame needs besides its fragment.
+pub(crate) fn data_overhead(channel: ChannelNumber, seq: u64, first: Option<u64>, fragment: usize) -> usize {
+    2 + varint_len(channel) + varint_len(seq) + first.map_or(0, varint_len) + varint_len(fragment as u64)
+}
+
+fn put_sequenced(out: &mut Vec<u8>, tag: u8, channel: ChannelNumber, seq: u64) {
+    out.put_u8(tag);
+    out.put_varint(channel);
+    out.put_varint(seq);
+}
+
+fn put_received(out: &mut Vec<u8>, received: &[(ChannelNumber, u64)]) {
+    out.put_varint(received.len() as u64);
+    for (channel, next) in received {
+        out.put_varint(*channel);
+        out.put_varint(*next);
+    }
+}
+
+fn received(r: &mut Reader<'_>) -> Result<Vec<(ChannelNumber, u64)>, DecodeError> {
+    let count = r.varint()?;
+    let limit = MAX_RESUME_CHANNELS as u64;
+    if count > limit {
+        return Err(DecodeError::TooLong { field: "resume list", length: count, limit });
+    }
+    (0..count).map(|_| Ok((r.varint()?, r.varint()?))).collect()
+}

@@ -1,2 +1,70 @@
-//! x
-fn main() {}
+//! Chores of this repository, as a program rather than as shell scripts, so
+//! that they are the same on every platform and need nothing installed.
+//!
+//! * `cargo xtask up`: build, then become `reachback up` ([`up`]).
+//! * `cargo xtask test`: every check there is, in order ([`suite`]).
+//!
+//! Both fetch the one exact Codex that the demo and the tests run ([`codex`]).
+//! Every command that changes something or takes long is printed before it
+//! runs, so that a person can repeat it by hand.
+
+mod codex;
+mod debian;
+mod process;
+mod suite;
+mod up;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of this repository.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    Up(up::Args),
+    Test(suite::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().chore {
+        Chore::Up(args) => up::up(repository(), &args),
+        Chore::Test(args) => suite::test(repository(), &args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the repository.
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask/ lies in the repository")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn chores_find_the_repository() {
+        assert!(repository().join("Cargo.lock").is_file());
+    }
+}

@@ -1,3 +1,10 @@
 //! Keys, the Noise handshakes, and the sealed records that follow.
+//!
+//! On a circuit the device sends a [preamble](handshake::Preamble); everything
+//! after it, both ways, is [`blocks`]: first the messages of a
+//! [`handshake`], then the records of the [`channel`] it made.
 
+pub mod blocks;
+pub mod channel;
+pub mod handshake;
 pub mod keys;

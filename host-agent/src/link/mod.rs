@@ -1,0 +1,104 @@
+//! Links: from a TCP connection to sealed records.
+//!
+//! [`relay`] dials the relay and proves keys; [`circuit`] is the byte stream
+//! that the relay then splices; [`SecureLink`] is the Noise channel over it. A
+//! transport (WebSocket today, QUIC next) is one implementation of
+//! [`circuit::Circuit`] and known nowhere else.
+//!
+//! A `SecureLink` belongs to one task, the session's, and is polled: the task
+//! reads, writes and listens to everything else in a single `select!`.
+
+pub mod backoff;
+pub mod circuit;
+pub mod handshake;
+pub mod relay;
+pub mod tls;
+
+use std::task::{Context, Poll, ready};
+
+use reachback_proto::crypto::channel::{Channel, ChannelError, Opener, Sealer};
+
+use handshake::{BlockStream, HandshakeFailed};
+
+/// Sealed bytes collected into one write: four full records, one message of the circuit.
+const WRITE_BATCH: usize = 64 * 1024;
+
+/// A link ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The circuit failed, or carried something that is not blocks.
+    #[error(transparent)]
+    Circuit(#[from] HandshakeFailed),
+    /// A record that does not open, or a channel that is spent.
+    #[error("record does not open: {0}")]
+    Record(#[from] ChannelError),
+}
+
+/// Sealed, padded records over a circuit.
+pub struct SecureLink {
+    stream: BlockStream,
+    opener: Opener,
+    sealer: Sealer,
+    outbound: Vec<u8>,
+}
+
+impl SecureLink {
+    /// Goes on after a handshake.
+    pub fn new(stream: BlockStream, channel: Channel) -> Self {
+        let (sealer, opener) = channel.split();
+        Self { stream, opener, sealer, outbound: Vec::new() }
+    }
+
+    /// Reads the next record's plaintext into `record`.
+    pub fn poll_record(&mut self, cx: &mut Context<'_>, record: &mut Vec<u8>) -> Poll<Result<(), LinkError>> {
+        let block = ready!(self.stream.poll_block(cx))?.ok_or(HandshakeFailed::Closed)?;
+        self.opener.open(&block, record)?;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Seals a record; it goes out with the next flush. `plaintext` is padded in place.
+    pub fn start_send(&mut self, plaintext: &mut Vec<u8>) -> Result<(), LinkError> {
+        self.sealer.seal(plaintext, &mut self.outbound)?;
+        Ok(())
+    }
+
+    /// Whether enough is sealed for one write.
+    pub fn is_batch_full(&self) -> bool {
+        self.outbound.len() >= WRITE_BATCH
+    }
+
+    /// Writes what was sealed; ready once the circuit has taken all of it.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        let circuit = self.stream.circuit();
+        if !self.outbound.is_empty() {
+            ready!(circuit.poll_ready(cx)).map_err(HandshakeFailed::from)?;
+            circuit.start_send(&self.outbound).map_err(HandshakeFailed::from)?;
+            self.outbound.clear();
+        }
+        Poll::Ready(Ok(ready!(circuit.poll_flush(cx)).map_err(HandshakeFailed::from)?))
+    }
+
+    /// The next record's plaintext.
+    pub async fn record(&mut self) -> Result<Vec<u8>, LinkError> {
+        let mut record = Vec::new();
+        std::future::poll_fn(|cx| self.poll_record(cx, &mut record)).await?;
+        Ok(record)
+    }
+
+    /// Writes what was sealed.
+    pub async fn flush(&mut self) -> Result<(), LinkError> {
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Says goodbye to the relay; the circuit is gone either way.
+    pub async fn close(mut self) {
+        let _ = std::future::poll_fn(|cx| self.stream.circuit().poll_close(cx)).await;
+    }
+}
+
+impl std::fmt::Debug for SecureLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecureLink")
+    }
+}

@@ -1,0 +1,301 @@
+//! Dialling the relay and being let in.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use reachback_proto::claims::{self, ProofRole};
+use reachback_proto::close::CloseCode;
+use reachback_proto::control::{EnrollKey, PeerToRelay, RelayToPeer, welcome_transcript};
+use reachback_proto::crypto::keys::{self, Identity, KeyError};
+use reachback_proto::ids::{BootId, HostId, PublicKey, RelayId, RendezvousId};
+use reachback_proto::pairing::Origin;
+use reachback_proto::version;
+use ring::rand::SystemRandom;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use super::circuit::{RelaySocket, Transport, websocket_config};
+use super::tls::{self, TlsSetupError};
+
+/// Dialling, TLS and the hello together: beyond this a path is as good as dead.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which relay is accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelayTrust {
+    /// The one with this key.
+    Pinned(RelayId),
+    /// One whose fingerprint starts like this, as a pairing URL says.
+    Prefix(Vec<u8>),
+    /// Any: the caller learns its key and has it confirmed end to end (a typed code), or uses it for the first time
+    /// (enrolment).
+    Learn,
+}
+
+impl RelayTrust {
+    /// Whether this relay is accepted.
+    pub fn admits(&self, relay: &RelayId) -> bool {
+        match self {
+            Self::Pinned(pinned) => pinned == relay,
+            Self::Prefix(prefix) => relay.starts_with(prefix),
+            Self::Learn => true,
+        }
+    }
+}
+
+/// Where the relay is, and which one it has to be.
+#[derive(Debug, Clone)]
+pub struct RelayAddress {
+    /// Scheme, host and port.
+    pub origin: Origin,
+    /// Which key it must have.
+    pub trust: RelayTrust,
+}
+
+/// Who is calling.
+#[derive(Debug)]
+pub enum Caller<'a> {
+    /// A host's control connection.
+    Host {
+        /// The host's identity.
+        identity: &'a Identity,
+        /// This run of the agent.
+        boot: BootId,
+        /// The one-time key, until the relay knows the host.
+        enroll_key: Option<EnrollKey>,
+    },
+    /// A host's data connection.
+    HostData {
+        /// The host's identity.
+        identity: &'a Identity,
+        /// This run of the agent.
+        boot: BootId,
+    },
+    /// A paired device.
+    Device {
+        /// The device's identity at this host.
+        identity: &'a Identity,
+        /// The host.
+        host: HostId,
+        /// Only to hear about presence.
+        watch_only: bool,
+    },
+    /// A device that wants to pair.
+    Pairing {
+        /// Derived from the secret.
+        rendezvous: RendezvousId,
+    },
+}
+
+/// The relay could not be reached, or did not let us in.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// No connection.
+    #[error("cannot reach the relay at {origin}: {source}")]
+    Unreachable {
+        /// Where it was looked for.
+        origin: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nothing came in time.
+    #[error("the relay at {0} does not answer")]
+    TimedOut(String),
+    /// TLS is not set up.
+    #[error(transparent)]
+    Tls(#[from] TlsSetupError),
+    /// The WebSocket failed.
+    #[error("the relay's WebSocket failed: {0}")]
+    WebSocket(#[from] Box<tokio_tungstenite::tungstenite::Error>),
+    /// Something that is not this protocol.
+    #[error("the relay does not speak this protocol: {0}")]
+    Protocol(&'static str),
+    /// It has another key than the one pinned.
+    #[error("this is not the relay that was paired with: its fingerprint is {0}")]
+    WrongRelay(RelayId),
+    /// It said no.
+    #[error("the relay refused: {message}")]
+    Refused {
+        /// Why.
+        code: CloseCode,
+        /// In its own words.
+        message: String,
+        /// When to try again.
+        retry_after: Option<Duration>,
+    },
+    /// Keys failed.
+    #[error("keys failed: {0}")]
+    Key(#[from] KeyError),
+    /// The proof could not be made.
+    #[error("the proof of our key could not be made")]
+    Proof(#[from] claims::ProofError),
+}
+
+/// A connection to the relay, let in.
+pub struct RelayConnection {
+    /// Frames, and later a circuit.
+    pub socket: RelaySocket,
+    /// The relay's identity key; it has proved it.
+    pub relay_key: PublicKey,
+}
+
+impl RelayAddress {
+    /// Dials the relay and is let in.
+    pub async fn connect(&self, caller: &Caller<'_>) -> Result<RelayConnection, RelayError> {
+        match timeout(CONNECT_TIMEOUT, self.connect_inner(caller)).await {
+            Ok(result) => result,
+            Err(_) => Err(RelayError::TimedOut(self.origin.to_string())),
+        }
+    }
+
+    async fn connect_inner(&self, caller: &Caller<'_>) -> Result<RelayConnection, RelayError> {
+        let path = match caller {
+            Caller::Host { .. } => "/v1/host",
+            Caller::HostData { .. } => "/v1/host/data",
+            Caller::Device { .. } | Caller::Pairing { .. } => "/v1/device",
+        };
+        let transport = self.dial().await?;
+        let scheme = if self.origin.is_secure() { "wss" } else { "ws" };
+        let url = format!("{scheme}://{}:{}{path}", self.origin.host(), self.origin.port());
+        let request = url.into_client_request().map_err(Box::new)?;
+        let (mut socket, _) = tokio_tungstenite::client_async_with_config(request, transport, Some(websocket_config()))
+            .await
+            .map_err(Box::new)?;
+        let relay_key = self.hello(&mut socket, caller).await?;
+        Ok(RelayConnection { socket, relay_key })
+    }
+
+    async fn dial(&self) -> Result<Box<dyn Transport>, RelayError> {
+        let unreachable = |source| RelayError::Unreachable { origin: self.origin.to_string(), source };
+        let host = self.origin.host();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let tcp = TcpStream::connect((host, self.origin.port())).await.map_err(unreachable)?;
+        tcp.set_nodelay(true).map_err(unreachable)?;
+        if !self.origin.is_secure() {
+            return Ok(Box::new(tcp));
+        }
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| RelayError::Protocol("its name can't be used for TLS"))?;
+        let connector = TlsConnector::from(tls::client_config(&self.trust)?);
+        let tls = connector.connect(name, tcp).await.map_err(unreachable)?;
+        Ok(Box::new(tls))
+    }
+
+    async fn hello(&self, socket: &mut RelaySocket, caller: &Caller<'_>) -> Result<PublicKey, RelayError> {
+        let (versions, relay_key, nonce) = match receive(socket).await? {
+            RelayToPeer::Challenge { versions, relay_key, nonce } => (versions, relay_key, nonce),
+            other => return Err(refusal(other, "no challenge")),
+        };
+        keys::check_identity(&relay_key)?;
+        let relay = RelayId::of(&relay_key);
+        if !self.trust.admits(&relay) {
+            return Err(RelayError::WrongRelay(relay));
+        }
+        let version = version::SUPPORTED.agree(versions).ok_or(RelayError::Protocol("no version in common"))?;
+        let peer_nonce = keys::random(&SystemRandom::new())?;
+        let (hello, key) = caller.hello(version, relay, &nonce, peer_nonce)?;
+        send(socket, &hello).await?;
+        match receive(socket).await? {
+            RelayToPeer::Welcome { version: chosen, signature } if chosen == version => {
+                keys::verify(&relay_key, &welcome_transcript(&nonce, &peer_nonce, &key), &signature)?;
+                Ok(relay_key)
+            }
+            other => Err(refusal(other, "no welcome")),
+        }
+    }
+}
+
+impl Caller<'_> {
+    fn hello(
+        &self,
+        version: u8,
+        relay: RelayId,
+        nonce: &[u8; 32],
+        peer_nonce: [u8; 32],
+    ) -> Result<(PeerToRelay, PublicKey), RelayError> {
+        let prove = |identity, role, host| claims::prove(identity, relay, nonce, role, host);
+        Ok(match self {
+            Self::Host { identity, boot, enroll_key } => {
+                let (key, proof) = (identity.public(), prove(identity, ProofRole::Host, None)?);
+                let (boot, enroll_key) = (*boot, enroll_key.clone());
+                (PeerToRelay::HostHello { version, key, peer_nonce, boot, proof, enroll_key }, key)
+            }
+            Self::HostData { identity, boot } => {
+                let (key, proof) = (identity.public(), prove(identity, ProofRole::HostData, None)?);
+                (PeerToRelay::HostDataHello { version, key, peer_nonce, boot: *boot, proof }, key)
+            }
+            Self::Device { identity, host, watch_only } => {
+                let (key, proof) = (identity.public(), prove(identity, ProofRole::Device, Some(*host))?);
+                let (host, watch_only) = (*host, *watch_only);
+                (PeerToRelay::DeviceHello { version, key, peer_nonce, host, watch_only, proof }, key)
+            }
+            Self::Pairing { rendezvous } => {
+                (PeerToRelay::PairHello { version, peer_nonce, rendezvous: *rendezvous }, PublicKey([0; 32]))
+            }
+        })
+    }
+}
+
+/// Sends one control frame.
+pub async fn send(socket: &mut RelaySocket, frame: &PeerToRelay) -> Result<(), RelayError> {
+    socket.send(Message::Binary(Bytes::from(frame.encode()))).await.map_err(Box::new)?;
+    Ok(())
+}
+
+/// Receives one control frame. Cancel-safe.
+pub async fn receive(socket: &mut RelaySocket) -> Result<RelayToPeer, RelayError> {
+    loop {
+        if let Some(frame) = receive_or_sign(socket).await? {
+            return Ok(frame);
+        }
+    }
+}
+
+/// Receives one control frame, or `None` for a sign of life that is none. Cancel-safe.
+pub async fn receive_or_sign(socket: &mut RelaySocket) -> Result<Option<RelayToPeer>, RelayError> {
+    match socket.next().await {
+        Some(Ok(Message::Binary(bytes))) => {
+            RelayToPeer::decode(&bytes).map(Some).map_err(|_| RelayError::Protocol("a frame is malformed"))
+        }
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
+        Some(Ok(Message::Close(Some(frame)))) => Err(closed(frame.code.into(), &frame.reason)),
+        Some(Ok(Message::Close(None))) | None => Err(closed(CloseCode::PeerGone.number(), "")),
+        Some(Ok(_)) => Err(RelayError::Protocol("a message is not binary")),
+        Some(Err(error)) => Err(Box::new(error).into()),
+    }
+}
+
+fn closed(code: u16, reason: &str) -> RelayError {
+    let code = CloseCode::from_number(code);
+    // A restarting relay puts its delay into the reason.
+    let retry_after = (code == CloseCode::Restarting).then(|| reason.parse().ok().map(Duration::from_millis)).flatten();
+    RelayError::Refused { code, message: format!("connection closed ({})", code.name()), retry_after }
+}
+
+fn refusal(frame: RelayToPeer, otherwise: &'static str) -> RelayError {
+    match frame {
+        RelayToPeer::Refused { code, retry_after_ms, message } => RelayError::Refused {
+            code: CloseCode::from_number(code),
+            message: printable(&message),
+            retry_after: (retry_after_ms > 0).then(|| Duration::from_millis(retry_after_ms.into())),
+        },
+        RelayToPeer::Restarting { reconnect_in_ms } => RelayError::Refused {
+            code: CloseCode::Restarting,
+            message: "the relay is restarting".into(),
+            retry_after: Some(Duration::from_millis(reconnect_in_ms.into())),
+        },
+        _ => RelayError::Protocol(otherwise),
+    }
+}
+
+/// A hostile relay's words go to a terminal: no control characters.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}

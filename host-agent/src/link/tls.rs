@@ -1,0 +1,107 @@
+//! TLS towards the relay.
+//!
+//! A relay with a certificate of its own making signs it with its identity key,
+//! so the key that is pinned *is* the certificate's. Any other certificate must
+//! be one that the system trusts. Either way the relay then proves its identity
+//! key in its welcome, which outlives certificate renewals.
+
+use std::sync::Arc;
+
+use reachback_proto::ids::{PublicKey, RelayId};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use super::relay::RelayTrust;
+
+/// DER of a SubjectPublicKeyInfo for Ed25519, up to the 32 bytes of the key (RFC 8410 §4).
+const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// The system's trust store could not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS cannot be set up: {0}")]
+pub struct TlsSetupError(#[from] Error);
+
+/// A client configuration that takes certificates as `trust` says.
+pub fn client_config(trust: &RelayTrust) -> Result<Arc<ClientConfig>, TlsSetupError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = RelayCertVerifier {
+        trust: trust.clone(),
+        system: system_verifier(&provider),
+        provider: Arc::clone(&provider),
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The system's roots (`SSL_CERT_FILE` is honoured); `None` where there are none.
+fn system_verifier(provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build().ok()
+}
+
+#[derive(Debug)]
+struct RelayCertVerifier {
+    trust: RelayTrust,
+    system: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl RelayCertVerifier {
+    fn is_own_certificate(&self, cert: &CertificateDer<'_>) -> Result<bool, Error> {
+        let spki = ParsedCertificate::try_from(cert)?.subject_public_key_info();
+        let key = spki.as_ref().strip_prefix(&ED25519_SPKI).and_then(|key| key.try_into().ok());
+        Ok(key.is_some_and(|key| self.trust.admits(&RelayId::of(&PublicKey(key)))))
+    }
+}
+
+impl ServerCertVerifier for RelayCertVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.is_own_certificate(end_entity)? {
+            return Ok(ServerCertVerified::assertion());
+        }
+        match &self.system {
+            Some(system) => system.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
+            None => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

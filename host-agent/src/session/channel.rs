@@ -1,0 +1,102 @@
+//! One channel of a session, as its user sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use reachback_proto::frame::{ChannelCloseReason, ChannelNumber};
+use tokio::sync::{Notify, mpsc};
+
+use super::driver::Command;
+use super::SessionEnded;
+
+/// Something that came in on a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// A message. Say [`ChannelSender::handled`] with its number once it is taken.
+    Message {
+        /// Its number.
+        seq: u64,
+        /// The message.
+        bytes: Bytes,
+    },
+    /// The other side closed the channel, or it was lost; nothing follows.
+    Closed {
+        /// Why.
+        reason: ChannelCloseReason,
+        /// For a person.
+        text: String,
+    },
+}
+
+/// Both directions of a channel.
+#[derive(Debug)]
+pub struct ChannelHandle {
+    /// Sending, acknowledging, closing.
+    pub sender: ChannelSender,
+    /// What comes in. Unbounded here because the session bounds what is received and not handled.
+    pub incoming: mpsc::UnboundedReceiver<Incoming>,
+}
+
+/// The sending half, cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ChannelSender {
+    pub(super) number: ChannelNumber,
+    pub(super) generation: u64,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) backlog: Arc<Backlog>,
+}
+
+/// Bytes handed over and not yet acknowledged, kept up to date by the session's task.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    bytes: AtomicUsize,
+    fell: Notify,
+}
+
+impl Backlog {
+    pub(super) fn set(&self, bytes: usize) {
+        let before = self.bytes.swap(bytes, Ordering::AcqRel);
+        if bytes < before {
+            self.fell.notify_waiters();
+        }
+    }
+}
+
+impl ChannelSender {
+    /// The channel's number.
+    pub fn number(&self) -> ChannelNumber {
+        self.number
+    }
+
+    /// Queues a message. If the queue is full the channel closes with a gap.
+    pub async fn send(&self, bytes: Bytes) -> Result<(), SessionEnded> {
+        self.command(Command::Send { channel: self.number, generation: self.generation, bytes }).await
+    }
+
+    /// The consumer has taken a message.
+    pub async fn handled(&self, seq: u64) -> Result<(), SessionEnded> {
+        self.command(Command::Handled { channel: self.number, generation: self.generation, seq }).await
+    }
+
+    /// Closes the channel after what is queued on it.
+    pub async fn close(&self, reason: ChannelCloseReason, text: &str) -> Result<(), SessionEnded> {
+        let (channel, generation, text) = (self.number, self.generation, text.to_owned());
+        self.command(Command::CloseChannel { channel, generation, reason, text }).await
+    }
+
+    /// Waits until less than `limit` bytes are queued or unacknowledged, for a sender that can wait.
+    pub async fn writable(&self, limit: usize) {
+        loop {
+            let fell = self.backlog.fell.notified();
+            if self.backlog.bytes.load(Ordering::Acquire) < limit || self.commands.is_closed() {
+                return;
+            }
+            fell.await;
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<(), SessionEnded> {
+        self.commands.send(command).await.map_err(|_| SessionEnded)
+    }
+}

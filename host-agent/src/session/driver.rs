@@ -1,0 +1,334 @@
+//! The task that owns a session and its link.
+
+use std::collections::HashMap;
+use std::future::{pending, poll_fn};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use reachback_proto::frame::{ByeReason, ChannelCloseReason, ChannelNumber};
+use reachback_proto::ids::SessionId;
+use reachback_proto::session::{API_CHANNEL, Event, SendError, Session};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep_until, timeout};
+
+use super::channel::{Backlog, ChannelHandle, ChannelSender, Incoming};
+use super::{SessionEvent, SessionState};
+use crate::link::{LinkError, SecureLink};
+
+/// Commands taken in one turn before the link gets one: many small messages share a record.
+const BATCH: usize = 64;
+/// How long a last word may take.
+const BYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the task can be asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Attach { link: Box<SecureLink>, record: Option<Vec<u8>> },
+    OpenChannel { environment: String, reply: oneshot::Sender<ChannelHandle> },
+    Send { channel: ChannelNumber, generation: u64, bytes: Bytes },
+    Handled { channel: ChannelNumber, generation: u64, seq: u64 },
+    CloseChannel { channel: ChannelNumber, generation: u64, reason: ChannelCloseReason, text: String },
+    End { reason: ByeReason, done: oneshot::Sender<()> },
+    Id { reply: oneshot::Sender<Option<SessionId>> },
+}
+
+struct ChannelEnd {
+    incoming: mpsc::UnboundedSender<Incoming>,
+    backlog: Arc<Backlog>,
+}
+
+pub(super) struct Driver {
+    session: Session,
+    link: Option<SecureLink>,
+    inbox: mpsc::Receiver<Command>,
+    /// For handles of channels that the other side opens; weak, so that it does not keep the task alive.
+    commands: mpsc::WeakSender<Command>,
+    channels: HashMap<ChannelNumber, ChannelEnd>,
+    /// Counts sessions lost: a handle of an earlier one must not touch a channel of the same number.
+    generation: u64,
+    events: mpsc::UnboundedSender<SessionEvent>,
+    state: watch::Sender<SessionState>,
+    flushing: bool,
+    plaintext: Vec<u8>,
+    record: Vec<u8>,
+}
+
+enum Turn {
+    Commands(usize),
+    Record(Result<(), LinkError>),
+    Flushed(Result<(), LinkError>),
+    Timeout,
+}
+
+impl Driver {
+    pub(super) fn new(
+        session: Session,
+        inbox: mpsc::Receiver<Command>,
+        commands: mpsc::WeakSender<Command>,
+        events: mpsc::UnboundedSender<SessionEvent>,
+        state: watch::Sender<SessionState>,
+    ) -> Self {
+        Self {
+            session,
+            link: None,
+            inbox,
+            commands,
+            channels: HashMap::new(),
+            generation: 0,
+            events,
+            state,
+            flushing: false,
+            plaintext: Vec::new(),
+            record: Vec::new(),
+        }
+    }
+
+    /// Makes the handle of a channel.
+    pub(super) fn channel(&mut self, number: ChannelNumber, commands: mpsc::Sender<Command>) -> ChannelHandle {
+        let (incoming_out, incoming) = mpsc::unbounded_channel();
+        let backlog = Arc::new(Backlog::default());
+        self.channels.insert(number, ChannelEnd { incoming: incoming_out, backlog: Arc::clone(&backlog) });
+        let sender = ChannelSender { number, generation: self.generation, commands, backlog };
+        ChannelHandle { sender, incoming }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut commands = Vec::with_capacity(BATCH);
+        loop {
+            self.dispatch();
+            self.transmit();
+            match self.turn(&mut commands).await {
+                Turn::Commands(0) => break,
+                Turn::Commands(_) => {
+                    for command in commands.drain(..) {
+                        if let Command::End { reason, done } = command {
+                            self.end(reason).await;
+                            let _ = done.send(());
+                            return;
+                        }
+                        self.command(command);
+                    }
+                }
+                Turn::Record(Ok(())) => self.records(),
+                Turn::Flushed(Ok(())) => self.flushing = false,
+                Turn::Record(Err(error)) | Turn::Flushed(Err(error)) => self.lose_link(&error.to_string(), None),
+                Turn::Timeout => self.session.handle_timeout(Instant::now()),
+            }
+            if matches!(*self.state.borrow(), SessionState::Ended { .. }) {
+                return;
+            }
+        }
+        // Nobody holds the session any more.
+        self.end(ByeReason::Normal).await;
+    }
+
+    /// Waits for the next thing to do. Nothing is lost when an arm is dropped: all are polls of what `self` keeps.
+    async fn turn(&mut self, commands: &mut Vec<Command>) -> Turn {
+        let deadline = self.session.poll_timeout();
+        let (link, record, flushing) = (&mut self.link, &mut self.record, self.flushing);
+        let io = poll_fn(|cx| match link {
+            Some(link) => poll_link(link, record, flushing, cx),
+            None => Poll::Pending,
+        });
+        let timer = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline.into()).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            taken = self.inbox.recv_many(commands, BATCH) => Turn::Commands(taken),
+            turn = io => turn,
+            () = timer => Turn::Timeout,
+        }
+    }
+
+    /// Takes the record just read, and those behind it that are already here.
+    fn records(&mut self) {
+        let now = Instant::now();
+        let (mut more, mut budget) = (true, BATCH);
+        while more {
+            if let Err(error) = self.session.handle_record(&self.record, now) {
+                tracing::warn!(%error, "session ends: the other side broke the protocol");
+                self.session.bye(ByeReason::ProtocolError, Duration::ZERO);
+                self.transmit();
+                self.finish(Some(ByeReason::ProtocolError));
+                return;
+            }
+            // Polled with a real waker again before the task sleeps.
+            let mut cx = Context::from_waker(Waker::noop());
+            more = match self.link.as_mut().map(|link| link.poll_record(&mut cx, &mut self.record)) {
+                Some(Poll::Ready(Ok(()))) => true,
+                Some(Poll::Ready(Err(error))) => {
+                    self.lose_link(&error.to_string(), None);
+                    false
+                }
+                Some(Poll::Pending) | None => false,
+            };
+            budget -= 1;
+            more &= budget > 0;
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Attach { link, record } => self.attach(*link, record),
+            Command::OpenChannel { environment, reply } => {
+                let number = self.session.open_channel(&environment);
+                if let Some(commands) = self.commands.upgrade() {
+                    let handle = self.channel(number, commands);
+                    let _ = reply.send(handle);
+                }
+            }
+            Command::Send { channel, generation, bytes } if generation == self.generation => {
+                match self.session.send(channel, bytes) {
+                    Ok(()) => self.update_backlog(channel),
+                    Err(error @ (SendError::Overflow | SendError::TooLong(_))) => {
+                        tracing::warn!(channel, %error, "channel is given up");
+                        self.session.close_channel(channel, ChannelCloseReason::Gap, &error.to_string());
+                        self.close_incoming(channel, ChannelCloseReason::Gap, error.to_string());
+                    }
+                    // The consumer hears of the close through its incoming half.
+                    Err(_) => {}
+                }
+            }
+            Command::Handled { channel, generation, seq } if generation == self.generation => {
+                self.session.handled(channel, seq, Instant::now());
+            }
+            Command::CloseChannel { channel, generation, reason, text } if generation == self.generation => {
+                self.session.close_channel(channel, reason, &text);
+                self.channels.remove(&channel);
+            }
+            Command::Send { .. } | Command::Handled { .. } | Command::CloseChannel { .. } => {}
+            Command::Id { reply } => {
+                let _ = reply.send(self.session.id());
+            }
+            Command::End { .. } => unreachable!("taken by run"),
+        }
+    }
+
+    fn attach(&mut self, link: SecureLink, record: Option<Vec<u8>>) {
+        // The old link is fenced before anything is computed for the new one.
+        self.link = Some(link);
+        self.flushing = false;
+        self.session.link_up(Instant::now());
+        self.state.send_replace(SessionState::Attaching);
+        if let Some(record) = record {
+            self.record = record;
+            self.records();
+        }
+    }
+
+    /// Hands what happened to whom it concerns.
+    fn dispatch(&mut self) {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Message { channel, seq, bytes } => self.deliver(channel, seq, bytes),
+                Event::Established { session, resumed } => {
+                    tracing::debug!(session = %session.short(), resumed, "session is up");
+                    self.state.send_replace(SessionState::Up);
+                }
+                Event::ChannelOpened { channel, environment } => {
+                    if let Some(commands) = self.commands.upgrade() {
+                        let channel = self.channel(channel, commands);
+                        let _ = self.events.send(SessionEvent::ChannelOpened { channel, environment });
+                    }
+                }
+                Event::ChannelClosed { channel, reason, text } => self.close_incoming(channel, reason, text),
+                Event::SessionLost { reason } => {
+                    self.generation += 1;
+                    self.close_incoming(API_CHANNEL, ChannelCloseReason::Gap, "the session is lost".into());
+                    if let Some(commands) = self.commands.upgrade() {
+                        let api = self.channel(API_CHANNEL, commands);
+                        let _ = self.events.send(SessionEvent::Lost { reason, api });
+                    }
+                }
+                Event::Bye { reason: ByeReason::ShuttingDown, reconnect_in } => {
+                    self.lose_link("the other side shuts down", Some(reconnect_in));
+                }
+                Event::Bye { reason, .. } => self.finish(Some(reason)),
+                Event::LinkDead => self.lose_link("nothing heard for too long", None),
+            }
+        }
+        for (number, end) in &self.channels {
+            end.backlog.set(self.session.backlog(*number));
+        }
+    }
+
+    fn deliver(&mut self, channel: ChannelNumber, seq: u64, bytes: Bytes) {
+        let taken = self.channels.get(&channel).is_some_and(|end| {
+            end.incoming.send(Incoming::Message { seq, bytes }).is_ok()
+        });
+        if !taken {
+            // Its consumer is gone: what arrives for it counts as handled.
+            self.session.handled(channel, seq, Instant::now());
+        }
+    }
+
+    fn transmit(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        let now = Instant::now();
+        let mut failed = None;
+        while !link.is_batch_full() && self.session.poll_transmit(&mut self.plaintext, now) {
+            if let Err(error) = link.start_send(&mut self.plaintext) {
+                failed = Some(error.to_string());
+                break;
+            }
+            self.flushing = true;
+        }
+        if let Some(error) = failed {
+            self.lose_link(&error, None);
+        }
+    }
+
+    fn lose_link(&mut self, why: &str, reconnect_in: Option<Duration>) {
+        tracing::debug!(why, "link is down");
+        self.link = None;
+        self.flushing = false;
+        self.session.link_down();
+        self.state.send_replace(SessionState::Down { reconnect_in });
+    }
+
+    async fn end(&mut self, reason: ByeReason) {
+        self.session.bye(reason, Duration::ZERO);
+        self.transmit();
+        if let Some(mut link) = self.link.take() {
+            let _ = timeout(BYE_TIMEOUT, async {
+                let _ = link.flush().await;
+                link.close().await;
+            })
+            .await;
+        }
+        self.finish(Some(reason));
+    }
+
+    fn finish(&mut self, reason: Option<ByeReason>) {
+        self.session.link_down();
+        for number in self.channels.keys().copied().collect::<Vec<_>>() {
+            self.close_incoming(number, ChannelCloseReason::Gap, "the session has ended".into());
+        }
+        self.state.send_replace(SessionState::Ended { reason });
+    }
+
+    fn close_incoming(&mut self, channel: ChannelNumber, reason: ChannelCloseReason, text: String) {
+        if let Some(end) = self.channels.remove(&channel) {
+            end.backlog.set(0);
+            let _ = end.incoming.send(Incoming::Closed { reason, text });
+        }
+    }
+
+    fn update_backlog(&mut self, channel: ChannelNumber) {
+        if let Some(end) = self.channels.get(&channel) {
+            end.backlog.set(self.session.backlog(channel));
+        }
+    }
+}
+
+fn poll_link(link: &mut SecureLink, record: &mut Vec<u8>, flushing: bool, cx: &mut Context<'_>) -> Poll<Turn> {
+    if flushing && let Poll::Ready(result) = link.poll_flush(cx) {
+        return Poll::Ready(Turn::Flushed(result));
+    }
+    link.poll_record(cx, record).map(Turn::Record)
+}

@@ -1,0 +1,83 @@
+//! Programs that the tests drive and that neither cargo nor npm brings.
+//!
+//! They are installed only where nobody minds: as root or in continuous
+//! integration, with apt-get. Anywhere else the person gets the line to run.
+
+use std::process::{Command, Stdio};
+
+use anyhow::bail;
+
+use crate::process;
+
+/// A program and the package that has it.
+struct Tool {
+    program: &'static str,
+    /// Prints its version and ends.
+    probe: &'static str,
+    package: &'static str,
+}
+
+/// What tests use: tmux plays the person at the terminal.
+const TOOLS: &[Tool] = &[Tool { program: "tmux", probe: "-V", package: "tmux" }];
+
+/// Sees to it that every tool is there; `ci` allows installing without being root.
+pub(crate) fn ensure(ci: bool) -> anyhow::Result<()> {
+    let missing: Vec<_> =
+        TOOLS.iter().filter(|tool| process::answer(Command::new(tool.program).arg(tool.probe)).is_none()).collect();
+    if missing.is_empty() {
+        let names: Vec<_> = TOOLS.iter().map(|tool| tool.program).collect();
+        eprintln!("{}: there.", names.join(", "));
+        return Ok(());
+    }
+    let packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
+
+    let apt = process::answer(Command::new("apt-get").arg("--version")).is_some();
+    let root = process::answer(Command::new("id").arg("-u")).as_deref() == Some("0");
+    if !apt || !(root || ci) {
+        bail!("the tests need {}. Run:\n\n    {}\n", packages.join(", "), by_hand(apt, &packages));
+    }
+    process::run(apt_get(root).arg("update"))?;
+    process::run(apt_get(root).args(["install", "-y", "--no-install-recommends"]).args(&packages))
+}
+
+/// The one line that installs the packages.
+fn by_hand(apt: bool, packages: &[&str]) -> String {
+    let packages = packages.join(" ");
+    match (apt, cfg!(target_os = "macos")) {
+        (true, _) => format!("sudo apt-get install -y {packages}"),
+        (false, true) => format!("brew install {packages}"),
+        (false, false) => format!("(with this system's package manager) install {packages}"),
+    }
+}
+
+/// `apt-get` that asks nothing, through sudo where needed.
+fn apt_get(root: bool) -> Command {
+    let mut command = if root {
+        Command::new("env")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["--non-interactive", "env"]);
+        sudo
+    };
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"]).stdin(Stdio::null());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_to_run_names_every_package() {
+        assert_eq!(by_hand(true, &["tmux", "openssh-server"]), "sudo apt-get install -y tmux openssh-server");
+    }
+
+    #[test]
+    fn sudo_never_waits_for_a_password() {
+        assert_eq!(
+            process::line(apt_get(false).arg("update")),
+            "sudo --non-interactive env DEBIAN_FRONTEND=noninteractive apt-get --quiet update"
+        );
+        assert!(process::line(&apt_get(true)).starts_with("env "));
+    }
+}

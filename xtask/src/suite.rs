@@ -1,0 +1,205 @@
+//! `cargo xtask test`: every check there is, each as a step that can be run
+//! alone. Continuous integration runs this and nothing else.
+//!
+//! Steps run in order and the first failure ends the run: each one is pointless
+//! or misleading when an earlier one failed. Their output goes straight to the
+//! terminal; at the end there is one line per step with the time it took.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use clap::ValueEnum;
+use clap::builder::FalseyValueParser;
+
+use crate::{codex, debian, process};
+
+/// Run every check: set-up, formatting, lints, dependencies, tests.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run this step only (and what it needs). May be repeated.
+    #[arg(long, value_name = "STEP", conflicts_with = "filter")]
+    only: Vec<Step>,
+
+    /// Run only the tests whose names contain this.
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+
+    /// Nobody is watching: Debian packages may be installed.
+    #[arg(long, env = "CI", value_parser = FalseyValueParser::new())]
+    ci: bool,
+}
+
+/// One step of the run, in the order in which they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Step {
+    /// Formatting.
+    Fmt,
+    /// Programs that the tests drive.
+    Packages,
+    /// The pinned real Codex.
+    Codex,
+    /// Lints, warnings are errors.
+    Clippy,
+    /// Licences, banned crates and sources, where cargo-deny is installed.
+    Deny,
+    /// The programs and the tests.
+    Build,
+    /// Examples in documentation.
+    Doctests,
+    /// Unit tests, then end-to-end tests with the real Codex.
+    Tests,
+}
+
+/// How a step ended when it did not fail.
+enum Outcome {
+    Done,
+    /// Not run, and why.
+    Skipped(&'static str),
+}
+
+/// Runs the steps asked for.
+pub(crate) fn test(repository: &Path, args: &Args) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let mut report = Vec::new();
+    for step in plan(args) {
+        let begin = Instant::now();
+        eprintln!("\n==> {}", step.name());
+        let outcome = step.run(repository, args).map_err(|error| {
+            let again = step.rerun(args.filter.as_deref());
+            anyhow!("step `{}`: {error:#}\nTo run it alone: {again}", step.name())
+        })?;
+        report.push(report_line(step, &outcome, begin.elapsed()));
+    }
+    eprintln!("\n==> all passed in {:.0} s", start.elapsed().as_secs_f64());
+    eprintln!("{}", report.join("\n"));
+    Ok(())
+}
+
+/// The steps to run, in order.
+fn plan(args: &Args) -> Vec<Step> {
+    let asked = match (&args.filter, args.only.as_slice()) {
+        (Some(_), _) => vec![Step::Tests],
+        (None, []) => Step::value_variants().to_vec(),
+        (None, only) => only.to_vec(),
+    };
+    let wanted = |step: &Step| asked.iter().any(|asked| asked == step || asked.needs().contains(step));
+    Step::value_variants().iter().copied().filter(wanted).collect()
+}
+
+fn report_line(step: Step, outcome: &Outcome, took: Duration) -> String {
+    let ending = match outcome {
+        Outcome::Done => "ok".to_owned(),
+        Outcome::Skipped(why) => format!("skipped: {why}"),
+    };
+    format!("    {:<9} {:>4.0} s  {ending}", step.name(), took.as_secs_f64())
+}
+
+impl Step {
+    /// The word used on the command line.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Packages => "packages",
+            Self::Codex => "codex",
+            Self::Clippy => "clippy",
+            Self::Deny => "deny",
+            Self::Build => "build",
+            Self::Doctests => "doctests",
+            Self::Tests => "tests",
+        }
+    }
+
+    /// Steps without which this one cannot run. They are quick when there is nothing to do.
+    fn needs(self) -> &'static [Self] {
+        match self {
+            Self::Tests => &[Self::Packages, Self::Codex, Self::Build],
+            _ => &[],
+        }
+    }
+
+    /// How to run this step again by itself.
+    fn rerun(self, filter: Option<&str>) -> String {
+        match (self, filter) {
+            (Self::Tests, Some(filter)) => format!("cargo xtask test --filter {filter}"),
+            _ => format!("cargo xtask test --only {}", self.name()),
+        }
+    }
+
+    fn run(self, repository: &Path, args: &Args) -> anyhow::Result<Outcome> {
+        let cargo = |words: &[&str]| -> anyhow::Result<Outcome> {
+            process::run(Command::new("cargo").current_dir(repository).args(words))?;
+            Ok(Outcome::Done)
+        };
+        match self {
+            Self::Fmt => cargo(&["fmt", "--all", "--check"]),
+            Self::Packages => debian::ensure(args.ci).map(|()| Outcome::Done),
+            Self::Codex => codex::ensure(repository).map(|_| Outcome::Done),
+            Self::Clippy => cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
+            Self::Deny if process::answer(Command::new("cargo").args(["deny", "--version"])).is_none() => {
+                let why = "cargo-deny is not installed";
+                eprintln!("{why} (`cargo install --locked cargo-deny` takes some minutes)");
+                Ok(Outcome::Skipped(why))
+            }
+            Self::Deny => cargo(&["deny", "check", "bans", "licenses", "sources"]),
+            // The end-to-end tests run the programs, and cargo builds none for the tests of another package. Not this
+            // program: it is running, and Windows does not replace what runs.
+            Self::Build => cargo(&["build", "--workspace", "--exclude", "xtask", "--bins", "--tests"]),
+            Self::Doctests => cargo(&["test", "--workspace", "--doc"]),
+            Self::Tests => {
+                let mut words = vec!["test", "--workspace", "--tests", "--no-fail-fast"];
+                if let Some(filter) = &args.filter {
+                    words.extend(["--", filter]);
+                }
+                cargo(&words)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(only: &[Step], filter: Option<&str>) -> Args {
+        Args { only: only.to_vec(), filter: filter.map(str::to_owned), ci: false }
+    }
+
+    #[test]
+    fn everything_runs_by_default_and_the_tests_last() {
+        let plan = plan(&args(&[], None));
+        assert_eq!(plan, Step::value_variants());
+        assert_eq!(plan.last(), Some(&Step::Tests));
+    }
+
+    #[test]
+    fn a_step_alone_brings_what_it_needs() {
+        assert_eq!(plan(&args(&[Step::Clippy], None)), [Step::Clippy]);
+        let with_needs = [Step::Packages, Step::Codex, Step::Build, Step::Tests];
+        assert_eq!(plan(&args(&[Step::Tests], None)), with_needs);
+        assert_eq!(plan(&args(&[], Some("pairing"))), with_needs);
+    }
+
+    #[test]
+    fn steps_run_in_their_order_and_once() {
+        assert_eq!(plan(&args(&[Step::Clippy, Step::Fmt, Step::Clippy], None)), [Step::Fmt, Step::Clippy]);
+    }
+
+    #[test]
+    fn needs_come_before_the_step() {
+        for step in Step::value_variants() {
+            assert!(step.needs().iter().all(|needed| needed < step), "{step:?} needs a later step");
+        }
+    }
+
+    #[test]
+    fn a_failed_step_says_how_to_run_it_alone() {
+        for step in Step::value_variants() {
+            let said = step.rerun(None);
+            let word = said.rsplit(' ').next().unwrap();
+            assert_eq!(Step::from_str(word, false), Ok(*step), "`{said}` does not run {step:?}");
+        }
+        assert_eq!(Step::Tests.rerun(Some("pairing")), "cargo xtask test --filter pairing");
+    }
+}
