@@ -1,6 +1,9 @@
 //! The host agent and the controlling role.
 
+pub mod agent;
+pub mod cli;
 pub mod codex;
+pub mod connect;
 pub mod demo;
 pub mod firewall;
 pub mod link;

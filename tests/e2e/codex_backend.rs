@@ -1,6 +1,7 @@
 //! `CodexBackend` with the real Codex: start, share, survive; turns, approvals, interrupts.
 
-use e2e::codex::{Client, TestCodex, ready, until};
+use e2e::codex::{TestCodex, ready, until};
+use e2e::rpc::Client;
 use reachback_host::codex::app_server::{AppServer, CodexConfig};
 use reachback_host::codex::{Adapter, CodexBackend, CodexState, Instance, MAX_FRAME};
 use serde_json::json;

@@ -92,7 +92,7 @@ pub struct Tunnel {
     state: watch::Receiver<TunnelState>,
     relay_key: watch::Receiver<Option<PublicKey>>,
     stored: watch::Receiver<u64>,
-    _task: AbortOnDropHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug)]
@@ -117,7 +117,12 @@ impl Tunnel {
             pairings: HashMap::new(),
             dials: JoinSet::new(),
         };
-        Self { commands, state, relay_key, stored, _task: AbortOnDropHandle::new(tokio::spawn(control.run())) }
+        Self { commands, state, relay_key, stored, task: AbortOnDropHandle::new(tokio::spawn(control.run())) }
+    }
+
+    /// Ends the tunnel, whoever else still holds it.
+    pub fn stop(&self) {
+        self.task.abort();
     }
 
     /// How the tunnel stands, and each change.

@@ -78,7 +78,7 @@ pub async fn join(
     show: impl FnOnce(Digits),
 ) -> Result<PairedHost, JoinError> {
     let (origin, trust, secret) = match invitation {
-        Invitation::Url(url) => (url.relay.clone(), RelayTrust::Prefix(url.relay_prefix.to_vec()), url.secret.clone()),
+        Invitation::Url(url) => (url.relay.clone(), RelayTrust::Prefix(url.fingerprint.to_vec()), url.secret.clone()),
         Invitation::Code { relay, code } => {
             // The code is what authenticates; the relay's key is confirmed by the host, end to end.
             (relay.clone(), RelayTrust::Learn, stretched(code.clone(), relay.clone()).await)

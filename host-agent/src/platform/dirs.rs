@@ -68,14 +68,14 @@ pub struct Places {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Os {
     Linux,
-    MacOs,
+    Mac,
     Windows,
 }
 
 const OS: Os = if cfg!(windows) {
     Os::Windows
 } else if cfg!(target_os = "macos") {
-    Os::MacOs
+    Os::Mac
 } else {
     Os::Linux
 };
@@ -107,7 +107,7 @@ impl Places {
                 let state = self.xdg_state_home.clone().or_else(|| Some(self.home.as_ref()?.join(".local/state")));
                 (state.map(|path| path.join("reachback")), "HOME")
             }
-            Os::MacOs => (self.home.as_ref().map(|path| path.join("Library/Application Support/Reachback")), "HOME"),
+            Os::Mac => (self.home.as_ref().map(|path| path.join("Library/Application Support/Reachback")), "HOME"),
             Os::Windows => (self.local_app_data.as_ref().map(|path| path.join("Reachback")), "LOCALAPPDATA"),
         };
         folder.ok_or(DirsError::NoHome { variable })
@@ -178,7 +178,8 @@ fn absolute(path: &Path) -> Result<PathBuf, DirsError> {
     std::path::absolute(path).map_err(|source| DirsError::Relative { path: path.to_owned(), source })
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
@@ -198,7 +199,7 @@ mod tests {
         let places = places();
         let default = |os| places.default_state(os).unwrap();
         assert_eq!(default(Os::Linux), Path::new("/home/ada/.local/state/reachback"));
-        assert_eq!(default(Os::MacOs), Path::new("/home/ada/Library/Application Support/Reachback"));
+        assert_eq!(default(Os::Mac), Path::new("/home/ada/Library/Application Support/Reachback"));
         assert_eq!(default(Os::Windows), Path::new("/appdata/Reachback"));
 
         let xdg = Places { xdg_state_home: Some("/var/state".into()), ..places.clone() };

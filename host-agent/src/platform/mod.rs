@@ -8,6 +8,8 @@
 
 pub mod dirs;
 pub mod files;
+pub mod programs;
+pub mod signals;
 pub mod socket;
 
 #[cfg(not(unix))]

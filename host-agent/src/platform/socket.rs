@@ -109,7 +109,8 @@ fn check_peer(peer: u32, wanted: u32) -> Result<(), SocketError> {
     if peer == wanted { Ok(()) } else { Err(SocketError::Peer { peer, wanted }) }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 

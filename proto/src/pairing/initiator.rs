@@ -107,6 +107,12 @@ impl PairingInitiator {
         }
     }
 
+    /// Noise's hash of the handshake, h in `docs/protocol.md`: not secret, and the same at the host. `None` while
+    /// there is no channel.
+    pub fn handshake_hash(&self) -> Option<&[u8; 32]> {
+        self.records.as_ref().map(|records| &records.handshake_hash)
+    }
+
     /// Ends the pairing, as after an error of [`receive`](Self::receive); the bytes tell the host, if it can be told.
     pub fn refuse(&mut self, code: Refusal) -> Option<Vec<u8>> {
         self.state = State::Over;

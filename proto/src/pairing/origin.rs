@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use ::url::{Host, Url};
 
-/// Longest origin, in bytes: a domain name has at most 253.
+/// Longest origin, in bytes: what `HostIntro` has room for. QR codes hold far less.
 pub(super) const MAX_ORIGIN: usize = 200;
 
 /// Text that is not the address of a relay.

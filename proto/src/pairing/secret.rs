@@ -13,7 +13,7 @@ use crate::ids::RendezvousId;
 const SALT: &[u8] = b"reachback pairing v1";
 const CODE_SALT: &[u8] = b"reachback typed code v1";
 const LINK_PSK_INFO: &[u8] = b"reachback link psk v1";
-/// Rounds for a typed code, whose 80 bits a relay could try offline; a phone takes about a second.
+/// Rounds for a typed code, whose 80 bits a relay could try offline; a browser takes tenths of a second.
 const CODE_ROUNDS: NonZeroU32 = NonZeroU32::new(600_000).expect("not zero");
 
 /// The 32 bytes that a host shows and a device learns: S in `docs/protocol.md`.
@@ -31,7 +31,7 @@ impl PairingSecret {
         Self(secret)
     }
 
-    /// The secret that a typed code stands for at this relay. Takes a good part of a second: not for an async task.
+    /// The secret that a typed code stands for at this relay. Takes tenths of a second: not for an async task.
     pub fn from_code(code: &TypedCode, relay: &Origin) -> Self {
         let salt = [CODE_SALT, relay.to_string().as_bytes()].concat();
         let mut key = [0; 32];
@@ -50,7 +50,7 @@ impl PairingSecret {
     }
 
     /// The psk of the pairing handshake.
-    pub(super) fn psk0(&self) -> Secret {
+    pub fn psk0(&self) -> Secret {
         Secret::new(hkdf(SALT, self.expose(), b"psk0"))
     }
 

@@ -17,7 +17,7 @@
 //!   gives up a channel that overflows and says so: it closes with
 //!   [`ChannelCloseReason::Gap`], after what was already numbered.
 //!
-//! [`window`] bounds what is in flight per channel; [`liveness`] says when a
+//! `window` bounds what is in flight per channel; `liveness` says when a
 //! link is dead.
 
 mod channel;

@@ -48,7 +48,7 @@ fn devices_survive_a_restart_and_versions_grow() {
     assert_eq!(store.current().keys(), [phone.identity]);
 
     let again = open(temp.path());
-    assert_eq!(again.current().devices, [phone.clone()]);
+    assert_eq!(again.current().devices, std::slice::from_ref(&phone));
     assert_eq!(again.admit(&phone.static_key), Ok(phone.clone()));
     assert!(store.current().version > first && again.current().version > store.current().version);
     assert_eq!(again.current().find("PHONE").map(|d| d.device_id), Ok(phone.device_id));
