@@ -66,10 +66,10 @@ async fn up(
         };
         let verdict = firewall.lock().unwrap_or_else(PoisonError::into_inner).from_device(&bytes);
         note(device, &verdict.audit);
-        if let Some(bytes) = verdict.to_device
-            && sender.send(bytes).await.is_err()
-        {
-            return SESSION_ENDED;
+        for bytes in verdict.to_device {
+            if sender.send(bytes).await.is_err() {
+                return SESSION_ENDED;
+            }
         }
         match verdict.to_codex {
             // Acknowledged once Codex has it.

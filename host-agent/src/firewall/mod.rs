@@ -21,7 +21,8 @@
 //!
 //! A refused request is answered in words that a terminal shows to a person,
 //! with code [`REFUSED`]. An answer can't be answered, so a refused one becomes
-//! a `warning` notification, which every client shows.
+//! a `warning` notification, which every client shows. `stock` knows the few
+//! refusals that the stock terminal UI needs to be told in another way.
 
 pub mod ceiling;
 pub mod parse;
@@ -29,6 +30,7 @@ pub mod responses;
 pub mod table;
 
 mod params;
+mod stock;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +47,7 @@ use ceiling::{Ceiling, RealPath};
 use params::{Filter, ParamsError};
 use parse::{Message, ParseError, RequestId};
 use responses::{Answer, AnswerError, Asked, OpenRequests, Route, server_request};
+use stock::Manner;
 use table::{Access, Method};
 
 /// The JSON-RPC error code of a refusal.
@@ -131,8 +134,8 @@ pub struct Audit {
 pub struct DeviceVerdict {
     /// Goes to Codex.
     pub to_codex: Option<Bytes>,
-    /// Goes back to the device: a refusal, or a warning.
-    pub to_device: Option<Bytes>,
+    /// Goes back to the device, in this order: a refusal, a warning, or both.
+    pub to_device: Vec<Bytes>,
     /// For the audit log, written before `to_codex` goes.
     pub audit: Audit,
 }
@@ -168,13 +171,14 @@ impl AgentAnswer {
 pub struct Firewall {
     policy: Policy,
     greeted: bool,
+    stock: bool,
     open: OpenRequests,
 }
 
 impl Firewall {
     /// For a new app-server connection.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, greeted: false, open: OpenRequests::default() }
+        Self { policy, greeted: false, stock: false, open: OpenRequests::default() }
     }
 
     /// The policy in force.
@@ -209,14 +213,14 @@ impl Firewall {
                 self.answer(about, answer)
             }
             // Without a number that can be trusted there is nobody to tell.
-            Err(_) => refused(None, None, Reason::Malformed, true, None),
+            Err(_) => refused(None, None, Reason::Malformed, true, Vec::new()),
         }
     }
 
     fn request(&mut self, id: RequestId, name: &str, raw: Option<&RawValue>) -> DeviceVerdict {
         let Some(method) = table::method(name) else {
             let message = format!("this host does not open `{}` to devices", shown(name));
-            return self.refusal(&id, None, name, Reason::Method, &message, None);
+            return self.refusal(&id, name, None, None, Refusal { reason: Reason::Method, message, needed: None });
         };
         let mut trimmed = Filter {
             scope: self.policy.scope,
@@ -240,11 +244,15 @@ impl Firewall {
         let seen = trimmed.seen;
         match checked {
             Ok(()) => {
-                self.greeted |= name == "initialize";
+                if name == "initialize" {
+                    self.greeted = true;
+                    self.stock = stock::is_stock(&body);
+                }
                 passed(method, seen, body)
             }
             Err(refusal) => {
-                self.refusal(&id, Some((method, seen.thread)), name, refusal.reason, &refusal.message, method.needed())
+                let thread = seen.thread.or_else(|| raw.and_then(params::thread));
+                self.refusal(&id, name, Some(method), thread, refusal)
             }
         }
     }
@@ -253,10 +261,16 @@ impl Firewall {
         // The only one there is; it has no parameters, so none are passed on.
         let method = table::method(name).filter(|method| method.name == "initialized");
         let (Some(method), true) = (method, self.greeted) else {
-            return refused(None, None, if self.greeted { Reason::Method } else { Reason::Malformed }, true, None);
+            return refused(
+                None,
+                None,
+                if self.greeted { Reason::Method } else { Reason::Malformed },
+                true,
+                Vec::new(),
+            );
         };
         if raw.is_some_and(|raw| parse::transcode(raw, &mut Vec::new()).is_err()) {
-            return refused(Some(method.name), None, Reason::Malformed, false, None);
+            return refused(Some(method.name), None, Reason::Malformed, false, Vec::new());
         }
         passed(method, params::Seen::default(), format!(r#"{{"method":"{}"}}"#, method.name).into())
     }
@@ -269,12 +283,12 @@ impl Firewall {
             Access::Outside if self.policy.ceiling.outside_sandbox => Scope::Approve,
             Access::Outside | Access::Never => {
                 let message = format!("this host does not open `{}` to devices: {}", method.name, method.why);
-                return Err(Refusal { reason: Reason::Method, message });
+                return Err(Refusal { reason: Reason::Method, message, needed: None });
             }
         };
         if scope < needed {
             let message = format!("this needs scope `{needed}`; this device has `{scope}`");
-            return Err(Refusal { reason: Reason::Scope, message });
+            return Err(Refusal { reason: Reason::Scope, message, needed: Some(needed) });
         }
         if !self.greeted && method.name != "initialize" {
             return Err(Refusal::malformed("Not initialized: the first request of a connection is `initialize`"));
@@ -290,7 +304,7 @@ impl Firewall {
         match answer {
             Ok(Answer { body, method, thread, lessened }) => DeviceVerdict {
                 to_codex: Some(body.into()),
-                to_device: lessened.map(|words| warning(thread.as_deref(), words)),
+                to_device: lessened.map(|words| warning(thread.as_deref(), words)).into_iter().collect(),
                 audit: Audit {
                     method: Some(method),
                     thread,
@@ -309,7 +323,7 @@ impl Firewall {
                 };
                 // A late answer is no fault: someone else was faster, and the client hears so from Codex.
                 let words = (reason != Reason::NotOpen).then(|| warning(thread.as_deref(), &e.to_string()));
-                refused(method, thread, reason, true, words)
+                refused(method, thread, reason, true, words.into_iter().collect())
             }
         }
     }
@@ -317,28 +331,30 @@ impl Firewall {
     fn refusal(
         &self,
         id: &RequestId,
-        known: Option<(&'static Method, Option<String>)>,
         name: &str,
-        reason: Reason,
-        message: &str,
-        needed: Option<Scope>,
+        method: Option<&'static Method>,
+        thread: Option<String>,
+        refusal: Refusal,
     ) -> DeviceVerdict {
-        let (method, thread) = known.unzip();
-        let error = json!({
-            "id": id,
-            "error": {
-                "code": REFUSED,
-                "message": message,
-                "data": {
-                    "reason": reason.name(),
-                    "method": shown(name),
-                    "needed": needed.map(Scope::name),
-                    "scope": self.policy.scope.name(),
-                },
-            },
+        let Refusal { reason, message, needed } = refusal;
+        let data = json!({
+            "reason": reason.name(),
+            "method": shown(name),
+            "needed": needed.map(Scope::name),
+            "scope": self.policy.scope.name(),
         });
-        let changing = method.is_none_or(changes);
-        refused(method.map(|method| method.name), thread.flatten(), reason, changing, Some(error.to_string().into()))
+        let error =
+            || json!({ "id": id, "error": { "code": REFUSED, "message": message, "data": data } }).to_string().into();
+        let replies = match if self.stock { stock::manner(method) } else { Manner::Error } {
+            Manner::Error => vec![error()],
+            Manner::WarningAndError => {
+                vec![warning(thread.as_deref(), &format!("{} was refused: {message}", shown(name))), error()]
+            }
+            Manner::ResultAndNotice => {
+                vec![json!({ "id": id, "result": {} }).to_string().into(), stock::notice(thread.as_deref(), &message)]
+            }
+        };
+        refused(method.map(|method| method.name), thread, reason, method.is_none_or(changes), replies)
     }
 
     /// Judges one message of Codex. Notifications and responses are only looked at, and go on as they came.
@@ -419,14 +435,16 @@ struct Look<'a> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// Why a request does not pass, and the scope that would let it.
 struct Refusal {
     reason: Reason,
     message: String,
+    needed: Option<Scope>,
 }
 
 impl Refusal {
     fn malformed(message: &str) -> Self {
-        Self { reason: Reason::Malformed, message: message.to_owned() }
+        Self { reason: Reason::Malformed, message: message.to_owned(), needed: None }
     }
 }
 
@@ -437,7 +455,7 @@ impl From<ParamsError> for Refusal {
             ParamsError::Refused { .. } => Reason::Params,
             ParamsError::Outside => Reason::Method,
         };
-        Self { reason, message: e.to_string() }
+        Self { reason, message: e.to_string(), needed: None }
     }
 }
 
@@ -465,7 +483,7 @@ fn passed(method: &'static Method, seen: params::Seen, body: Vec<u8>) -> DeviceV
     let decision = if whole { Decision::Passed } else { Decision::Trimmed { dropped, unknown } };
     DeviceVerdict {
         to_codex: Some(body.into()),
-        to_device: None,
+        to_device: Vec::new(),
         audit: Audit { method: Some(method.name), thread, decision, changing: changes(method) },
     }
 }
@@ -475,7 +493,7 @@ fn refused(
     thread: Option<String>,
     reason: Reason,
     changing: bool,
-    to_device: Option<Bytes>,
+    to_device: Vec<Bytes>,
 ) -> DeviceVerdict {
     let audit = Audit { method, thread, decision: Decision::Refused(reason), changing };
     DeviceVerdict { to_codex: None, to_device, audit }

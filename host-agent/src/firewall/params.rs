@@ -39,7 +39,7 @@ pub(super) enum ParamsError {
 pub(super) struct Seen {
     /// The thread that the message is about.
     pub(super) thread: Option<String>,
-    /// Parameters with a value that was not passed on.
+    /// Parameters that chose something, and were not passed on.
     pub(super) dropped: Vec<&'static str>,
     /// Parameters that the table does not know.
     pub(super) unknown: usize,
@@ -71,8 +71,7 @@ impl Filter<'_> {
             return Ok(());
         }
         let members = members(raw)?;
-        let thread = members.iter().find(|(key, _)| key == "threadId").and_then(|(_, value)| text(value).ok());
-        self.seen.thread = thread.filter(|id| id.len() <= MAX_THREAD_ID).map(Cow::into_owned);
+        self.seen.thread = thread_among(&members);
         self.object(rules, members, out)
     }
 
@@ -98,7 +97,7 @@ impl Filter<'_> {
             out.push(b':');
             if matches!(self.value(rule, name, value, out)?, Fate::Leave) {
                 out.truncate(before);
-                if !is_null(value) {
+                if !matches!(value.get(), "null" | "false" | "[]") {
                     self.seen.dropped.push(name);
                 }
             }
@@ -392,6 +391,18 @@ fn reads_a_repository(command: &[String]) -> bool {
         }
         _ => false,
     }
+}
+
+/// The thread that a refused message is about, as far as it says so.
+pub(super) fn thread(raw: &RawValue) -> Option<String> {
+    thread_among(&members(raw).ok()?)
+}
+
+fn thread_among(members: &[(Cow<'_, str>, &RawValue)]) -> Option<String> {
+    let (_, value) = members.iter().find(|(key, _)| key == "threadId")?;
+    // Only what Codex could have made: this goes to the audit log.
+    let plain = |id: &str| id.len() <= MAX_THREAD_ID && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    text(value).ok().filter(|id| plain(id)).map(Cow::into_owned)
 }
 
 fn keep_if(

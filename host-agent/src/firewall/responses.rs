@@ -482,11 +482,14 @@ struct ToolOutput {
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(tag = "type", rename_all_fields = "camelCase", deny_unknown_fields)]
 enum ToolContent {
-    InputText { text: String },
-    InputImage { image_url: String },
-    InputAudio { audio_url: String },
+    #[serde(rename = "inputText")]
+    Text { text: String },
+    #[serde(rename = "inputImage")]
+    Image { image_url: String },
+    #[serde(rename = "inputAudio")]
+    Audio { audio_url: String },
 }
 
 impl Kind {

@@ -95,17 +95,6 @@ pub struct Method {
     pub why: &'static str,
 }
 
-impl Method {
-    /// The least scope that could call it; `None` for no scope.
-    pub fn needed(&self) -> Option<Scope> {
-        match self.access {
-            Access::From(scope) => Some(scope),
-            Access::Outside => Some(Approve),
-            Access::Never => None,
-        }
-    }
-}
-
 /// The rule for a parameter; `None` for one that is not in the table.
 pub fn rule_for(params: &'static Params, name: &str) -> Option<(Rule, &'static str)> {
     params.iter().find_map(|(rule, names)| names.iter().find(|known| **known == name).map(|known| (*rule, *known)))

@@ -37,8 +37,11 @@ fn call(firewall: &mut Firewall, method: &str, params: Value) -> DeviceVerdict {
     send(firewall, &json!({"id": 7, "method": method, "params": params}))
 }
 
-fn parsed(bytes: &Option<Bytes>) -> Value {
-    serde_json::from_slice(bytes.as_ref().expect("a message")).expect("JSON")
+fn parsed<'a>(bytes: impl IntoIterator<Item = &'a Bytes>) -> Value {
+    let mut bytes = bytes.into_iter();
+    let message = serde_json::from_slice(bytes.next().expect("a message")).expect("JSON");
+    assert_eq!(bytes.next(), None, "one message");
+    message
 }
 
 /// The parameters that reached Codex.
@@ -458,7 +461,7 @@ fn malformed_parameters_are_refused_with_the_requests_number() {
         assert_ne!(refusal(&verdict)["reason"], Value::Null, "{hidden}");
     }
     let verdict = with_scope(Scope::Admin).from_device(br#"{"id":1,"method":"thread/read""#);
-    assert_eq!((verdict.to_codex, verdict.to_device), (None, None));
+    assert_eq!((verdict.to_codex, verdict.to_device), (None, vec![]));
     assert_eq!(verdict.audit.decision, Decision::Refused(Reason::Malformed));
 }
 
@@ -469,6 +472,37 @@ fn devices_send_no_notifications_but_one() {
         assert_eq!((verdict.to_codex, verdict.audit.decision), (None, Decision::Refused(Reason::Method)), "{method}");
     }
     assert_eq!(refusal(&call(&mut with_scope(Scope::Admin), "initialized", json!({})))["reason"], "malformed");
+}
+
+/// A channel of a client that calls itself by the stock client's name.
+fn stock(scope: Scope) -> Firewall {
+    let mut firewall = Firewall::new(policy(scope));
+    let hello = json!({"clientInfo": {"name": "codex-tui", "version": "0.169.0", "title": null}});
+    assert!(call(&mut firewall, "initialize", hello).to_codex.is_some());
+    firewall
+}
+
+#[test]
+fn the_stock_client_hears_of_a_refusal_without_ending_at_it() {
+    let method = |bytes: &Bytes| serde_json::from_slice::<Value>(bytes).unwrap()["method"].clone();
+    for name in super::stock::fatal() {
+        let verdict = call(&mut stock(Scope::View), name, json!({"threadId": THREAD, "command": "ls", "name": "n"}));
+        assert_eq!(verdict.to_codex, None);
+        let [result, notice] = &verdict.to_device[..] else { panic!("{name}: a result, then a notice") };
+        assert_eq!(parsed([result]), json!({"id": 7, "result": {}}));
+        let notice = parsed([notice]);
+        assert_eq!((&notice["method"], &notice["params"]["threadId"]), (&json!("error"), &json!(THREAD)));
+        assert!(notice["params"]["error"]["message"].as_str().unwrap().starts_with("Reachback: this "));
+        assert!(matches!(verdict.audit.decision, Decision::Refused(_)));
+    }
+    let verdict = call(&mut stock(Scope::View), "turn/start", json!({"threadId": THREAD, "input": []}));
+    let [words, error] = &verdict.to_device[..] else { panic!("a warning, then the error") };
+    assert_eq!((method(words), &parsed([error])["error"]["code"]), (json!("warning"), &json!(REFUSED)));
+    for quiet in ["config/read", "thread/readState/update", "no/such/method"] {
+        assert_eq!(call(&mut stock(Scope::View), quiet, json!({})).to_device.len(), 1, "{quiet}");
+    }
+    // Another client hears the same refusal as what it is.
+    assert_eq!(refusal(&call(&mut with_scope(Scope::View), "thread/name/set", json!({})))["reason"], "scope");
 }
 
 // Answers
@@ -487,7 +521,7 @@ fn an_approval_passes_once_for_a_device_that_may_approve() {
         Audit { method: Some(FILES), thread: Some(THREAD.to_owned()), decision: Decision::Passed, changing: true }
     );
     let again = send(&mut firewall, &json!({"id": 3, "result": {"decision": "accept"}}));
-    assert_eq!((again.to_codex, again.to_device), (None, None));
+    assert_eq!((again.to_codex, again.to_device), (None, vec![]));
     assert_eq!(again.audit.decision, Decision::Refused(Reason::NotOpen));
 }
 
@@ -527,7 +561,7 @@ fn approvals_need_the_scope_and_the_device_is_told_what_waits() {
             ] {
                 let verdict = send(&mut firewall, &answer);
                 assert_eq!((verdict.to_codex, verdict.audit.decision), (None, Decision::Refused(Reason::Scope)));
-                assert!(verdict.to_device.is_some(), "the person is told");
+                assert_eq!(verdict.to_device.len(), 1, "the person is told");
             }
         }
     }
@@ -562,7 +596,7 @@ fn an_answer_that_does_not_fit_leaves_the_request_open() {
     ] {
         let verdict = send(&mut firewall, &json!({"id": 3, "result": unfit}));
         assert_eq!((verdict.to_codex, verdict.audit.decision), (None, Decision::Refused(Reason::Params)), "{unfit}");
-        assert!(verdict.to_device.is_some());
+        assert_eq!(verdict.to_device.len(), 1);
     }
     let twice = firewall.from_device(br#"{"id":3,"result":{"decision":"decline","decision":"accept"}}"#);
     assert_eq!((twice.to_codex, twice.audit.decision), (None, Decision::Refused(Reason::Malformed)));
@@ -783,10 +817,7 @@ fn what_must_never_reach_a_device_does_not() {
     else {
         panic!("the agent answers");
     };
-    assert_eq!(
-        parsed(&Some(answer.message(1_800_000_000))),
-        json!({"id": 4, "result": {"currentTimeAt": 1_800_000_000}})
-    );
+    assert_eq!(parsed([&answer.message(1_800_000_000)]), json!({"id": 4, "result": {"currentTimeAt": 1_800_000_000}}));
 }
 
 #[test]
@@ -916,7 +947,7 @@ proptest! {
                 prop_assert!(message["params"].get(kept).is_none_or(Value::is_null), "{}", message);
             }
         } else {
-            prop_assert!(verdict.to_device.is_some(), "a refusal is said");
+            prop_assert_eq!(verdict.to_device.len(), 1, "a refusal is said");
         }
     }
 
