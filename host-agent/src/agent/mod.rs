@@ -297,13 +297,7 @@ struct Ready {
 }
 
 /// Tells the tunnel's state, and keeps the relay's key once it is known.
-async fn watch_tunnel(
-    tunnel: Arc<Tunnel>,
-    events: AgentEvents,
-    ready: Ready,
-    mut host: HostState,
-    relay: String,
-) {
+async fn watch_tunnel(tunnel: Arc<Tunnel>, events: AgentEvents, ready: Ready, mut host: HostState, relay: String) {
     let mut state = tunnel.state();
     let relay_key = tunnel.relay_key();
     let mut announced = false;

@@ -12,8 +12,8 @@ use reachback_proto::control::MAX_DEVICES;
 use reachback_proto::crypto::keys::{KeyError, StaticKey};
 use reachback_proto::ids::{PublicKey, RelayId, RendezvousId};
 use reachback_proto::pairing::{
-    Fresh, HostSide, Name, Origin, PairingError, PairingResponder, PairingSecret, PairingUrl, PairingUrlError, Platform,
-    Refusal, ResponderEvent, TypedCode,
+    Fresh, HostSide, Name, Origin, PairingError, PairingResponder, PairingSecret, PairingUrl, PairingUrlError,
+    Platform, Refusal, ResponderEvent, TypedCode,
 };
 use reachback_proto::scope::Scope;
 use ring::rand::SystemRandom;
@@ -335,10 +335,7 @@ impl Pairings {
 
     async fn failed(&self, entry: &Rendezvous, failed: ExchangeFailed) {
         tracing::warn!(error = %failed, "a pairing failed");
-        let counts = matches!(
-            failed,
-            ExchangeFailed::Pairing(PairingError::WrongSecret) | ExchangeFailed::WrongDigits
-        );
+        let counts = matches!(failed, ExchangeFailed::Pairing(PairingError::WrongSecret) | ExchangeFailed::WrongDigits);
         let over = {
             let mut failures = entry.offer.failures.lock().unwrap_or_else(PoisonError::into_inner);
             *failures += u32::from(counts);

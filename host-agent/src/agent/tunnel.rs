@@ -223,7 +223,8 @@ impl Control {
             relay.trust = RelayTrust::Pinned(reachback_proto::ids::RelayId::of(&key));
         }
         let enroll_key = config.enroll_key.clone();
-        let connection = relay.connect(&Caller::Host { identity: &config.identity, boot: config.boot, enroll_key }).await?;
+        let connection =
+            relay.connect(&Caller::Host { identity: &config.identity, boot: config.boot, enroll_key }).await?;
         self.relay_key.send_replace(Some(connection.relay_key));
         Ok(connection.socket)
     }
@@ -388,7 +389,8 @@ async fn keep_spare(config: Arc<TunnelConfig>) {
 
 /// One data connection: dialled, let in, waiting, and handed over when the relay starts a circuit on it.
 async fn dial_circuit(config: &TunnelConfig) -> Result<(), RelayError> {
-    let mut connection = config.relay.connect(&Caller::HostData { identity: &config.identity, boot: config.boot }).await?;
+    let mut connection =
+        config.relay.connect(&Caller::HostData { identity: &config.identity, boot: config.boot }).await?;
     let mut heard = Instant::now();
     let mut ticks = interval(HEARTBEAT);
     ticks.tick().await;

@@ -196,8 +196,10 @@ fn ended(name: &str, reason: Option<ByeReason>) -> Failure {
     match reason {
         Some(ByeReason::Revoked) => Failure::new("revoked", format!("{name} no longer lets this computer in"))
             .fix("if that is a mistake: `reachback pair` there, `reachback join URL` here"),
-        Some(ByeReason::Limit) => Failure::new("limit", format!("{name} ended the session: there are too many from this computer"))
-            .fix("close another `reachback connect`"),
+        Some(ByeReason::Limit) => {
+            Failure::new("limit", format!("{name} ended the session: there are too many from this computer"))
+                .fix("close another `reachback connect`")
+        }
         Some(ByeReason::ProtocolError) => {
             Failure::new("protocol", format!("{name} and this computer don't understand each other"))
                 .fix("use the same version of Reachback on both")

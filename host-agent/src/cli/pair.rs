@@ -37,7 +37,9 @@ pub(super) struct PairArgs {
 pub(super) async fn run(home: &Home, args: PairArgs, output: Output) -> anyhow::Result<ExitCode> {
     if !args.yes && (output.is_json() || !std::io::stdin().is_terminal()) {
         let failure = Failure::new("no_terminal", "there is no terminal to type the device's digits at");
-        return Err(failure.fix("run `reachback pair` in a terminal, or add --yes to let in whoever has the code").into());
+        return Err(failure
+            .fix("run `reachback pair` in a terminal, or add --yes to let in whoever has the code")
+            .into());
     }
     let confirm = if args.yes { Confirm::None } else { Confirm::Digits };
     let wish = Wish { scope: args.scope, confirm, wait: args.wait, codes: Codes::Qr };
@@ -73,7 +75,12 @@ pub(super) struct Wish {
 }
 
 /// Pairs one device through the running agent; `tell` hears each of its events.
-pub(super) async fn drive(home: &Home, wish: Wish, tell: impl Fn(&Event), output: Output) -> anyhow::Result<DeviceInfo> {
+pub(super) async fn drive(
+    home: &Home,
+    wish: Wish,
+    tell: impl Fn(&Event),
+    output: Output,
+) -> anyhow::Result<DeviceInfo> {
     let Wish { scope, confirm, wait, codes } = wish;
     let mut client = Client::open(&home.path, &Request::Pair { scope, confirm, ttl_seconds: wait }).await?;
     loop {

@@ -12,12 +12,12 @@ use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
 use url::Url;
 
 use super::Home;
-use super::host::{CodexArgs, ceiling, own_codex, tell};
+use super::host::{CodexArgs, ceiling, denied, own_codex, tell};
 use super::output::Output;
 use super::pair::{self, Codes, Wish};
 use crate::agent::{Agent, AgentConfig};
 use crate::codex::CodexBackend;
-use crate::codex::app_server::AppServer;
+use crate::codex::app_server::{AppServer, CodexConfig};
 use crate::demo::home::DemoHome;
 use crate::demo::model::ScriptedModel;
 use crate::link::backoff::BackoffConfig;
@@ -63,7 +63,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     let demo = if args.demo { Some(Demo::start(home, &args.codex).await?) } else { None };
     let codex: Arc<dyn CodexBackend> = match &demo {
         Some(demo) => Arc::clone(&demo.codex),
-        None => own_codex(&args.codex),
+        None => own_codex(home, &args.codex)?,
     };
     let relay = Relay::start(RelayConfig {
         data: home.path.join("relay"),
@@ -113,7 +113,11 @@ async fn offer(home: &Home, agent: &Agent, codes: Codes, output: Output) -> anyh
         let confirm = if output.is_json() { Confirm::None } else { Confirm::Digits };
         let wish = Wish { scope: None, confirm, wait: PAIRING_WAIT, codes };
         // The agent's own events tell who paired; twice would be two devices to a program.
-        let tell = |event: &Event| if !matches!(event, Event::Paired { .. }) { output.event(event) };
+        let tell = |event: &Event| {
+            if !matches!(event, Event::Paired { .. }) {
+                output.event(event)
+            }
+        };
         match pair::drive(home, wish, tell, output).await {
             Ok(_) => output.say("Add another device: reachback pair"),
             Err(error) => drop(output.fail(&error)),
@@ -128,7 +132,10 @@ fn greet(args: &UpArgs, relay: &Origin, is_demo: bool, output: Output) {
     } else {
         ""
     };
-    output.say(format_args!("Reachback is up. Ctrl-C stops it.\n\n  Host   {}\n  Relay  {relay}{reach}", args.codex.name()));
+    output.say(format_args!(
+        "Reachback is up. Ctrl-C stops it.\n\n  Host   {}\n  Relay  {relay}{reach}",
+        args.codex.name()
+    ));
     if is_demo {
         output.say("  Codex  the real one, with a scripted model that runs here (--demo)");
     }
@@ -157,7 +164,8 @@ impl Demo {
         crate::platform::files::state_dir(&home.path)?;
         let folders = DemoHome::prepare(&home.path.join("demo"), model.addr())?;
         std::fs::write(demo_codex_file(home), program.as_os_str().as_encoded_bytes())?;
-        let codex = Arc::new(AppServer::start(folders.codex(program)));
+        let config = CodexConfig { deny: denied(home)?, ..folders.codex(program) };
+        let codex = Arc::new(AppServer::start(config));
         Ok(Self { home: folders, codex, _model: model })
     }
 }

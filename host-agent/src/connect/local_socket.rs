@@ -114,7 +114,9 @@ async fn bridge(socket: Socket, channel: ChannelHandle, state: watch::Receiver<R
             match message {
                 Incoming::Message { seq, bytes } => {
                     // Never trust the other end to have sent text.
-                    let Ok(text) = Utf8Bytes::try_from(bytes) else { return "the host sent something that is not text" };
+                    let Ok(text) = Utf8Bytes::try_from(bytes) else {
+                        return "the host sent something that is not text";
+                    };
                     if !matches!(timeout(CLIENT_TIMEOUT * 6, to_client.send(Message::Text(text))).await, Ok(Ok(()))) {
                         return "the client does not read";
                     }

@@ -108,6 +108,7 @@ fn known_keys_weak_keys_and_wrong_ids_are_refused() {
 #[test]
 fn the_257th_device_is_refused_and_256_fit_a_file() {
     let temp = tempfile::tempdir().unwrap();
+    std::fs::create_dir(temp.path().join("host")).unwrap();
     let full = DeviceList {
         version: 1,
         paused: false,
