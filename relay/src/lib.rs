@@ -1,1 +1,274 @@
-//! placeholder
+//! The blind relay of Reachback.
+//!
+//! Hosts dial out to it and stay connected; devices come, and the relay splices
+//! the two. What it forwards is encrypted between host and device, so it knows
+//! who talks to whom, when, and about how much, and nothing else.
+//!
+//! ```text
+//!   listener ─▶ http (page, health, metrics) ─▶ tunnel: greet ─▶ host | data | device
+//!                                                        │              │
+//!                                                      store ◀────── hub ┴─▶ circuit
+//! ```
+//!
+//! - [`Config`] says everything; [`Relay::start`] is the one way to run a relay,
+//!   for the `reachback-relay` program, for `reachback up`, and for tests.
+//! - `tunnel` owns links, `hub` knows who is online, `store` remembers hosts,
+//!   device lists and enrolment keys. A host is let in by its key, which it made
+//!   known once with an [`EnrollKey`]; a device, when its host lists it.
+//! - Every task is owned by the relay's lifecycle and ends with it.
+
+mod config;
+mod enroll;
+mod files;
+mod http;
+mod hub;
+mod identity;
+mod lifecycle;
+mod limits;
+mod listener;
+mod metrics;
+mod refusal;
+mod state;
+mod store;
+mod tls;
+mod tunnel;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reachback_proto::ids::RelayId;
+use ring::rand::SystemRandom;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_rustls::TlsAcceptor;
+use url::Url;
+
+pub use config::{Config, ConfigError, DEFAULT_LISTEN, Limits, Tls};
+pub use enroll::EnrollError;
+pub use identity::IdentityError;
+pub use reachback_proto::control::EnrollKey;
+pub use store::{OpenError, StoreError};
+pub use tls::TlsError;
+
+use crate::enroll::Enrollment;
+use crate::http::{Names, Page};
+use crate::hub::Hub;
+use crate::lifecycle::Lifecycle;
+use crate::limits::ms;
+use crate::metrics::Metrics;
+use crate::state::{Attempts, State, unix_now};
+use crate::store::{SqliteStore, Store};
+
+/// How often the relay tidies up: expired keys and rendezvous, full token buckets.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// Why a relay did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration can't be used.
+    #[error("the configuration can't be used")]
+    Config(#[from] ConfigError),
+    /// The data directory can't be used.
+    #[error("data directory {} can't be used", path.display())]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another relay uses the data directory.
+    #[error("another relay runs on data directory {}: stop it, or choose another directory", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is no identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// There is no database.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// TLS can't be used as configured.
+    #[error("TLS can't be used as configured")]
+    Tls(#[from] TlsError),
+    /// The address can't be listened on.
+    #[error("can't listen on {listen}: is another program there already?")]
+    Bind {
+        /// The address.
+        listen: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The first enrolment key could not be made.
+    #[error(transparent)]
+    Enroll(#[from] EnrollError),
+}
+
+/// A relay that runs. Dropping it cuts every link; [`Relay::shutdown`] ends them in order.
+pub struct Relay {
+    state: Arc<State>,
+    local_addr: SocketAddr,
+    url: Url,
+    enroll_file: Option<PathBuf>,
+    /// Held for as long as the relay runs.
+    _lock: File,
+}
+
+impl Relay {
+    /// Starts a relay; when this returns it answers.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        config.validate()?;
+        let data_error = |source| StartError::Data { path: config.data.clone(), source };
+        files::private_dir(&config.data).map_err(data_error)?;
+        let lock = lock(&config.data)?;
+        let identity = identity::load_or_create(&config.data.join("identity.json"))?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database(&config.data)).await?);
+        let names = Names::new(&config);
+        let tls = tls_config(&config, &identity, &names)?;
+
+        let listen = config.listen;
+        let bind_error = |source| StartError::Bind { listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(bind_error)?;
+        let local_addr = listener.local_addr().map_err(bind_error)?;
+        let url = url(&config, local_addr);
+
+        let file = config.enroll_file.then(|| config.data.join("enroll-key"));
+        let enrollment = Enrollment::new(file, config.limits.enroll_key_ms / 1000);
+        let enroll_file = enrollment.refresh(&*store, unix_now()).await?;
+        let state = Arc::new(State {
+            relay_id: RelayId::of(&identity.public()),
+            identity,
+            store,
+            hub: Arc::new(Hub::new(config.limits.clone())),
+            metrics: Arc::new(Metrics::new()),
+            lifecycle: Lifecycle::default(),
+            attempts: Attempts::new(&config.limits),
+            names,
+            enrollment,
+            rng: SystemRandom::new(),
+            config,
+        });
+        let router = http::router(state.clone(), Page::new(&url, &state.relay_id));
+        state.lifecycle.spawn(listener::accept(state.clone(), listener, tls, router));
+        state.lifecycle.spawn(keep_house(state.clone()));
+        tracing::info!(%url, fingerprint = %state.relay_id, "relay started");
+        Ok(Self { state, local_addr, url, enroll_file, _lock: lock })
+    }
+
+    /// The address that is listened on, with the real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The address that hosts and devices use.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// What peers pin.
+    pub fn fingerprint(&self) -> RelayId {
+        self.state.relay_id
+    }
+
+    /// The file with an enrolment key, if [`Config::enroll_file`] asks for one and no host has enrolled yet.
+    pub fn enroll_file(&self) -> Option<&Path> {
+        self.enroll_file.as_deref()
+    }
+
+    /// A key with which one host can enrol, for an hour.
+    pub async fn create_enroll_key(&self) -> Result<EnrollKey, EnrollError> {
+        enroll::create(&*self.state.store, unix_now(), self.state.enrollment.lifetime()).await
+    }
+
+    /// Ends in order: tells every peer when to come back, closes, and after the grace period cuts what is left.
+    pub async fn shutdown(&self) {
+        tracing::info!("relay stops");
+        self.state.lifecycle.shutdown(ms(self.state.limits().shutdown_grace_ms)).await;
+        self.state.store.close().await;
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.state.lifecycle.abort();
+    }
+}
+
+/// Writes a new enrolment key into the data directory of a relay, which may be running. Returns the file.
+pub async fn write_enroll_key(config: &Config) -> Result<PathBuf, StartError> {
+    let data = &config.data;
+    if !database(data).exists() {
+        let source = io::Error::new(io::ErrorKind::NotFound, "no relay has been started on it");
+        return Err(StartError::Data { path: data.clone(), source });
+    }
+    let store = SqliteStore::open(&database(data)).await?;
+    let now = unix_now();
+    let path = data.join(format!("enroll-key-{now}-{}", std::process::id()));
+    enroll::create_file(&store, &path, now, config.limits.enroll_key_ms / 1000).await?;
+    store.close().await;
+    Ok(path)
+}
+
+fn database(data: &Path) -> PathBuf {
+    data.join("relay.db")
+}
+
+/// Two relays on one directory would each know half of who is online.
+fn lock(data: &Path) -> Result<File, StartError> {
+    let data_error = |source| StartError::Data { path: data.to_owned(), source };
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(data.join("lock")).map_err(data_error)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Locked { path: data.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(data_error(source)),
+    }
+}
+
+fn tls_config(
+    config: &Config,
+    identity: &reachback_proto::crypto::keys::Identity,
+    names: &Names,
+) -> Result<Option<TlsAcceptor>, TlsError> {
+    let server = match &config.tls {
+        _ if config.is_plain() => return Ok(None),
+        Tls::Files { cert, key } => tls::from_files(cert, key)?,
+        Tls::Auto | Tls::Generated | Tls::Off => {
+            let (names, addresses) = names.subjects();
+            tls::from_identity(identity, names, addresses)?
+        }
+    };
+    Ok(Some(TlsAcceptor::from(Arc::new(server))))
+}
+
+fn url(config: &Config, local_addr: SocketAddr) -> Url {
+    let scheme = if config.is_plain() { "http" } else { "https" };
+    config
+        .public_url
+        .clone()
+        .unwrap_or_else(|| format!("{scheme}://{local_addr}").parse().expect("a scheme and a socket address are a URL"))
+}
+
+async fn keep_house(state: Arc<State>) {
+    let mut rounds = interval(HOUSEKEEPING);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = rounds.tick() => {}
+            () = state.lifecycle.soft().cancelled() => return,
+        }
+        state.attempts.prune();
+        state.hub.prune_pairings(Instant::now());
+        if let Err(error) = state.store.prune(unix_now()).await {
+            tracing::error!(%error, "expired enrolment keys could not be forgotten");
+        }
+        if let Err(error) = state.enrollment.refresh(&*state.store, unix_now()).await {
+            tracing::error!(%error, "the enrolment key file could not be renewed");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use e2e::codex::{TestCodex, ready, until};
 use e2e::rpc::Client;
+use reachback_host::codex::app_server::{AppServer, CodexConfig};
 use reachback_host::codex::{Adapter, CodexBackend, CodexState, Instance, MAX_FRAME};
 use serde_json::json;
 use tokio::net::UnixStream;
@@ -123,6 +124,34 @@ async fn the_tour_edits_a_file() {
     client.event("turn/completed").await;
     let written = std::fs::read_to_string(test.home.project().join("hello.md")).unwrap();
     assert!(written.starts_with("Hello!"), "{written}");
+    backend.stop().await;
+}
+
+#[tokio::test]
+async fn a_denied_folder_stays_closed_even_to_an_approved_command() {
+    let test = TestCodex::prepare().await;
+    let keys = test.home.codex_home().parent().unwrap().join("the keys");
+    std::fs::create_dir(&keys).unwrap();
+    std::fs::write(keys.join("key"), "SECRET").unwrap();
+    let backend = AppServer::start(CodexConfig { deny: vec![keys.clone()], ..test.config() });
+    let mut client = Client::connect(&backend).await;
+    let thread = client.thread(&test).await;
+    let read = format!("cat '{}'; touch allowed", keys.join("key").display());
+    for (prompt, asks) in [(format!("@shell {read}"), false), (format!("@esc {read}"), true)] {
+        client.prompt(&thread, &prompt).await;
+        if asks {
+            let asked = client.event("item/commandExecution/requestApproval").await;
+            client.send(&json!({ "id": asked["id"], "result": { "decision": "accept" } })).await;
+        }
+        client.event("turn/completed").await;
+        let items = client.take("item/completed");
+        let is_command = |item: &&serde_json::Value| item["params"]["item"]["type"] == "commandExecution";
+        let output = &items.iter().find(is_command).expect("no command ran")["params"]["item"]["aggregatedOutput"];
+        assert!(!output.to_string().contains("SECRET"), "{prompt} read the key: {output}");
+        assert!(output.to_string().contains("denied"), "{prompt}: {output}");
+        assert!(test.home.project().join("allowed").exists(), "{prompt} could not write in the project");
+        std::fs::remove_file(test.home.project().join("allowed")).unwrap();
+    }
     backend.stop().await;
 }
 

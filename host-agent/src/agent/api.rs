@@ -94,7 +94,7 @@ impl ApiContext {
         let Ok(request) = serde_json::from_slice::<Request>(bytes) else {
             return error(Value::Null, INVALID_REQUEST, "not a request of this API", "malformed");
         };
-        if !request.id.is_u64() && !request.id.as_str().is_some_and(|id| id.len() <= 128) {
+        if !request.id.is_u64() && request.id.as_str().is_none_or(|id| id.len() > 128) {
             return error(Value::Null, INVALID_REQUEST, "an id is a number or a short text", "malformed");
         }
         let (needed, result): (_, fn(&Self, DeviceId, Scope) -> Value) = match request.method.as_str() {

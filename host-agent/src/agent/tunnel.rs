@@ -183,8 +183,8 @@ impl Control {
                     tracing::info!(relay = %self.config.relay.origin, "connected to the relay");
                     self.state.send_replace(TunnelState::Connected);
                     match self.serve(&mut socket).await {
-                        Some(error) => error,
-                        None => return,
+                        Err(error) => error,
+                        Ok(()) => return,
                     }
                 }
                 Err(error) => error,
@@ -228,15 +228,8 @@ impl Control {
         Ok(connection.socket)
     }
 
-    /// One control connection, until it ends. `None` when the tunnel is dropped.
-    async fn serve(&mut self, socket: &mut RelaySocket) -> Option<RelayError> {
-        match self.serve_inner(socket).await {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        }
-    }
-
-    async fn serve_inner(&mut self, socket: &mut RelaySocket) -> Result<(), RelayError> {
+    /// One control connection, until it ends. `Ok` when the tunnel is dropped.
+    async fn serve(&mut self, socket: &mut RelaySocket) -> Result<(), RelayError> {
         let mut devices = self.config.devices.clone();
         let list = device_list(&devices.borrow_and_update());
         relay::send(socket, &list).await?;

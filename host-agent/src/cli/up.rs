@@ -8,8 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use reachback_proto::pairing::Origin;
-use reachback_relay::config::{Config as RelayConfig, DEFAULT_LISTEN, Tls};
-use reachback_relay::Relay;
+use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
 use url::Url;
 
 use super::Home;

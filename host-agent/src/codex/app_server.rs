@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::backoff::{Backoff, HEALTHY};
+use super::permissions;
 use super::process::{INSTALL, Process};
 use super::unix_socket::{self, SocketError};
 use super::{
@@ -57,19 +58,49 @@ pub struct CodexConfig {
     /// Settings that win over `config.toml`, as `key=value` (`codex -c`). Default: none. A server that was
     /// already running does not have them.
     pub overrides: Vec<String>,
+    /// Folders that commands may neither read nor write, absolute. Default: none. A server that was already
+    /// running does not know of them, and a user who runs Codex without a sandbox has chosen not to have this.
+    pub deny: Vec<PathBuf>,
 }
 
 impl Default for CodexConfig {
     fn default() -> Self {
-        Self { program: "codex".into(), home: None, env: Vec::new(), working_dir: None, overrides: Vec::new() }
+        Self {
+            program: "codex".into(),
+            home: None,
+            env: Vec::new(),
+            working_dir: None,
+            overrides: Vec::new(),
+            deny: Vec::new(),
+        }
     }
 }
 
 impl CodexConfig {
     /// Where the app-server of this home listens; `None` when the user has no home folder.
     pub fn control_socket(&self) -> Option<PathBuf> {
-        let home = self.home.clone().or_else(|| Some(std::env::home_dir()?.join(".codex")))?;
-        Some(unix_socket::control_socket(&home))
+        self.codex_home().map(|home| unix_socket::control_socket(&home))
+    }
+
+    fn codex_home(&self) -> Option<PathBuf> {
+        self.home.clone().or_else(|| Some(std::env::home_dir()?.join(".codex")))
+    }
+
+    /// All settings for a server that we start.
+    async fn settings(&self) -> Vec<String> {
+        let mut settings = self.overrides.clone();
+        if !self.deny.is_empty() {
+            let config = match self.codex_home() {
+                Some(home) => tokio::fs::read_to_string(home.join("config.toml")).await.unwrap_or_default(),
+                None => String::new(),
+            };
+            // A file that is not TOML is for Codex to complain about: it does not start then.
+            match permissions::denying(&self.deny, &config.parse().unwrap_or_default()) {
+                Some(denying) => settings.extend(denying),
+                None => tracing::warn!("codex runs without a sandbox: its commands can read the agent's keys"),
+            }
+        }
+        settings
     }
 }
 
@@ -303,7 +334,7 @@ impl Supervisor {
             Err(SocketError::Nobody) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut process = Process::app_server(&self.config)?;
+        let mut process = Process::app_server(&self.config, &self.config.settings().await)?;
         let listening = async {
             loop {
                 match unix_socket::open(&socket).await {

@@ -18,6 +18,7 @@
 pub mod app_server;
 mod backoff;
 mod connection;
+mod permissions;
 mod process;
 mod unix_socket;
 

@@ -115,10 +115,10 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `codex app-server` on the default control socket.
-    pub(super) fn app_server(config: &CodexConfig) -> Result<Self, SpawnError> {
+    /// Starts `codex app-server` on the default control socket, with `settings` that win over its `config.toml`.
+    pub(super) fn app_server(config: &CodexConfig, settings: &[String]) -> Result<Self, SpawnError> {
         let mut command = config.command();
-        command.args(config.overrides.iter().flat_map(|setting| ["-c", setting]));
+        command.args(settings.iter().flat_map(|setting| ["-c", setting]));
         command.args(["app-server", "--listen", "unix://"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Self::new(command.spawn().map_err(|e| config.spawn_error(e))?);

@@ -482,6 +482,7 @@ impl Session {
         if self.received_bytes > self.limits.receive_buffer {
             return Err(SessionError::ReceiveBuffer(self.received_bytes));
         }
+        self.liveness.heard_sequenced();
         if outcome.acknowledge {
             self.owe_ack(number, size, now);
         }

@@ -1,0 +1,218 @@
+//! What a relay is told before it starts.
+//!
+//! `reachback-relay` merges file, environment and flags into one [`Config`]
+//! (`cli.rs`); `reachback up` and tests build it literally. Nothing else of the
+//! relay reads the environment.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use url::{Host, Url};
+
+pub use crate::limits::Limits;
+
+/// Where a relay listens when nothing is said.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7420);
+
+/// A relay's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Directory of the database and the identity, for this user only. Default `reachback-relay`.
+    pub data: PathBuf,
+    /// Address to listen on; port 0 takes a free one. Default 127.0.0.1:7420.
+    pub listen: SocketAddr,
+    /// The address that hosts and devices use, when it is another than `listen` (a name, a proxy). Default none.
+    pub public_url: Option<Url>,
+    /// How connections are protected. Default [`Tls::Auto`].
+    pub tls: Tls,
+    /// More names that requests may be addressed to, beside `public_url`, `listen` and loopback. Default none.
+    pub names: Vec<String>,
+    /// Whether `/metrics` answers other addresses than loopback. Default false.
+    pub public_metrics: bool,
+    /// Whether `enroll-key` in the data directory holds an enrolment key until a host has enrolled. Default false.
+    pub enroll_file: bool,
+    /// The limits.
+    pub limits: Limits,
+}
+
+/// How connections are protected.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Tls {
+    /// Plain on loopback, [`Tls::Generated`] elsewhere.
+    #[default]
+    Auto,
+    /// Plain HTTP; only on loopback.
+    Off,
+    /// A certificate whose key is the relay's identity: for peers that pin the fingerprint.
+    Generated,
+    /// Certificate chain and key from PEM files.
+    Files {
+        /// The chain, leaf first.
+        cert: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+}
+
+/// A configuration that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Plain HTTP on an address that others reach.
+    #[error(
+        "plain HTTP on {listen} would show sign-ins and traffic to the network: listen on 127.0.0.1 (behind a TLS proxy \
+         or for this machine only), give --tls-cert and --tls-key, or use --tls generated"
+    )]
+    PlainOnNetwork {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// A public URL that would make browsers speak plain HTTP over a network.
+    #[error("public URL {url} is plain HTTP: use https://; http:// is for loopback only")]
+    PlainPublicUrl {
+        /// The URL.
+        url: Url,
+    },
+    /// A public URL that is not just scheme, host and port.
+    #[error("public URL {url} can't be used: give scheme, host and port only, such as https://relay.example:7420")]
+    BadPublicUrl {
+        /// The URL.
+        url: Url,
+    },
+    /// Every address is listened on, and none is known that peers can use.
+    #[error(
+        "{listen} stands for every address of this machine: say which one peers use with --public-url https://HOST:PORT"
+    )]
+    NoAddress {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// A limit that would let nobody in.
+    #[error("limit {name} is {value}: it must be at least {least}")]
+    LimitTooSmall {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least that works.
+        least: u64,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "reachback-relay".into(),
+            listen: DEFAULT_LISTEN,
+            public_url: None,
+            tls: Tls::Auto,
+            names: Vec::new(),
+            public_metrics: false,
+            enroll_file: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Refuses what can't work or would not be safe. [`Relay::start`](crate::Relay::start) does it too.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let listen = self.listen;
+        if self.tls == Tls::Off && !listen.ip().is_loopback() {
+            return Err(ConfigError::PlainOnNetwork { listen });
+        }
+        match &self.public_url {
+            None if listen.ip().is_unspecified() => return Err(ConfigError::NoAddress { listen }),
+            None => {}
+            Some(url) => check_public_url(url)?,
+        }
+        let limits = &self.limits;
+        for (name, value, least) in [
+            ("connections", limits.connections as u64, 1),
+            ("hello_ms", limits.hello_ms, 1),
+            ("hello_bytes", limits.hello_bytes as u64, 1024),
+            ("control_ping_ms", limits.control_ping_ms, 1),
+            ("idle_ping_ms", limits.idle_ping_ms, 1),
+            ("circuit_reminder_ms", limits.circuit_reminder_ms, 1),
+            ("circuit_idle_ms", limits.circuit_idle_ms, 1),
+            ("write_ms", limits.write_ms, 1),
+            ("circuits_per_host", limits.circuits_per_host as u64, 1),
+            ("links_per_device", limits.links_per_device as u64, 1),
+        ] {
+            if value < least {
+                return Err(ConfigError::LimitTooSmall { name, value, least });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the listener itself speaks plain HTTP.
+    pub(crate) fn is_plain(&self) -> bool {
+        match self.tls {
+            Tls::Off => true,
+            Tls::Auto => self.listen.ip().is_loopback(),
+            Tls::Generated | Tls::Files { .. } => false,
+        }
+    }
+}
+
+fn check_public_url(url: &Url) -> Result<(), ConfigError> {
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let anonymous = url.username().is_empty() && url.password().is_none();
+    match url.scheme() {
+        "https" | "http" if !bare || !anonymous => Err(ConfigError::BadPublicUrl { url: url.clone() }),
+        "https" => Ok(()),
+        "http" if is_loopback(url) => Ok(()),
+        "http" => Err(ConfigError::PlainPublicUrl { url: url.clone() }),
+        _ => Err(ConfigError::BadPublicUrl { url: url.clone() }),
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(listen: &str, tls: Tls, public_url: Option<&str>) -> Result<(), ConfigError> {
+        let public_url = public_url.map(|url| url.parse().unwrap());
+        Config { listen: listen.parse().unwrap(), tls, public_url, ..Config::default() }.validate()
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_only() {
+        assert_eq!(on("127.0.0.1:0", Tls::Off, None), Ok(()));
+        assert_eq!(on("[::1]:0", Tls::Auto, None), Ok(()));
+        assert_eq!(on("192.0.2.1:443", Tls::Auto, None), Ok(()));
+        let refused = on("192.0.2.1:80", Tls::Off, None).unwrap_err();
+        assert!(refused.to_string().contains("--tls-cert"), "{refused}");
+        assert!(matches!(
+            on("127.0.0.1:0", Tls::Off, Some("http://relay.example")),
+            Err(ConfigError::PlainPublicUrl { .. })
+        ));
+        assert_eq!(on("127.0.0.1:0", Tls::Off, Some("https://relay.example")), Ok(()), "a TLS proxy stands in front");
+    }
+
+    #[test]
+    fn a_public_url_is_an_origin_and_needed_when_listening_everywhere() {
+        assert!(matches!(on("0.0.0.0:443", Tls::Auto, None), Err(ConfigError::NoAddress { .. })));
+        assert_eq!(on("0.0.0.0:443", Tls::Auto, Some("https://relay.example:8443")), Ok(()));
+        for bad in ["https://relay.example/path", "https://me@relay.example", "ftp://relay.example", "https://a/#b"] {
+            assert!(matches!(on("127.0.0.1:0", Tls::Auto, Some(bad)), Err(ConfigError::BadPublicUrl { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_that_let_nobody_in_are_refused() {
+        let limits = Limits { hello_bytes: 10, ..Limits::default() };
+        let refused = Config { limits, ..Config::default() }.validate();
+        assert_eq!(refused, Err(ConfigError::LimitTooSmall { name: "hello_bytes", value: 10, least: 1024 }));
+    }
+}

@@ -1,0 +1,39 @@
+//! Health and metrics, for the machines that watch the relay.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, State as Shared};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::listener::Peer;
+use crate::state::State;
+
+/// The process is up.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// New links are welcome: the database answers and the relay is not stopping.
+pub(super) async fn readyz(Shared(state): Shared<Arc<State>>) -> Response {
+    if state.lifecycle.soft().is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    match state.store.check().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => {
+            tracing::error!(%error, "not ready");
+            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
+        }
+    }
+}
+
+/// Counters; for this machine only, unless configured.
+pub(super) async fn metrics(Shared(state): Shared<Arc<State>>, Extension(peer): Extension<Peer>) -> Response {
+    if !state.config.public_metrics && !peer.address.ip().to_canonical().is_loopback() {
+        let what = "Metrics are for this machine only; `public_metrics` changes that.\n";
+        return (StatusCode::FORBIDDEN, what).into_response();
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], state.metrics.text()).into_response()
+}

@@ -1,0 +1,113 @@
+//! Accepting connections.
+//!
+//! One task accepts and spawns one task per connection, which does the TLS
+//! handshake and speaks HTTP/1.1 until the connection ends or becomes a link.
+//! An accept error (file descriptors run out, mostly) waits before the next try:
+//! the error would come back at once, and again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tower::Service;
+
+use crate::limits::{Limit, ms};
+use crate::metrics::Open;
+use crate::state::State;
+
+/// How long to wait after an accept error.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(250);
+
+/// Largest HTTP head. Ours have a dozen short headers; proxies add some.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// A connection that counts against the limit for as long as this lives.
+pub(crate) struct Connection {
+    _permit: OwnedSemaphorePermit,
+    _open: Open,
+}
+
+/// Who is at the other end, as an extension of each request.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub(crate) address: SocketAddr,
+    /// Its connection; a link keeps it.
+    pub(crate) connection: Arc<Connection>,
+}
+
+/// Accepts until the relay stops.
+pub(crate) async fn accept(state: Arc<State>, listener: TcpListener, tls: Option<TlsAcceptor>, router: Router) {
+    let slots = Arc::new(Semaphore::new(state.limits().connections));
+    loop {
+        let accepted = tokio::select! {
+            () = state.lifecycle.soft().cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::error!(%error, "a connection could not be accepted; is the limit of open files high enough?");
+                sleep(ACCEPT_BACKOFF).await;
+                continue;
+            }
+        };
+        let Ok(permit) = slots.clone().try_acquire_owned() else {
+            state.metrics.limit(Limit::Connections);
+            continue;
+        };
+        let connection = Arc::new(Connection { _permit: permit, _open: state.metrics.connection() });
+        let peer = Peer { address, connection };
+        let task = serve(state.clone(), stream, tls.clone(), router.clone(), peer);
+        state.lifecycle.spawn(task);
+    }
+}
+
+async fn serve(state: Arc<State>, stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, peer: Peer) {
+    // Small frames go out at once. A socket that refuses the option is dead, which the next read finds.
+    let _dead = stream.set_nodelay(true);
+    let Some(tls) = tls else { return speak(&state, stream, router, peer).await };
+    match timeout(ms(state.limits().tls_handshake_ms), tls.accept(stream)).await {
+        Ok(Ok(stream)) => speak(&state, stream, router, peer).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => state.metrics.limit(Limit::TlsHandshake),
+    }
+}
+
+async fn speak<S>(state: &State, stream: S, router: Router, peer: Peer)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        router.clone().call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(ms(state.limits().http_head_ms))
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = state.lifecycle.soft().cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::trace!(%error, "an HTTP connection failed");
+    }
+}

@@ -1,0 +1,82 @@
+//! What every store must do. Each backend's tests call [`all`] with an empty store.
+
+use reachback_proto::ids::{HostId, PublicKey};
+
+use super::{EnrollHash, ListOutcome, Store};
+
+/// Runs the whole contract.
+pub(crate) async fn all(store: &dyn Store) {
+    store.check().await.unwrap();
+    an_enrolment_key_works_once_and_until_it_expires(store).await;
+    one_of_many_with_the_same_key_enrols(store).await;
+    device_lists_only_grow_in_version(store).await;
+    hosts_are_remembered(store).await;
+    pruning_keeps_keys_that_still_work(store).await;
+}
+
+fn host(byte: u8) -> (PublicKey, HostId) {
+    let key = PublicKey([byte; 32]);
+    (key, HostId::of(&key))
+}
+
+async fn enrol(store: &dyn Store, byte: u8) -> HostId {
+    let hash = EnrollHash([byte; 32]);
+    store.add_enroll_key(hash, 100).await.unwrap();
+    assert!(store.enroll(hash, host(byte).0, 10).await.unwrap());
+    host(byte).1
+}
+
+async fn an_enrolment_key_works_once_and_until_it_expires(store: &dyn Store) {
+    assert!(!store.has_hosts().await.unwrap());
+    let hash = EnrollHash::of("once");
+    assert!(!store.enroll(hash, host(1).0, 10).await.unwrap(), "an unknown key enrolled a host");
+    store.add_enroll_key(hash, 100).await.unwrap();
+    assert!(!store.enroll(hash, host(1).0, 100).await.unwrap(), "an expired key enrolled a host");
+    assert_eq!(store.last_seen(host(1).1).await.unwrap(), None);
+    assert!(store.enroll(hash, host(1).0, 99).await.unwrap());
+    assert!(!store.enroll(hash, host(2).0, 99).await.unwrap(), "a used key enrolled a second host");
+    assert_eq!(store.last_seen(host(1).1).await.unwrap(), Some(99));
+    assert_eq!(store.last_seen(host(2).1).await.unwrap(), None);
+    assert!(store.has_hosts().await.unwrap());
+}
+
+async fn one_of_many_with_the_same_key_enrols(store: &dyn Store) {
+    let hash = EnrollHash::of("race");
+    store.add_enroll_key(hash, 100).await.unwrap();
+    let tries = (10..18).map(|byte| store.enroll(hash, host(byte).0, 1));
+    let won = futures_util::future::join_all(tries).await.into_iter().filter(|r| *r.as_ref().unwrap()).count();
+    assert_eq!(won, 1);
+}
+
+async fn device_lists_only_grow_in_version(store: &dyn Store) {
+    let (a, b) = (PublicKey([1; 32]), PublicKey([2; 32]));
+    let id = enrol(store, 30).await;
+    assert!(!store.lists_device(id, a).await.unwrap());
+    assert_eq!(store.put_devices(id, 0, vec![a, b, b]).await.unwrap(), ListOutcome::Stored);
+    assert_eq!(store.put_devices(id, 0, vec![b, a]).await.unwrap(), ListOutcome::Stored);
+    assert_eq!(store.put_devices(id, 0, vec![b]).await.unwrap(), ListOutcome::Differs);
+    assert!(store.lists_device(id, a).await.unwrap());
+    assert_eq!(store.put_devices(id, 7, vec![b]).await.unwrap(), ListOutcome::Stored);
+    assert!(!store.lists_device(id, a).await.unwrap());
+    assert_eq!(store.put_devices(id, 6, vec![a]).await.unwrap(), ListOutcome::Older { stored: 7 });
+    assert!(!store.lists_device(id, a).await.unwrap());
+    assert!(store.lists_device(id, b).await.unwrap());
+
+    let other = enrol(store, 31).await;
+    assert!(!store.lists_device(other, b).await.unwrap(), "a device of one host was listed for another");
+}
+
+async fn hosts_are_remembered(store: &dyn Store) {
+    let id = enrol(store, 40).await;
+    store.saw_host(id, 55).await.unwrap();
+    assert_eq!(store.last_seen(id).await.unwrap(), Some(55));
+}
+
+async fn pruning_keeps_keys_that_still_work(store: &dyn Store) {
+    let (old, live) = (EnrollHash::of("old"), EnrollHash::of("live"));
+    store.add_enroll_key(old, 100).await.unwrap();
+    store.add_enroll_key(live, 200).await.unwrap();
+    store.prune(150).await.unwrap();
+    assert!(!store.enroll(old, host(50).0, 1).await.unwrap());
+    assert!(store.enroll(live, host(51).0, 150).await.unwrap());
+}

@@ -1,0 +1,88 @@
+//! What the relay remembers across restarts: hosts, their device lists, enrolment keys.
+//!
+//! Presence, circuits and rendezvous live in memory only ([`crate::hub`]). The
+//! trait is small so that a second database is one file; `contract.rs` holds
+//! the tests that each one must pass. Times are seconds since 1970 and come from
+//! the caller.
+
+#[cfg(test)]
+mod contract;
+mod sqlite;
+
+use futures_util::future::BoxFuture;
+use reachback_proto::ids::{HostId, PublicKey};
+use ring::digest::{SHA256, digest};
+
+pub use sqlite::OpenError;
+pub(crate) use sqlite::SqliteStore;
+
+/// The store did not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the relay's database failed")]
+pub struct StoreError(#[from] sqlx::Error);
+
+/// SHA-256 of an enrolment key: the only form in which one is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EnrollHash(pub(crate) [u8; 32]);
+
+impl EnrollHash {
+    /// The hash of a key. Plain SHA-256 is enough: keys have 256 random bits.
+    pub(crate) fn of(key: &str) -> Self {
+        let mut out = [0; 32];
+        out.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
+        Self(out)
+    }
+}
+
+/// What became of a device list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListOutcome {
+    /// It is stored and in force, now or since before.
+    Stored,
+    /// The stored one is newer and stays in force.
+    Older {
+        /// Its version.
+        stored: u64,
+    },
+    /// The stored one has this version and other keys, and stays in force.
+    Differs,
+}
+
+/// The result of a store operation.
+pub(crate) type Stored<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// Storage of the relay. Every operation is atomic, and durable when it returns.
+pub(crate) trait Store: Send + Sync {
+    /// Whether the store answers.
+    fn check(&self) -> Stored<'_, ()>;
+
+    /// Keeps an enrolment key's hash until `expires_at`.
+    fn add_enroll_key(&self, hash: EnrollHash, expires_at: u64) -> Stored<'_, ()>;
+
+    /// Uses up an enrolment key to make the host with this identity key known.
+    ///
+    /// False, with nothing changed, when the key is unknown, used, or expired at
+    /// `now`. Of several callers with one key, one gets true.
+    fn enroll(&self, hash: EnrollHash, host_key: PublicKey, now: u64) -> Stored<'_, bool>;
+
+    /// When the host was last seen; `None` when it never enrolled.
+    fn last_seen(&self, host: HostId) -> Stored<'_, Option<u64>>;
+
+    /// Records that the host was seen.
+    fn saw_host(&self, host: HostId, now: u64) -> Stored<'_, ()>;
+
+    /// Whether any host enrolled.
+    fn has_hosts(&self) -> Stored<'_, bool>;
+
+    /// Replaces the device list of an enrolled host if `version` is newer than the stored one.
+    fn put_devices(&self, host: HostId, version: u64, keys: Vec<PublicKey>) -> Stored<'_, ListOutcome>;
+
+    /// Whether the host's device list holds this key.
+    fn lists_device(&self, host: HostId, device: PublicKey) -> Stored<'_, bool>;
+
+    /// Forgets enrolment keys that are used or expired at `now`.
+    fn prune(&self, now: u64) -> Stored<'_, ()>;
+
+    /// Closes the store; nothing is called after it.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,254 @@
+//! The store in one SQLite file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use reachback_proto::ids::{HostId, PublicKey};
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row, SqlitePool};
+
+use super::{EnrollHash, ListOutcome, Store, StoreError, Stored};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Connections to the file: SQLite writes one at a time anyway, a few more let reads go on beside.
+const CONNECTIONS: u32 = 4;
+
+/// How long a statement waits for another process (`reachback-relay enroll`) to finish writing.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Why the database could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file can't be opened, or is not a database.
+    #[error("database {} could not be opened", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: sqlx::Error,
+    },
+    /// Its tables can't be brought to this version.
+    #[error("database {} could not be brought up to date; was it written by a newer relay?", path.display())]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        source: MigrateError,
+    },
+}
+
+/// A store in a SQLite file.
+pub(crate) struct SqliteStore {
+    pool: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the file, making it and its tables as needed.
+    pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // In WAL mode NORMAL may lose the last commits in a power cut, and a
+            // revocation that is lost lets the device in again. Writes are rare here.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY);
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await;
+        let pool = pool.map_err(|source| OpenError::Open { path: path.to_owned(), source })?;
+        MIGRATIONS.run(&pool).await.map_err(|source| OpenError::Migrate { path: path.to_owned(), source })?;
+        Ok(Self { pool })
+    }
+
+    async fn enroll_now(&self, hash: EnrollHash, host_key: PublicKey, now: u64) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let used =
+            sqlx::query("UPDATE enroll_keys SET used_at = ?2 WHERE hash = ?1 AND used_at IS NULL AND expires_at > ?2")
+                .bind(&hash.0[..])
+                .bind(seconds(now))
+                .execute(&mut *transaction)
+                .await?;
+        if used.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query(
+            "INSERT INTO hosts (id, identity_key, enrolled_at, last_seen) VALUES (?1, ?2, ?3, ?3) ON CONFLICT DO NOTHING",
+        )
+        .bind(&HostId::of(&host_key).0[..])
+        .bind(&host_key.0[..])
+        .bind(seconds(now))
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    async fn put_devices_now(
+        &self,
+        host: HostId,
+        version: u64,
+        keys: Vec<PublicKey>,
+    ) -> Result<ListOutcome, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let stored: i64 = sqlx::query("SELECT device_version FROM hosts WHERE id = ?")
+            .bind(&host.0[..])
+            .fetch_one(&mut *transaction)
+            .await?
+            .try_get(0)?;
+        let version = seconds(version);
+        if version < stored {
+            return Ok(ListOutcome::Older { stored: stored.unsigned_abs() });
+        }
+        if version == stored {
+            let rows = sqlx::query("SELECT identity_key FROM devices WHERE host_id = ? ORDER BY identity_key")
+                .bind(&host.0[..])
+                .fetch_all(&mut *transaction)
+                .await?;
+            let there = rows.iter().map(|row| row.try_get::<Vec<u8>, _>(0)).collect::<Result<Vec<_>, _>>()?;
+            let mut wanted: Vec<_> = keys.iter().map(|key| key.0.to_vec()).collect();
+            wanted.sort();
+            wanted.dedup();
+            return Ok(if wanted == there { ListOutcome::Stored } else { ListOutcome::Differs });
+        }
+        sqlx::query("DELETE FROM devices WHERE host_id = ?").bind(&host.0[..]).execute(&mut *transaction).await?;
+        for key in keys {
+            sqlx::query("INSERT INTO devices (host_id, identity_key) VALUES (?, ?) ON CONFLICT DO NOTHING")
+                .bind(&host.0[..])
+                .bind(&key.0[..])
+                .execute(&mut *transaction)
+                .await?;
+        }
+        sqlx::query("UPDATE hosts SET device_version = ? WHERE id = ?")
+            .bind(version)
+            .bind(&host.0[..])
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(ListOutcome::Stored)
+    }
+}
+
+/// SQLite's integers are signed. Beyond 2^63 a version or a time from the network stays the largest one.
+fn seconds(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl Store for SqliteStore {
+    fn check(&self) -> Stored<'_, ()> {
+        Box::pin(async {
+            sqlx::query("SELECT 1 FROM hosts LIMIT 1").fetch_optional(&self.pool).await?;
+            Ok(())
+        })
+    }
+
+    fn add_enroll_key(&self, hash: EnrollHash, expires_at: u64) -> Stored<'_, ()> {
+        Box::pin(async move {
+            sqlx::query("INSERT INTO enroll_keys (hash, expires_at) VALUES (?, ?)")
+                .bind(&hash.0[..])
+                .bind(seconds(expires_at))
+                .execute(&self.pool)
+                .await?;
+            Ok(())
+        })
+    }
+
+    fn enroll(&self, hash: EnrollHash, host_key: PublicKey, now: u64) -> Stored<'_, bool> {
+        Box::pin(self.enroll_now(hash, host_key, now))
+    }
+
+    fn last_seen(&self, host: HostId) -> Stored<'_, Option<u64>> {
+        Box::pin(async move {
+            let row = sqlx::query("SELECT last_seen FROM hosts WHERE id = ?")
+                .bind(&host.0[..])
+                .fetch_optional(&self.pool)
+                .await?;
+            Ok(row.map(|row| row.try_get::<i64, _>(0)).transpose()?.map(i64::unsigned_abs))
+        })
+    }
+
+    fn saw_host(&self, host: HostId, now: u64) -> Stored<'_, ()> {
+        Box::pin(async move {
+            sqlx::query("UPDATE hosts SET last_seen = ? WHERE id = ?")
+                .bind(seconds(now))
+                .bind(&host.0[..])
+                .execute(&self.pool)
+                .await?;
+            Ok(())
+        })
+    }
+
+    fn has_hosts(&self) -> Stored<'_, bool> {
+        Box::pin(async { Ok(sqlx::query("SELECT 1 FROM hosts LIMIT 1").fetch_optional(&self.pool).await?.is_some()) })
+    }
+
+    fn put_devices(&self, host: HostId, version: u64, keys: Vec<PublicKey>) -> Stored<'_, ListOutcome> {
+        Box::pin(self.put_devices_now(host, version, keys))
+    }
+
+    fn lists_device(&self, host: HostId, device: PublicKey) -> Stored<'_, bool> {
+        Box::pin(async move {
+            let row = sqlx::query("SELECT 1 FROM devices WHERE host_id = ? AND identity_key = ?")
+                .bind(&host.0[..])
+                .bind(&device.0[..])
+                .fetch_optional(&self.pool)
+                .await?;
+            Ok(row.is_some())
+        })
+    }
+
+    fn prune(&self, now: u64) -> Stored<'_, ()> {
+        Box::pin(async move {
+            sqlx::query("DELETE FROM enroll_keys WHERE used_at IS NOT NULL OR expires_at <= ?")
+                .bind(seconds(now))
+                .execute(&self.pool)
+                .await?;
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.pool.close())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract;
+
+    #[tokio::test]
+    async fn sqlite_keeps_the_contract() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("relay.db")).await.unwrap();
+        contract::all(&store).await;
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_is_there_after_a_reopen_without_a_close() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.db");
+        let (host, device) = (PublicKey([1; 32]), PublicKey([2; 32]));
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.add_enroll_key(EnrollHash::of("k"), 10).await.unwrap();
+        assert!(store.enroll(EnrollHash::of("k"), host, 5).await.unwrap());
+        store.put_devices(HostId::of(&host), 1, vec![device]).await.unwrap();
+        // Neither dropped nor closed: what a killed process leaves behind.
+        let second = SqliteStore::open(&path).await.unwrap();
+        assert!(second.lists_device(HostId::of(&host), device).await.unwrap());
+        assert!(!second.enroll(EnrollHash::of("k"), PublicKey([3; 32]), 5).await.unwrap());
+        drop(store);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.db");
+        std::fs::write(&path, "not a database, but long enough to be looked at as one".repeat(20)).unwrap();
+        let error = SqliteStore::open(&path).await.err().unwrap();
+        assert!(error.to_string().contains("relay.db"), "{error}");
+    }
+}
