@@ -220,6 +220,22 @@ fn a_prompt_keeps_its_words_and_loses_its_overrides() {
 }
 
 #[test]
+fn what_forges_or_unguards_a_turn_needs_approve() {
+    for (method, name) in [
+        ("turn/start", "toolOutput"),
+        ("turn/start", "disabledPluginIds"),
+        ("thread/settings/update", "disabledPluginIds"),
+    ] {
+        let params = json!({"threadId": THREAD, name: ["x"]});
+        assert_eq!(
+            forwarded(&call(&mut with_scope(Scope::Steer), method, params.clone())),
+            json!({"threadId": THREAD})
+        );
+        assert_eq!(forwarded(&call(&mut with_scope(Scope::Approve), method, params.clone())), params);
+    }
+}
+
+#[test]
 fn a_prompt_for_a_thread_elsewhere_stays_there() {
     let params = json!({"threadId": THREAD, "input": [], "cwd": "/srv/project"});
     let verdict = call(&mut with_scope(Scope::Steer), "turn/start", params);
