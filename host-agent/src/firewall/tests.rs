@@ -318,10 +318,24 @@ fn title_thread() -> Value {
 
 #[test]
 fn the_stock_clients_title_thread_has_no_tools() {
-    let params = title_thread();
+    let mut params = title_thread();
     let verdict = call(&mut with_scope(Scope::Steer), "thread/start", params.clone());
+    params.as_object_mut().unwrap().remove("sandbox");
     assert_eq!(forwarded(&verdict), params);
-    assert_eq!(verdict.audit.decision, Decision::Passed);
+    assert_eq!(verdict.audit.decision, Decision::Trimmed { dropped: vec!["sandbox"], unknown: 0 });
+}
+
+#[test]
+fn a_sandbox_of_the_devices_own_would_open_what_the_hosts_profile_denies() {
+    for sandbox in ["read-only", "workspace-write", "danger-full-access"] {
+        for (method, params) in [
+            ("thread/start", json!({"sandbox": sandbox, "ephemeral": false})),
+            ("thread/fork", json!({"sandbox": sandbox, "threadId": THREAD})),
+        ] {
+            let passed = forwarded(&call(&mut with_scope(Scope::Admin), method, params));
+            assert_eq!(passed.get("sandbox"), None, "{method} with {sandbox}");
+        }
+    }
 }
 
 #[test]
