@@ -1,0 +1,248 @@
+//! Command line, environment and file of `reachback-relay`, merged into one [`Config`].
+//!
+//! A flag wins over its environment variable (`REACHBACK_RELAY_…`), which wins
+//! over the file, which wins over the default.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use reachback_relay::{Config, Limits, Relay, Tls};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// The blind relay of Reachback: hosts dial out to it, devices meet them through it, and it reads nothing.
+#[derive(Debug, Parser)]
+#[command(name = "reachback-relay", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What to log to standard error: a level, or `target=level` pairs.
+    #[arg(long, global = true, env = "REACHBACK_RELAY_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the relay.
+    ///
+    /// Without options it listens on http://127.0.0.1:7420, for hosts and devices of this machine or behind a TLS
+    /// proxy. For a network, name an address and protect it:
+    ///
+    ///   reachback-relay serve --listen 0.0.0.0:443 --public-url https://relay.example \
+    ///       --tls-cert fullchain.pem --tls-key privkey.pem
+    ///
+    /// Without certificate files it makes a certificate from its own key: laptops that pin the fingerprint accept it,
+    /// browsers don't. The first host enrols with the key in DATA/enroll-key.
+    ///
+    /// SIGTERM or Ctrl-C: peers are told when to come back, and links end in order; a second one cuts them.
+    #[command(verbatim_doc_comment)]
+    Serve {
+        #[command(flatten)]
+        options: Options,
+        /// Print one line of JSON when ready: {"event":"ready","url":…,"fingerprint":…,"enroll_file":…}.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a one-time key with which one more host can enrol, and print the file that holds it.
+    ///
+    /// The key works for an hour. Bring the file to the host: `reachback host --relay URL --enroll-file FILE`.
+    /// The relay may be running.
+    Enroll {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Print the configuration in effect, every limit included, as a file that --config reads.
+    Config {
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Configuration file (TOML); `reachback-relay config` prints one.
+    #[arg(long, env = "REACHBACK_RELAY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory of the database and the relay's key, for this user only [default: reachback-relay].
+    #[arg(long, env = "REACHBACK_RELAY_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7420].
+    #[arg(long, env = "REACHBACK_RELAY_LISTEN", value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// The address that hosts and devices use, when it is another: https://HOST[:PORT].
+    #[arg(long, env = "REACHBACK_RELAY_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<Url>,
+    /// Protection of connections; certificate files go before it [default: auto].
+    #[arg(long, env = "REACHBACK_RELAY_TLS", value_name = "MODE")]
+    tls: Option<TlsMode>,
+    /// Certificate chain, PEM, leaf first.
+    #[arg(long, env = "REACHBACK_RELAY_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key, PEM.
+    #[arg(long, env = "REACHBACK_RELAY_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TlsMode {
+    /// None on loopback, generated elsewhere.
+    #[default]
+    Auto,
+    /// None; only on loopback.
+    Off,
+    /// A certificate made from the relay's own key.
+    Generated,
+}
+
+/// The configuration file. Everything is optional.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FileConfig {
+    data: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    public_url: Option<String>,
+    tls: Option<TlsMode>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    names: Vec<String>,
+    public_metrics: bool,
+    limits: Limits,
+}
+
+impl Cli {
+    /// The configuration in effect, checked.
+    pub(crate) fn config(&self) -> anyhow::Result<Config> {
+        let (Command::Serve { options, .. } | Command::Enroll { options } | Command::Config { options }) =
+            &self.command;
+        let file = options.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let config = merge(options, file)?;
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<FileConfig> {
+    let text = fs::read_to_string(path).with_context(|| format!("{} could not be read", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))
+}
+
+fn merge(options: &Options, file: FileConfig) -> anyhow::Result<Config> {
+    let default = Config::default();
+    let public_url = match file.public_url {
+        Some(url) => Some(url.parse().with_context(|| format!("public_url `{url}` is not a URL"))?),
+        None => None,
+    };
+    // Files that a flag names go together; half of a pair from the file would not fit them.
+    let (cert, key) = match &options.tls_cert {
+        Some(_) => (options.tls_cert.clone(), options.tls_key.clone()),
+        None => (file.tls_cert, file.tls_key),
+    };
+    let tls = match (cert, key, options.tls.or(file.tls).unwrap_or_default()) {
+        (Some(cert), Some(key), _) => Tls::Files { cert, key },
+        (None, None, TlsMode::Auto) => Tls::Auto,
+        (None, None, TlsMode::Off) => Tls::Off,
+        (None, None, TlsMode::Generated) => Tls::Generated,
+        _ => bail!("a certificate needs its key: set both tls_cert and tls_key"),
+    };
+    Ok(Config {
+        data: options.data.clone().or(file.data).unwrap_or(default.data),
+        listen: options.listen.or(file.listen).unwrap_or(default.listen),
+        public_url: options.public_url.clone().or(public_url),
+        tls,
+        names: file.names,
+        public_metrics: file.public_metrics,
+        enroll_file: true,
+        limits: file.limits,
+    })
+}
+
+/// The configuration as a file.
+pub(crate) fn to_toml(config: &Config) -> anyhow::Result<String> {
+    let (tls, cert, key) = match &config.tls {
+        Tls::Auto => (Some(TlsMode::Auto), None, None),
+        Tls::Off => (Some(TlsMode::Off), None, None),
+        Tls::Generated => (Some(TlsMode::Generated), None, None),
+        Tls::Files { cert, key } => (None, Some(cert.clone()), Some(key.clone())),
+    };
+    let file = FileConfig {
+        data: Some(config.data.clone()),
+        listen: Some(config.listen),
+        public_url: config.public_url.as_ref().map(ToString::to_string),
+        tls,
+        tls_cert: cert,
+        tls_key: key,
+        names: config.names.clone(),
+        public_metrics: config.public_metrics,
+        limits: config.limits.clone(),
+    };
+    Ok(toml::to_string_pretty(&file)?)
+}
+
+/// The ready line for programs.
+pub(crate) fn ready_json(relay: &Relay) -> String {
+    serde_json::json!({
+        "event": "ready",
+        "url": origin(relay),
+        "fingerprint": relay.fingerprint(),
+        "enroll_file": relay.enroll_file(),
+    })
+    .to_string()
+}
+
+/// The same for a person, with the next step.
+pub(crate) fn ready_text(relay: &Relay) -> String {
+    let mut lines =
+        vec![format!("Relay ready at {}", origin(relay)), format!("Fingerprint    {}", relay.fingerprint())];
+    if let Some(path) = relay.enroll_file() {
+        lines.push(format!(
+            "No host has enrolled yet. The key is in {} (one hour, renewed). On the host:",
+            path.display()
+        ));
+        lines.push(format!("    reachback host --relay {} --enroll-file FILE", origin(relay)));
+    }
+    lines.join("\n")
+}
+
+fn origin(relay: &Relay) -> String {
+    relay.url().origin().ascii_serialization()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &[&str]) -> anyhow::Result<Config> {
+        Cli::try_parse_from([&["reachback-relay", "serve"], args].concat())?.config()
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_printed_file_reads_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.toml");
+        fs::write(&path, "listen = '127.0.0.1:1'\nnames = ['a.example']\n[limits]\nspares_per_host = 9\n").unwrap();
+        let read = config(&["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:2"]).unwrap();
+        assert_eq!(read.listen.port(), 2);
+        assert_eq!(read.limits, Limits { spares_per_host: 9, ..Limits::default() });
+
+        fs::write(&path, to_toml(&read).unwrap()).unwrap();
+        assert_eq!(config(&["--config", path.to_str().unwrap()]).unwrap(), read);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.toml");
+        fs::write(&path, "lissten = '127.0.0.1:1'\n").unwrap();
+        let error = config(&["--config", path.to_str().unwrap()]).unwrap_err();
+        assert!(format!("{error:#}").contains("lissten"), "{error:#}");
+        fs::write(&path, "tls_cert = 'cert.pem'\n").unwrap();
+        assert!(config(&["--config", path.to_str().unwrap()]).is_err());
+        let plain = config(&["--listen", "192.0.2.1:80", "--tls", "off"]).unwrap_err();
+        assert!(plain.to_string().contains("plain HTTP"), "{plain}");
+        assert!(config(&["--tls-cert", "cert.pem"]).is_err());
+    }
+}
