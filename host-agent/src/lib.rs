@@ -1,8 +1,14 @@
 //! The host agent and the controlling role.
 
+pub mod agent;
+pub mod cli;
 pub mod codex;
+pub mod connect;
 pub mod demo;
 pub mod firewall;
+pub mod link;
+pub mod local_api;
 pub mod platform;
 pub mod qr;
+pub mod session;
 pub mod state;

@@ -6,8 +6,6 @@
 use crate::ids::SessionId;
 use crate::wire::{DecodeError, Reader, Write, varint_len};
 
-/// Largest plaintext of a record, in bytes. A keystroke waits for at most one record of another channel.
-pub const MAX_RECORD_PLAINTEXT: usize = 16 * 1024;
 /// Most channels that a peer may name when it resumes: the open ones and those still closing.
 pub const MAX_RESUME_CHANNELS: usize = 256;
 /// Longest environment name, in bytes.

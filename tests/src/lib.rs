@@ -1,1 +1,28 @@
-//! placeholder
+//! What end-to-end tests share.
+//!
+//! Everything is real: the relay as a process or in process, the agent, the
+//! pinned Codex with a scripted model, sockets. What a test adds is trouble:
+//! [`cutter`] breaks links, [`recorder`] keeps what the relay handles.
+
+pub mod codex;
+pub mod cutter;
+pub mod process;
+pub mod recorder;
+pub mod rpc;
+pub mod stage;
+
+use std::time::Duration;
+
+/// How long anything may take here; a cold start of Codex on a busy machine is the slowest.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `holds`, asking every few milliseconds; says `what` was waited for in vain.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        while !holds() {
+            ticks.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "waited in vain: {what}");
+}

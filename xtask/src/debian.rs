@@ -42,12 +42,12 @@ pub(crate) fn ensure(ci: bool) -> anyhow::Result<()> {
 
 /// The one line that installs the packages.
 fn by_hand(apt: bool, packages: &[&str]) -> String {
-    let installer = match (apt, cfg!(target_os = "macos")) {
-        (true, _) => "sudo apt-get install -y",
-        (false, true) => "brew install",
-        (false, false) => "your package manager: install",
-    };
-    format!("{installer} {}", packages.join(" "))
+    let packages = packages.join(" ");
+    match (apt, cfg!(target_os = "macos")) {
+        (true, _) => format!("sudo apt-get install -y {packages}"),
+        (false, true) => format!("brew install {packages}"),
+        (false, false) => format!("(with this system's package manager) install {packages}"),
+    }
 }
 
 /// `apt-get` that asks nothing, through sudo where needed.

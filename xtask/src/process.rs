@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn a_program_that_fails_has_no_answer_and_names_itself() {
         assert_eq!(answer(Command::new("cargo").arg("no-such-subcommand")), None);
-        let error = run(Command::new("cargo").arg("no-such-subcommand")).unwrap_err();
+        let error = run(Command::new("cargo").arg("no-such-subcommand").stderr(Stdio::null())).unwrap_err();
         assert!(error.to_string().starts_with("`cargo no-such-subcommand` failed"), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::ValueEnum;
 use clap::builder::FalseyValueParser;
 
@@ -66,9 +66,9 @@ pub(crate) fn test(repository: &Path, args: &Args) -> anyhow::Result<()> {
     for step in plan(args) {
         let begin = Instant::now();
         eprintln!("\n==> {}", step.name());
-        let outcome = step.run(repository, args).with_context(|| {
+        let outcome = step.run(repository, args).map_err(|error| {
             let again = step.rerun(args.filter.as_deref());
-            format!("step `{}` failed; run it alone with\n\n    {again}\n", step.name())
+            anyhow!("step `{}`: {error:#}\nTo run it alone: {again}", step.name())
         })?;
         report.push(report_line(step, &outcome, begin.elapsed()));
     }

@@ -1,1 +1,164 @@
-//! placeholder
+//! Codex on this machine: starting it, finding it, speaking to it.
+//!
+//! Codex serves JSON-RPC from an *app-server*: one WebSocket per client, one
+//! message per text frame. A [`CodexBackend`] is one way to such a server; the
+//! rest of the agent asks it for a [`CodexConnection`] per channel and for the
+//! [`CodexState`] that people and `doctor` see. Nothing here reads the messages:
+//! that is the firewall's business.
+//!
+//! ```text
+//! channel ── firewall ── CodexConnection ── WebSocket ── unix socket ── app-server
+//!                              │ connect()
+//!                        CodexBackend ── supervisor: attach, else start; again when it ends
+//! ```
+//!
+//! [`app_server::AppServer`] is the backend for this machine. Another one
+//! brings its own byte stream to [`CodexConnection::over`].
+
+pub mod app_server;
+mod backoff;
+mod connection;
+mod permissions;
+mod process;
+mod unix_socket;
+
+use std::fmt;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+pub use connection::{
+    CodexConnection, CodexReceiver, CodexSender, HandshakeError, MAX_FRAME, MAX_MESSAGE, ReceiveError, SendError,
+};
+/// Text of one message; cheap to clone, known to be UTF-8.
+pub use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// One way to an app-server. Shared as `Arc<dyn CodexBackend>`.
+///
+/// A backend keeps its server there by itself: it starts working when it is
+/// made, tries again after a failure, and ends when [`stop`](Self::stop) is called or it is dropped.
+pub trait CodexBackend: Send + Sync {
+    /// How the server is; the receiver sees every later change too.
+    fn state(&self) -> watch::Receiver<CodexState>;
+
+    /// One new client connection; the caller starts with `initialize`.
+    ///
+    /// While the server is starting this waits for it, at most
+    /// [`CONNECT_PATIENCE`]; when it has failed or stopped this says so at once.
+    fn connect(&self) -> BoxFuture<'_, Result<CodexConnection, ConnectError>>;
+
+    /// Ends the server if this backend started it, and waits until it is gone. A second call does nothing.
+    fn stop(&self) -> BoxFuture<'_, ()>;
+}
+
+/// How long [`CodexBackend::connect`] waits for a server that is starting: a cold start of the
+/// 300 MB binary takes a few seconds on a slow disk.
+pub const CONNECT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// How an app-server is, for people and for those who wait for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CodexState {
+    /// Ended, for good.
+    Stopped,
+    /// Looking for a running one, or starting one.
+    Starting,
+    /// Answers.
+    Ready {
+        /// Of the installed program, `0.169.0`; `None` when it does not say. An attached server
+        /// may be older until it is restarted: it tells its own version only in answer to
+        /// `initialize`, and the first client to send that names the whole server
+        /// (its `originator`), which is not for the agent to do.
+        version: Option<String>,
+        /// Whose server it is.
+        adapter: Adapter,
+        /// Which run of the server this is.
+        instance: Instance,
+    },
+    /// Does not answer; it is tried again from time to time.
+    Failed {
+        /// What went wrong, for people.
+        reason: String,
+        /// The command or the act that repairs it, where one is known.
+        fix: Option<String>,
+    },
+}
+
+/// Whose app-server a backend speaks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Adapter {
+    /// It was running: shared with the terminal, and left alone when the agent ends.
+    Attached,
+    /// The agent started it, and ends it.
+    Started,
+}
+
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Attached => "app-server (attached)",
+            Self::Started => "app-server (started)",
+        })
+    }
+}
+
+/// One run of an app-server, random. Request ids start at 0 with each run, so
+/// an answer to a question of another run must never pass.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Instance([u8; 8]);
+
+impl Instance {
+    /// A new run. `None` when the operating system gives no randomness.
+    pub fn random(rng: &dyn ring::rand::SecureRandom) -> Option<Self> {
+        reachback_proto::crypto::keys::random(rng).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Instance({self})")
+    }
+}
+
+/// Why there is no connection to Codex.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The backend was stopped.
+    #[error("codex was stopped with the agent")]
+    Stopped,
+    /// The server could not be reached or started.
+    #[error("codex is not running: {reason}")]
+    Failed {
+        /// What went wrong.
+        reason: String,
+        /// What repairs it.
+        fix: Option<String>,
+    },
+    /// Still starting after [`CONNECT_PATIENCE`].
+    #[error("codex is still starting")]
+    Starting,
+    /// The server's socket could not be opened.
+    #[error("could not open codex's socket")]
+    Socket(#[source] std::io::Error),
+    /// The server's socket belongs to someone else.
+    #[error("codex's socket belongs to user {owner}, not to this one")]
+    ForeignSocket {
+        /// Who owns it.
+        owner: u32,
+    },
+    /// The WebSocket handshake failed.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// The server was replaced while the connection was being made.
+    #[error("codex restarted while connecting")]
+    Restarted,
+}

@@ -1,1 +1,516 @@
-//! placeholder
+//! The firewall between a device and the Codex app-server: what a device may do.
+//!
+//! Any client of the app-server is a shell on the host; an approval is a
+//! response without a method; parameters run programs. So nothing that a
+//! device sends reaches Codex unread, and nothing passes that the table does
+//! not name. One [`Firewall`] stands in one channel, that is, one app-server
+//! connection of one device; it holds no socket, file or clock.
+//!
+//! ```text
+//!   device ──▶ parse ──▶ table + params ─────────────▶ Codex     requests
+//!                  └───▶ responses: open here? scope? fits? ──▶ Codex     answers
+//!   device ◀────────────── notifications, responses ─────────── Codex     only looked at
+//!                  ┌──── responses: remembered, lasting choices taken out
+//!   device ◀───────┴────── requests (approvals, questions) ──── Codex
+//! ```
+//!
+//! - [`parse`] reads strictly and writes anew what it read.
+//! - [`table`] says for every method and parameter who may and why; `params`
+//!   applies it below the owner's [`ceiling`].
+//! - [`responses`] knows what is open and which answers fit.
+//!
+//! A refused request is answered in words that a terminal shows to a person,
+//! with code [`REFUSED`]. An answer can't be answered, so a refused one becomes
+//! a `warning` notification, which every client shows. `stock` knows the few
+//! refusals that the stock terminal UI needs to be told in another way.
+
+pub mod ceiling;
+pub mod parse;
+pub mod responses;
+pub mod table;
+
+mod params;
+mod stock;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use reachback_proto::scope::Scope;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use ceiling::{Ceiling, RealPath};
+use params::{Filter, ParamsError};
+use parse::{Message, ParseError, RequestId};
+use responses::{Answer, AnswerError, Asked, OpenRequests, Route, server_request};
+use stock::Manner;
+use table::{Access, Method};
+
+/// The JSON-RPC error code of a refusal.
+pub const REFUSED: i32 = -32010;
+
+/// What one device may do at one app-server.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The device's scope.
+    pub scope: Scope,
+    /// Whether it may give answers that outlive the item: for the session, rules, roots, permissions. Default policy: no.
+    pub lasting_grants: bool,
+    /// The most that any device may choose at this host.
+    pub ceiling: Arc<Ceiling>,
+    /// Where paths lead on the machine that the app-server runs on.
+    pub paths: Arc<dyn RealPath>,
+}
+
+/// Why something did not pass, as `data.reason` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The device's scope does not cover it.
+    Scope,
+    /// No device may call this method at this host.
+    Method,
+    /// A parameter is not for devices to choose, or not of its type.
+    Params,
+    /// Not one well-formed message, or out of order.
+    Malformed,
+    /// An answer to nothing that is open on this channel.
+    NotOpen,
+}
+
+impl Reason {
+    /// The word on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scope => "scope",
+            Self::Method => "method",
+            Self::Params => "params",
+            Self::Malformed => "malformed",
+            Self::NotOpen => "not_open",
+        }
+    }
+}
+
+/// What was decided about a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It passed.
+    Passed,
+    /// It passed without these parameters; the second number counts those that the table does not know.
+    Trimmed {
+        /// Parameters of the table that were not passed on.
+        dropped: Vec<&'static str>,
+        /// How many parameters were not in the table.
+        unknown: usize,
+    },
+    /// It passed as less than what the device said.
+    Lessened,
+    /// It was refused.
+    Refused(Reason),
+    /// It was kept from the device.
+    Withheld,
+    /// The agent answers it itself.
+    Answered,
+}
+
+/// What a line of the audit log says about a message. Holds no text of a device's but ids that Codex made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// The method, or that of the request that was answered; `None` for what the table does not know.
+    pub method: Option<&'static str>,
+    /// The thread that it is about.
+    pub thread: Option<String>,
+    /// What was decided.
+    pub decision: Decision,
+    /// Whether it would change something: worth a line even when it passed.
+    pub changing: bool,
+}
+
+/// What to do about a message from a device.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DeviceVerdict {
+    /// Goes to Codex.
+    pub to_codex: Option<Bytes>,
+    /// Goes back to the device, in this order: a refusal, a warning, or both.
+    pub to_device: Vec<Bytes>,
+    /// For the audit log, written before `to_codex` goes.
+    pub audit: Audit,
+}
+
+/// What to do about a message from Codex.
+#[derive(Debug, PartialEq, Eq)]
+pub enum CodexVerdict {
+    /// Goes to the device.
+    Forward(Bytes),
+    /// Goes to the device in place of a request that it may not answer: a warning that names what waits.
+    Instead(Bytes, Audit),
+    /// The agent answers Codex itself, with [`AgentAnswer::message`].
+    AnswerInAgent(AgentAnswer, Audit),
+    /// Goes nowhere.
+    Drop(Audit),
+}
+
+/// An answer that the agent owes Codex.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentAnswer {
+    id: RequestId,
+}
+
+impl AgentAnswer {
+    /// The message for Codex, which asked for the time: `now` in whole seconds since 1970.
+    pub fn message(&self, now: u64) -> Bytes {
+        json!({ "id": self.id, "result": { "currentTimeAt": now } }).to_string().into()
+    }
+}
+
+/// Stands between one device and one app-server connection.
+#[derive(Debug)]
+pub struct Firewall {
+    policy: Policy,
+    greeted: bool,
+    stock: bool,
+    open: OpenRequests,
+}
+
+impl Firewall {
+    /// For a new app-server connection.
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, greeted: false, stock: false, open: OpenRequests::default() }
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Changes the policy from the next message on; what is open stays open and is judged anew when it is answered.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    /// Changes the scope from the next message on.
+    pub fn set_scope(&mut self, scope: Scope) {
+        self.policy.scope = scope;
+    }
+
+    /// Judges one message of the device.
+    pub fn from_device(&mut self, bytes: &[u8]) -> DeviceVerdict {
+        match parse::parse(bytes) {
+            Ok(Message::Request { id, method, params }) => self.request(id, &method, params),
+            Ok(Message::Notification { method, params }) => self.notification(&method, params),
+            Ok(Message::Response { id, result }) => {
+                let Policy { scope, lasting_grants, .. } = self.policy;
+                let about = self.open.about(&id);
+                let answer = self.open.result(&id, result, scope, lasting_grants);
+                self.answer(about, answer)
+            }
+            Ok(Message::Error { id, error }) => {
+                let about = self.open.about(&id);
+                let answer = self.open.error(&id, error, self.policy.scope);
+                self.answer(about, answer)
+            }
+            // Without a number that can be trusted there is nobody to tell.
+            Err(_) => refused(None, None, Reason::Malformed, true, Vec::new()),
+        }
+    }
+
+    fn request(&mut self, id: RequestId, name: &str, raw: Option<&RawValue>) -> DeviceVerdict {
+        let Some(method) = table::method(name) else {
+            let message = format!("this host does not open `{}` to devices", shown(name));
+            return self.refusal(&id, name, None, None, Refusal { reason: Reason::Method, message, needed: None });
+        };
+        let mut trimmed = Filter {
+            scope: self.policy.scope,
+            ceiling: &self.policy.ceiling,
+            paths: &*self.policy.paths,
+            seen: params::Seen::default(),
+        };
+        let mut body = Vec::with_capacity(raw.map_or(0, |raw| raw.get().len()) + name.len() + 64);
+        let checked = self.admitted(method).and_then(|()| {
+            if name == "initialized" {
+                return Err(Refusal::malformed("`initialized` is a notification"));
+            }
+            head(&mut body, &id, method.name)?;
+            if let Some(raw) = raw {
+                body.extend_from_slice(br#","params":"#);
+                trimmed.params(method.params, raw, &mut body)?;
+            }
+            body.push(b'}');
+            Ok(())
+        });
+        let seen = trimmed.seen;
+        match checked {
+            Ok(()) => {
+                if name == "initialize" {
+                    self.greeted = true;
+                    self.stock = stock::is_stock(&body);
+                }
+                passed(method, seen, body)
+            }
+            Err(refusal) => {
+                let thread = seen.thread.or_else(|| raw.and_then(params::thread));
+                self.refusal(&id, name, Some(method), thread, refusal)
+            }
+        }
+    }
+
+    fn notification(&mut self, name: &str, raw: Option<&RawValue>) -> DeviceVerdict {
+        // The only one there is; it has no parameters, so none are passed on.
+        let method = table::method(name).filter(|method| method.name == "initialized");
+        let (Some(method), true) = (method, self.greeted) else {
+            return refused(
+                None,
+                None,
+                if self.greeted { Reason::Method } else { Reason::Malformed },
+                true,
+                Vec::new(),
+            );
+        };
+        if raw.is_some_and(|raw| parse::transcode(raw, &mut Vec::new()).is_err()) {
+            return refused(Some(method.name), None, Reason::Malformed, false, Vec::new());
+        }
+        passed(method, params::Seen::default(), format!(r#"{{"method":"{}"}}"#, method.name).into())
+    }
+
+    /// Whether this device may call the method at all, now.
+    fn admitted(&self, method: &Method) -> Result<(), Refusal> {
+        let scope = self.policy.scope;
+        let needed = match method.access {
+            Access::From(needed) => needed,
+            Access::Outside if self.policy.ceiling.outside_sandbox => Scope::Approve,
+            Access::Outside | Access::Never => {
+                let message = format!("this host does not open `{}` to devices: {}", method.name, method.why);
+                return Err(Refusal { reason: Reason::Method, message, needed: None });
+            }
+        };
+        if scope < needed {
+            let message = format!("this needs scope `{needed}`; this device has `{scope}`");
+            return Err(Refusal { reason: Reason::Scope, message, needed: Some(needed) });
+        }
+        if !self.greeted && method.name != "initialize" {
+            return Err(Refusal::malformed("Not initialized: the first request of a connection is `initialize`"));
+        }
+        Ok(())
+    }
+
+    fn answer(
+        &self,
+        about: Option<(&'static str, Option<String>)>,
+        answer: Result<Answer, AnswerError>,
+    ) -> DeviceVerdict {
+        match answer {
+            Ok(Answer { body, method, thread, lessened }) => DeviceVerdict {
+                to_codex: Some(body.into()),
+                to_device: lessened.map(|words| warning(thread.as_deref(), words)).into_iter().collect(),
+                audit: Audit {
+                    method: Some(method),
+                    thread,
+                    decision: if lessened.is_some() { Decision::Lessened } else { Decision::Passed },
+                    changing: true,
+                },
+            },
+            Err(e) => {
+                let (method, thread) = about.unzip();
+                let thread = thread.flatten();
+                let reason = match e {
+                    AnswerError::NotOpen => Reason::NotOpen,
+                    AnswerError::Scope { .. } => Reason::Scope,
+                    AnswerError::Malformed(_) => Reason::Malformed,
+                    AnswerError::Unfit => Reason::Params,
+                };
+                // A late answer is no fault: someone else was faster, and the client hears so from Codex.
+                let words = (reason != Reason::NotOpen).then(|| warning(thread.as_deref(), &e.to_string()));
+                refused(method, thread, reason, true, words.into_iter().collect())
+            }
+        }
+    }
+
+    fn refusal(
+        &self,
+        id: &RequestId,
+        name: &str,
+        method: Option<&'static Method>,
+        thread: Option<String>,
+        refusal: Refusal,
+    ) -> DeviceVerdict {
+        let Refusal { reason, message, needed } = refusal;
+        let data = json!({
+            "reason": reason.name(),
+            "method": shown(name),
+            "needed": needed.map(Scope::name),
+            "scope": self.policy.scope.name(),
+        });
+        let error =
+            || json!({ "id": id, "error": { "code": REFUSED, "message": message, "data": data } }).to_string().into();
+        let replies = match if self.stock { stock::manner(method) } else { Manner::Error } {
+            Manner::Error => vec![error()],
+            Manner::WarningAndError => {
+                vec![warning(thread.as_deref(), &format!("{} was refused: {message}", shown(name))), error()]
+            }
+            Manner::ResultAndNotice => {
+                vec![json!({ "id": id, "result": {} }).to_string().into(), stock::notice(thread.as_deref(), &message)]
+            }
+        };
+        refused(method.map(|method| method.name), thread, reason, method.is_none_or(changes), replies)
+    }
+
+    /// Judges one message of Codex. Notifications and responses are only looked at, and go on as they came.
+    pub fn from_codex(&mut self, bytes: Bytes) -> CodexVerdict {
+        let Ok(Look { id, method, params }) = serde_json::from_slice::<Look<'_>>(&bytes) else {
+            return withheld(None, None);
+        };
+        match (method.as_ref().map(|name| name.0.as_ref()), id) {
+            (None, Some(_)) => CodexVerdict::Forward(bytes),
+            (Some(name), None) => self
+                .codex_notification(name, params)
+                .map_or_else(|| withheld(None, None), |()| CodexVerdict::Forward(bytes.clone())),
+            (Some(name), Some(id)) => self.codex_request(name, id, params, &bytes),
+            (None, None) => withheld(None, None),
+        }
+    }
+
+    fn codex_notification(&mut self, name: &str, params: Option<&RawValue>) -> Option<()> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Resolved {
+            request_id: RequestId,
+        }
+        table::NOTIFICATIONS.binary_search(&name).ok()?;
+        if name == "serverRequest/resolved" {
+            let resolved: Resolved = serde_json::from_str(params?.get()).ok()?;
+            self.open.close(&resolved.request_id);
+        }
+        Some(())
+    }
+
+    fn codex_request(&mut self, name: &str, id: &RawValue, params: Option<&RawValue>, bytes: &Bytes) -> CodexVerdict {
+        let (Some(request), Ok(id)) = (server_request(name), serde_json::from_str::<RequestId>(id.get())) else {
+            return withheld(None, None);
+        };
+        match request.route {
+            Route::Withheld => return withheld(Some(request.name), None),
+            Route::Agent => {
+                let audit =
+                    Audit { method: Some(request.name), thread: None, decision: Decision::Answered, changing: false };
+                return CodexVerdict::AnswerInAgent(AgentAnswer { id }, audit);
+            }
+            Route::Device(_) => {}
+        }
+        let params = params.map_or(Ok(Map::new()), |raw| serde_json::from_str(raw.get()));
+        let asked = params.ok().and_then(|params: Map<String, Value>| {
+            self.open.open(id.clone(), request, params, self.policy.scope, self.policy.lasting_grants)
+        });
+        match asked {
+            Some(Asked::AsIs) => CodexVerdict::Forward(bytes.clone()),
+            Some(Asked::Without(params)) => {
+                CodexVerdict::Forward(json!({ "method": request.name, "id": id, "params": params }).to_string().into())
+            }
+            Some(Asked::Above(needed)) => {
+                let thread = self.open.about(&id).and_then(|(_, thread)| thread);
+                let scope = self.policy.scope;
+                let words = format!("Codex waits for an answer that needs scope `{needed}`; this device has `{scope}`");
+                let audit = Audit { method: Some(request.name), thread, decision: Decision::Withheld, changing: false };
+                CodexVerdict::Instead(warning(audit.thread.as_deref(), &words), audit)
+            }
+            None => withheld(Some(request.name), None),
+        }
+    }
+}
+
+/// What is looked at in a message of Codex; the rest is skipped over.
+#[derive(Deserialize)]
+struct Look<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    method: Option<Name<'a>>,
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+}
+
+/// A text that is borrowed where it can be; a bare `Option<Cow>` would always be copied.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Why a request does not pass, and the scope that would let it.
+struct Refusal {
+    reason: Reason,
+    message: String,
+    needed: Option<Scope>,
+}
+
+impl Refusal {
+    fn malformed(message: &str) -> Self {
+        Self { reason: Reason::Malformed, message: message.to_owned(), needed: None }
+    }
+}
+
+impl From<ParamsError> for Refusal {
+    fn from(e: ParamsError) -> Self {
+        let reason = match e {
+            ParamsError::Malformed(_) => Reason::Malformed,
+            ParamsError::Refused { .. } => Reason::Params,
+            ParamsError::Outside => Reason::Method,
+        };
+        Self { reason, message: e.to_string(), needed: None }
+    }
+}
+
+impl From<serde_json::Error> for Refusal {
+    fn from(e: serde_json::Error) -> Self {
+        ParamsError::from(ParseError::Value { line: e.line(), column: e.column() }).into()
+    }
+}
+
+/// The start of a message, up to its parameters.
+fn head(out: &mut Vec<u8>, id: &RequestId, method: &str) -> Result<(), serde_json::Error> {
+    out.extend_from_slice(br#"{"method":"#);
+    serde_json::to_writer(&mut *out, method)?;
+    out.extend_from_slice(br#","id":"#);
+    serde_json::to_writer(out, id)
+}
+
+fn changes(method: &Method) -> bool {
+    method.access != Access::From(Scope::View)
+}
+
+fn passed(method: &'static Method, seen: params::Seen, body: Vec<u8>) -> DeviceVerdict {
+    let params::Seen { thread, dropped, unknown } = seen;
+    let whole = dropped.is_empty() && unknown == 0;
+    let decision = if whole { Decision::Passed } else { Decision::Trimmed { dropped, unknown } };
+    DeviceVerdict {
+        to_codex: Some(body.into()),
+        to_device: Vec::new(),
+        audit: Audit { method: Some(method.name), thread, decision, changing: changes(method) },
+    }
+}
+
+fn refused(
+    method: Option<&'static str>,
+    thread: Option<String>,
+    reason: Reason,
+    changing: bool,
+    to_device: Vec<Bytes>,
+) -> DeviceVerdict {
+    let audit = Audit { method, thread, decision: Decision::Refused(reason), changing };
+    DeviceVerdict { to_codex: None, to_device, audit }
+}
+
+fn withheld(method: Option<&'static str>, thread: Option<String>) -> CodexVerdict {
+    CodexVerdict::Drop(Audit { method, thread, decision: Decision::Withheld, changing: false })
+}
+
+/// A notification that every client shows to its person.
+fn warning(thread: Option<&str>, words: &str) -> Bytes {
+    json!({ "method": "warning", "params": { "threadId": thread, "message": format!("Reachback: {words}") } })
+        .to_string()
+        .into()
+}
+
+/// A method's name as a device sent it, for that device.
+fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
+}

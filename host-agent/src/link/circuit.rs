@@ -71,7 +71,9 @@ impl Circuit for WebSocketCircuit {
                     tracing::debug!(code = frame.as_ref().map(|f| u16::from(f.code)), "circuit closed by the relay");
                     return Poll::Ready(Ok(0));
                 }
-                Some(Ok(_)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "not a binary message"))),
+                Some(Ok(_)) => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "not a binary message")));
+                }
                 Some(Err(error)) => return Poll::Ready(Err(into_io(error))),
                 None => return Poll::Ready(Ok(0)),
             }

@@ -139,7 +139,6 @@ pub enum RelayError {
 }
 
 /// A connection to the relay, let in.
-#[derive(Debug)]
 pub struct RelayConnection {
     /// Frames, and later a circuit.
     pub socket: RelaySocket,
@@ -163,8 +162,8 @@ impl RelayAddress {
             Caller::Device { .. } | Caller::Pairing { .. } => "/v1/device",
         };
         let transport = self.dial().await?;
-        let scheme = if self.origin.is_tls() { "wss" } else { "ws" };
-        let url = format!("{scheme}://{}{path}", self.origin.authority());
+        let scheme = if self.origin.is_secure() { "wss" } else { "ws" };
+        let url = format!("{scheme}://{}:{}{path}", self.origin.host(), self.origin.port());
         let request = url.into_client_request().map_err(Box::new)?;
         let (mut socket, _) = tokio_tungstenite::client_async_with_config(request, transport, Some(websocket_config()))
             .await
@@ -175,12 +174,14 @@ impl RelayAddress {
 
     async fn dial(&self) -> Result<Box<dyn Transport>, RelayError> {
         let unreachable = |source| RelayError::Unreachable { origin: self.origin.to_string(), source };
-        let tcp = TcpStream::connect((self.origin.host(), self.origin.port())).await.map_err(unreachable)?;
+        let host = self.origin.host();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let tcp = TcpStream::connect((host, self.origin.port())).await.map_err(unreachable)?;
         tcp.set_nodelay(true).map_err(unreachable)?;
-        if !self.origin.is_tls() {
+        if !self.origin.is_secure() {
             return Ok(Box::new(tcp));
         }
-        let name = ServerName::try_from(self.origin.host().to_owned())
+        let name = ServerName::try_from(host.to_owned())
             .map_err(|_| RelayError::Protocol("its name can't be used for TLS"))?;
         let connector = TlsConnector::from(tls::client_config(&self.trust)?);
         let tls = connector.connect(name, tcp).await.map_err(unreachable)?;
@@ -251,16 +252,23 @@ pub async fn send(socket: &mut RelaySocket, frame: &PeerToRelay) -> Result<(), R
 /// Receives one control frame. Cancel-safe.
 pub async fn receive(socket: &mut RelaySocket) -> Result<RelayToPeer, RelayError> {
     loop {
-        match socket.next().await {
-            Some(Ok(Message::Binary(bytes))) => {
-                return RelayToPeer::decode(&bytes).map_err(|_| RelayError::Protocol("a frame is malformed"));
-            }
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Close(Some(frame)))) => return Err(closed(frame.code.into(), &frame.reason)),
-            Some(Ok(Message::Close(None))) | None => return Err(closed(CloseCode::PeerGone.number(), "")),
-            Some(Ok(_)) => return Err(RelayError::Protocol("a message is not binary")),
-            Some(Err(error)) => return Err(Box::new(error).into()),
+        if let Some(frame) = receive_or_sign(socket).await? {
+            return Ok(frame);
         }
+    }
+}
+
+/// Receives one control frame, or `None` for a sign of life that is none. Cancel-safe.
+pub async fn receive_or_sign(socket: &mut RelaySocket) -> Result<Option<RelayToPeer>, RelayError> {
+    match socket.next().await {
+        Some(Ok(Message::Binary(bytes))) => {
+            RelayToPeer::decode(&bytes).map(Some).map_err(|_| RelayError::Protocol("a frame is malformed"))
+        }
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
+        Some(Ok(Message::Close(Some(frame)))) => Err(closed(frame.code.into(), &frame.reason)),
+        Some(Ok(Message::Close(None))) | None => Err(closed(CloseCode::PeerGone.number(), "")),
+        Some(Ok(_)) => Err(RelayError::Protocol("a message is not binary")),
+        Some(Err(error)) => Err(Box::new(error).into()),
     }
 }
 

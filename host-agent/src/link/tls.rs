@@ -28,11 +28,8 @@ pub struct TlsSetupError(#[from] Error);
 /// A client configuration that takes certificates as `trust` says.
 pub fn client_config(trust: &RelayTrust) -> Result<Arc<ClientConfig>, TlsSetupError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = RelayCertVerifier {
-        trust: trust.clone(),
-        system: system_verifier(&provider),
-        provider: Arc::clone(&provider),
-    };
+    let verifier =
+        RelayCertVerifier { trust: trust.clone(), system: system_verifier(&provider), provider: Arc::clone(&provider) };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()

@@ -1,1 +1,23 @@
-//! placeholder
+//! What differs between operating systems, in one place.
+//!
+//! Everything outside this module asks for "a private directory", "a file of
+//! this user", "a socket that only this user reaches"; how that is done is
+//! below. [`unix`] has modes and uids. Elsewhere (Windows) the profile folders
+//! are private by the access lists they inherit, so there is nothing to check,
+//! and the local socket is refused with a typed error.
+
+pub mod dirs;
+pub mod files;
+pub mod programs;
+pub mod signals;
+pub mod socket;
+
+#[cfg(not(unix))]
+mod other;
+#[cfg(unix)]
+mod unix;
+
+#[cfg(not(unix))]
+use other as imp;
+#[cfg(unix)]
+use unix as imp;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use reachback_proto::frame::{ChannelCloseReason, ChannelNumber};
 use tokio::sync::{Notify, mpsc};
 
-use super::driver::Command;
 use super::SessionEnded;
+use super::driver::Command;
 
 /// Something that came in on a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]

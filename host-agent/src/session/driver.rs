@@ -258,9 +258,8 @@ impl Driver {
     }
 
     fn deliver(&mut self, channel: ChannelNumber, seq: u64, bytes: Bytes) {
-        let taken = self.channels.get(&channel).is_some_and(|end| {
-            end.incoming.send(Incoming::Message { seq, bytes }).is_ok()
-        });
+        let taken =
+            self.channels.get(&channel).is_some_and(|end| end.incoming.send(Incoming::Message { seq, bytes }).is_ok());
         if !taken {
             // Its consumer is gone: what arrives for it counts as handled.
             self.session.handled(channel, seq, Instant::now());

@@ -15,7 +15,7 @@ mod driver;
 
 use std::time::Duration;
 
-use reachback_proto::frame::{ByeReason, ChannelNumber, GapReason};
+use reachback_proto::frame::{ByeReason, GapReason};
 use reachback_proto::ids::SessionId;
 use reachback_proto::session::{API_CHANNEL, Session};
 use tokio::sync::{mpsc, oneshot, watch};

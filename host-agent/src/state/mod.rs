@@ -1,1 +1,59 @@
-//! placeholder
+//! What this machine remembers, in REACHBACK_HOME.
+//!
+//! ```text
+//!   agent.lock                     one agent per home            lock.rs
+//!   agent.json                     pid and socket of that agent  lock.rs
+//!   host/host.json                 this host's keys, name, relay host.rs
+//!   host/devices.json              who may connect               devices.rs
+//!   controller/hosts/<id>.json     hosts this machine controls   controller.rs
+//! ```
+//!
+//! Every file is JSON with a `version`, 0600, written whole to a temporary
+//! file and renamed ([`atomic`]), so a crash leaves the old one or the new one.
+//! A file that can't be read, understood or trusted is reported with its path
+//! and left alone: replacing it would destroy keys that cannot be made again.
+//!
+//! A machine's keys as a host and as a controller are separate, and so is each
+//! pair of keys that it controls a host with.
+
+pub mod atomic;
+pub mod controller;
+pub mod devices;
+pub mod find;
+pub mod host;
+pub mod lock;
+pub mod timestamp;
+
+mod secret_text;
+
+/// Longest name of a host or a device, in bytes; the limit of the pairing protocol.
+pub const MAX_NAME: usize = 64;
+
+/// A name that fits the protocol and a terminal: control characters become spaces, the rest is cut at [`MAX_NAME`] bytes.
+pub fn clean_name(text: &str) -> String {
+    let mut name = String::new();
+    for c in text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if name.len() + c.len_utf8() > MAX_NAME {
+            break;
+        }
+        name.push(c);
+    }
+    name.trim_end().to_owned()
+}
+
+/// The folder of this machine as a host: one of those that Codex is kept from.
+pub(crate) fn host_dir(home: &std::path::Path) -> std::path::PathBuf {
+    home.join("host")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_control_characters_and_what_is_over_the_limit() {
+        assert_eq!(clean_name("  Ada's\u{1b}[31m phone\n"), "Ada's [31m phone");
+        assert_eq!(clean_name(&"é".repeat(40)).len(), MAX_NAME);
+        assert_eq!(clean_name(&format!("x{}", "é".repeat(40))).len(), MAX_NAME - 1);
+    }
+}

@@ -17,7 +17,7 @@
 //!   gives up a channel that overflows and says so: it closes with
 //!   [`ChannelCloseReason::Gap`], after what was already numbered.
 //!
-//! [`window`] bounds what is in flight per channel; [`liveness`] says when a
+//! `window` bounds what is in flight per channel; `liveness` says when a
 //! link is dead.
 
 mod channel;
@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::frame::MAX_RECORD_PLAINTEXT;
+use crate::crypto::channel::MAX_RECORD_PLAINTEXT;
 use crate::frame::{
     ByeReason, ChannelCloseReason, ChannelNumber, Frame, GapReason, MAX_CLOSE_TEXT, MAX_ENVIRONMENT,
     MAX_RESUME_CHANNELS,
@@ -482,6 +482,7 @@ impl Session {
         if self.received_bytes > self.limits.receive_buffer {
             return Err(SessionError::ReceiveBuffer(self.received_bytes));
         }
+        self.liveness.heard_sequenced();
         if outcome.acknowledge {
             self.owe_ack(number, size, now);
         }

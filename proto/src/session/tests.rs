@@ -457,6 +457,34 @@ fn silence_is_probed_and_then_dead() {
 }
 
 #[test]
+fn messages_that_stop_coming_are_asked_after_once() {
+    let mut pair = Pair::connected();
+    pair.host.send(API_CHANNEL, message(1, 10)).unwrap();
+    pair.run();
+    let mut record = Vec::new();
+    let at = pair.device.poll_timeout().unwrap();
+    assert!(at <= pair.now + liveness::PROBE_AFTER, "the listener waits for longer than a probe");
+    pair.now = at;
+    pair.device.handle_timeout(pair.now);
+    assert!(pair.device.poll_transmit(&mut record, pair.now), "the probe");
+    // Answered: from here on only the heartbeat.
+    pair.host.handle_record(&record, pair.now).unwrap();
+    assert!(pair.host.poll_transmit(&mut record, pair.now));
+    pair.device.handle_record(&record, pair.now).unwrap();
+    assert_eq!(pair.device.poll_timeout(), Some(pair.now + liveness::HEARTBEAT));
+
+    // Not answered: dead.
+    pair.host.send(API_CHANNEL, message(2, 10)).unwrap();
+    pair.run();
+    for _ in 0..2 {
+        pair.now = pair.device.poll_timeout().unwrap();
+        pair.device.handle_timeout(pair.now);
+        pair.device.poll_transmit(&mut record, pair.now);
+    }
+    assert_eq!(pair.device.poll_event(), Some(Event::LinkDead));
+}
+
+#[test]
 fn a_slow_peer_that_answers_probes_is_not_dead() {
     let mut pair = Pair::connected();
     pair.consume = false;

@@ -1,0 +1,190 @@
+//! Circuits that arrive at the host: handshake, then the session they belong to.
+//!
+//! Nothing changes before the first record on the new channel has opened: the
+//! handshake's first message can be replayed by anyone who recorded it, and
+//! then nothing follows that opens.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reachback_proto::control::CircuitOrigin;
+use reachback_proto::crypto::handshake::{HandshakeError, Preamble, Purpose};
+use reachback_proto::crypto::keys::{self, KeyError, StaticKey};
+use reachback_proto::frame::{ByeReason, Frame, GapReason};
+use reachback_proto::ids::{DeviceId, HostId, SessionId};
+use reachback_proto::session::{Attach, Session, SessionError, SessionLimits};
+use ring::rand::SystemRandom;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::host_session::{self, SessionContext};
+use super::pairing::Pairings;
+use super::sessions::Sessions;
+use super::tunnel::IncomingCircuit;
+use crate::link::handshake::{self, BlockStream, HANDSHAKE_TIMEOUT, HandshakeFailed};
+use crate::link::{LinkError, SecureLink};
+use crate::session;
+use crate::state::devices::DeviceStore;
+use crate::state::timestamp::Timestamp;
+
+/// Handshakes at once. One is a round trip and half a millisecond of computing; more wait at the relay.
+const MAX_HANDSHAKES: usize = 32;
+/// How long a device may take from the handshake to its first record.
+const FIRST_RECORD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often sessions without a link are looked at.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// What the acceptor works with.
+pub struct Acceptor {
+    /// This host.
+    pub host: HostId,
+    /// Proves this host to devices.
+    pub static_key: StaticKey,
+    /// The devices accepted.
+    pub devices: Arc<DeviceStore>,
+    /// Their sessions.
+    pub sessions: Arc<Sessions>,
+    /// Open offers.
+    pub pairings: Arc<Pairings>,
+    /// What sessions work with.
+    pub context: SessionContext,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Handshake(#[from] HandshakeFailed),
+    #[error(transparent)]
+    Preamble(#[from] HandshakeError),
+    #[error("the first record did not come in time")]
+    Silent,
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("the relay says this circuit is for {said}, the device says for {wanted:?}")]
+    OtherPurpose { said: &'static str, wanted: Purpose },
+}
+
+impl Acceptor {
+    /// Takes circuits until the tunnel is gone, and owns every task it starts.
+    pub async fn run(self, mut circuits: mpsc::Receiver<IncomingCircuit>) {
+        let acceptor = Arc::new(self);
+        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let (started_out, mut started) = mpsc::unbounded_channel();
+        let mut accepting = JoinSet::new();
+        let mut running = JoinSet::new();
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                circuit = circuits.recv() => {
+                    let Some(circuit) = circuit else { break };
+                    let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { break };
+                    let (acceptor, started) = (Arc::clone(&acceptor), started_out.clone());
+                    accepting.spawn(async move {
+                        let number = circuit.number;
+                        if let Err(refused) = acceptor.accept(circuit, &started).await {
+                            tracing::info!(circuit = number, %refused, "circuit refused");
+                        }
+                        drop(permit);
+                    });
+                }
+                Some(session) = started.recv() => {
+                    running.spawn(session);
+                }
+                Some(_) = accepting.join_next() => {}
+                Some(_) = running.join_next() => {}
+                _ = sweep.tick() => {
+                    for session in acceptor.sessions.expired(Instant::now()) {
+                        session.end(ByeReason::Normal).await;
+                    }
+                }
+            }
+        }
+        acceptor.sessions.end(|_| true, ByeReason::ShuttingDown).await;
+    }
+
+    async fn accept(
+        &self,
+        circuit: IncomingCircuit,
+        started: &mpsc::UnboundedSender<host_session::Running>,
+    ) -> Result<(), Refused> {
+        let mut stream = BlockStream::new(circuit.circuit);
+        let preamble = timeout(HANDSHAKE_TIMEOUT, stream.preamble()).await.map_err(|_| HandshakeFailed::TimedOut)??;
+        match (Preamble::parse(preamble)?.purpose, circuit.origin) {
+            (Purpose::Pairing, CircuitOrigin::Pairing { rendezvous }) => {
+                self.pairings.serve(stream, preamble, rendezvous).await;
+                Ok(())
+            }
+            // Which device it is, the handshake says; the relay's word about it is not asked.
+            (Purpose::Link, CircuitOrigin::Device { .. }) => self.link(stream, preamble, started).await,
+            (wanted, CircuitOrigin::Pairing { .. }) => Err(Refused::OtherPurpose { said: "pairing", wanted }),
+            (wanted, CircuitOrigin::Device { .. }) => Err(Refused::OtherPurpose { said: "a device", wanted }),
+        }
+    }
+
+    async fn link(
+        &self,
+        stream: BlockStream,
+        preamble: [u8; 4],
+        started: &mpsc::UnboundedSender<host_session::Running>,
+    ) -> Result<(), Refused> {
+        let find = |key: &_| {
+            let device = self.devices.admit(key).ok()?;
+            Some((device.psk.clone(), device))
+        };
+        let (mut link, device) = handshake::accept(stream, preamble, self.host, &self.static_key, find).await?;
+        let record = first_record(&mut link).await?;
+        // From here on it is really the device, and now.
+        self.devices.touch(device.device_id, Timestamp::now());
+        match Attach::peek(&record)? {
+            Attach::Open => self.open(device.device_id, link, record, started).await,
+            Attach::Resume(id) => match self.sessions.find(device.device_id, id) {
+                Some(session) => {
+                    tracing::debug!(device = %device.device_id.short(), session = %id.short(), "resuming");
+                    let _ = session.attach(link, Some(record)).await;
+                    Ok(())
+                }
+                // Unknown, or another device's: the same answer. The device then opens a new one here.
+                None => {
+                    let mut gap = Vec::new();
+                    Frame::Gap { reason: GapReason::Unknown }.encode(&mut gap);
+                    link.start_send(&mut gap)?;
+                    link.flush().await?;
+                    let record = first_record(&mut link).await?;
+                    match Attach::peek(&record)? {
+                        Attach::Open => self.open(device.device_id, link, record, started).await,
+                        Attach::Resume(_) => Err(SessionError::Unexpected("second Resume").into()),
+                    }
+                }
+            },
+        }
+    }
+
+    async fn open(
+        &self,
+        device: DeviceId,
+        link: SecureLink,
+        record: Vec<u8>,
+        started: &mpsc::UnboundedSender<host_session::Running>,
+    ) -> Result<(), Refused> {
+        let id = SessionId(keys::random(&SystemRandom::new())?);
+        let session = session::start(Session::host(id, SessionLimits::default(), Instant::now()));
+        let handle = session.handle.clone();
+        if let Some(oldest) = self.sessions.insert(device, id, handle.clone()) {
+            tracing::info!(device = %device.short(), "a device has too many sessions: its oldest ends");
+            oldest.end(ByeReason::Limit).await;
+        }
+        let context = self.context.clone();
+        let _ = started.send(Box::pin(host_session::run(context, device, id, session)));
+        let _ = handle.attach(link, Some(record)).await;
+        Ok(())
+    }
+}
+
+async fn first_record(link: &mut SecureLink) -> Result<Vec<u8>, Refused> {
+    Ok(timeout(FIRST_RECORD_TIMEOUT, link.record()).await.map_err(|_| Refused::Silent)??)
+}

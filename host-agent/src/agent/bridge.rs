@@ -1,0 +1,162 @@
+//! One channel: a device on one side, a connection to Codex on the other, a firewall between.
+//!
+//! Codex is drained without pause whatever the device does: what the device
+//! does not take is queued in its session, which is bounded and ends the channel
+//! with a gap. The channel ends when either side does, so a late answer never
+//! meets the question of another app-server.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use reachback_proto::frame::ChannelCloseReason;
+use reachback_proto::ids::DeviceId;
+use reachback_proto::scope::Scope;
+use tokio::sync::{mpsc, watch};
+
+use crate::codex::{CodexConnection, CodexReceiver, CodexSender, Utf8Bytes};
+use crate::firewall::{Audit, CodexVerdict, Decision, Firewall, Policy};
+use crate::session::{ChannelHandle, ChannelSender, Incoming};
+use crate::state::timestamp::Timestamp;
+
+/// Messages on their way to Codex: its own queue is 128 deep, and it says when it is overloaded.
+const TO_CODEX: usize = 16;
+
+/// Carries messages both ways until one side ends.
+pub async fn run(
+    channel: ChannelHandle,
+    codex: CodexConnection,
+    scope: watch::Receiver<Scope>,
+    policy: Policy,
+    device: DeviceId,
+) {
+    let firewall = Mutex::new(Firewall::new(policy));
+    let ChannelHandle { sender, incoming } = channel;
+    let CodexConnection { sender: to_codex, receiver: from_codex, .. } = codex;
+    let (queue, queued) = mpsc::channel(TO_CODEX);
+    let (reason, why) = tokio::select! {
+        end = up(incoming, &sender, &firewall, queue.clone(), device) => end,
+        end = down(from_codex, &sender, &firewall, queue, device) => end,
+        end = write(to_codex, queued, &sender) => end,
+        () = follow(scope, &firewall) => (ChannelCloseReason::Done, "the session ended"),
+    };
+    tracing::debug!(device = %device.short(), channel = sender.number(), why, "channel ends");
+    let _ = sender.close(reason, why).await;
+}
+
+type End = (ChannelCloseReason, &'static str);
+const SESSION_ENDED: End = (ChannelCloseReason::Done, "the session ended");
+const CODEX_ENDED: End = (ChannelCloseReason::BackendGone, "codex closed the connection");
+
+/// A message for Codex, and the number to acknowledge once Codex has it.
+struct ToCodex {
+    bytes: Bytes,
+    seq: Option<u64>,
+}
+
+async fn up(
+    mut incoming: mpsc::UnboundedReceiver<Incoming>,
+    sender: &ChannelSender,
+    firewall: &Mutex<Firewall>,
+    queue: mpsc::Sender<ToCodex>,
+    device: DeviceId,
+) -> End {
+    while let Some(message) = incoming.recv().await {
+        let Incoming::Message { seq, bytes } = message else {
+            return (ChannelCloseReason::Done, "the device closed the channel");
+        };
+        let verdict = firewall.lock().unwrap_or_else(PoisonError::into_inner).from_device(&bytes);
+        note(device, &verdict.audit);
+        for bytes in verdict.to_device {
+            if sender.send(bytes).await.is_err() {
+                return SESSION_ENDED;
+            }
+        }
+        match verdict.to_codex {
+            // Acknowledged once Codex has it.
+            Some(bytes) => {
+                if queue.send(ToCodex { bytes, seq: Some(seq) }).await.is_err() {
+                    return CODEX_ENDED;
+                }
+            }
+            None => {
+                if sender.handled(seq).await.is_err() {
+                    return SESSION_ENDED;
+                }
+            }
+        }
+    }
+    SESSION_ENDED
+}
+
+/// Says in the log what did not simply pass. Method and thread are Codex's own words, never a device's.
+fn note(device: DeviceId, audit: &Audit) {
+    let Audit { method, thread, decision, .. } = audit;
+    match decision {
+        Decision::Passed => {}
+        Decision::Refused(_) => tracing::info!(device = %device.short(), method, thread, ?decision, "refused"),
+        _ => tracing::debug!(device = %device.short(), method, thread, ?decision, "changed on the way"),
+    }
+}
+
+async fn down(
+    mut from_codex: CodexReceiver,
+    sender: &ChannelSender,
+    firewall: &Mutex<Firewall>,
+    queue: mpsc::Sender<ToCodex>,
+    device: DeviceId,
+) -> End {
+    while let Some(message) = from_codex.next().await {
+        let bytes = match message {
+            Ok(text) => Bytes::from(text),
+            Err(error) => {
+                tracing::warn!(%error, "codex's connection failed");
+                return CODEX_ENDED;
+            }
+        };
+        let verdict = firewall.lock().unwrap_or_else(PoisonError::into_inner).from_codex(bytes);
+        let sent = match verdict {
+            CodexVerdict::Forward(bytes) => sender.send(bytes).await.is_ok(),
+            CodexVerdict::Instead(bytes, audit) => {
+                note(device, &audit);
+                sender.send(bytes).await.is_ok()
+            }
+            CodexVerdict::AnswerInAgent(answer, audit) => {
+                note(device, &audit);
+                let bytes = answer.message(Timestamp::now().unix());
+                queue.send(ToCodex { bytes, seq: None }).await.is_ok()
+            }
+            CodexVerdict::Drop(audit) => {
+                note(device, &audit);
+                true
+            }
+        };
+        if !sent {
+            return SESSION_ENDED;
+        }
+    }
+    CODEX_ENDED
+}
+
+async fn write(mut to_codex: CodexSender, mut queued: mpsc::Receiver<ToCodex>, sender: &ChannelSender) -> End {
+    while let Some(ToCodex { bytes, seq }) = queued.recv().await {
+        // The firewall forwards what it parsed, so this is text.
+        let Ok(text) = Utf8Bytes::try_from(bytes) else { continue };
+        if to_codex.send(text).await.is_err() {
+            return CODEX_ENDED;
+        }
+        if let Some(seq) = seq
+            && sender.handled(seq).await.is_err()
+        {
+            return SESSION_ENDED;
+        }
+    }
+    SESSION_ENDED
+}
+
+/// Lets a change of scope take hold at once.
+async fn follow(mut scope: watch::Receiver<Scope>, firewall: &Mutex<Firewall>) {
+    while scope.changed().await.is_ok() {
+        let now = *scope.borrow_and_update();
+        firewall.lock().unwrap_or_else(PoisonError::into_inner).set_scope(now);
+    }
+}

@@ -1,0 +1,240 @@
+//! What `reachback pair`, `devices` and the like ask of the running agent.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reachback_proto::frame::ByeReason;
+use reachback_proto::ids::{DeviceId, HostId, RelayId};
+use reachback_proto::scope::Scope;
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::pairing::{Answer as Word, Offer, OfferEvent, OfferOptions, Pairings};
+use super::sessions::Sessions;
+use super::tunnel::Tunnel;
+use super::{AgentEvents, codex_status, tunnel_status};
+use crate::codex::CodexBackend;
+use crate::local_api::events::{DeviceState, Shown};
+use crate::local_api::{Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, Status};
+use crate::state::devices::{ChangeError, Device, DeviceStore};
+use crate::state::timestamp::Timestamp;
+
+/// See the module's header.
+pub struct Control {
+    pub(super) host: HostId,
+    pub(super) name: String,
+    pub(super) relay_url: String,
+    pub(super) started_at: Timestamp,
+    pub(super) devices: Arc<DeviceStore>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) pairings: Arc<Pairings>,
+    pub(super) tunnel: Arc<Tunnel>,
+    pub(super) codex: Arc<dyn CodexBackend>,
+    pub(super) events: AgentEvents,
+    pub(super) stop_wanted: CancellationToken,
+}
+
+/// What a pairing is to be like.
+#[derive(Debug, Clone, Copy)]
+pub struct PairOptions {
+    /// What the device may do; without it, `approve` for the QR code and `steer` for the typed one.
+    pub scope: Option<Scope>,
+    /// How the person confirms it.
+    pub confirm: Confirm,
+    /// How long to wait for a device; codes are renewed meanwhile.
+    pub patience: Duration,
+}
+
+impl Control {
+    /// Someone asked the agent to stop.
+    pub async fn stop_wanted(&self) {
+        self.stop_wanted.cancelled().await;
+    }
+
+    /// How many devices are paired.
+    pub fn device_count(&self) -> usize {
+        self.devices.current().devices.len()
+    }
+
+    /// Pairs one device, telling events and hearing answers meanwhile.
+    pub async fn pair(&self, options: PairOptions, mut exchange: Exchange) -> Result<Device, Failure> {
+        let end = Instant::now() + options.patience;
+        let defaults = OfferOptions::default();
+        loop {
+            let offer = self
+                .pairings
+                .offer(OfferOptions {
+                    qr_scope: options.scope.unwrap_or(defaults.qr_scope),
+                    code_scope: options.scope.unwrap_or(defaults.code_scope),
+                    time: defaults.time.min(end.saturating_duration_since(Instant::now())),
+                })
+                .await
+                .map_err(|error| {
+                    Failure::new("pairing_unavailable", error.to_string()).fix("`reachback doctor` shows what is wrong")
+                })?;
+            if let Some(device) = self.take(offer, options.confirm, &mut exchange).await? {
+                return Ok(device);
+            }
+            if Instant::now() >= end {
+                return Err(Failure::new("pairing_expired", "no device came in time").fix("run `reachback pair` again"));
+            }
+        }
+    }
+
+    /// Sees one offer through; `None` when it ran out and another one is due.
+    async fn take(
+        &self,
+        mut offer: Offer,
+        confirm: Confirm,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Device>, Failure> {
+        let left = offer.until.saturating_duration_since(Instant::now());
+        let shown = Event::Pairing {
+            url: Shown(offer.url.to_string()),
+            code: Shown(offer.code.to_string()),
+            expires_at: Timestamp::now().after(left),
+        };
+        tell(&exchange.events, shown).await?;
+        let until = offer.until;
+        loop {
+            let event = tokio::select! {
+                event = offer.events.recv() => event,
+                () = sleep_until(until.into()) => return Ok(None),
+            };
+            match event {
+                Some(OfferEvent::DeviceWaits { name, platform, answer }) => {
+                    let word = match confirm {
+                        Confirm::None => Word::WithoutDigits,
+                        Confirm::Digits => {
+                            let wanted = Event::PairingDigitsWanted {
+                                name: name.as_str().to_owned(),
+                                platform: platform.as_str().to_owned(),
+                            };
+                            tell(&exchange.events, wanted).await?;
+                            match timeout_at(until.into(), exchange.answers.recv()).await {
+                                Ok(Some(Answer::Digits { digits })) => Word::Digits(digits.0),
+                                Ok(Some(Answer::Decline) | None) => Word::Decline,
+                                Err(_) => return Ok(None),
+                            }
+                        }
+                    };
+                    let _ = answer.send(word);
+                }
+                Some(OfferEvent::Failed { reason }) => {
+                    let failure =
+                        Failure::new("pairing_failed", reason).fix("the code still works: try again on the device");
+                    tell(&exchange.events, Event::Error(failure)).await?;
+                }
+                Some(OfferEvent::Paired(device)) => {
+                    let (device_id, name, scope) = (device.device_id, device.name.clone(), device.scope);
+                    let paired = Event::Paired { device_id, name, scope };
+                    self.events.send(paired.clone());
+                    tell(&exchange.events, paired).await?;
+                    return Ok(Some(*device));
+                }
+                Some(OfferEvent::TooManyFailures) | None => {
+                    return Err(Failure::new(
+                        "pairing_closed",
+                        "too many tries with a wrong code: someone may be guessing",
+                    )
+                    .fix("run `reachback pair` again when you are ready"));
+                }
+            }
+        }
+    }
+
+    fn device(&self, query: &str) -> Result<Device, Failure> {
+        let list = self.devices.current();
+        let found = list.find(query).cloned();
+        found.map_err(|error| Failure::new("no_such_device", error.to_string()).fix("`reachback devices` lists them"))
+    }
+
+    async fn revoke(&self, query: &str) -> Result<Response, Failure> {
+        let device = self.device(query)?;
+        let id = device.device_id;
+        self.devices.remove(id, Timestamp::now()).map_err(changed)?;
+        self.sessions.end(|device| device == id, ByeReason::Revoked).await;
+        self.events.send(Event::Device { device_id: id, state: DeviceState::Revoked });
+        Ok(Response::Device(DeviceInfo::new(&device, false)))
+    }
+
+    fn set_scope(&self, query: &str, scope: Scope) -> Result<Response, Failure> {
+        let id = self.device(query)?.device_id;
+        self.devices.set_scope(id, scope, Timestamp::now()).map_err(changed)?;
+        self.events.send(Event::Device { device_id: id, state: DeviceState::ScopeChanged });
+        Ok(Response::Device(DeviceInfo::new(&self.device(query)?, self.is_connected(id))))
+    }
+
+    async fn pause(&self, query: Option<&str>, on: bool) -> Result<Response, Failure> {
+        let id = query.map(|query| self.device(query).map(|device| device.device_id)).transpose()?;
+        self.devices.set_paused(id, on, Timestamp::now()).map_err(changed)?;
+        if on {
+            self.sessions.end(|device| id.is_none_or(|id| id == device), ByeReason::Revoked).await;
+        }
+        let state = if on { DeviceState::Paused } else { DeviceState::Resumed };
+        let list = self.devices.current();
+        for device in list.devices.iter().filter(|device| id.is_none_or(|id| id == device.device_id)) {
+            self.events.send(Event::Device { device_id: device.device_id, state });
+        }
+        Ok(Response::Done)
+    }
+
+    fn list(&self) -> Response {
+        let list = self.devices.current();
+        let devices = list.devices.iter().map(|device| DeviceInfo::new(device, self.is_connected(device.device_id)));
+        Response::Devices { paused: list.paused, devices: devices.collect() }
+    }
+
+    fn status(&self) -> Response {
+        let list = self.devices.current();
+        let connected = self.sessions.presence().into_iter().filter(|(_, up)| *up).map(|(id, _)| id).collect();
+        Response::Status(Box::new(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started_at: self.started_at,
+            host_id: self.host,
+            host_name: self.name.clone(),
+            relay_url: Some(self.relay_url.clone()),
+            fingerprint: self.tunnel.relay_key().borrow().as_ref().map(RelayId::of),
+            tunnel: tunnel_status(&self.tunnel.state().borrow()),
+            codex: Some(codex_status(&self.codex.state().borrow())),
+            devices: list.devices.len(),
+            connected,
+            paused: list.paused,
+        }))
+    }
+
+    fn is_connected(&self, device: DeviceId) -> bool {
+        self.sessions.presence().get(&device).copied().unwrap_or(false)
+    }
+}
+
+impl Handler for Control {
+    async fn handle(&self, request: Request, exchange: Exchange) -> Result<Response, Failure> {
+        match request {
+            Request::Status => Ok(self.status()),
+            Request::Devices => Ok(self.list()),
+            Request::Revoke { device } => self.revoke(&device).await,
+            Request::SetScope { device, scope } => self.set_scope(&device, scope),
+            Request::Pause { device, on } => self.pause(device.as_deref(), on).await,
+            Request::Pair { scope, confirm, ttl_seconds } => {
+                let patience = Duration::from_secs(ttl_seconds.into());
+                let device = self.pair(PairOptions { scope, confirm, patience }, exchange).await?;
+                Ok(Response::Device(DeviceInfo::new(&device, false)))
+            }
+            Request::Stop => {
+                self.stop_wanted.cancel();
+                Ok(Response::Done)
+            }
+        }
+    }
+}
+
+async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<(), Failure> {
+    events.send(event).await.map_err(|_| Failure::new("gone", "whoever asked is gone"))
+}
+
+fn changed(error: ChangeError) -> Failure {
+    Failure::new("not_changed", error.to_string())
+}

@@ -1,0 +1,159 @@
+//! One device's session at the host: its channels, its scope, its end.
+//!
+//! A channel to an environment is a connection to that environment's
+//! app-server, through a firewall of its own ([`super::bridge`]); channel 0 is
+//! the agent's API ([`super::api`]). Tasks of channels end with the session.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use reachback_proto::frame::{ByeReason, ChannelCloseReason};
+use reachback_proto::ids::{DeviceId, SessionId};
+use reachback_proto::scope::Scope;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::api::{self, ApiContext};
+use super::bridge;
+use super::sessions::Sessions;
+use crate::codex::CodexBackend;
+use crate::firewall::Policy;
+use crate::firewall::ceiling::{Ceiling, OnThisMachine};
+use crate::local_api::events::{DeviceState, Event};
+use crate::session::{ChannelHandle, SessionEvent, SessionState, StartedSession};
+use crate::state::devices::{DeviceList, DeviceStore};
+
+use super::AgentEvents;
+
+/// A session's task, to be run by whoever owns it.
+pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What sessions work with.
+#[derive(Clone)]
+pub struct SessionContext {
+    /// All sessions.
+    pub sessions: Arc<Sessions>,
+    /// The devices accepted.
+    pub devices: Arc<DeviceStore>,
+    /// Codex on this machine.
+    pub codex: Arc<dyn CodexBackend>,
+    /// What the owner lets devices choose.
+    pub ceiling: Arc<Ceiling>,
+    /// What the API tells.
+    pub api: Arc<ApiContext>,
+    /// Who is told about devices coming and going.
+    pub events: AgentEvents,
+}
+
+/// What a device may do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Scope(Scope),
+    Out,
+}
+
+impl Standing {
+    fn of(list: &DeviceList, device: DeviceId) -> Self {
+        match list.device(device) {
+            Some(device) if !device.paused && !list.paused => Self::Scope(device.scope),
+            _ => Self::Out,
+        }
+    }
+}
+
+/// Runs one session until it ends.
+pub async fn run(context: SessionContext, device: DeviceId, id: SessionId, session: StartedSession) {
+    let StartedSession { handle, api, mut events, task: _task } = session;
+    let mut state = handle.state();
+    let mut list = context.devices.subscribe();
+    let mut channels = JoinSet::new();
+    let Standing::Scope(scope) = Standing::of(&list.borrow_and_update(), device) else {
+        handle.end(ByeReason::Revoked).await;
+        context.sessions.remove(device, id);
+        return;
+    };
+    let (scope_out, scope) = watch::channel(scope);
+    channels.spawn(api::serve(Arc::clone(&context.api), device, scope.clone(), api));
+    let mut was_up = false;
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(SessionEvent::ChannelOpened { channel, environment }) => {
+                    let (context, scope) = (context.clone(), scope.clone());
+                    channels.spawn(async move { open(&context, device, scope, channel, &environment).await });
+                }
+                Some(SessionEvent::Lost { .. }) => {}
+                None => break,
+            },
+            changed = state.changed() => {
+                let now = state.borrow_and_update().clone();
+                if changed.is_err() || matches!(now, SessionState::Ended { .. }) {
+                    break;
+                }
+                context.sessions.note(device, id, &now, Instant::now());
+                let is_up = now == SessionState::Up;
+                if is_up != was_up {
+                    was_up = is_up;
+                    announce(&context, device, is_up);
+                }
+            }
+            changed = list.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                let standing = Standing::of(&list.borrow_and_update(), device);
+                match standing {
+                    Standing::Scope(scope) => { scope_out.send_if_modified(|old| std::mem::replace(old, scope) != scope); }
+                    Standing::Out => {
+                        tracing::info!(device = %device.short(), "the device was revoked or paused: its session ends");
+                        handle.end(ByeReason::Revoked).await;
+                        break;
+                    }
+                }
+            }
+            Some(_) = channels.join_next() => {}
+        }
+    }
+    context.sessions.remove(device, id);
+    if was_up {
+        announce(&context, device, false);
+    }
+}
+
+fn announce(context: &SessionContext, device: DeviceId, is_up: bool) {
+    let state = if is_up { DeviceState::Connected } else { DeviceState::Disconnected };
+    context.events.send(Event::Device { device_id: device, state });
+}
+
+async fn open(
+    context: &SessionContext,
+    device: DeviceId,
+    scope: watch::Receiver<Scope>,
+    channel: ChannelHandle,
+    environment: &str,
+) {
+    let number = channel.sender.number();
+    match environment {
+        "local" => match context.codex.connect().await {
+            Ok(connection) => {
+                tracing::debug!(device = %device.short(), number, "channel opened");
+                let policy = Policy {
+                    scope: *scope.borrow(),
+                    lasting_grants: false,
+                    ceiling: Arc::clone(&context.ceiling),
+                    paths: Arc::new(OnThisMachine),
+                };
+                bridge::run(channel, connection, scope, policy, device).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a channel was opened while Codex is not there");
+                let _ = channel.sender.close(ChannelCloseReason::BackendGone, &error.to_string()).await;
+            }
+        },
+        _ => {
+            let text = "this host has no such environment; `local` is its own Codex";
+            let _ = channel.sender.close(ChannelCloseReason::Refused, text).await;
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! The host agent: everything that makes this machine reachable.
+//!
+//! ```text
+//!   relay ── tunnel ── acceptor ─┬─ pairing            (a device that wants in)
+//!                                └─ session ─┬─ api     (channel 0)
+//!                                            └─ bridge ── firewall ── Codex
+//!   reachback pair, devices … ── local socket ── control
+//! ```
+//!
+//! Ownership: [`Agent`] owns the tunnel, the acceptor (which owns sessions and
+//! their channels), the local socket and the watchers. [`Agent::shutdown`] ends
+//! them in this order: local socket, tunnel, sessions with a last word, Codex if
+//! the agent started it. Dropping the agent ends all at once.
+
+pub mod acceptor;
+pub mod api;
+pub mod bridge;
+pub mod control;
+pub mod host_session;
+pub mod pairing;
+pub mod sessions;
+pub mod tunnel;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reachback_proto::control::EnrollKey;
+use reachback_proto::crypto::keys::{self, Identity, KeyError};
+use reachback_proto::ids::{BootId, HostId, RelayId};
+use reachback_proto::pairing::{Name, Origin};
+use ring::rand::SystemRandom;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::{interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::codex::{CodexBackend, CodexState};
+use crate::firewall::ceiling::Ceiling;
+use crate::link::backoff::BackoffConfig;
+use crate::link::relay::{RelayAddress, RelayTrust};
+use crate::local_api::events::{CodexState as CodexWord, Transport, TunnelState as TunnelWord};
+use crate::local_api::{self, CodexStatus, Event, Failure, TunnelStatus};
+use crate::platform::dirs::RuntimeDir;
+use crate::platform::socket::{LocalListener, SocketError};
+use crate::state::atomic::FileError;
+use crate::state::devices::{ChangeError, DeviceStore};
+use crate::state::host::{HostState, HostStateError, RelayPin};
+use crate::state::lock::{HomeLock, LockError};
+use crate::state::timestamp::Timestamp;
+use acceptor::Acceptor;
+use control::Control;
+use host_session::SessionContext;
+use pairing::{HostIntroduction, Pairings};
+use sessions::Sessions;
+use tunnel::{Tunnel, TunnelConfig, TunnelState};
+
+/// Circuits waiting for the acceptor; the relay holds the rest.
+const CIRCUITS: usize = 16;
+/// Events that a slow listener may be behind before it misses some.
+const EVENTS: usize = 256;
+/// How long the sessions' last words may take.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often devices that were not seen for 90 days are looked for, and last-seen times written.
+const HOUSEKEEPING: Duration = Duration::from_secs(600);
+
+/// What an agent needs to know.
+pub struct AgentConfig {
+    /// Where its state is.
+    pub home: PathBuf,
+    /// Where its socket goes; `None` for no local socket.
+    pub runtime: Option<RuntimeDir>,
+    /// What people call this host, when it is set up for the first time.
+    pub name: String,
+    /// Where the agent reaches the relay.
+    pub relay: Origin,
+    /// Where devices reach the relay, if elsewhere.
+    pub public_relay: Option<Origin>,
+    /// Whether a relay with another key than before is taken. For `--new-relay`.
+    pub new_relay: bool,
+    /// The one-time key, for a relay that does not know this host yet.
+    pub enroll_key: Option<EnrollKey>,
+    /// Codex on this machine.
+    pub codex: Arc<dyn CodexBackend>,
+    /// What the owner lets devices choose.
+    pub ceiling: Ceiling,
+    /// Between tries to reach the relay.
+    pub backoff: BackoffConfig,
+}
+
+/// The agent could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Another agent has the home.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The host's own file.
+    #[error(transparent)]
+    Host(#[from] HostStateError),
+    /// Another state file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The device list.
+    #[error(transparent)]
+    Devices(#[from] ChangeError),
+    /// The local socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The runtime directory.
+    #[error(transparent)]
+    Dirs(#[from] crate::platform::dirs::DirsError),
+    /// Keys could not be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// No usable name.
+    #[error("this host needs a name with something visible in it: use --name")]
+    Name,
+}
+
+/// Where everyone hears what happens.
+#[derive(Debug, Clone)]
+pub struct AgentEvents(broadcast::Sender<Event>);
+
+impl AgentEvents {
+    /// Tells everyone who listens.
+    pub fn send(&self, event: Event) {
+        // Nobody listening is fine.
+        let _ = self.0.send(event);
+    }
+
+    /// Listens from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.0.subscribe()
+    }
+}
+
+/// See the module's header.
+pub struct Agent {
+    control: Arc<Control>,
+    events: AgentEvents,
+    codex: Arc<dyn CodexBackend>,
+    devices: Arc<DeviceStore>,
+    host: HostId,
+    stop: CancellationToken,
+    acceptor: AbortOnDropHandle<()>,
+    local: Option<AbortOnDropHandle<()>>,
+    _watchers: Vec<AbortOnDropHandle<()>>,
+    tunnel: Arc<Tunnel>,
+    _lock: HomeLock,
+}
+
+impl Agent {
+    /// Starts everything; the relay and Codex may come later.
+    pub async fn start(config: AgentConfig) -> Result<Self, StartError> {
+        let rng = SystemRandom::new();
+        let lock = HomeLock::acquire(&config.home)?;
+        let state = HostState::load_or_create(&config.home, &rng, &config.name, Timestamp::now())?;
+        let name = Name::cleaned(state.name()).ok_or(StartError::Name)?;
+        let devices = Arc::new(DeviceStore::open(&config.home, Timestamp::now())?);
+        devices.expire(Timestamp::now())?;
+        let sessions = Arc::new(Sessions::default());
+        let events = AgentEvents(broadcast::channel(EVENTS).0);
+        let host = state.id();
+
+        let pin = state.relay().filter(|pin| !config.new_relay && pin.url == config.relay.to_string());
+        let trust = pin.map_or(RelayTrust::Learn, |pin| RelayTrust::Pinned(pin.id()));
+        let (circuits_out, circuits) = mpsc::channel(CIRCUITS);
+        let tunnel = Arc::new(Tunnel::start(TunnelConfig {
+            relay: RelayAddress { origin: config.relay.clone(), trust },
+            identity: Arc::new(Identity::from_seed(state.identity().seed().clone())),
+            boot: BootId(keys::random(&rng)?),
+            enroll_key: config.enroll_key,
+            devices: devices.subscribe(),
+            circuits: circuits_out,
+            backoff: config.backoff,
+        }));
+        let introduction = HostIntroduction {
+            identity: state.identity().public(),
+            static_key: state.static_key().clone(),
+            name: name.clone(),
+            relay: config.public_relay.unwrap_or_else(|| config.relay.clone()),
+        };
+        let relay_url = introduction.relay.to_string();
+        let pairings = Pairings::new(introduction, Arc::clone(&tunnel), Arc::clone(&devices));
+        let api = Arc::new(api::ApiContext {
+            host,
+            name: name.as_str().to_owned(),
+            codex: Arc::clone(&config.codex),
+            devices: Arc::clone(&devices),
+            sessions: Arc::clone(&sessions),
+        });
+        let acceptor = Acceptor {
+            host,
+            static_key: state.static_key().clone(),
+            devices: Arc::clone(&devices),
+            sessions: Arc::clone(&sessions),
+            pairings: Arc::clone(&pairings),
+            context: SessionContext {
+                sessions: Arc::clone(&sessions),
+                devices: Arc::clone(&devices),
+                codex: Arc::clone(&config.codex),
+                ceiling: Arc::new(config.ceiling),
+                api,
+                events: events.clone(),
+            },
+        };
+        let control = Arc::new(Control {
+            host,
+            name: name.as_str().to_owned(),
+            relay_url: relay_url.clone(),
+            started_at: Timestamp::now(),
+            devices: Arc::clone(&devices),
+            sessions,
+            pairings,
+            tunnel: Arc::clone(&tunnel),
+            codex: Arc::clone(&config.codex),
+            events: events.clone(),
+            stop_wanted: CancellationToken::new(),
+        });
+        let stop = CancellationToken::new();
+        let local = match &config.runtime {
+            Some(runtime) => {
+                let socket = runtime.socket(local_api::SOCKET)?;
+                let listener = LocalListener::bind(&socket)?;
+                lock.announce(Some(&socket))?;
+                let serving = local_api::serve(listener, Arc::clone(&control), stop.clone());
+                Some(AbortOnDropHandle::new(tokio::spawn(serving)))
+            }
+            None => None,
+        };
+        let ready = Ready { host, name: name.as_str().to_owned(), relay_url };
+        let watchers = vec![
+            spawn(watch_tunnel(Arc::clone(&tunnel), events.clone(), ready, state, config.relay.to_string())),
+            spawn(watch_codex(Arc::clone(&config.codex), events.clone())),
+            spawn(keep_house(Arc::clone(&devices))),
+        ];
+        Ok(Self {
+            control,
+            events,
+            codex: config.codex,
+            devices,
+            host,
+            stop,
+            acceptor: AbortOnDropHandle::new(tokio::spawn(acceptor.run(circuits))),
+            local,
+            _watchers: watchers,
+            tunnel,
+            _lock: lock,
+        })
+    }
+
+    /// This host.
+    pub fn host(&self) -> HostId {
+        self.host
+    }
+
+    /// What happens.
+    pub fn events(&self) -> &AgentEvents {
+        &self.events
+    }
+
+    /// What commands can do with the agent.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Ends everything, with a last word to devices. See the module's header for the order.
+    pub async fn shutdown(self) {
+        let Self { control, codex, devices, stop, acceptor, local, _watchers, tunnel, _lock, .. } = self;
+        stop.cancel();
+        if let Some(local) = local {
+            let _ = local.await;
+        }
+        // Tasks that hold the tunnel end first: then dropping it here ends it, and with it the acceptor's circuits.
+        drop(_watchers);
+        tunnel.stop();
+        if timeout(SHUTDOWN_TIMEOUT, acceptor).await.is_err() {
+            tracing::warn!("sessions did not end in time");
+        }
+        drop((control, tunnel));
+        codex.stop().await;
+        if let Err(error) = devices.flush() {
+            tracing::warn!(%error, "when devices were last seen could not be written");
+        }
+    }
+}
+
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+struct Ready {
+    host: HostId,
+    name: String,
+    relay_url: String,
+}
+
+/// Tells the tunnel's state, and keeps the relay's key once it is known.
+async fn watch_tunnel(tunnel: Arc<Tunnel>, events: AgentEvents, ready: Ready, mut host: HostState, relay: String) {
+    let mut state = tunnel.state();
+    let relay_key = tunnel.relay_key();
+    let mut announced = false;
+    loop {
+        let now = state.borrow_and_update().clone();
+        events.send(Event::Tunnel(tunnel_status(&now)));
+        if let TunnelState::Down { reason, fix } = &now {
+            events.send(Event::Error(Failure::new("relay_refused", reason).fix(fix)));
+        }
+        if now == TunnelState::Connected
+            && let Some(key) = *relay_key.borrow()
+        {
+            let pin = RelayPin { url: relay.clone(), key };
+            if host.relay() != Some(&pin)
+                && let Err(error) = host.set_relay(Some(pin))
+            {
+                tracing::error!(%error, "the relay's key could not be kept");
+            }
+            if !announced {
+                announced = true;
+                events.send(Event::Ready {
+                    relay_url: ready.relay_url.clone(),
+                    host_id: ready.host,
+                    host_name: ready.name.clone(),
+                    fingerprint: RelayId::of(&key),
+                });
+            }
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The tunnel's state, in the words of the public format.
+fn tunnel_status(state: &TunnelState) -> TunnelStatus {
+    let (state, transport, reason) = match state {
+        TunnelState::Connected => (TunnelWord::Connected, Some(Transport::Wss), None),
+        TunnelState::Reconnecting { reason } => {
+            (TunnelWord::Reconnecting, None, Some(reason.clone()).filter(|reason| !reason.is_empty()))
+        }
+        TunnelState::Down { reason, .. } => (TunnelWord::Down, None, Some(reason.clone())),
+    };
+    TunnelStatus { state, transport, reason }
+}
+
+async fn watch_codex(codex: Arc<dyn CodexBackend>, events: AgentEvents) {
+    let mut state = codex.state();
+    loop {
+        let now = state.borrow_and_update().clone();
+        events.send(Event::Codex(codex_status(&now)));
+        if let CodexState::Failed { reason, fix } = now {
+            let failure = Failure::new("codex_failed", reason);
+            events.send(Event::Error(match fix {
+                Some(fix) => failure.fix(fix),
+                None => failure,
+            }));
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Codex's state, in the words of the public format.
+fn codex_status(state: &CodexState) -> CodexStatus {
+    let (state, version) = match state {
+        CodexState::Starting => (CodexWord::Starting, None),
+        CodexState::Ready { version, .. } => (CodexWord::Ready, version.clone()),
+        CodexState::Failed { .. } => (CodexWord::Failed, None),
+        _ => (CodexWord::Stopped, None),
+    };
+    // One adapter for now; whether its server was joined or started is in the log.
+    CodexStatus { state, adapter: "app-server".into(), version }
+}
+
+async fn keep_house(devices: Arc<DeviceStore>) {
+    let mut ticks = interval(HOUSEKEEPING);
+    loop {
+        ticks.tick().await;
+        match devices.expire(Timestamp::now()) {
+            Ok(expired) => expired.iter().for_each(|device| {
+                tracing::info!(device = %device.device_id.short(), "not seen for 90 days: taken off the list");
+            }),
+            Err(error) => tracing::warn!(%error, "the device list could not be written"),
+        }
+        if let Err(error) = devices.flush() {
+            tracing::warn!(%error, "when devices were last seen could not be written");
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Pairing at the host: offers, and devices that take them up.
+//!
+//! An offer is one QR code and one typed code, each with a rendezvous of its own at the
+//! relay; whichever is used first ends both. The relay counts nothing that matters: here the
+//! host itself counts tries with a wrong code and ends the offer after [`MAX_FAILURES`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reachback_proto::control::MAX_DEVICES;
+use reachback_proto::crypto::keys::{KeyError, StaticKey};
+use reachback_proto::ids::{PublicKey, RelayId, RendezvousId};
+use reachback_proto::pairing::{
+    Fresh, HostSide, Name, Origin, PairingError, PairingResponder, PairingSecret, PairingUrl, PairingUrlError,
+    Platform, Refusal, ResponderEvent, TypedCode,
+};
+use reachback_proto::scope::Scope;
+use ring::rand::SystemRandom;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{timeout, timeout_at};
+use zeroize::Zeroizing;
+
+use super::tunnel::Tunnel;
+use crate::link::handshake::{BlockStream, HANDSHAKE_TIMEOUT, HandshakeFailed};
+use crate::state::devices::{ChangeError, Device, DeviceStore};
+use crate::state::timestamp::Timestamp;
+
+/// How long an offer stands.
+pub const OFFER_TIME: Duration = Duration::from_secs(300);
+/// Tries with a wrong code, after which an offer ends.
+pub const MAX_FAILURES: u32 = 5;
+/// How long the relay may take to put the new device list in force.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What an offer's maker wants.
+#[derive(Debug, Clone, Copy)]
+pub struct OfferOptions {
+    /// What a device that scanned the QR code may do.
+    pub qr_scope: Scope,
+    /// What a device that typed the code may do.
+    pub code_scope: Scope,
+    /// For how long it stands.
+    pub time: Duration,
+}
+
+impl Default for OfferOptions {
+    /// `approve` for who was near enough to scan, `steer` for who typed; five minutes.
+    fn default() -> Self {
+        Self { qr_scope: Scope::Approve, code_scope: Scope::Steer, time: OFFER_TIME }
+    }
+}
+
+/// Something that happens to an offer.
+#[derive(Debug)]
+pub enum OfferEvent {
+    /// A device waits: the person types its digits, or says no. Dropping the answer says no.
+    DeviceWaits {
+        /// What it calls itself.
+        name: Name,
+        /// What it runs on.
+        platform: Platform,
+        /// For the person's word.
+        answer: oneshot::Sender<Answer>,
+    },
+    /// A try failed; the offer still stands.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// The device is paired; the offer is used up.
+    Paired(Box<Device>),
+    /// Too many tries with a wrong code: the offer is over.
+    TooManyFailures,
+}
+
+/// The person's word about a device.
+#[derive(Debug)]
+pub enum Answer {
+    /// The digits as typed.
+    Digits(String),
+    /// Let it in without comparing digits.
+    WithoutDigits,
+    /// No.
+    Decline,
+}
+
+/// An offer that stands. Dropping it takes it back.
+pub struct Offer {
+    /// The QR code's text. Secret: whoever reads it can pair.
+    pub url: Zeroizing<String>,
+    /// The code for typing. Secret too.
+    pub code: Zeroizing<String>,
+    /// When it ends.
+    pub until: Instant,
+    /// What happens to it.
+    pub events: mpsc::Receiver<OfferEvent>,
+    _withdraw: Withdraw,
+}
+
+/// No offer could be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfferError {
+    /// Not connected.
+    #[error("not connected to the relay, so no device can pair now")]
+    NoRelay,
+    /// The relay said no.
+    #[error("the relay did not open a rendezvous: too many may be open; wait a minute")]
+    Refused,
+    /// The relay's address can't be in a QR code.
+    #[error(transparent)]
+    Url(#[from] PairingUrlError),
+    /// No randomness.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The list is full.
+    #[error("this host has {MAX_DEVICES} devices, the most there can be: revoke one first")]
+    Full,
+}
+
+/// Everything open for pairing.
+pub struct Pairings {
+    host: HostIntroduction,
+    tunnel: Arc<Tunnel>,
+    devices: Arc<DeviceStore>,
+    open: Mutex<HashMap<RendezvousId, Arc<Rendezvous>>>,
+}
+
+/// What a device learns about this host.
+#[derive(Debug, Clone)]
+pub struct HostIntroduction {
+    /// The host's identity key.
+    pub identity: PublicKey,
+    /// The host's static key.
+    pub static_key: StaticKey,
+    /// The host's name.
+    pub name: Name,
+    /// Where devices reach the relay.
+    pub relay: Origin,
+}
+
+struct Rendezvous {
+    secret: PairingSecret,
+    scope: Scope,
+    until: Instant,
+    offer: Arc<OfferShared>,
+}
+
+struct OfferShared {
+    events: mpsc::Sender<OfferEvent>,
+    failures: Mutex<u32>,
+    /// One device at a time in front of the person, and none after the first that pairs.
+    turn: tokio::sync::Mutex<bool>,
+}
+
+struct Withdraw {
+    pairings: Arc<Pairings>,
+    rendezvous: [RendezvousId; 2],
+}
+
+impl Drop for Withdraw {
+    fn drop(&mut self) {
+        let pairings = Arc::clone(&self.pairings);
+        let rendezvous = self.rendezvous;
+        rendezvous.iter().for_each(|id| drop(pairings.lock().remove(id)));
+        // Only tells the relay; here it is closed already. Without a runtime the relay's own limit ends it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                for id in rendezvous {
+                    pairings.tunnel.close_pairing(id).await;
+                }
+            });
+        }
+    }
+}
+
+impl Pairings {
+    /// With nothing open.
+    pub fn new(host: HostIntroduction, tunnel: Arc<Tunnel>, devices: Arc<DeviceStore>) -> Arc<Self> {
+        Arc::new(Self { host, tunnel, devices, open: Mutex::default() })
+    }
+
+    /// Makes an offer and opens it at the relay.
+    pub async fn offer(self: &Arc<Self>, options: OfferOptions) -> Result<Offer, OfferError> {
+        if self.devices.current().devices.len() >= MAX_DEVICES {
+            return Err(OfferError::Full);
+        }
+        let relay_key = self.relay_key().await.ok_or(OfferError::NoRelay)?;
+        let rng = SystemRandom::new();
+        let secret = PairingSecret::generate(&rng)?;
+        let code = TypedCode::generate(&rng)?;
+        let url = PairingUrl::new(self.host.relay.clone(), secret.clone(), RelayId::of(&relay_key))?.expose();
+        let (typed, origin) = (code.clone(), self.host.relay.clone());
+        // A fifth of a second of computing.
+        let code_secret = tokio::task::spawn_blocking(move || PairingSecret::from_code(&typed, &origin))
+            .await
+            .expect("the derivation does not panic");
+        let until = Instant::now() + options.time;
+        let (events_out, events) = mpsc::channel(8);
+        let shared =
+            Arc::new(OfferShared { events: events_out, failures: Mutex::new(0), turn: tokio::sync::Mutex::new(false) });
+        let rendezvous = [secret.rendezvous(), code_secret.rendezvous()];
+        for (secret, scope) in [(secret, options.qr_scope), (code_secret, options.code_scope)] {
+            let id = secret.rendezvous();
+            let entry = Rendezvous { secret, scope, until, offer: Arc::clone(&shared) };
+            self.lock().insert(id, Arc::new(entry));
+        }
+        let withdraw = Withdraw { pairings: Arc::clone(self), rendezvous };
+        for id in rendezvous {
+            if !self.tunnel.open_pairing(id, until).await {
+                return Err(OfferError::Refused);
+            }
+        }
+        Ok(Offer { url, code: code.expose(), until, events, _withdraw: withdraw })
+    }
+
+    /// Serves a device that came to a rendezvous.
+    pub async fn serve(&self, mut stream: BlockStream, preamble: [u8; 4], rendezvous: RendezvousId) {
+        let Some(entry) = self.lock().get(&rendezvous).cloned() else {
+            tracing::debug!("a device came to a rendezvous that is not open");
+            return;
+        };
+        // The relay passes one circuit a rendezvous; QR code and typed code may still come together.
+        let Ok(mut used) = entry.offer.turn.try_lock() else { return };
+        if *used {
+            return;
+        }
+        let deadline = tokio::time::Instant::from(entry.until);
+        match timeout_at(deadline, self.exchange(&mut stream, preamble, &entry)).await {
+            Ok(Ok(device)) => {
+                *used = true;
+                self.settle().await;
+                let _ = entry.offer.events.send(OfferEvent::Paired(Box::new(device))).await;
+            }
+            Ok(Err(failed)) => self.failed(&entry, failed).await,
+            Err(_) => tracing::debug!("a pairing ran out of time"),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        stream: &mut BlockStream,
+        preamble: [u8; 4],
+        entry: &Rendezvous,
+    ) -> Result<Device, ExchangeFailed> {
+        let relay_key = self.relay_key().await.ok_or(HandshakeFailed::Closed)?;
+        let HostIntroduction { identity, static_key, name, relay } = self.host.clone();
+        let own = HostSide { identity, static_key, name, relay_key, relay, scope: entry.scope };
+        let fresh = Fresh::generate(&SystemRandom::new())?;
+        let mut responder = PairingResponder::start(entry.secret.clone(), preamble, own, fresh)?;
+        loop {
+            let block = timeout(HANDSHAKE_TIMEOUT, stream.block()).await.map_err(|_| HandshakeFailed::TimedOut)??;
+            let step = responder.receive(&block)?;
+            if !step.send.is_empty() {
+                stream.write(&step.send).await?;
+            }
+            match step.event {
+                None => {}
+                Some(ResponderEvent::DeviceWaits { name, platform, .. }) => {
+                    self.confirm(stream, &mut responder, entry, name, platform).await?;
+                }
+                Some(ResponderEvent::WrongDigits) => return Err(ExchangeFailed::WrongDigits),
+                Some(ResponderEvent::Paired(paired)) => {
+                    let now = Timestamp::now();
+                    let device = Device {
+                        device_id: paired.id(),
+                        identity: paired.identity,
+                        static_key: paired.static_key,
+                        psk: paired.psk.clone(),
+                        name: paired.name.as_str().to_owned(),
+                        platform: paired.platform.as_str().to_owned(),
+                        scope: paired.scope,
+                        paused: false,
+                        added_at: now,
+                        last_seen: now,
+                    };
+                    self.devices.add(device.clone(), now)?;
+                    return Ok(device);
+                }
+            }
+        }
+    }
+
+    /// Asks the person, while listening for a device that gives up.
+    async fn confirm(
+        &self,
+        stream: &mut BlockStream,
+        responder: &mut PairingResponder,
+        entry: &Rendezvous,
+        name: Name,
+        platform: Platform,
+    ) -> Result<(), ExchangeFailed> {
+        loop {
+            let (answer, word) = oneshot::channel();
+            let waits = OfferEvent::DeviceWaits { name: name.clone(), platform: platform.clone(), answer };
+            if entry.offer.events.send(waits).await.is_err() {
+                return self.refuse(stream, responder, Refusal::Declined).await;
+            }
+            let word = tokio::select! {
+                word = word => word.unwrap_or(Answer::Decline),
+                // Before the person has spoken the device has nothing to say but that it gives up.
+                block = stream.block() => {
+                    responder.receive(&block?)?;
+                    return Err(HandshakeFailed::Closed.into());
+                }
+            };
+            let step = match word {
+                Answer::Digits(digits) => match responder.confirm(&digits) {
+                    Err(PairingError::NotSixDigits) => continue,
+                    step => step?,
+                },
+                Answer::WithoutDigits => responder.confirm_without_digits()?,
+                Answer::Decline => return self.refuse(stream, responder, Refusal::Declined).await,
+            };
+            stream.write(&step.send).await?;
+            return match step.event {
+                Some(ResponderEvent::WrongDigits) => Err(ExchangeFailed::WrongDigits),
+                _ => Ok(()),
+            };
+        }
+    }
+
+    async fn refuse(
+        &self,
+        stream: &mut BlockStream,
+        responder: &mut PairingResponder,
+        refusal: Refusal,
+    ) -> Result<(), ExchangeFailed> {
+        if let Some(bytes) = responder.refuse(refusal) {
+            let _ = stream.write(&bytes).await;
+        }
+        Err(ExchangeFailed::Declined)
+    }
+
+    async fn failed(&self, entry: &Rendezvous, failed: ExchangeFailed) {
+        tracing::warn!(error = %failed, "a pairing failed");
+        let counts = matches!(failed, ExchangeFailed::Pairing(PairingError::WrongSecret) | ExchangeFailed::WrongDigits);
+        let over = {
+            let mut failures = entry.offer.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            *failures += u32::from(counts);
+            *failures >= MAX_FAILURES
+        };
+        let event = if over { OfferEvent::TooManyFailures } else { OfferEvent::Failed { reason: failed.to_string() } };
+        if over {
+            self.lock().retain(|_, other| !Arc::ptr_eq(&other.offer, &entry.offer));
+        }
+        let _ = entry.offer.events.send(event).await;
+    }
+
+    /// Waits until the relay knows the new device, so that its first connection is let in.
+    async fn settle(&self) {
+        let version = self.devices.current().version;
+        let mut stored = self.tunnel.stored();
+        let _ = timeout(SETTLE_TIMEOUT, stored.wait_for(|stored| *stored >= version)).await;
+    }
+
+    async fn relay_key(&self) -> Option<PublicKey> {
+        let mut key = self.tunnel.relay_key();
+        let known = timeout(HANDSHAKE_TIMEOUT, key.wait_for(Option::is_some)).await.ok()?.ok()?;
+        *known
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RendezvousId, Arc<Rendezvous>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ExchangeFailed {
+    #[error(transparent)]
+    Link(#[from] HandshakeFailed),
+    #[error(transparent)]
+    Pairing(#[from] PairingError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("the digits typed here are not the ones on the device")]
+    WrongDigits,
+    #[error("it was declined here")]
+    Declined,
+    #[error(transparent)]
+    Store(#[from] ChangeError),
+}

@@ -1,0 +1,113 @@
+//! Every device's sessions at this host.
+//!
+//! A session belongs to the device whose key opened it; another key that names
+//! it hears what an unknown id hears. A device has at most [`MAX_PER_DEVICE`]:
+//! one more ends the one that has been without a link for longest. Sessions
+//! without a link end after [`DETACHED_LIMIT`].
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reachback_proto::frame::ByeReason;
+use reachback_proto::ids::{DeviceId, SessionId};
+
+use crate::session::{SessionHandle, SessionState};
+
+/// Sessions of one device.
+pub const MAX_PER_DEVICE: usize = 8;
+/// A session without a link ends after this long.
+pub const DETACHED_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// See the module's header.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    devices: Mutex<HashMap<DeviceId, Vec<Entry>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: SessionId,
+    handle: SessionHandle,
+    detached_since: Option<Instant>,
+}
+
+impl Sessions {
+    /// The session with this id, if it is this device's.
+    pub fn find(&self, device: DeviceId, id: SessionId) -> Option<SessionHandle> {
+        let devices = self.lock();
+        let entry = devices.get(&device)?.iter().find(|entry| entry.id == id)?;
+        Some(entry.handle.clone())
+    }
+
+    /// Adds a session; the one that has to make room for it, if any, is for the caller to end.
+    pub fn insert(&self, device: DeviceId, id: SessionId, handle: SessionHandle) -> Option<SessionHandle> {
+        let mut devices = self.lock();
+        let entries = devices.entry(device).or_default();
+        entries.push(Entry { id, handle, detached_since: None });
+        if entries.len() <= MAX_PER_DEVICE {
+            return None;
+        }
+        // Detached longest first; the oldest where all have links. Never the new one.
+        let oldest = entries[..entries.len() - 1]
+            .iter()
+            .enumerate()
+            .min_by_key(|(n, entry)| (entry.detached_since.is_none(), entry.detached_since, *n))
+            .map(|(n, _)| n)?;
+        Some(entries.remove(oldest).handle)
+    }
+
+    /// Forgets a session that has ended.
+    pub fn remove(&self, device: DeviceId, id: SessionId) {
+        let mut devices = self.lock();
+        if let Some(entries) = devices.get_mut(&device) {
+            entries.retain(|entry| entry.id != id);
+            if entries.is_empty() {
+                devices.remove(&device);
+            }
+        }
+    }
+
+    /// Notes a session's state, for [`Self::expired`] and for who makes room.
+    pub fn note(&self, device: DeviceId, id: SessionId, state: &SessionState, now: Instant) {
+        if let Some(entry) = self.lock().get_mut(&device).and_then(|entries| entries.iter_mut().find(|e| e.id == id)) {
+            entry.detached_since = match state {
+                SessionState::Up | SessionState::Attaching => None,
+                _ => entry.detached_since.or(Some(now)),
+            };
+        }
+    }
+
+    /// Sessions that have been without a link for too long.
+    pub fn expired(&self, now: Instant) -> Vec<SessionHandle> {
+        let too_long = |since: Instant| now.saturating_duration_since(since) >= DETACHED_LIMIT;
+        let devices = self.lock();
+        let entries = devices.values().flatten().filter(|entry| entry.detached_since.is_some_and(too_long));
+        entries.map(|entry| entry.handle.clone()).collect()
+    }
+
+    /// Ends every session of the devices for which `wanted` says so.
+    pub async fn end(&self, wanted: impl Fn(DeviceId) -> bool, reason: ByeReason) {
+        let handles: Vec<_> = {
+            let devices = self.lock();
+            let wanted = devices.iter().filter(|(device, _)| wanted(**device));
+            wanted.flat_map(|(_, entries)| entries.iter().map(|entry| entry.handle.clone())).collect()
+        };
+        // Together: one peer that does not read must not delay the others' end.
+        let mut ending = tokio::task::JoinSet::new();
+        for handle in handles {
+            ending.spawn(async move { handle.end(reason).await });
+        }
+        while ending.join_next().await.is_some() {}
+    }
+
+    /// How many sessions each device has, and whether one of them has a link.
+    pub fn presence(&self) -> HashMap<DeviceId, bool> {
+        let devices = self.lock();
+        devices.iter().map(|(id, entries)| (*id, entries.iter().any(|e| e.detached_since.is_none()))).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<DeviceId, Vec<Entry>>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

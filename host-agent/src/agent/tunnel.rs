@@ -1,0 +1,420 @@
+//! The host's tunnel: one control connection to the relay, and a data
+//! connection for each circuit, with one more waiting.
+//!
+//! The host only dials out. The control connection tells the relay which devices
+//! are accepted and which pairings are open, and hears when a circuit is wanted;
+//! a data connection becomes a circuit when the relay says so. Data connections
+//! live on when the control connection is lost: a relay that restarts its
+//! control side does not end anyone's session.
+//!
+//! Tasks: [`Tunnel`] owns the control loop; the loop owns its data dialers in a
+//! `JoinSet`. Dropping the tunnel ends all of them, not the circuits already handed over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reachback_proto::close::CloseCode;
+use reachback_proto::control::{CircuitOrigin, EnrollKey, PeerToRelay, RelayToPeer};
+use reachback_proto::crypto::keys::Identity;
+use reachback_proto::ids::{BootId, PublicKey, RendezvousId};
+use ring::rand::SystemRandom;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::link::backoff::{Backoff, BackoffConfig};
+use crate::link::circuit::{Circuit, RelaySocket, WebSocketCircuit};
+use crate::link::relay::{self, Caller, RelayAddress, RelayError, RelayTrust};
+use crate::state::devices::DeviceList;
+
+/// Ping the relay after this long without a word from it.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Give a connection up after this long without a word.
+const SILENCE_LIMIT: Duration = Duration::from_secs(45);
+/// A connection that lasted this long starts the back-off anew.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// Data connections being dialled or waiting at once, whatever the relay asks for.
+const MAX_DIALS: usize = 16;
+
+/// How the tunnel stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelState {
+    /// Not connected, and trying.
+    Reconnecting {
+        /// Why the last try or connection ended; empty before the first.
+        reason: String,
+    },
+    /// Connected and registered.
+    Connected,
+    /// The relay said no; it is asked again, rarely.
+    Down {
+        /// Its words.
+        reason: String,
+        /// What to do about it.
+        fix: String,
+    },
+}
+
+/// A circuit that the relay has started.
+pub struct IncomingCircuit {
+    /// Its bytes.
+    pub circuit: Box<dyn Circuit>,
+    /// Who the relay says is there.
+    pub origin: CircuitOrigin,
+    /// Its number at the relay, for logs.
+    pub number: u64,
+}
+
+/// What the tunnel needs to know.
+pub struct TunnelConfig {
+    /// The relay.
+    pub relay: RelayAddress,
+    /// Proves this host.
+    pub identity: Arc<Identity>,
+    /// This run of the agent.
+    pub boot: BootId,
+    /// The one-time key, for a relay that does not know this host yet.
+    pub enroll_key: Option<EnrollKey>,
+    /// The devices accepted.
+    pub devices: watch::Receiver<Arc<DeviceList>>,
+    /// Where circuits go.
+    pub circuits: mpsc::Sender<IncomingCircuit>,
+    /// Between tries.
+    pub backoff: BackoffConfig,
+}
+
+/// The way to the tunnel's task. Dropping it ends the tunnel.
+#[derive(Debug)]
+pub struct Tunnel {
+    commands: mpsc::Sender<Command>,
+    state: watch::Receiver<TunnelState>,
+    relay_key: watch::Receiver<Option<PublicKey>>,
+    stored: watch::Receiver<u64>,
+    task: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug)]
+enum Command {
+    OpenPairing { rendezvous: RendezvousId, until: Instant, opened: oneshot::Sender<bool> },
+    ClosePairing { rendezvous: RendezvousId },
+}
+
+impl Tunnel {
+    /// Starts dialling.
+    pub fn start(config: TunnelConfig) -> Self {
+        let (commands, inbox) = mpsc::channel(16);
+        let (state_out, state) = watch::channel(TunnelState::Reconnecting { reason: String::new() });
+        let (key_out, relay_key) = watch::channel(None);
+        let (stored_out, stored) = watch::channel(0);
+        let control = Control {
+            config: Arc::new(config),
+            inbox,
+            state: state_out,
+            relay_key: key_out,
+            stored: stored_out,
+            pairings: HashMap::new(),
+            dials: JoinSet::new(),
+        };
+        Self { commands, state, relay_key, stored, task: AbortOnDropHandle::new(tokio::spawn(control.run())) }
+    }
+
+    /// Ends the tunnel, whoever else still holds it.
+    pub fn stop(&self) {
+        self.task.abort();
+    }
+
+    /// How the tunnel stands, and each change.
+    pub fn state(&self) -> watch::Receiver<TunnelState> {
+        self.state.clone()
+    }
+
+    /// The relay's key, once it has proved it.
+    pub fn relay_key(&self) -> watch::Receiver<Option<PublicKey>> {
+        self.relay_key.clone()
+    }
+
+    /// The newest version of the device list that the relay has in force; 0 before it said so.
+    pub fn stored(&self) -> watch::Receiver<u64> {
+        self.stored.clone()
+    }
+
+    /// Opens a rendezvous, now or as soon as the relay is there; `false` when the relay does not open it.
+    pub async fn open_pairing(&self, rendezvous: RendezvousId, until: Instant) -> bool {
+        let (opened, answer) = oneshot::channel();
+        let sent = self.commands.send(Command::OpenPairing { rendezvous, until, opened }).await;
+        sent.is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// Closes a rendezvous.
+    pub async fn close_pairing(&self, rendezvous: RendezvousId) {
+        let _ = self.commands.send(Command::ClosePairing { rendezvous }).await;
+    }
+}
+
+struct OpenPairing {
+    until: Instant,
+    opened: Option<oneshot::Sender<bool>>,
+}
+
+struct Control {
+    config: Arc<TunnelConfig>,
+    inbox: mpsc::Receiver<Command>,
+    state: watch::Sender<TunnelState>,
+    relay_key: watch::Sender<Option<PublicKey>>,
+    stored: watch::Sender<u64>,
+    pairings: HashMap<RendezvousId, OpenPairing>,
+    dials: JoinSet<()>,
+}
+
+impl Control {
+    async fn run(mut self) {
+        let rng = SystemRandom::new();
+        let mut backoff = Backoff::new(self.config.backoff);
+        loop {
+            let delay = backoff.delay(&rng);
+            if !self.wait(delay).await {
+                return;
+            }
+            let started = Instant::now();
+            let error = match self.connect().await {
+                Ok(mut socket) => {
+                    tracing::info!(relay = %self.config.relay.origin, "connected to the relay");
+                    self.state.send_replace(TunnelState::Connected);
+                    match self.serve(&mut socket).await {
+                        Err(error) => error,
+                        Ok(()) => return,
+                    }
+                }
+                Err(error) => error,
+            };
+            tracing::warn!(%error, "not connected to the relay");
+            if started.elapsed() >= HEALTHY_AFTER {
+                backoff.reset();
+            }
+            if let RelayError::Refused { retry_after: Some(delay), .. } = &error {
+                backoff.suggest(*delay);
+            }
+            self.state.send_replace(state_after(&error));
+        }
+    }
+
+    /// Waits before the next try; commands are still taken. `false` when the tunnel is dropped.
+    async fn wait(&mut self, delay: Duration) -> bool {
+        let over = sleep(delay);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return true,
+                command = self.inbox.recv() => match command {
+                    Some(command) => { self.note(command); }
+                    None => return false,
+                },
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<RelaySocket, RelayError> {
+        let config = &self.config;
+        // Once the relay has proved its key it must be the same one, also within this run.
+        let mut relay = config.relay.clone();
+        if let (RelayTrust::Learn, Some(key)) = (&relay.trust, *self.relay_key.borrow()) {
+            relay.trust = RelayTrust::Pinned(reachback_proto::ids::RelayId::of(&key));
+        }
+        let enroll_key = config.enroll_key.clone();
+        let connection =
+            relay.connect(&Caller::Host { identity: &config.identity, boot: config.boot, enroll_key }).await?;
+        self.relay_key.send_replace(Some(connection.relay_key));
+        Ok(connection.socket)
+    }
+
+    /// One control connection, until it ends. `Ok` when the tunnel is dropped.
+    async fn serve(&mut self, socket: &mut RelaySocket) -> Result<(), RelayError> {
+        let mut devices = self.config.devices.clone();
+        let list = device_list(&devices.borrow_and_update());
+        relay::send(socket, &list).await?;
+        self.pairings.retain(|_, pairing| pairing.until > Instant::now());
+        for (rendezvous, pairing) in &self.pairings {
+            relay::send(socket, &open_frame(*rendezvous, pairing.until)).await?;
+        }
+        self.dials.abort_all();
+        self.dials = JoinSet::new();
+        self.dials.spawn(keep_spare(Arc::clone(&self.config)));
+        let mut heard = Instant::now();
+        let mut ticks = interval(HEARTBEAT);
+        ticks.tick().await;
+        loop {
+            tokio::select! {
+                frame = relay::receive_or_sign(socket) => {
+                    heard = Instant::now();
+                    if let Some(frame) = frame?
+                        && let Some(answer) = self.handle(frame)?
+                    {
+                        relay::send(socket, &answer).await?;
+                    }
+                }
+                command = self.inbox.recv() => match command {
+                    Some(command) => {
+                        let frame = self.note(command);
+                        relay::send(socket, &frame).await?;
+                    }
+                    None => return Ok(()),
+                },
+                changed = devices.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    let list = device_list(&devices.borrow_and_update());
+                    relay::send(socket, &list).await?;
+                }
+                Some(_) = self.dials.join_next() => {}
+                _ = ticks.tick() => relay::send(socket, &PeerToRelay::Ping { id: 0 }).await?,
+                () = sleep_until((heard + SILENCE_LIMIT).into()) => {
+                    return Err(RelayError::TimedOut(self.config.relay.origin.to_string()));
+                }
+            }
+        }
+    }
+
+    /// What the relay says; the answer, where it wants one.
+    fn handle(&mut self, frame: RelayToPeer) -> Result<Option<PeerToRelay>, RelayError> {
+        match frame {
+            RelayToPeer::Ping { id } => return Ok(Some(PeerToRelay::Pong { id })),
+            RelayToPeer::Pong { .. } => {}
+            RelayToPeer::CircuitWanted if self.dials.len() < MAX_DIALS => {
+                let config = Arc::clone(&self.config);
+                self.dials.spawn(async move {
+                    if let Err(error) = dial_circuit(&config).await {
+                        tracing::debug!(%error, "a circuit that was wanted did not come about");
+                    }
+                });
+            }
+            RelayToPeer::CircuitWanted => tracing::warn!("the relay wants more circuits at once than we dial"),
+            RelayToPeer::PairingOpened { rendezvous } => self.answer_pairing(rendezvous, true),
+            RelayToPeer::PairingClosed { rendezvous, code } => {
+                tracing::debug!(code = CloseCode::from_number(code).name(), "the relay closed a rendezvous");
+                self.answer_pairing(rendezvous, false);
+                self.pairings.remove(&rendezvous);
+            }
+            RelayToPeer::DeviceListStored { version } => {
+                self.stored.send_replace(version);
+            }
+            RelayToPeer::Conflict => {
+                tracing::error!("another machine is registered with this host's key: one of them is a clone");
+            }
+            RelayToPeer::Restarting { reconnect_in_ms } => {
+                return Err(RelayError::Refused {
+                    code: CloseCode::Restarting,
+                    message: "the relay is restarting".into(),
+                    retry_after: Some(Duration::from_millis(reconnect_in_ms.into())),
+                });
+            }
+            RelayToPeer::Refused { code, retry_after_ms, message } => {
+                return Err(RelayError::Refused {
+                    code: CloseCode::from_number(code),
+                    message,
+                    retry_after: (retry_after_ms > 0).then(|| Duration::from_millis(retry_after_ms.into())),
+                });
+            }
+            _ => return Err(RelayError::Protocol("a frame is not for a host's control connection")),
+        }
+        Ok(None)
+    }
+
+    fn answer_pairing(&mut self, rendezvous: RendezvousId, is_open: bool) {
+        if let Some(opened) = self.pairings.get_mut(&rendezvous).and_then(|pairing| pairing.opened.take()) {
+            let _ = opened.send(is_open);
+        }
+    }
+
+    fn note(&mut self, command: Command) -> PeerToRelay {
+        match command {
+            Command::OpenPairing { rendezvous, until, opened } => {
+                self.pairings.insert(rendezvous, OpenPairing { until, opened: Some(opened) });
+                open_frame(rendezvous, until)
+            }
+            Command::ClosePairing { rendezvous } => {
+                self.pairings.remove(&rendezvous);
+                PeerToRelay::PairingClose { rendezvous }
+            }
+        }
+    }
+}
+
+fn state_after(error: &RelayError) -> TunnelState {
+    let reason = error.to_string();
+    let fix = match error {
+        RelayError::Refused { code: CloseCode::Unauthorized, .. } => {
+            "enrol this host: `reachback-relay enroll` at the relay, then `reachback host --relay URL --enroll-file F`"
+        }
+        RelayError::Refused { code: CloseCode::Conflict, .. } => {
+            "another machine uses this host's keys: remove REACHBACK_HOME's host folder on the copy and pair it anew"
+        }
+        RelayError::WrongRelay(_) => {
+            "if the relay was really set up anew, enrol again: `reachback host --relay URL --enroll-file F --new-relay`"
+        }
+        _ => return TunnelState::Reconnecting { reason },
+    };
+    TunnelState::Down { reason, fix: fix.into() }
+}
+
+fn device_list(list: &DeviceList) -> PeerToRelay {
+    PeerToRelay::DeviceList { version: list.version, keys: list.keys() }
+}
+
+fn open_frame(rendezvous: RendezvousId, until: Instant) -> PeerToRelay {
+    let seconds = until.saturating_duration_since(Instant::now()).as_secs().clamp(1, 300) as u32;
+    PeerToRelay::PairingOpen { rendezvous, seconds }
+}
+
+/// Keeps one data connection waiting, for as long as the control connection lives.
+async fn keep_spare(config: Arc<TunnelConfig>) {
+    let rng = SystemRandom::new();
+    let mut backoff = Backoff::new(config.backoff);
+    loop {
+        sleep(backoff.delay(&rng)).await;
+        let started = Instant::now();
+        match dial_circuit(&config).await {
+            Ok(()) => backoff.reset(),
+            Err(error) => {
+                tracing::debug!(%error, "the spare data connection ended");
+                if started.elapsed() >= HEALTHY_AFTER {
+                    backoff.reset();
+                }
+            }
+        }
+    }
+}
+
+/// One data connection: dialled, let in, waiting, and handed over when the relay starts a circuit on it.
+async fn dial_circuit(config: &TunnelConfig) -> Result<(), RelayError> {
+    let mut connection =
+        config.relay.connect(&Caller::HostData { identity: &config.identity, boot: config.boot }).await?;
+    let mut heard = Instant::now();
+    let mut ticks = interval(HEARTBEAT);
+    ticks.tick().await;
+    let (number, origin) = loop {
+        tokio::select! {
+            frame = relay::receive_or_sign(&mut connection.socket) => {
+                heard = Instant::now();
+                match frame? {
+                    Some(RelayToPeer::CircuitStart { circuit, origin }) => break (circuit, origin),
+                    Some(RelayToPeer::Ping { id }) => {
+                        relay::send(&mut connection.socket, &PeerToRelay::Pong { id }).await?;
+                    }
+                    None | Some(RelayToPeer::Pong { .. }) => {}
+                    Some(_) => return Err(RelayError::Protocol("a frame is not for a data connection")),
+                }
+            }
+            _ = ticks.tick() => relay::send(&mut connection.socket, &PeerToRelay::Ping { id: 0 }).await?,
+            () = sleep_until((heard + SILENCE_LIMIT).into()) => {
+                return Err(RelayError::TimedOut(config.relay.origin.to_string()));
+            }
+        }
+    };
+    let circuit = Box::new(WebSocketCircuit::new(connection.socket));
+    // Full when the host is busy with handshakes: then this one waits, and the relay's own limit ends it.
+    let _ = config.circuits.send(IncomingCircuit { circuit, origin, number }).await;
+    Ok(())
+}

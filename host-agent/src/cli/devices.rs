@@ -1,0 +1,175 @@
+//! `reachback devices`: who may connect, and taking it away.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use reachback_proto::ids::DeviceId;
+use reachback_proto::scope::Scope;
+use serde::Serialize;
+
+use super::Home;
+use super::output::{Output, table};
+use crate::local_api::{Client, ClientError, DeviceInfo, Failure, Request, Response};
+use crate::state::devices::DeviceStore;
+use crate::state::lock::HomeLock;
+use crate::state::timestamp::Timestamp;
+
+/// List this host's devices, or revoke, pause or change one.
+///
+/// A device is named by its name, its id, or the start of its id. Without a running agent the list
+/// itself is read and changed; the agent tells the relay when it starts.
+#[derive(Debug, Args)]
+pub(super) struct DevicesArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Take a device off the list. Its live session ends at once.
+    Revoke {
+        /// A name, an id, or the start of an id.
+        device: String,
+    },
+    /// Change what a device may do.
+    Scope {
+        /// A name, an id, or the start of an id.
+        device: String,
+        /// view, steer, approve or admin.
+        scope: Scope,
+    },
+    /// Keep one device out for now, or all of them: the switch "allow other devices to connect".
+    Pause {
+        /// A name, an id, or the start of an id. Without it: all devices.
+        device: Option<String>,
+    },
+    /// Let a paused device in again, or all of them.
+    Resume {
+        /// A name, an id, or the start of an id. Without it: all devices.
+        device: Option<String>,
+    },
+}
+
+pub(super) async fn run(home: &Home, args: DevicesArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let request = match args.action {
+        None => Request::Devices,
+        Some(Action::Revoke { device }) => Request::Revoke { device },
+        Some(Action::Scope { device, scope }) => Request::SetScope { device, scope },
+        Some(Action::Pause { device }) => Request::Pause { device, on: true },
+        Some(Action::Resume { device }) => Request::Pause { device, on: false },
+    };
+    let response = match Client::open(&home.path, &request).await {
+        Ok(client) => client.finish().await?,
+        Err(ClientError::NotRunning { .. }) => without_agent(home, &request)?,
+        Err(error) => return Err(error.into()),
+    };
+    match (&request, response) {
+        (_, Response::Devices { paused, devices }) => list(&devices, paused, output),
+        (Request::Revoke { .. }, Response::Device(device)) => {
+            tell(&device, "revoked", output);
+            output.say(format_args!("Revoked: {} ({}).", device.name, device.device_id.short()));
+        }
+        (_, Response::Device(device)) => {
+            tell(&device, "scope_changed", output);
+            output.say(format_args!("{} ({}) may now {}.", device.name, device.device_id.short(), device.scope));
+        }
+        (Request::Pause { on, .. }, _) => {
+            output.object(&serde_json::json!({ "event": "paused", "on": on }));
+            output.say(if *on { "Paused: kept out until `reachback devices resume`." } else { "Resumed." });
+        }
+        (_, _) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Serialize)]
+struct DeviceLine<'a> {
+    event: &'static str,
+    device_id: DeviceId,
+    state: &'a str,
+    name: &'a str,
+    platform: &'a str,
+    scope: Scope,
+    paused: bool,
+    added_at: Timestamp,
+    last_seen: Timestamp,
+}
+
+fn tell(device: &DeviceInfo, state: &str, output: Output) {
+    let DeviceInfo { device_id, name, platform, scope, paused, added_at, last_seen, .. } = device;
+    output.object(&DeviceLine {
+        event: "device",
+        device_id: *device_id,
+        state,
+        name,
+        platform,
+        scope: *scope,
+        paused: *paused,
+        added_at: *added_at,
+        last_seen: *last_seen,
+    });
+}
+
+fn list(devices: &[DeviceInfo], all_paused: bool, output: Output) {
+    let state = |device: &DeviceInfo| match () {
+        () if device.paused || all_paused => "paused",
+        () if device.connected => "connected",
+        () => "disconnected",
+    };
+    devices.iter().for_each(|device| tell(device, state(device), output));
+    if devices.is_empty() {
+        output.say("No devices. Pair one: reachback pair");
+        return;
+    }
+    let rows: Vec<_> = devices
+        .iter()
+        .map(|device| {
+            vec![
+                device.device_id.short(),
+                device.name.clone(),
+                device.platform.clone(),
+                device.scope.to_string(),
+                state(device).to_owned(),
+                device.last_seen.to_string(),
+            ]
+        })
+        .collect();
+    output.say(table(&["ID", "NAME", "PLATFORM", "SCOPE", "STATE", "LAST SEEN"], &rows));
+    if all_paused {
+        output.say("\nAll devices are paused: `reachback devices resume` lets them in again.");
+    }
+}
+
+/// The same on the list itself, under the home's lock, when no agent runs.
+fn without_agent(home: &Home, request: &Request) -> anyhow::Result<Response> {
+    let _lock = HomeLock::acquire(&home.path)?;
+    let now = Timestamp::now();
+    let store = DeviceStore::open(&home.path, now)?;
+    let find = |query: &str| {
+        let list = store.current();
+        let found = list.find(query).cloned();
+        found.map_err(|error| Failure::new("no_such_device", error.to_string()).fix("`reachback devices` lists them"))
+    };
+    Ok(match request {
+        Request::Revoke { device } => {
+            let device = find(device)?;
+            store.remove(device.device_id, now)?;
+            Response::Device(DeviceInfo::new(&device, false))
+        }
+        Request::SetScope { device, scope } => {
+            let device = find(device)?;
+            store.set_scope(device.device_id, *scope, now)?;
+            Response::Device(DeviceInfo { scope: *scope, ..DeviceInfo::new(&device, false) })
+        }
+        Request::Pause { device, on } => {
+            let id = device.as_deref().map(find).transpose()?.map(|device| device.device_id);
+            store.set_paused(id, *on, now)?;
+            Response::Done
+        }
+        _ => {
+            let list = store.current();
+            let devices = list.devices.iter().map(|device| DeviceInfo::new(device, false)).collect();
+            Response::Devices { paused: list.paused, devices }
+        }
+    })
+}

@@ -1,0 +1,228 @@
+//! `reachback host`: the host agent alone.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use reachback_proto::control::{EnrollKey, MAX_ENROLL_KEY};
+use reachback_proto::pairing::Origin;
+use tokio::sync::broadcast::error::RecvError;
+use zeroize::Zeroizing;
+
+use super::Home;
+use super::join::own_name;
+use super::output::Output;
+use crate::agent::{Agent, AgentConfig};
+use crate::codex::CodexBackend;
+use crate::codex::app_server::{AppServer, CodexConfig};
+use crate::firewall::ceiling::Ceiling;
+use crate::link::backoff::BackoffConfig;
+use crate::local_api::events::{CodexState, TunnelState};
+use crate::local_api::{Event, Failure};
+use crate::platform::files;
+use crate::platform::signals::stop_wanted;
+use crate::state::host::HostState;
+
+/// Start the host agent alone, against a relay that runs elsewhere.
+///
+/// The relay's operator gives a file with a one-time enrolment key; it is needed once. Then pair
+/// devices with `reachback pair`.
+#[derive(Debug, Args)]
+pub(super) struct HostArgs {
+    /// The relay. Needed once; later the relay of the last time is taken.
+    #[arg(long, value_name = "URL")]
+    relay: Option<Origin>,
+    /// The file with the one-time enrolment key.
+    #[arg(long, value_name = "FILE")]
+    enroll_file: Option<PathBuf>,
+    /// Take a relay at this address that has another key than before.
+    #[arg(long)]
+    new_relay: bool,
+    /// What carries the tunnel.
+    #[arg(long, value_enum, default_value_t = Transport::Auto)]
+    transport: Transport,
+    #[command(flatten)]
+    codex: CodexArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    /// The best that works; WebSocket in this version.
+    Auto,
+    /// QUIC; not in this version.
+    Quic,
+    /// WebSocket.
+    Wss,
+}
+
+/// What `up` and `host` need to know about this machine and its Codex.
+#[derive(Debug, Args)]
+pub(super) struct CodexArgs {
+    /// What devices call this host. Default: this computer's name.
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// The Codex to run.
+    #[arg(long, env = "REACHBACK_CODEX", value_name = "PATH")]
+    pub(super) codex: Option<PathBuf>,
+    /// Codex's own state, if not `~/.codex`.
+    #[arg(long, env = "CODEX_HOME", value_name = "DIR")]
+    pub(super) codex_home: Option<PathBuf>,
+    /// The folder that threads without a folder of their own work in. Default: where this was started.
+    #[arg(long, value_name = "DIR")]
+    pub(super) workdir: Option<PathBuf>,
+}
+
+impl CodexArgs {
+    pub(super) fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(own_name)
+    }
+
+    fn config(&self, deny: Vec<PathBuf>) -> CodexConfig {
+        CodexConfig {
+            program: self.codex.clone().unwrap_or_else(|| "codex".into()),
+            home: self.codex_home.clone(),
+            working_dir: self.workdir.clone(),
+            deny,
+            ..CodexConfig::default()
+        }
+    }
+}
+
+pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::Result<ExitCode> {
+    if args.transport == Transport::Quic {
+        let failure = Failure::new("no_quic", "this version has no QUIC tunnel");
+        return Err(failure.fix("leave --transport out, or say --transport wss").into());
+    }
+    let relay = match args.relay {
+        Some(relay) => relay,
+        None => known_relay(&home.path)?,
+    };
+    let enroll_key = args.enroll_file.as_deref().map(read_enroll_key).transpose()?;
+    let codex = own_codex(home, &args.codex)?;
+    let agent = Agent::start(AgentConfig {
+        runtime: Some(home.places.runtime(&home.path)?),
+        home: home.path.clone(),
+        name: args.codex.name(),
+        relay,
+        public_relay: None,
+        new_relay: args.new_relay,
+        enroll_key,
+        codex,
+        ceiling: ceiling(home, None),
+        backoff: BackoffConfig::default(),
+    })
+    .await?;
+    output.say("Starting; Ctrl-C stops.");
+    let events = agent.events().subscribe();
+    tokio::select! {
+        () = tell(events, output, false) => {}
+        () = stop_wanted() => {}
+        () = agent.control().stop_wanted() => {}
+    }
+    output.say("\nStopping…");
+    agent.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells people and programs what happens, for as long as it does.
+pub(super) async fn tell(mut events: tokio::sync::broadcast::Receiver<Event>, output: Output, has_own_start: bool) {
+    loop {
+        match events.recv().await {
+            Ok(event) => {
+                output.event(&event);
+                if let Some(line) = line(&event, has_own_start) {
+                    output.say(line);
+                }
+            }
+            Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "events were missed"),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+fn line(event: &Event, has_own_start: bool) -> Option<String> {
+    Some(match event {
+        Event::Ready { .. } if has_own_start => return None,
+        Event::Ready { relay_url, host_name, fingerprint, .. } => format!(
+            "{host_name} is reachable through {relay_url}.\nRelay fingerprint: {fingerprint}\nPair a device: reachback pair"
+        ),
+        Event::Tunnel(status) => match (status.state, &status.reason) {
+            (TunnelState::Connected, _) if has_own_start => return None,
+            (TunnelState::Connected, _) => "Connected to the relay.".into(),
+            (_, Some(reason)) => format!("Not connected to the relay: {reason}"),
+            (_, None) => return None,
+        },
+        Event::Codex(status) => match (status.state, &status.version) {
+            (CodexState::Ready, Some(version)) => format!("Codex {version} is ready."),
+            (CodexState::Ready, None) => "Codex is ready.".into(),
+            (CodexState::Failed, _) => "Codex is not running.".into(),
+            _ => return None,
+        },
+        Event::Paired { name, scope, .. } => format!("Paired: {name}, scope {scope}."),
+        Event::Device { device_id, state } => {
+            let state = serde_json::to_value(state).ok()?;
+            format!("Device {}: {}", device_id.short(), state.as_str()?.replace('_', " "))
+        }
+        Event::Error(failure) => match &failure.fix {
+            Some(fix) => format!("{}\n  {fix}", failure.message),
+            None => failure.message.clone(),
+        },
+        Event::Pairing { .. } | Event::PairingDigitsWanted { .. } => return None,
+    })
+}
+
+/// Devices work below the user's home folder, and never in the agent's own state.
+pub(super) fn ceiling(home: &Home, demo_project: Option<&Path>) -> Ceiling {
+    let mut roots: Vec<_> = std::env::home_dir().into_iter().collect();
+    roots.extend(demo_project.map(Path::to_owned));
+    Ceiling { roots, closed: key_folders(home), ..Ceiling::default() }
+}
+
+/// The folders that hold keys. Not all of the home: the demo's project is in it.
+fn key_folders(home: &Home) -> Vec<PathBuf> {
+    ["host", "controller", "relay"].map(|folder| home.path.join(folder)).to_vec()
+}
+
+/// What Codex and its commands are kept from: keys, and the socket through which devices are let in.
+pub(super) fn denied(home: &Home) -> anyhow::Result<Vec<PathBuf>> {
+    let mut denied = key_folders(home);
+    for folder in &denied {
+        // Codex's sandbox denies only what is there when it starts.
+        files::state_dir(folder)?;
+    }
+    denied.push(home.places.runtime(&home.path)?.path().to_owned());
+    Ok(denied)
+}
+
+fn known_relay(home: &Path) -> anyhow::Result<Origin> {
+    let state = HostState::load(home)?;
+    let pin = state.as_ref().and_then(HostState::relay);
+    let pin = pin.ok_or_else(|| {
+        Failure::new("no_relay", "this host has no relay yet")
+            .fix("say which: reachback host --relay URL --enroll-file FILE")
+    })?;
+    Ok(pin.url.parse()?)
+}
+
+fn read_enroll_key(path: &Path) -> anyhow::Result<EnrollKey> {
+    let unusable = |what: String| {
+        Failure::new("enroll_file", format!("{}: {what}", path.display()))
+            .fix("at the relay, `reachback-relay enroll` writes a new one")
+    };
+    let file = std::fs::File::open(path).map_err(|error| unusable(error.to_string()))?;
+    let mut text = Zeroizing::new(String::new());
+    let limit = MAX_ENROLL_KEY as u64 + 2;
+    file.take(limit).read_to_string(&mut text).map_err(|error| unusable(error.to_string()))?;
+    match text.trim() {
+        "" => Err(unusable("is empty".into()).into()),
+        key if key.len() > MAX_ENROLL_KEY => Err(unusable("is not an enrolment key".into()).into()),
+        key => Ok(EnrollKey(key.to_owned())),
+    }
+}
+
+/// Codex as `--codex` and the like say it.
+pub(super) fn own_codex(home: &Home, args: &CodexArgs) -> anyhow::Result<Arc<dyn CodexBackend>> {
+    Ok(Arc::new(AppServer::start(args.config(denied(home)?))))
+}

@@ -1,0 +1,111 @@
+//! The commands that a person types.
+//!
+//! One module a command. All of them print for people on a terminal and, with
+//! `--json`, one JSON object a line; failures name the next step. Exit codes: 0
+//! done, 1 failed, 2 asked wrongly.
+
+mod connect;
+mod devices;
+mod host;
+mod hosts;
+mod join;
+mod output;
+mod pair;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::platform::dirs::Places;
+use output::Output;
+
+/// Use Codex on a machine you trust from your other computers and your phone, through a relay of your own that can read nothing.
+#[derive(Debug, Parser)]
+#[command(
+    name = "reachback",
+    version,
+    after_help = "Start here, on the machine where Codex lives:\n  reachback up            relay and host in one process, and a code to pair with\nand on another computer:\n  reachback join URL      pair with that host\n  reachback connect HOST  the Codex terminal UI, on that host\n\nExit codes: 0 done, 1 failed, 2 asked wrongly."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Common {
+    /// Where all state is kept (keys, devices, hosts).
+    #[arg(long, env = "REACHBACK_HOME", global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Print one JSON object a line, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    /// What to log to standard error, such as `info` or `reachback_host=debug`.
+    #[arg(long, env = "REACHBACK_LOG", global = true, value_name = "FILTER", default_value = "warn")]
+    log: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a relay and a host agent in one process, and show a code to pair with.
+    Up(up::UpArgs),
+    /// Start the host agent alone, against a relay that runs elsewhere.
+    Host(host::HostArgs),
+    /// Show a QR code and a typed code, and pair one device with this host.
+    Pair(pair::PairArgs),
+    /// List this host's devices, or revoke, pause or change one.
+    Devices(devices::DevicesArgs),
+    /// Make this computer a device of a host.
+    Join(join::JoinArgs),
+    /// List the hosts that this computer may control, and whether they are online.
+    Hosts(hosts::HostsArgs),
+    /// Use Codex on a host: the stock terminal UI, or a socket for other clients.
+    Connect(connect::ConnectArgs),
+}
+
+/// Where this invocation's state is.
+#[derive(Debug, Clone)]
+struct Home {
+    path: PathBuf,
+    places: Places,
+}
+
+/// Runs one command.
+pub async fn run(cli: Cli) -> ExitCode {
+    let Cli { common, command } = cli;
+    let output = Output::new(common.json);
+    if let Err(error) = init_logging(&common.log) {
+        return output.fail(&error);
+    }
+    let home = match find_home(common.home) {
+        Ok(home) => home,
+        Err(error) => return output.fail(&error),
+    };
+    let done = match command {
+        Command::Up(args) => up::run(&home, args, output).await,
+        Command::Host(args) => host::run(&home, args, output).await,
+        Command::Pair(args) => pair::run(&home, args, output).await,
+        Command::Devices(args) => devices::run(&home, args, output).await,
+        Command::Join(args) => join::run(&home, args, output).await,
+        Command::Hosts(args) => hosts::run(&home, args, output).await,
+        Command::Connect(args) => connect::run(&home, args, output).await,
+    };
+    done.unwrap_or_else(|error| output.fail(&error))
+}
+
+fn init_logging(filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log `{filter}`: {error}"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+fn find_home(chosen: Option<PathBuf>) -> anyhow::Result<Home> {
+    let places = Places::from_env(|name| std::env::var_os(name));
+    let path = places.state(chosen.as_deref())?;
+    Ok(Home { path, places })
+}

@@ -1,0 +1,137 @@
+//! What commands print, for people and for programs.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::local_api::{ClientError, Event, Failure};
+
+/// Where a command's words go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    json: bool,
+    is_terminal: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, is_terminal: std::io::stdout().is_terminal() }
+    }
+
+    pub(super) fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Whether colours and drawings make sense.
+    pub(super) fn is_terminal(self) -> bool {
+        self.is_terminal && !self.json
+    }
+
+    /// A line for people; nothing for programs.
+    pub(super) fn say(self, line: impl Display) {
+        if !self.json {
+            print(&line.to_string());
+        }
+    }
+
+    /// A passing remark for people, beside what a command prints.
+    pub(super) fn remark(self, line: impl Display) {
+        if !self.json {
+            eprintln!("{line}");
+        }
+    }
+
+    /// An object for programs; nothing for people.
+    pub(super) fn object(self, object: &impl Serialize) {
+        if self.json {
+            print(&serde_json::to_string(object).expect("what commands print has string keys"));
+        }
+    }
+
+    /// An event for programs; nothing for people.
+    pub(super) fn event(self, event: &Event) {
+        if self.json {
+            print(&event.to_line());
+        }
+    }
+
+    /// A failure, and the exit code that goes with it.
+    pub(super) fn fail(self, error: &anyhow::Error) -> ExitCode {
+        let failure = failure(error);
+        if self.json {
+            self.event(&Event::Error(failure));
+        } else {
+            eprintln!("reachback: {}", failure.message);
+            if let Some(fix) = failure.fix {
+                eprintln!("  {fix}");
+            }
+        }
+        ExitCode::FAILURE
+    }
+}
+
+/// Prints a line; a reader that went away (`| head`) ends the command quietly.
+fn print(line: &str) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+fn failure(error: &anyhow::Error) -> Failure {
+    match error.downcast_ref::<Failure>().or_else(|| match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Failed(failure)) => Some(failure),
+        _ => None,
+    }) {
+        Some(failure) => failure.clone(),
+        None => {
+            let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
+            // thiserror's transparent variants repeat their source's words.
+            let mut words: Vec<String> = Vec::new();
+            for link in chain {
+                if words.last().is_none_or(|last| !last.contains(&link)) {
+                    words.push(link);
+                }
+            }
+            Failure::new("failed", words.join(": "))
+        }
+    }
+}
+
+/// Columns of text, for a list.
+pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(header.to_vec())];
+    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = vec![vec!["a".into(), "long cell".into()], vec!["bcd".into(), "x".into()]];
+        assert_eq!(table(&["N", "WHAT"], &rows), "N    WHAT\na    long cell\nbcd  x");
+    }
+
+    #[test]
+    fn a_failure_keeps_its_code_and_fix() {
+        let error = anyhow::Error::from(Failure::new("x", "message").fix("do this"));
+        assert_eq!(failure(&error), Failure::new("x", "message").fix("do this"));
+        let error = anyhow::anyhow!("inner").context("outer");
+        assert_eq!(failure(&error), Failure::new("failed", "outer: inner"));
+    }
+}

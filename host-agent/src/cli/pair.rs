@@ -1,0 +1,142 @@
+//! `reachback pair`: shows codes, asks for digits, tells who paired.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Args;
+use reachback_proto::scope::Scope;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::Home;
+use super::output::Output;
+use crate::local_api::{Answer, Client, Confirm, DeviceInfo, Event, Failure, Reply, Request, Response, Shown};
+use crate::qr::{Paint, Qr};
+
+/// Waits this long for a device unless told otherwise: an hour, codes being renewed every five minutes.
+const DEFAULT_WAIT: u32 = 3600;
+
+/// Show a QR code and a typed code, and pair one device with this host.
+///
+/// Scan the QR code with a phone, or run `reachback join` on another computer. The
+/// device then shows six digits; type them here. Codes work once and for five minutes,
+/// and are renewed while this runs.
+#[derive(Debug, Args)]
+pub(super) struct PairArgs {
+    /// What the device may do: view, steer, approve or admin. Without it `approve` for the QR code or its URL,
+    /// and `steer` for the typed code.
+    #[arg(long)]
+    scope: Option<Scope>,
+    /// Let the device in without comparing digits. For programs: whoever has the code is let in.
+    #[arg(long)]
+    yes: bool,
+    /// How long to wait for a device, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WAIT)]
+    wait: u32,
+}
+
+pub(super) async fn run(home: &Home, args: PairArgs, output: Output) -> anyhow::Result<ExitCode> {
+    if !args.yes && (output.is_json() || !std::io::stdin().is_terminal()) {
+        let failure = Failure::new("no_terminal", "there is no terminal to type the device's digits at");
+        return Err(failure
+            .fix("run `reachback pair` in a terminal, or add --yes to let in whoever has the code")
+            .into());
+    }
+    let confirm = if args.yes { Confirm::None } else { Confirm::Digits };
+    let wish = Wish { scope: args.scope, confirm, wait: args.wait, codes: Codes::Qr };
+    let device = drive(home, wish, |event| output.event(event), output).await?;
+    output.say(format_args!("Paired: {} ({}), scope {}.", device.name, device.device_id.short(), device.scope));
+    if device.scope < Scope::Approve {
+        let hint = format!("reachback devices scope {} approve", device.device_id.short());
+        output.say(format_args!("To let it approve what Codex wants to do: {hint}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Which codes help a person here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Codes {
+    /// The QR code, its URL and the typed code.
+    Qr,
+    /// No QR code: what a phone's browser would open ends in a warning page.
+    NoQr,
+}
+
+/// What a pairing is to be like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    /// What the device may do, if not what its code says.
+    pub(super) scope: Option<Scope>,
+    /// How it is confirmed.
+    pub(super) confirm: Confirm,
+    /// How long to wait for it, in seconds.
+    pub(super) wait: u32,
+    /// Which codes to show.
+    pub(super) codes: Codes,
+}
+
+/// Pairs one device through the running agent; `tell` hears each of its events.
+pub(super) async fn drive(
+    home: &Home,
+    wish: Wish,
+    tell: impl Fn(&Event),
+    output: Output,
+) -> anyhow::Result<DeviceInfo> {
+    let Wish { scope, confirm, wait, codes } = wish;
+    let mut client = Client::open(&home.path, &Request::Pair { scope, confirm, ttl_seconds: wait }).await?;
+    loop {
+        match client.next().await? {
+            Reply::Event(event) => {
+                tell(&event);
+                match event {
+                    Event::Pairing { url, code, .. } => show(&url, &code, codes, output),
+                    Event::PairingDigitsWanted { name, platform } => {
+                        let answer = ask(&name, &platform).await?;
+                        client.answer(&answer).await?;
+                    }
+                    Event::Error(failure) => {
+                        output.say(format_args!("{}", failure.message));
+                        if let Some(fix) = failure.fix {
+                            output.say(format_args!("  {fix}"));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Reply::Done(Response::Device(device)) => return Ok(device),
+            Reply::Done(_) => return Err(Failure::new("malformed", "the agent answered something else").into()),
+            Reply::Failed(failure) => return Err(failure.into()),
+        }
+    }
+}
+
+fn show(url: &Shown, code: &Shown, codes: Codes, output: Output) {
+    if output.is_json() {
+        return;
+    }
+    let relay = url.0.split("/#").next().unwrap_or_default().to_ascii_lowercase();
+    if codes == Codes::Qr
+        && let Ok(qr) = Qr::new(&url.0)
+    {
+        let paint = if output.is_terminal() { Paint::Colour } else { Paint::Plain };
+        output.say(format_args!("\n{}", qr.render(paint)));
+    }
+    output.say(format_args!("\nOn the other computer:"));
+    output.say(format_args!("  reachback join '{}'", url.0));
+    output.say(format_args!("or without copying:"));
+    output.say(format_args!("  reachback join {relay}     and type   {}", code.0));
+    output.say("\nWorks once, for five minutes; renewed while this runs.");
+}
+
+async fn ask(name: &str, platform: &str) -> anyhow::Result<Answer> {
+    // Its name is the device's own word, cleaned of what a terminal would obey.
+    println!("\n`{name}` ({platform}) wants to pair. Type the six digits that it shows, or just Enter to refuse:");
+    let line = read_line().await?;
+    Ok(if line.trim().is_empty() { Answer::Decline } else { Answer::Digits { digits: Shown(line.trim().to_owned()) } })
+}
+
+/// A line of standard input; empty at its end.
+pub(super) async fn read_line() -> std::io::Result<String> {
+    let mut line = String::new();
+    BufReader::with_capacity(1, tokio::io::stdin()).read_line(&mut line).await?;
+    Ok(line)
+}

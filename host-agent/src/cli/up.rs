@@ -1,0 +1,181 @@
+//! `reachback up`: relay and host agent in one process, and a code to pair with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use reachback_proto::pairing::Origin;
+use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
+use url::Url;
+
+use super::Home;
+use super::host::{CodexArgs, ceiling, denied, own_codex, tell};
+use super::output::Output;
+use super::pair::{self, Codes, Wish};
+use crate::agent::{Agent, AgentConfig};
+use crate::codex::CodexBackend;
+use crate::codex::app_server::{AppServer, CodexConfig};
+use crate::demo::home::DemoHome;
+use crate::demo::model::ScriptedModel;
+use crate::link::backoff::BackoffConfig;
+use crate::local_api::{Confirm, Event, Failure};
+use crate::platform::programs;
+use crate::platform::signals::stop_wanted;
+
+/// Codes are shown for this long, renewed every five minutes.
+const PAIRING_WAIT: u32 = 24 * 3600;
+
+/// Start a relay and a host agent in one process, and show a code to pair with.
+///
+/// Without --listen the relay is for this computer only. With --demo a real Codex talks to a scripted
+/// model that runs here: no account, no network, and nothing of yours is touched.
+#[derive(Debug, Args)]
+pub(super) struct UpArgs {
+    /// Use a scripted model and a private Codex, to try things out.
+    #[arg(long)]
+    demo: bool,
+    /// Where the relay listens. A network address gets TLS with a certificate that laptops pin.
+    #[arg(long, value_name = "ADDR", default_value_t = DEFAULT_LISTEN)]
+    listen: SocketAddr,
+    /// The address that devices use, when it is not the one listened on.
+    #[arg(long, value_name = "URL")]
+    public_url: Option<Url>,
+    /// A TLS certificate chain, for phones; with --tls-key.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    codex: CodexArgs,
+}
+
+pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(cert), Some(key)) => Tls::Files { cert: cert.clone(), key: key.clone() },
+        _ => Tls::Auto,
+    };
+    // What a phone's browser accepts without a warning: plain HTTP on loopback, or a certificate someone vouches for.
+    let codes = if args.listen.ip().is_loopback() || args.tls_cert.is_some() { Codes::Qr } else { Codes::NoQr };
+    let demo = if args.demo { Some(Demo::start(home, &args.codex).await?) } else { None };
+    let codex: Arc<dyn CodexBackend> = match &demo {
+        Some(demo) => Arc::clone(&demo.codex),
+        None => own_codex(home, &args.codex)?,
+    };
+    let relay = Relay::start(RelayConfig {
+        data: home.path.join("relay"),
+        listen: args.listen,
+        public_url: args.public_url.clone(),
+        tls,
+        ..RelayConfig::default()
+    })
+    .await
+    .context("the relay does not start")?;
+    let public: Origin = relay.url().to_string().parse().context("the relay's address")?;
+    let agent = Agent::start(AgentConfig {
+        runtime: Some(home.places.runtime(&home.path)?),
+        home: home.path.clone(),
+        name: args.codex.name(),
+        relay: public.clone(),
+        public_relay: None,
+        // It is the relay of this process and this home, whatever address it had before.
+        new_relay: true,
+        enroll_key: Some(relay.create_enroll_key().await?),
+        codex,
+        ceiling: ceiling(home, demo.as_ref().map(|demo| demo.home.project())),
+        backoff: BackoffConfig::default(),
+    })
+    .await?;
+    let events = agent.events().subscribe();
+    greet(&args, &public, demo.is_some(), output);
+    tokio::select! {
+        () = tell(events, output, true) => {}
+        result = offer(home, &agent, codes, output) => result?,
+        () = stop_wanted() => {}
+        () = agent.control().stop_wanted() => {}
+    }
+    output.say("\nStopping…");
+    agent.shutdown().await;
+    relay.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows codes until the first device is paired; later ones take `reachback pair`. Then waits for ever.
+async fn offer(home: &Home, agent: &Agent, codes: Codes, output: Output) -> anyhow::Result<()> {
+    let paired = agent.control().device_count();
+    if paired > 0 && !output.is_json() {
+        output.say(format_args!("{paired} device(s) paired. Add one: reachback pair"));
+    } else {
+        // There is no terminal behind --json: whoever reads the code from it is let in, once.
+        let confirm = if output.is_json() { Confirm::None } else { Confirm::Digits };
+        let wish = Wish { scope: None, confirm, wait: PAIRING_WAIT, codes };
+        // The agent's own events tell who paired; twice would be two devices to a program.
+        let tell = |event: &Event| {
+            if !matches!(event, Event::Paired { .. }) {
+                output.event(event)
+            }
+        };
+        match pair::drive(home, wish, tell, output).await {
+            Ok(_) => output.say("Add another device: reachback pair"),
+            Err(error) => drop(output.fail(&error)),
+        }
+    }
+    std::future::pending().await
+}
+
+fn greet(args: &UpArgs, relay: &Origin, is_demo: bool, output: Output) {
+    let reach = if args.listen.ip().is_loopback() && args.public_url.is_none() {
+        " (this computer only; for others: --listen ADDRESS:7420)"
+    } else {
+        ""
+    };
+    output.say(format_args!(
+        "Reachback is up. Ctrl-C stops it.\n\n  Host   {}\n  Relay  {relay}{reach}",
+        args.codex.name()
+    ));
+    if is_demo {
+        output.say("  Codex  the real one, with a scripted model that runs here (--demo)");
+    }
+    if !args.listen.ip().is_loopback() && args.tls_cert.is_none() {
+        output.say(
+            "\nLaptops pin this relay's own certificate. A phone's browser would warn about it, so there is no QR code:\n\
+             give --tls-cert and --tls-key for a name of yours, or put it behind a proxy with --public-url.",
+        );
+    }
+}
+
+struct Demo {
+    home: DemoHome,
+    codex: Arc<dyn CodexBackend>,
+    _model: ScriptedModel,
+}
+
+impl Demo {
+    async fn start(home: &Home, args: &CodexArgs) -> anyhow::Result<Self> {
+        let program = args.codex.clone().or_else(|| programs::find("codex")).ok_or_else(|| {
+            Failure::new("no_codex", "the demo needs a real Codex, and there is no `codex` on the search path")
+                .fix("install it: npm install -g @openai/codex; or in a checkout: cargo xtask up --demo")
+        })?;
+        let program = std::path::absolute(program)?;
+        let model = ScriptedModel::start().await.context("the scripted model does not start")?;
+        crate::platform::files::state_dir(&home.path)?;
+        let folders = DemoHome::prepare(&home.path.join("demo"), model.addr())?;
+        std::fs::write(demo_codex_file(home), program.as_os_str().as_encoded_bytes())?;
+        let config = CodexConfig { deny: denied(home)?, ..folders.codex(program) };
+        let codex = Arc::new(AppServer::start(config));
+        Ok(Self { home: folders, codex, _model: model })
+    }
+}
+
+fn demo_codex_file(home: &Home) -> PathBuf {
+    home.path.join("demo").join("codex-program")
+}
+
+/// The Codex that the demo of this home runs, for `connect` on the same computer.
+pub(super) fn demo_codex(home: &Home) -> Option<PathBuf> {
+    let path = PathBuf::from(std::fs::read_to_string(demo_codex_file(home)).ok()?);
+    path.is_file().then_some(path)
+}

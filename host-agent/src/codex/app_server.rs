@@ -1,0 +1,378 @@
+//! The app-server of this machine: shared if one runs, else started and kept running.
+//!
+//! Codex's default control socket in `CODEX_HOME` is the meeting point: the
+//! terminal's `codex` works through whatever server listens there, and a thread
+//! has one writer process. So a running server is joined, and one that
+//! the agent starts listens there too; phone and terminal then share live threads.
+//!
+//! One task supervises. It opens a connection of its own, the *probe*, which
+//! asks nothing and stays open: the server's end is the probe's end, whoever
+//! started it. Then it waits a little and begins again: join, else start.
+//! The probe never initializes, because the first client to do so names the server towards the vendor.
+//!
+//! The vendor's remote control is never turned on from here.
+
+use std::error::Error as _;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use ring::rand::SystemRandom;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::backoff::{Backoff, HEALTHY};
+use super::permissions;
+use super::process::{INSTALL, Process};
+use super::unix_socket::{self, SocketError};
+use super::{
+    Adapter, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError, Instance,
+};
+
+pub use super::process::SpawnError;
+
+/// A cold start reads 300 MB; after this the child is given up and started again.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Between two looks for the socket of a server that is starting.
+const START_POLL: Duration = Duration::from_millis(20);
+
+/// A running server answers a request in milliseconds.
+const PROBE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Which Codex to run, and how. Paths are taken as they are; the environment was read by the caller.
+#[derive(Debug, Clone)]
+pub struct CodexConfig {
+    /// A path, or a name on the search path. Default: `codex`.
+    pub program: PathBuf,
+    /// `CODEX_HOME`. Default: `None`, the user's own `~/.codex`.
+    pub home: Option<PathBuf>,
+    /// More environment for Codex. Default: none. `REACHBACK_*` is never passed on.
+    pub env: Vec<(OsString, OsString)>,
+    /// The folder Codex starts in, where threads without a folder of their own work. Default: the agent's.
+    pub working_dir: Option<PathBuf>,
+    /// Settings that win over `config.toml`, as `key=value` (`codex -c`). Default: none. A server that was
+    /// already running does not have them.
+    pub overrides: Vec<String>,
+    /// Folders that commands may neither read nor write, absolute. Default: none. A server that was already
+    /// running does not know of them, and a user who runs Codex without a sandbox has chosen not to have this.
+    pub deny: Vec<PathBuf>,
+}
+
+impl Default for CodexConfig {
+    fn default() -> Self {
+        Self {
+            program: "codex".into(),
+            home: None,
+            env: Vec::new(),
+            working_dir: None,
+            overrides: Vec::new(),
+            deny: Vec::new(),
+        }
+    }
+}
+
+impl CodexConfig {
+    /// Where the app-server of this home listens; `None` when the user has no home folder.
+    pub fn control_socket(&self) -> Option<PathBuf> {
+        self.codex_home().map(|home| unix_socket::control_socket(&home))
+    }
+
+    fn codex_home(&self) -> Option<PathBuf> {
+        self.home.clone().or_else(|| Some(std::env::home_dir()?.join(".codex")))
+    }
+
+    /// All settings for a server that we start.
+    async fn settings(&self) -> Vec<String> {
+        let mut settings = self.overrides.clone();
+        if !self.deny.is_empty() {
+            let config = match self.codex_home() {
+                Some(home) => tokio::fs::read_to_string(home.join("config.toml")).await.unwrap_or_default(),
+                None => String::new(),
+            };
+            // A file that is not TOML is for Codex to complain about: it does not start then.
+            match permissions::denying(&self.deny, &config.parse().unwrap_or_default()) {
+                Some(denying) => settings.extend(denying),
+                None => tracing::warn!(
+                    "commands that codex runs can read the agent's keys: choose a sandbox in its config.toml, such as \
+                     sandbox_mode = \"workspace-write\""
+                ),
+            }
+        }
+        settings
+    }
+}
+
+/// The app-server could not be reached or started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+enum OpenError {
+    #[error("there is no home folder, and no CODEX_HOME")]
+    NoHome,
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error("codex listens on its control socket, but does not answer")]
+    Silent,
+    #[error("codex did not listen on its control socket within {} s", START_DEADLINE.as_secs())]
+    Late,
+    #[error("codex ended while starting ({status}){}", said.as_ref().map(|s| format!(": {s}")).unwrap_or_default())]
+    Ended { status: ExitStatus, said: Option<String> },
+    #[error("the operating system gave no randomness")]
+    NoRandomness,
+}
+
+impl OpenError {
+    /// What a person can do about it.
+    fn fix(&self) -> Option<String> {
+        match self {
+            Self::Spawn(SpawnError::NotFound { .. }) => Some(INSTALL.to_owned()),
+            Self::NoHome => Some("set CODEX_HOME".to_owned()),
+            Self::Socket(SocketError::Foreign { path, .. }) => Some(format!(
+                "end the codex of the other user, or give this one another CODEX_HOME; the socket is {}",
+                path.display()
+            )),
+            Self::Silent | Self::Handshake(_) => {
+                Some("restart the codex that is running: codex app-server daemon restart".to_owned())
+            }
+            Self::Ended { .. } => Some("see what it says: codex app-server --listen unix://".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The message with its causes, for people.
+    fn reason(&self) -> String {
+        let mut reason = self.to_string();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            reason = format!("{reason}: {cause}");
+            source = cause.source();
+        }
+        reason
+    }
+}
+
+/// The [`CodexBackend`] for this machine's app-server.
+///
+/// Dropping it kills a server that it started; [`CodexBackend::stop`] ends it gently.
+#[derive(Debug)]
+pub struct AppServer {
+    config: CodexConfig,
+    state: watch::Receiver<CodexState>,
+    stop: CancellationToken,
+    _supervisor: AbortOnDropHandle<()>,
+}
+
+impl AppServer {
+    /// Begins to look for a server, or to start one. Needs a tokio runtime.
+    pub fn start(config: CodexConfig) -> Self {
+        let (sender, state) = watch::channel(CodexState::Starting);
+        let stop = CancellationToken::new();
+        let supervisor =
+            Supervisor { config: config.clone(), state: sender, stop: stop.clone(), rng: SystemRandom::new() };
+        let _supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
+        Self { config, state, stop, _supervisor }
+    }
+
+    async fn open(&self) -> Result<CodexConnection, ConnectError> {
+        let mut state = self.state.clone();
+        let instance =
+            tokio::time::timeout(CONNECT_PATIENCE, ready(&mut state)).await.map_err(|_| ConnectError::Starting)??;
+        let Some(path) = self.config.control_socket() else {
+            return Err(ConnectError::Stopped);
+        };
+        let stream = unix_socket::open(&path).await.map_err(connect_error)?;
+        let connection = CodexConnection::over(stream, instance).await?;
+        // The socket's path does not say which run answered.
+        match &*self.state.borrow() {
+            CodexState::Ready { instance: now, .. } if *now == instance => Ok(connection),
+            _ => Err(ConnectError::Restarted),
+        }
+    }
+}
+
+impl CodexBackend for AppServer {
+    fn state(&self) -> watch::Receiver<CodexState> {
+        self.state.clone()
+    }
+
+    fn connect(&self) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
+        self.open().boxed()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        async {
+            self.stop.cancel();
+            // An error says that the supervisor is gone, and then so is its child.
+            let _ = self.state.clone().wait_for(|state| matches!(state, CodexState::Stopped)).await;
+        }
+        .boxed()
+    }
+}
+
+/// Waits out a start, and gives the run that is ready.
+async fn ready(state: &mut watch::Receiver<CodexState>) -> Result<Instance, ConnectError> {
+    loop {
+        match &*state.borrow_and_update() {
+            CodexState::Ready { instance, .. } => return Ok(*instance),
+            CodexState::Failed { reason, fix } => {
+                return Err(ConnectError::Failed { reason: reason.clone(), fix: fix.clone() });
+            }
+            CodexState::Stopped => return Err(ConnectError::Stopped),
+            CodexState::Starting => {}
+        }
+        state.changed().await.map_err(|_| ConnectError::Stopped)?;
+    }
+}
+
+fn connect_error(error: SocketError) -> ConnectError {
+    match error {
+        // The supervisor is about to notice.
+        SocketError::Nobody => ConnectError::Restarted,
+        SocketError::Foreign { owner, .. } => ConnectError::ForeignSocket { owner },
+        SocketError::Io { source, .. } => ConnectError::Socket(source),
+        #[cfg(not(unix))]
+        SocketError::Unsupported => ConnectError::Socket(std::io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// A server that answers, and what is needed to see it end.
+struct Server {
+    probe: CodexConnection,
+    /// Ours, unless it was there before.
+    process: Option<Process>,
+    version: Option<String>,
+}
+
+impl Server {
+    /// Waits until the server has ended. Safe to cancel.
+    async fn ended(&mut self) {
+        let probe = async {
+            // An uninitialized client hears nothing; whatever comes is drained.
+            while let Some(Ok(_)) = self.probe.receiver.next().await {}
+        };
+        match &mut self.process {
+            None => probe.await,
+            Some(process) => tokio::select! {
+                () = probe => {}
+                _ = process.ended() => {}
+            },
+        }
+    }
+}
+
+struct Supervisor {
+    config: CodexConfig,
+    state: watch::Sender<CodexState>,
+    stop: CancellationToken,
+    rng: SystemRandom,
+}
+
+impl Supervisor {
+    async fn run(self) {
+        let mut backoff = Backoff::default();
+        while !self.stop.is_cancelled() {
+            self.state.send_replace(CodexState::Starting);
+            // Dropping a start that is under way kills its child.
+            let opened = tokio::select! {
+                () = self.stop.cancelled() => break,
+                opened = self.join_or_start() => opened,
+            };
+            match opened {
+                Ok(server) => {
+                    let since = Instant::now();
+                    self.serve(server).await;
+                    if since.elapsed() >= HEALTHY {
+                        backoff.reset();
+                    }
+                }
+                Err(error) => {
+                    let (reason, fix) = (error.reason(), error.fix());
+                    tracing::warn!(reason, fix, "codex is not running");
+                    self.state.send_replace(CodexState::Failed { reason, fix });
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep(backoff.next(&self.rng)) => {}
+            }
+        }
+        self.state.send_replace(CodexState::Stopped);
+    }
+
+    /// Says that the server is ready, and returns when it has ended or we stop.
+    async fn serve(&self, mut server: Server) {
+        let adapter = if server.process.is_some() { Adapter::Started } else { Adapter::Attached };
+        let (version, instance) = (server.version.take(), server.probe.instance);
+        tracing::info!(%adapter, version, %instance, "codex is ready");
+        self.state.send_replace(CodexState::Ready { version, adapter, instance });
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = server.ended() => {
+                tracing::warn!(%adapter, %instance, "codex ended");
+                self.state.send_replace(CodexState::Starting);
+            }
+        }
+        if let Some(process) = server.process {
+            process.end().await;
+        }
+    }
+
+    /// Joins the server that listens on the control socket; without one, starts it.
+    async fn join_or_start(&self) -> Result<Server, OpenError> {
+        let socket = self.config.control_socket().ok_or(OpenError::NoHome)?;
+        match unix_socket::open(&socket).await {
+            Ok(stream) => {
+                let (probe, version) = tokio::join!(self.probe(stream), self.config.version());
+                // A server may run from a place that the search path does not know.
+                return Ok(Server { probe: probe?, process: None, version: version.unwrap_or_default() });
+            }
+            Err(SocketError::Nobody) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut process = Process::app_server(&self.config, &self.config.settings().await)?;
+        let listening = async {
+            loop {
+                match unix_socket::open(&socket).await {
+                    Ok(stream) => return self.probe(stream).await,
+                    Err(SocketError::Nobody) => tokio::time::sleep(START_POLL).await,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        let (probe, version) = tokio::select! {
+            (probe, version) = async { tokio::join!(listening, self.config.version()) } => (probe?, version?),
+            status = process.ended() => {
+                let said = process.last_words().await;
+                return Err(status.map_or(OpenError::Late, |status| OpenError::Ended { status, said }));
+            }
+            () = tokio::time::sleep(START_DEADLINE) => return Err(OpenError::Late),
+        };
+        Ok(Server { probe, process: Some(process), version })
+    }
+
+    /// A connection that has seen the server answer a request: refused, as it is not initialized, but answered.
+    async fn probe(&self, stream: unix_socket::Stream) -> Result<CodexConnection, OpenError> {
+        let instance = Instance::random(&self.rng).ok_or(OpenError::NoRandomness)?;
+        let mut probe = CodexConnection::over(stream, instance).await?;
+        let answered = async {
+            probe.sender.send(r#"{"id":0,"method":"thread/loaded/list","params":{}}"#).await.ok()?;
+            probe.receiver.next().await?.ok()
+        };
+        match tokio::time::timeout(PROBE_DEADLINE, answered).await {
+            Ok(Some(_)) => Ok(probe),
+            _ => Err(OpenError::Silent),
+        }
+    }
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! The supervisor against stand-ins for Codex: shell scripts, and a WebSocket on the control socket.
+//! The real one is in the end-to-end tests.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use futures_util::{SinkExt, StreamExt};
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A home with a program in it that does what `script` says.
+fn home(script: &str) -> (TempDir, CodexConfig) {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("codex");
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let config = CodexConfig { program, home: Some(dir.path().to_owned()), ..CodexConfig::default() };
+    (dir, config)
+}
+
+async fn until(server: &AppServer, what: &str, wanted: impl FnMut(&CodexState) -> bool) -> CodexState {
+    let mut state = server.state();
+    let seen = tokio::time::timeout(PATIENCE, state.wait_for(wanted)).await;
+    seen.unwrap_or_else(|_| panic!("codex never was {what}; it is {:?}", server.state().borrow())).unwrap().clone()
+}
+
+async fn failure(server: &AppServer) -> (String, Option<String>) {
+    match until(server, "failed", |state| matches!(state, CodexState::Failed { .. })).await {
+        CodexState::Failed { reason, fix } => (reason, fix),
+        other => panic!("waited for a failure, got {other:?}"),
+    }
+}
+
+async fn instance(server: &AppServer) -> (Instance, Adapter, Option<String>) {
+    match until(server, "ready", |state| matches!(state, CodexState::Ready { .. })).await {
+        CodexState::Ready { instance, adapter, version } => (instance, adapter, version),
+        other => panic!("waited for readiness, got {other:?}"),
+    }
+}
+
+fn listen(home: &Path) -> UnixListener {
+    let path = unix_socket::control_socket(home);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let _ = std::fs::remove_file(&path);
+    UnixListener::bind(path).unwrap()
+}
+
+/// Answers every message of every client with `{}` until it is dropped, which cuts all clients.
+fn answering(listener: UnixListener) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut clients = tokio::task::JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            clients.spawn(async move {
+                let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
+                while let Some(Ok(_)) = socket.next().await {
+                    if socket.send(Message::text("{}")).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    }))
+}
+
+#[tokio::test]
+async fn without_codex_the_fix_is_how_to_install_it() {
+    let config = CodexConfig {
+        program: "no-such-codex".into(),
+        home: Some(tempfile::tempdir().unwrap().path().to_owned()),
+        ..CodexConfig::default()
+    };
+    let server = AppServer::start(config);
+    let (reason, fix) = failure(&server).await;
+    assert!(reason.contains("`no-such-codex` was not found"), "{reason}");
+    assert_eq!(fix.as_deref(), Some("npm install -g @openai/codex"));
+    let refused = server.connect().await;
+    assert!(matches!(refused, Err(ConnectError::Failed { fix: Some(_), .. })), "{refused:?}");
+    server.stop().await;
+    assert!(matches!(server.connect().await, Err(ConnectError::Stopped)));
+}
+
+#[tokio::test]
+async fn what_codex_says_when_it_ends_at_once_is_in_the_reason() {
+    let (_home, config) = home("echo 'bad config.toml at line 3' >&2; exit 7");
+    let server = AppServer::start(config);
+    let (reason, fix) = failure(&server).await;
+    assert!(reason.contains("bad config.toml at line 3") && reason.contains('7'), "{reason}");
+    assert!(fix.is_some());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_running_server_is_joined_and_left_alone() {
+    let (home, config) = home("echo codex-cli 1.2.3");
+    let _running = answering(listen(home.path()));
+    let server = AppServer::start(config);
+    let (ready, adapter, version) = instance(&server).await;
+    assert_eq!((adapter, version.as_deref()), (Adapter::Attached, Some("1.2.3")));
+
+    let mut client = server.connect().await.unwrap();
+    assert_eq!(client.instance, ready);
+    client.sender.send("hello").await.unwrap();
+    assert_eq!(client.receiver.next().await.unwrap().unwrap(), "{}");
+
+    server.stop().await;
+    client.sender.send("still there").await.unwrap();
+    assert_eq!(client.receiver.next().await.unwrap().unwrap(), "{}");
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_another_instance() {
+    let (home, config) = home("exit 1");
+    let running = answering(listen(home.path()));
+    let server = AppServer::start(config);
+    let (first, ..) = instance(&server).await;
+    drop(running);
+    until(&server, "seen to end", |state| !matches!(state, CodexState::Ready { .. })).await;
+    let _running = answering(listen(home.path()));
+    let (second, ..) = instance(&server).await;
+    assert_ne!(first, second);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_listener_that_speaks_something_else_is_a_failure() {
+    let (home, config) = home("echo codex-cli 1.2.3");
+    let listener = listen(home.path());
+    let _other = AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"220 smtp\r\n\r\n").await;
+        }
+    }));
+    let server = AppServer::start(config);
+    let (reason, _) = failure(&server).await;
+    assert!(reason.contains("does not speak websocket"), "{reason}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_ends_the_whole_group() {
+    // Like npm's wrapper: the program is a child, and ignores what only its parent is told.
+    let (home, config) = home("sleep 1000 & echo $! > \"$CODEX_HOME/child\"; wait");
+    let server = AppServer::start(config);
+    let pid_file = home.path().join("child");
+    let pid = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match std::fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse::<i32>().ok()) {
+                Some(pid) => return rustix::process::Pid::from_raw(pid).unwrap(),
+                None => tokio::time::sleep(START_POLL).await,
+            }
+        }
+    })
+    .await
+    .expect("the script never started its child");
+    server.stop().await;
+    let gone = async {
+        // A zombie that nobody reaps yet is gone enough.
+        while std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
+            .is_ok_and(|stat| !stat.contains(") Z "))
+        {
+            tokio::time::sleep(START_POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the child of the program outlived it");
+}
+
+#[tokio::test]
+async fn our_own_settings_are_not_in_its_environment() {
+    let (home, mut config) = home("env > \"$CODEX_HOME/env.part\"; mv \"$CODEX_HOME/env.part\" \"$CODEX_HOME/env\"");
+    config.env.push(("CODEX_EXTRA".into(), "yes".into()));
+    config.version().await.unwrap();
+    let env = std::fs::read_to_string(home.path().join("env")).unwrap();
+    assert!(env.contains("CODEX_EXTRA=yes") && env.contains("CODEX_HOME="), "{env}");
+    assert!(!env.contains("REACHBACK_"), "{env}");
+}

@@ -1,0 +1,280 @@
+//! The Codex process that the agent starts: its environment, its group, its end.
+//!
+//! The npm package's `codex` is a script that runs the real program as a child,
+//! so signals go to a process group of its own. That also keeps a Ctrl-C at the
+//! agent's terminal from reaching Codex before the agent has let go of it.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::app_server::CodexConfig;
+
+/// Codex closes its database and its turns within a second; after this it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Between two looks at a group that is ending; nothing tells us when its last member has gone.
+const GROUP_POLL: Duration = Duration::from_millis(20);
+
+/// `--version` answers in a fraction of a second, or not at all.
+const VERSION_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What is kept of one line that Codex writes while it starts, to explain a failure.
+const MAX_SAID: u64 = 400;
+
+/// What repairs a missing program.
+pub(super) const INSTALL: &str = "npm install -g @openai/codex";
+
+/// The program could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// No such program on the search path.
+    #[error("`{program}` was not found")]
+    NotFound {
+        /// What was looked for.
+        program: PathBuf,
+    },
+    /// It is there, and does not run.
+    #[error("could not run `{program}`")]
+    Io {
+        /// What was run.
+        program: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl CodexConfig {
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"REACHBACK_")) {
+            // Whatever Codex runs can read its environment, and ours may hold an enrolment key.
+            command.env_remove(name);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(home) = &self.home {
+            command.env("CODEX_HOME", home);
+        }
+        if let Some(folder) = &self.working_dir {
+            command.current_dir(folder);
+        }
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        group::own(&mut command);
+        command
+    }
+
+    fn spawn_error(&self, source: io::Error) -> SpawnError {
+        let program = self.program.clone();
+        // A missing working folder is reported as "not found", too.
+        let folder_is_there = self.working_dir.as_ref().is_none_or(|folder| folder.is_dir());
+        match source.kind() {
+            io::ErrorKind::NotFound if folder_is_there => SpawnError::NotFound { program },
+            _ => SpawnError::Io { program, source },
+        }
+    }
+
+    /// The installed program's version, `0.169.0`; `None` when it says something else.
+    pub async fn version(&self) -> Result<Option<String>, SpawnError> {
+        let mut command = self.command();
+        command.arg("--version").stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = Process::new(command.spawn().map_err(|e| self.spawn_error(e))?);
+        let Some(stdout) = process.child.stdout.take() else { return Ok(None) };
+        let mut said = Vec::new();
+        let answer = tokio::time::timeout(VERSION_DEADLINE, stdout.take(MAX_SAID).read_to_end(&mut said)).await;
+        Ok(answer.is_ok().then(|| parse_version(&said)).flatten())
+    }
+}
+
+/// The version in `codex-cli 0.169.0`.
+fn parse_version(said: &[u8]) -> Option<String> {
+    let version = std::str::from_utf8(said).ok()?.trim().strip_prefix("codex-cli ")?;
+    let plain = version.len() <= 64 && version.chars().all(|c| c.is_ascii_alphanumeric() || ".-+".contains(c));
+    (plain && version.starts_with(|c: char| c.is_ascii_digit())).then(|| version.to_owned())
+}
+
+/// The last line that Codex wrote before it answered.
+type Said = Arc<Mutex<Option<String>>>;
+
+/// An app-server that the agent started. Dropping it kills the whole group.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    /// The group's id, which is the child's; the group may outlive the child. `None` once it has ended.
+    leader: Option<u32>,
+    /// Read what it writes, or it would stop when the pipes are full.
+    drains: Vec<AbortOnDropHandle<()>>,
+    said: Said,
+}
+
+impl Process {
+    /// Starts `codex app-server` on the default control socket, with `settings` that win over its `config.toml`.
+    pub(super) fn app_server(config: &CodexConfig, settings: &[String]) -> Result<Self, SpawnError> {
+        let mut command = config.command();
+        command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+        command.args(["app-server", "--listen", "unix://"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Self::new(command.spawn().map_err(|e| config.spawn_error(e))?);
+        let said = &process.said;
+        if let Some(stdout) = process.child.stdout.take() {
+            process.drains.push(AbortOnDropHandle::new(tokio::spawn(drain("stdout", stdout, said.clone()))));
+        }
+        if let Some(stderr) = process.child.stderr.take() {
+            process.drains.push(AbortOnDropHandle::new(tokio::spawn(drain("stderr", stderr, said.clone()))));
+        }
+        Ok(process)
+    }
+
+    fn new(child: Child) -> Self {
+        Self { leader: child.id(), child, drains: Vec::new(), said: Said::default() }
+    }
+
+    /// Waits until the started program has ended. Safe to cancel.
+    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// The last line it wrote, for an error; waits for what is still in the pipes.
+    pub(super) async fn last_words(&mut self) -> Option<String> {
+        for drain in self.drains.drain(..) {
+            // A grandchild may hold the pipe open.
+            let _ = tokio::time::timeout(Duration::from_millis(200), drain).await;
+        }
+        self.said.lock().ok().and_then(|mut said| said.take())
+    }
+
+    /// Asks the group to end, and kills what is left of it after [`GRACE`].
+    pub(super) async fn end(mut self) {
+        let leader = self.leader;
+        group::terminate(leader);
+        let gone = async {
+            // Its status is of no interest any more.
+            let _ = self.child.wait().await;
+            while group::is_there(leader) {
+                tokio::time::sleep(GROUP_POLL).await;
+            }
+        };
+        if tokio::time::timeout(GRACE, gone).await.is_err() {
+            tracing::warn!(grace_s = GRACE.as_secs(), "codex did not end when asked; killing it");
+            group::kill(leader);
+            let _ = self.child.wait().await;
+        }
+        self.leader = None;
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        group::kill(self.leader);
+    }
+}
+
+/// Reads until the end. Only lengths are logged: what Codex writes may quote prompts and paths.
+async fn drain(name: &'static str, pipe: impl AsyncRead + Unpin, said: Said) {
+    let mut pipe = BufReader::new(pipe);
+    loop {
+        let mut line = Vec::new();
+        match (&mut pipe).take(MAX_SAID).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(bytes) => tracing::debug!(pipe = name, bytes, "codex wrote"),
+        }
+        let text = plain(&line);
+        if !text.is_empty()
+            && let Ok(mut said) = said.lock()
+        {
+            *said = Some(text);
+        }
+    }
+}
+
+/// A line without control characters and colours, so that it can stand in an error.
+fn plain(line: &[u8]) -> String {
+    let mut out = String::new();
+    let text = String::from_utf8_lossy(line);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // A colour is ESC [ … m.
+            chars.by_ref().find(|c| c.is_ascii_alphabetic());
+        } else if !c.is_control() {
+            out.push(c);
+        }
+    }
+    out.trim().to_owned()
+}
+
+/// Process groups, where the platform has them.
+#[cfg(unix)]
+mod group {
+    use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+
+    pub(super) fn own(command: &mut tokio::process::Command) {
+        command.process_group(0);
+    }
+
+    fn pid(leader: Option<u32>) -> Option<Pid> {
+        leader.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+    }
+
+    pub(super) fn terminate(leader: Option<u32>) {
+        // It may be gone already, which is what is wanted.
+        let _ = pid(leader).map(|group| kill_process_group(group, Signal::TERM));
+    }
+
+    pub(super) fn kill(leader: Option<u32>) {
+        let _ = pid(leader).map(|group| kill_process_group(group, Signal::KILL));
+    }
+
+    pub(super) fn is_there(leader: Option<u32>) -> bool {
+        pid(leader).is_some_and(|group| test_kill_process_group(group).is_ok())
+    }
+}
+
+/// No groups: `kill_on_drop` ends the program itself.
+#[cfg(not(unix))]
+mod group {
+    pub(super) fn own(_command: &mut tokio::process::Command) {}
+    pub(super) fn terminate(_leader: Option<u32>) {}
+    pub(super) fn kill(_leader: Option<u32>) {}
+    pub(super) fn is_there(_leader: Option<u32>) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_and_anything_else_is_not() {
+        assert_eq!(parse_version(b"codex-cli 0.169.0\n").as_deref(), Some("0.169.0"));
+        assert_eq!(parse_version(b"codex-cli 0.170.0-alpha.2\n").as_deref(), Some("0.170.0-alpha.2"));
+        for other in [&b"codex 1"[..], b"", b"\xff", b"codex-cli ", b"codex-cli latest", b"codex-cli 1\nsecond line"] {
+            assert_eq!(parse_version(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn lines_lose_colours_and_control_characters() {
+        assert_eq!(plain(b"\x1b[31mERROR\x1b[0m no\x07 good\r\n"), "ERROR no good");
+        assert_eq!(plain(b"\x1b"), "");
+        assert_eq!(plain(b"\xff\n"), "\u{fffd}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_and_a_missing_folder_are_told_apart() {
+        let missing = CodexConfig { program: "no-such-codex".into(), ..CodexConfig::default() };
+        assert!(matches!(missing.version().await, Err(SpawnError::NotFound { .. })));
+
+        let nowhere =
+            CodexConfig { program: "sh".into(), working_dir: Some("/no/such/folder".into()), ..CodexConfig::default() };
+        assert!(matches!(nowhere.version().await, Err(SpawnError::Io { .. })));
+    }
+}

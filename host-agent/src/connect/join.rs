@@ -1,0 +1,166 @@
+//! Becoming a device of a host.
+
+use std::time::Duration;
+
+use reachback_proto::crypto::keys::{Identity, KeyError, StaticKey};
+use reachback_proto::ids::RelayId;
+use reachback_proto::pairing::{
+    DeviceSide, Digits, Fresh, InitiatorEvent, Name, Origin, PairingError, PairingInitiator, PairingSecret, PairingUrl,
+    Platform, Refusal, TypedCode,
+};
+use reachback_proto::version;
+use ring::rand::SystemRandom;
+use tokio::time::timeout;
+
+use crate::link::circuit::WebSocketCircuit;
+use crate::link::handshake::{BlockStream, HandshakeFailed};
+use crate::link::relay::{self, Caller, RelayAddress, RelayError, RelayTrust};
+use crate::state::atomic::FileError;
+use crate::state::controller::{ControllerStore, PairedHost};
+use crate::state::host::RelayPin;
+use crate::state::timestamp::Timestamp;
+use reachback_proto::control::RelayToPeer;
+
+/// A host that is there answers within a round trip.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(15);
+/// A person needs time to read and type; the host ends it earlier when its code expires.
+const PERSON_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long to wait for the host to say, by closing, that relay and host know this device.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a person has in hand.
+#[derive(Debug)]
+pub enum Invitation {
+    /// The URL of the QR code.
+    Url(PairingUrl),
+    /// The typed code, and where the relay is.
+    Code {
+        /// The relay.
+        relay: Origin,
+        /// The code.
+        code: TypedCode,
+    },
+}
+
+/// The pairing did not come about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The relay.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// The host did not come.
+    #[error("the host does not answer: is `reachback pair` still running there?")]
+    NoHost,
+    /// The person did not type the digits.
+    #[error("the digits were not typed at the host in time: pair again")]
+    NotConfirmed,
+    /// The circuit.
+    #[error("the connection to the host failed: {0}")]
+    Link(#[from] HandshakeFailed),
+    /// The exchange.
+    #[error(transparent)]
+    Pairing(#[from] PairingError),
+    /// Keys could not be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The host could not be stored; the pairing was called off.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Pairs with a host and stores it. `show` is called with the digits that a person types at the host.
+pub async fn join(
+    invitation: &Invitation,
+    name: Name,
+    platform: Platform,
+    store: &ControllerStore,
+    show: impl FnOnce(Digits),
+) -> Result<PairedHost, JoinError> {
+    let (origin, trust, secret) = match invitation {
+        Invitation::Url(url) => (url.relay.clone(), RelayTrust::Prefix(url.fingerprint.to_vec()), url.secret.clone()),
+        Invitation::Code { relay, code } => {
+            // The code is what authenticates; the relay's key is confirmed by the host, end to end.
+            (relay.clone(), RelayTrust::Learn, stretched(code.clone(), relay.clone()).await)
+        }
+    };
+    let relay = RelayAddress { origin, trust };
+    let rendezvous = secret.rendezvous();
+    let mut connection = relay.connect(&Caller::Pairing { rendezvous }).await?;
+    loop {
+        let frame = timeout(ATTACH_TIMEOUT, relay::receive(&mut connection.socket)).await;
+        match frame.map_err(|_| JoinError::NoHost)?? {
+            RelayToPeer::Attached { .. } => break,
+            RelayToPeer::Presence { .. } | RelayToPeer::Ping { .. } => {}
+            _ => return Err(RelayError::Protocol("a frame is not for a pairing device").into()),
+        }
+    }
+    let rng = SystemRandom::new();
+    let identity = Identity::generate(&rng)?;
+    let static_key = StaticKey::generate(&rng)?;
+    let own = DeviceSide { identity: identity.public(), static_key: static_key.clone(), name, platform };
+    let fresh = Fresh::generate(&rng)?;
+    let (mut pairing, hello) = PairingInitiator::start(secret, own, connection.relay_key, version::SUPPORTED, fresh)?;
+    let mut stream = BlockStream::new(Box::new(WebSocketCircuit::new(connection.socket)));
+    stream.write(&hello).await?;
+    let mut show = Some(show);
+    loop {
+        // Up to the digits it is round trips; after them it is a person.
+        let patience = if show.is_some() { ATTACH_TIMEOUT } else { PERSON_TIMEOUT };
+        let late = if show.is_some() { JoinError::NoHost } else { JoinError::NotConfirmed };
+        let block = match timeout(patience, stream.block()).await {
+            Ok(block) => block?,
+            Err(_) => return Err(late),
+        };
+        let step = match pairing.receive(&block) {
+            Ok(step) => step,
+            Err(error) => {
+                if let Some(refusal) = pairing.refuse(Refusal::Malformed) {
+                    let _ = stream.write(&refusal).await;
+                }
+                return Err(error.into());
+            }
+        };
+        match step.event {
+            None => stream.write(&step.send).await?,
+            Some(InitiatorEvent::Digits(digits)) => {
+                stream.write(&step.send).await?;
+                if let Some(show) = show.take() {
+                    show(digits);
+                }
+            }
+            Some(InitiatorEvent::Paired(paired)) => {
+                let host = PairedHost {
+                    name: paired.name.as_str().to_owned(),
+                    host_identity: paired.identity,
+                    host_static: paired.static_key,
+                    identity,
+                    static_key,
+                    psk: paired.psk.clone(),
+                    relay: RelayPin { url: paired.relay.to_string(), key: paired.relay_key },
+                    scope: paired.scope,
+                    paired_at: Timestamp::now(),
+                };
+                // Stored before the host is told: a host that lists this device is one that it can reach.
+                store.save(&host)?;
+                stream.write(&step.send).await?;
+                // The host closes once it and the relay know this device; then `connect` works at once.
+                let _ = timeout(SETTLE_TIMEOUT, stream.block()).await;
+                return Ok(host);
+            }
+        }
+    }
+}
+
+/// The relay of a paired host, pinned.
+pub fn relay_of(host: &PairedHost) -> Result<RelayAddress, reachback_proto::pairing::OriginError> {
+    let trust = RelayTrust::Pinned(RelayId::of(&host.relay.key));
+    Ok(RelayAddress { origin: host.relay.url.parse()?, trust })
+}
+
+/// The typed code's key derivation takes a fifth of a second of computing.
+async fn stretched(code: TypedCode, relay: Origin) -> PairingSecret {
+    tokio::task::spawn_blocking(move || PairingSecret::from_code(&code, &relay))
+        .await
+        .expect("the derivation does not panic")
+}

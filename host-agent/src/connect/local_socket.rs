@@ -1,0 +1,163 @@
+//! A private local socket that speaks what `codex --remote` expects.
+//!
+//! Each client of the socket is one channel to the host's app-server. The stock
+//! terminal UI sends no keep-alives and types happily into a dead link, so this
+//! end does the watching: an interruption of up to [`HOLD`] is bridged (messages
+//! wait in the session); after that, or when the session says `gap`, the client's
+//! socket is closed, and the terminal UI connects again and resumes by itself.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use reachback_proto::frame::ChannelCloseReason;
+use reachback_proto::session::MAX_MESSAGE;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::remote::{RemoteHost, RemoteState};
+use crate::link::circuit::Transport;
+use crate::platform::socket::{LocalListener, SocketError};
+use crate::session::{ChannelHandle, Incoming};
+
+/// An interruption of the link that clients don't notice. Beyond it a person should see that it is down.
+pub const HOLD: Duration = Duration::from_secs(30);
+/// Bytes of a client that wait for the host before the client itself has to.
+const BACKLOG: usize = 4 << 20;
+/// The upgrade and each write to a client that does not read.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest frame that Codex sends or takes unfragmented, as it says itself.
+const MAX_FRAME: usize = 16 << 20;
+
+/// Serves clients at `listener` until the session ends. `environment` is what their channels reach.
+pub async fn serve(listener: LocalListener, remote: Arc<RemoteHost>, environment: &str) -> Result<(), SocketError> {
+    let mut clients = JoinSet::new();
+    let mut state = remote.state();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(stream) => {
+                    let (remote, environment) = (Arc::clone(&remote), environment.to_owned());
+                    clients.spawn(async move { client(Box::new(stream), &remote, &environment).await });
+                }
+                // Another user's process: it was turned away, others are welcome.
+                Err(SocketError::Peer { .. }) => tracing::warn!("another user's process was turned away"),
+                Err(error) => return Err(error),
+            },
+            Some(_) = clients.join_next() => {}
+            changed = state.changed() => {
+                if changed.is_err() || matches!(*state.borrow(), RemoteState::Ended { .. }) {
+                    // Let clients read what is queued for them before their sockets close.
+                    while clients.join_next().await.is_some() {}
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// The path as `codex --remote` takes it.
+pub fn remote_url(path: &Path) -> String {
+    format!("unix://{}", path.display())
+}
+
+type Socket = WebSocketStream<Box<dyn Transport>>;
+
+async fn client(stream: Box<dyn Transport>, remote: &RemoteHost, environment: &str) {
+    if remote.state().borrow().down_for(Instant::now()).is_some_and(|down| down >= HOLD) {
+        // Closed at once rather than left without an answer to `initialize`: the client tries again.
+        tracing::debug!("a client came while the host is out of reach");
+        return;
+    }
+    let config = WebSocketConfig::default()
+        .read_buffer_size(16 * 1024)
+        .write_buffer_size(0)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_FRAME));
+    // No header of the client's is echoed: with its compression header back it would switch to zstd frames.
+    let upgrade = tokio_tungstenite::accept_async_with_config(stream, Some(config));
+    let Ok(Ok(socket)) = timeout(CLIENT_TIMEOUT, upgrade).await else {
+        tracing::debug!("a client did not upgrade to a WebSocket");
+        return;
+    };
+    let Ok(channel) = remote.open_channel(environment).await else { return };
+    tracing::debug!(channel = channel.sender.number(), "client connected");
+    bridge(socket, channel, remote.state()).await;
+}
+
+async fn bridge(socket: Socket, channel: ChannelHandle, state: watch::Receiver<RemoteState>) {
+    let (mut to_client, mut from_client) = socket.split();
+    let ChannelHandle { sender, mut incoming } = channel;
+    let up = async {
+        loop {
+            sender.writable(BACKLOG).await;
+            let bytes = match from_client.next().await {
+                Some(Ok(Message::Text(text))) => Bytes::from(text),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                // Codex ignores binary messages too; forwarding one would only be refused at the host.
+                Some(Ok(Message::Binary(_) | Message::Frame(_))) => continue,
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return "the client closed its socket",
+            };
+            if sender.send(bytes).await.is_err() {
+                return "the session ended";
+            }
+        }
+    };
+    let down = async {
+        while let Some(message) = incoming.recv().await {
+            match message {
+                Incoming::Message { seq, bytes } => {
+                    // Never trust the other end to have sent text.
+                    let Ok(text) = Utf8Bytes::try_from(bytes) else {
+                        return "the host sent something that is not text";
+                    };
+                    if !matches!(timeout(CLIENT_TIMEOUT * 6, to_client.send(Message::Text(text))).await, Ok(Ok(()))) {
+                        return "the client does not read";
+                    }
+                    if sender.handled(seq).await.is_err() {
+                        return "the session ended";
+                    }
+                }
+                Incoming::Closed { reason, text } => {
+                    tracing::info!(?reason, text, "the host closed the channel");
+                    return "the channel was closed";
+                }
+            }
+        }
+        "the session ended"
+    };
+    let why = tokio::select! {
+        why = up => why,
+        why = down => why,
+        () = out_of_reach(state) => "the host was out of reach for too long",
+    };
+    tracing::debug!(why, "client disconnected");
+    let _ = sender.close(ChannelCloseReason::Done, why).await;
+    let _ = timeout(Duration::from_secs(1), to_client.close()).await;
+}
+
+/// Waits until there was no link for [`HOLD`].
+async fn out_of_reach(mut state: watch::Receiver<RemoteState>) {
+    loop {
+        let since = match &*state.borrow_and_update() {
+            RemoteState::Up => None,
+            RemoteState::Connecting { since, .. } | RemoteState::HostOffline { since, .. } => Some(*since),
+            RemoteState::Ended { .. } => return,
+        };
+        tokio::select! {
+            changed = state.changed() => if changed.is_err() { return },
+            () = async {
+                match since {
+                    Some(since) => sleep_until((since + HOLD).into()).await,
+                    None => std::future::pending().await,
+                }
+            } => return,
+        }
+    }
+}

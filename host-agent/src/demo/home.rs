@@ -1,0 +1,263 @@
+//! The demo's folders: a private `CODEX_HOME` and a small project to play in.
+//!
+//! `config.toml` is written anew each time, as the model's port changes, and
+//! with it a catalog of models that holds the script alone: Codex would warn of
+//! a model it does not know, and offer others that are not there. The project
+//! is only filled where it is empty, so what was made in it stays.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::codex::app_server::CodexConfig;
+
+/// The model's name towards Codex.
+const MODEL: &str = "reachback-demo";
+
+/// The project's files. No git: the demo should not depend on it.
+const PROJECT: [(&str, &str); 2] = [
+    (
+        "README.md",
+        "# A small project\n\
+         \n\
+         It is here to be played with: Codex works in this folder while you try the demo.\n\
+         Its model is a script, so type what the script knows:\n\
+         \n\
+         - `run ls` asks you before it runs a command\n\
+         - `edit` changes a file in this folder\n\
+         - `long` talks until you interrupt it\n",
+    ),
+    ("greet.sh", "#!/bin/sh\n# Says hello to whoever is named.\necho \"Hello, ${1:-world}!\"\n"),
+];
+
+/// The demo's folders could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {act} `{path}`")]
+pub struct PrepareError {
+    act: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// The demo's folders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DemoHome {
+    codex_home: PathBuf,
+    project: PathBuf,
+}
+
+impl DemoHome {
+    /// Makes or renews the folders below `root` for a model at `model`.
+    pub fn prepare(root: &Path, model: SocketAddr) -> Result<Self, PrepareError> {
+        let (codex_home, project) = (root.join("codex-home"), root.join("project"));
+        for folder in [&codex_home, &project] {
+            private_folder(folder).map_err(failed("make", folder))?;
+        }
+        // Codex looks trust up by the real path.
+        let codex_home = codex_home.canonicalize().map_err(failed("find", &codex_home))?;
+        let project = project.canonicalize().map_err(failed("find", &project))?;
+
+        let catalog = codex_home.join("models.json");
+        replace(&catalog, &catalog_json()).map_err(failed("write", &catalog))?;
+        let config = codex_home.join("config.toml");
+        replace(&config, &config_toml(model, &catalog, &project)).map_err(failed("write", &config))?;
+        for (name, text) in PROJECT {
+            let file = project.join(name);
+            create(&file, text).map_err(failed("write", &file))?;
+        }
+        Ok(Self { codex_home, project })
+    }
+
+    /// The private `CODEX_HOME`.
+    pub fn codex_home(&self) -> &Path {
+        &self.codex_home
+    }
+
+    /// The folder to work in.
+    pub fn project(&self) -> &Path {
+        &self.project
+    }
+
+    /// How to run `program` in these folders.
+    pub fn codex(&self, program: impl Into<PathBuf>) -> CodexConfig {
+        CodexConfig {
+            program: program.into(),
+            home: Some(self.codex_home.clone()),
+            working_dir: Some(self.project.clone()),
+            ..CodexConfig::default()
+        }
+    }
+}
+
+fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError + use<> {
+    let path = path.to_owned();
+    move |source| PrepareError { act, path, source }
+}
+
+/// Codex keeps threads and logs here, which are nobody else's business.
+fn private_folder(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Replaces a file in one step: a Codex that is starting must not read half of it.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Writes a file unless it is there.
+fn create(path: &Path, text: &str) -> io::Result<()> {
+    match std::fs::File::create_new(path) {
+        Ok(mut file) => file.write_all(text.as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What of Codex's `config.toml` the demo sets.
+#[derive(Serialize)]
+struct Config<'a> {
+    model: &'a str,
+    model_provider: &'a str,
+    model_catalog_json: &'a str,
+    approval_policy: &'a str,
+    sandbox_mode: &'a str,
+    check_for_update_on_startup: bool,
+    analytics: Analytics,
+    model_providers: One<'a, Provider<'a>>,
+    projects: One<'a, Project<'a>>,
+}
+
+#[derive(Serialize)]
+struct Analytics {
+    enabled: bool,
+}
+
+#[derive(Serialize)]
+struct Provider<'a> {
+    name: &'a str,
+    base_url: String,
+    wire_api: &'a str,
+    requires_openai_auth: bool,
+    request_max_retries: u8,
+    stream_max_retries: u8,
+}
+
+#[derive(Serialize)]
+struct Project<'a> {
+    trust_level: &'a str,
+}
+
+type One<'a, T> = std::collections::BTreeMap<&'a str, T>;
+
+fn config_toml(model: SocketAddr, catalog: &Path, project: &Path) -> String {
+    let project = project.to_string_lossy();
+    let config = Config {
+        model: MODEL,
+        model_provider: "scripted",
+        model_catalog_json: &catalog.to_string_lossy(),
+        approval_policy: "on-request",
+        sandbox_mode: "workspace-write",
+        check_for_update_on_startup: false,
+        analytics: Analytics { enabled: false },
+        model_providers: One::from([(
+            "scripted",
+            Provider {
+                name: "Reachback's scripted model",
+                base_url: format!("http://{model}/v1"),
+                wire_api: "responses",
+                requires_openai_auth: false,
+                request_max_retries: 1,
+                stream_max_retries: 1,
+            },
+        )]),
+        projects: One::from([(&*project, Project { trust_level: "trusted" })]),
+    };
+    toml::to_string(&config).expect("strings, numbers and tables are TOML")
+}
+
+/// Codex's description of a model, with every member that some version of it wants.
+fn catalog_json() -> String {
+    serde_json::json!({ "models": [{
+        "slug": MODEL,
+        "display_name": "Scripted demo",
+        "description": "A script on this machine, in place of a model.",
+        "priority": 1,
+        "visibility": "list",
+        "supported_in_api": true,
+        "supported_reasoning_levels": [],
+        "supports_reasoning_summaries": false,
+        "support_verbosity": false,
+        "supports_parallel_tool_calls": false,
+        "shell_type": "unified_exec",
+        "experimental_supported_tools": [],
+        "input_modalities": ["text", "image"],
+        "context_window": 272_000,
+        "truncation_policy": { "mode": "tokens", "limit": 10_000 },
+        "base_instructions": "You are a script that shows a newcomer what Codex can do.",
+    }] })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    #[test]
+    fn preparing_twice_moves_the_model_and_keeps_the_project() {
+        let root = tempfile::tempdir().unwrap();
+        let home = DemoHome::prepare(root.path(), model(1111)).unwrap();
+        std::fs::write(home.project().join("README.md"), "mine now").unwrap();
+        std::fs::remove_file(home.project().join("greet.sh")).unwrap();
+
+        assert_eq!(DemoHome::prepare(root.path(), model(2222)).unwrap(), home);
+        let config = std::fs::read_to_string(home.codex_home().join("config.toml")).unwrap();
+        assert!(config.contains("http://127.0.0.1:2222/v1") && !config.contains("1111"), "{config}");
+        assert_eq!(std::fs::read_to_string(home.project().join("README.md")).unwrap(), "mine now");
+        assert!(home.project().join("greet.sh").exists());
+    }
+
+    #[test]
+    fn the_configuration_keeps_codex_local_and_asking() {
+        let odd = Path::new("/a \"quoted\" folder\\with.dots");
+        let config: toml::Table = config_toml(model(7), Path::new("/models.json"), odd).parse().unwrap();
+        assert_eq!(config["approval_policy"].as_str(), Some("on-request"));
+        assert_eq!(config["sandbox_mode"].as_str(), Some("workspace-write"));
+        assert_eq!(config["check_for_update_on_startup"].as_bool(), Some(false));
+        assert_eq!(config["analytics"]["enabled"].as_bool(), Some(false));
+        assert_eq!(config["projects"][odd.to_str().unwrap()]["trust_level"].as_str(), Some("trusted"));
+        let provider = &config["model_providers"][config["model_provider"].as_str().unwrap()];
+        assert_eq!(provider["base_url"].as_str(), Some("http://127.0.0.1:7/v1"));
+        assert_eq!(provider["requires_openai_auth"].as_bool(), Some(false));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_may_look_into_the_home() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let home = DemoHome::prepare(&root.path().join("new"), model(1)).unwrap();
+        assert_eq!(home.codex_home().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_root_that_is_a_file_is_refused_by_name() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let refused = DemoHome::prepare(file.path(), model(1)).unwrap_err().to_string();
+        assert!(refused.starts_with("could not make `"), "{refused}");
+    }
+}

@@ -1,0 +1,495 @@
+//! Applying the table's rules to the parameters of one message.
+//!
+//! Objects with rules inside are taken apart one level at a time, by borrowing
+//! their members; everything else goes through
+//! [`transcode`](super::parse::transcode). What is written to `out` is what
+//! was checked, and nothing else.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use reachback_proto::scope::Scope;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::ceiling::{Approval, Ceiling, RealPath, Sandbox};
+use super::parse::{Keys, MAX_MEMBERS, ParseError, Text, transcode, write_text};
+use super::table::{Else, Params, Rule, rule_for};
+
+/// Longest thread id kept for the audit log, in bytes; Codex's have 36.
+const MAX_THREAD_ID: usize = 64;
+
+/// Why parameters do not pass.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ParamsError {
+    /// Not well formed.
+    #[error(transparent)]
+    Malformed(#[from] ParseError),
+    /// A parameter's value is not for devices to choose.
+    #[error("`{name}`: {why}")]
+    Refused { name: &'static str, why: &'static str },
+    /// What is asked runs outside the sandbox, and the ceiling is closed for that.
+    #[error("this runs outside Codex's sandbox and approvals, which this host does not open to devices")]
+    Outside,
+}
+
+/// What was seen while the rules were applied.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The thread that the message is about.
+    pub(super) thread: Option<String>,
+    /// Parameters that chose something, and were not passed on.
+    pub(super) dropped: Vec<&'static str>,
+    /// Parameters that the table does not know.
+    pub(super) unknown: usize,
+}
+
+/// Applies rules for one device, once.
+pub(super) struct Filter<'a> {
+    pub(super) scope: Scope,
+    pub(super) ceiling: &'a Ceiling,
+    pub(super) paths: &'a dyn RealPath,
+    pub(super) seen: Seen,
+}
+
+enum Fate {
+    Keep,
+    Leave,
+}
+
+impl Filter<'_> {
+    /// Appends the parameters that pass to `out`.
+    pub(super) fn params(
+        &mut self,
+        rules: &'static Params,
+        raw: &RawValue,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ParamsError> {
+        if is_null(raw) {
+            out.extend_from_slice(b"null");
+            return Ok(());
+        }
+        let members = members(raw)?;
+        self.seen.thread = thread_among(&members);
+        self.object(rules, members, out)
+    }
+
+    fn object(
+        &mut self,
+        rules: &'static Params,
+        members: Vec<(Cow<'_, str>, &RawValue)>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ParamsError> {
+        out.push(b'{');
+        let start = out.len();
+        for (key, value) in members {
+            let Some((rule, name)) = rule_for(rules, &key) else {
+                check(value)?;
+                self.seen.unknown += 1;
+                continue;
+            };
+            let before = out.len();
+            if before > start {
+                out.push(b',');
+            }
+            write_text::<serde_json::Error>(out, name).map_err(not_a_value)?;
+            out.push(b':');
+            if matches!(self.value(rule, name, value, out)?, Fate::Leave) {
+                out.truncate(before);
+                if !matches!(value.get(), "null" | "false" | "[]") {
+                    self.seen.dropped.push(name);
+                }
+            }
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn value(
+        &mut self,
+        rule: Rule,
+        name: &'static str,
+        raw: &RawValue,
+        out: &mut Vec<u8>,
+    ) -> Result<Fate, ParamsError> {
+        let passes = match rule {
+            Rule::Pass => true,
+            Rule::From(scope) => self.scope >= scope,
+            Rule::Outside => self.ceiling.outside_sandbox,
+            Rule::Drop => false,
+            _ if is_null(raw) => true,
+            _ => return self.judged(rule, name, raw, out),
+        };
+        if passes {
+            transcode(raw, out)?;
+            Ok(Fate::Keep)
+        } else {
+            check(raw)?;
+            Ok(Fate::Leave)
+        }
+    }
+
+    /// A value that is there, under a rule that looks at it.
+    fn judged(
+        &mut self,
+        rule: Rule,
+        name: &'static str,
+        raw: &RawValue,
+        out: &mut Vec<u8>,
+    ) -> Result<Fate, ParamsError> {
+        const KEPT: &str = "this host keeps its own value; its owner decides what devices may choose";
+        const ELSEWHERE: &str = "not below the folders that this host opens to devices";
+        let malformed = ParamsError::Refused { name, why: "not of the type that Codex expects" };
+        if !matches!(rule, Rule::Object(_) | Rule::Each(_) | Rule::ByType(_)) {
+            check(raw)?;
+        }
+        match rule {
+            Rule::Object(rules) => {
+                self.object(rules, members(raw).map_err(|_| malformed)?, out)?;
+                Ok(Fate::Keep)
+            }
+            Rule::Each(rule) => {
+                self.each(*rule, name, items(raw).map_err(|_| malformed)?, out)?;
+                Ok(Fate::Keep)
+            }
+            Rule::ByType(types) => {
+                let members = members(raw).map_err(|_| malformed.clone())?;
+                let tag = members.iter().find(|(key, _)| key == "type").and_then(|(_, value)| text(value).ok());
+                let known = tag.and_then(|tag| types.iter().find(|(name, _)| *name == tag));
+                let (_, rules) = known.ok_or(malformed)?;
+                self.object(rules, members, out)?;
+                Ok(Fate::Keep)
+            }
+            Rule::Path(otherwise) => match text(raw).ok().and_then(|wish| self.place(&wish)) {
+                Some(place) => self.write(&place, out),
+                None => refuse_or_leave(otherwise, name, ELSEWHERE),
+            },
+            Rule::Paths(otherwise) => {
+                let wishes: Vec<String> = typed(raw).ok_or(malformed)?;
+                match wishes.iter().map(|wish| self.place(wish)).collect::<Option<Vec<_>>>() {
+                    Some(places) => self.write(&places, out),
+                    None => refuse_or_leave(otherwise, name, ELSEWHERE),
+                }
+            }
+            Rule::Sandbox(otherwise) => {
+                // Not even a tighter one: a sandbox of the client's own takes the place of the host's permission
+                // profile, and with it goes what that denies: the folders with the agent's keys (measured).
+                keep_if(self.sandbox_allowed(typed(raw)), raw, out, otherwise, name, KEPT)
+            }
+            Rule::SandboxPolicy(otherwise) => keep_if(self.policy_allowed(raw), raw, out, otherwise, name, KEPT),
+            Rule::Profile(otherwise) => {
+                let wish = match text(raw).as_deref() {
+                    Ok(":read-only") => Some(Sandbox::ReadOnly),
+                    Ok(":workspace") => Some(Sandbox::WorkspaceWrite),
+                    Ok(":danger-full-access") => Some(Sandbox::DangerFullAccess),
+                    // The owner's own profiles may hold anything.
+                    _ => None,
+                };
+                keep_if(self.sandbox_allowed(wish), raw, out, otherwise, name, KEPT)
+            }
+            Rule::Approval(otherwise) => {
+                let wish = typed(raw).unwrap_or(Approval::Never);
+                keep_if(self.ceiling.approval.is_some_and(|most| wish <= most), raw, out, otherwise, name, KEPT)
+            }
+            Rule::Reviewer(otherwise) => {
+                let person = text(raw).is_ok_and(|who| who == "user");
+                let allowed = person || self.ceiling.approval == Some(Approval::Never);
+                keep_if(allowed, raw, out, otherwise, name, KEPT)
+            }
+            Rule::Config => self.config(members(raw).map_err(|_| malformed)?, out),
+            Rule::OptOut => {
+                let mut names: Vec<String> = typed(raw).ok_or(malformed)?;
+                names.retain(|name| name != "serverRequest/resolved");
+                self.write(&names, out)
+            }
+            Rule::ReadOnlyGit => {
+                let command: Vec<String> = typed(raw).ok_or(malformed)?;
+                if self.ceiling.outside_sandbox || reads_a_repository(&command) {
+                    self.write(&command, out)
+                } else {
+                    Err(ParamsError::Outside)
+                }
+            }
+            Rule::Refuse => Err(ParamsError::Refused { name, why: "not for devices to choose" }),
+            Rule::Pass | Rule::From(_) | Rule::Drop | Rule::Outside => Ok(Fate::Leave),
+        }
+    }
+
+    fn each(
+        &mut self,
+        rule: Rule,
+        name: &'static str,
+        items: Vec<&RawValue>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ParamsError> {
+        out.push(b'[');
+        for (index, item) in items.into_iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            match self.value(rule, name, item, out)? {
+                Fate::Keep => {}
+                // An item can't be left out without changing what the others mean.
+                Fate::Leave => return Err(ParamsError::Refused { name, why: "not for devices to choose" }),
+            }
+        }
+        out.push(b']');
+        Ok(())
+    }
+
+    fn place(&self, wish: &str) -> Option<String> {
+        self.ceiling.place(wish, self.paths)?.into_os_string().into_string().ok()
+    }
+
+    fn sandbox_allowed(&self, wish: Option<Sandbox>) -> bool {
+        let Some((wish, most)) = wish.zip(self.ceiling.sandbox) else { return false };
+        wish <= most && (wish < Sandbox::DangerFullAccess || self.ceiling.network)
+    }
+
+    fn policy_allowed(&self, raw: &RawValue) -> bool {
+        #[derive(Deserialize)]
+        #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+        enum Policy {
+            DangerFullAccess {},
+            ReadOnly {
+                #[serde(default)]
+                network_access: bool,
+            },
+            WorkspaceWrite {
+                #[serde(default)]
+                network_access: bool,
+                #[serde(default)]
+                writable_roots: Vec<String>,
+                #[serde(default, rename = "excludeSlashTmp")]
+                _exclude_slash_tmp: bool,
+                #[serde(default, rename = "excludeTmpdirEnvVar")]
+                _exclude_tmpdir_env_var: bool,
+            },
+        }
+        let (mode, network, roots) = match typed(raw) {
+            Some(Policy::DangerFullAccess {}) => (Sandbox::DangerFullAccess, true, Vec::new()),
+            Some(Policy::ReadOnly { network_access }) => (Sandbox::ReadOnly, network_access, Vec::new()),
+            Some(Policy::WorkspaceWrite { network_access, writable_roots, .. }) => {
+                (Sandbox::WorkspaceWrite, network_access, writable_roots)
+            }
+            // `externalSandbox` says that something else confines Codex; a device can't know.
+            None => return false,
+        };
+        // Forwarded as they are, so they must be in their normal form already.
+        let placed = roots.iter().all(|root| self.place(root).as_ref() == Some(root));
+        self.sandbox_allowed(Some(mode)) && (!network || self.ceiling.network) && placed
+    }
+
+    /// Keeps reasoning effort, and what makes the stock client's title thread one without tools.
+    fn config(&mut self, members: Vec<(Cow<'_, str>, &RawValue)>, out: &mut Vec<u8>) -> Result<Fate, ParamsError> {
+        let given = |key: &str| members.iter().find(|(name, _)| name == key).map(|(_, value)| value.get());
+        let toolless = TOOLLESS_CORE.iter().all(|(key, value)| given(key) == Some(*value));
+        let keep = |key: &str, value: &RawValue| match key {
+            "model_reasoning_effort" => text(value).is_ok_and(|effort| effort.len() <= 32),
+            _ => {
+                toolless
+                    && (TOOLLESS_CORE.contains(&(key, value.get()))
+                        || TOOLLESS_OFF.contains(&key) && value.get() == "false")
+            }
+        };
+        out.push(b'{');
+        let start = out.len();
+        let mut left = false;
+        for (key, value) in &members {
+            if !keep(key, value) {
+                left = true;
+                continue;
+            }
+            if out.len() > start {
+                out.push(b',');
+            }
+            write_text::<serde_json::Error>(out, key).map_err(not_a_value)?;
+            out.push(b':');
+            transcode(value, out)?;
+        }
+        let kept = out.len() > start;
+        out.push(b'}');
+        if left && kept {
+            self.seen.dropped.push("config");
+        }
+        Ok(if left && !kept { Fate::Leave } else { Fate::Keep })
+    }
+
+    fn write<T: serde::Serialize>(&self, value: &T, out: &mut Vec<u8>) -> Result<Fate, ParamsError> {
+        serde_json::to_writer(out, value).map_err(not_a_value)?;
+        Ok(Fate::Keep)
+    }
+}
+
+/// Without these a thread may still run something, and then the others are not its client's to switch off: hooks, for one,
+/// may be how the owner guards commands.
+const TOOLLESS_CORE: [(&str, &str); 5] = [
+    ("features.shell_tool", "false"),
+    ("features.unified_exec", "false"),
+    ("mcp_servers", "{}"),
+    ("default_permissions", "\":read-only\""),
+    ("web_search", "\"disabled\""),
+];
+
+/// What else the stock client switches off for the thread that finds a title.
+const TOOLLESS_OFF: [&str; 24] = [
+    "cloud.skills.enabled",
+    "features.apps",
+    "features.code_mode",
+    "features.code_mode_only",
+    "features.context_management",
+    "features.current_time_reminder",
+    "features.deferred_executor",
+    "features.enable_fanout",
+    "features.goals",
+    "features.hooks",
+    "features.image_generation",
+    "features.memories",
+    "features.multi_agent",
+    "features.multi_agent_v2",
+    "features.plugins",
+    "features.request_permissions_tool",
+    "features.shell_snapshot",
+    "features.standalone_web_search",
+    "features.token_budget",
+    "features.tool_suggest",
+    "features.view_image",
+    "skills.include_instructions",
+    "tools.experimental_request_user_input.enabled",
+    "tools.update_plan.enabled",
+];
+
+/// Whether a command is one of those that the stock client's `/diff` runs: git, with hooks, helpers and filters switched off.
+fn reads_a_repository(command: &[String]) -> bool {
+    const SAFE: [&str; 3] = ["git", "-c", "safe.bareRepository=explicit"];
+    const QUIET: [&str; 4] = ["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"];
+    const FSMONITOR: [&str; 4] = ["config", "--null", "--get", "core.fsmonitor"];
+    const DIFF: [&str; 6] =
+        ["diff", "--no-textconv", "--no-ext-diff", "--submodule=short", "--ignore-submodules=dirty", "--color"];
+    const READS: [&[&str]; 4] = [
+        &["rev-parse", "--is-inside-work-tree"],
+        &["config", "--null", "--name-only", "--get-regexp", "^filter\\..*\\.(clean|process)$"],
+        &["ls-files", "--others", "--exclude-standard"],
+        &DIFF,
+    ];
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    let Some(rest) = words.strip_prefix(&SAFE) else { return false };
+    if *rest == FSMONITOR {
+        return true;
+    }
+    let Some(rest) = rest.strip_prefix(&QUIET) else { return false };
+    if READS.contains(&rest) {
+        return true;
+    }
+    // A file that git does not know yet, compared with nothing: named relative to the folder, and inside it.
+    match rest.strip_prefix(&DIFF) {
+        Some(["--no-index", "--", "/dev/null", file]) => {
+            let file = std::path::Path::new(file);
+            file.components().all(|part| matches!(part, std::path::Component::Normal(_)))
+        }
+        _ => false,
+    }
+}
+
+/// The thread that a refused message is about, as far as it says so.
+pub(super) fn thread(raw: &RawValue) -> Option<String> {
+    thread_among(&members(raw).ok()?)
+}
+
+fn thread_among(members: &[(Cow<'_, str>, &RawValue)]) -> Option<String> {
+    let (_, value) = members.iter().find(|(key, _)| key == "threadId")?;
+    // Only what Codex could have made: this goes to the audit log.
+    let plain = |id: &str| id.len() <= MAX_THREAD_ID && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    text(value).ok().filter(|id| plain(id)).map(Cow::into_owned)
+}
+
+fn keep_if(
+    allowed: bool,
+    raw: &RawValue,
+    out: &mut Vec<u8>,
+    otherwise: Else,
+    name: &'static str,
+    why: &'static str,
+) -> Result<Fate, ParamsError> {
+    if !allowed {
+        return refuse_or_leave(otherwise, name, why);
+    }
+    transcode(raw, out)?;
+    Ok(Fate::Keep)
+}
+
+fn refuse_or_leave(otherwise: Else, name: &'static str, why: &'static str) -> Result<Fate, ParamsError> {
+    match otherwise {
+        Else::Drop => Ok(Fate::Leave),
+        Else::Refuse => Err(ParamsError::Refused { name, why }),
+    }
+}
+
+fn is_null(raw: &RawValue) -> bool {
+    raw.get() == "null"
+}
+
+/// Checks a value that is not passed on: what hides a duplicate key is refused even there.
+fn check(raw: &RawValue) -> Result<(), ParseError> {
+    transcode(raw, &mut Vec::new())
+}
+
+fn text(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
+    serde::de::DeserializeSeed::deserialize(Text, &mut serde_json::Deserializer::from_str(raw.get()))
+}
+
+fn typed<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+fn not_a_value(e: serde_json::Error) -> ParseError {
+    ParseError::Value { line: e.line(), column: e.column() }
+}
+
+/// The members of an object, each once.
+pub(super) fn members(raw: &RawValue) -> Result<Vec<(Cow<'_, str>, &RawValue)>, ParseError> {
+    struct Members;
+    impl<'de> Visitor<'de> for Members {
+        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut keys = Keys::default();
+            let mut members = Vec::new();
+            while let Some(key) = map.next_key_seed(Text)? {
+                keys.insert(key.clone())?;
+                members.push((key, map.next_value()?));
+            }
+            Ok(members)
+        }
+    }
+    serde_json::Deserializer::from_str(raw.get()).deserialize_map(Members).map_err(not_a_value)
+}
+
+/// The items of a list, at most [`MAX_MEMBERS`].
+fn items(raw: &RawValue) -> Result<Vec<&RawValue>, ParseError> {
+    struct Items;
+    impl<'de> Visitor<'de> for Items {
+        type Value = Vec<&'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = seq.next_element()? {
+                if items.len() >= MAX_MEMBERS {
+                    return Err(A::Error::custom("a list has too many items"));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+    serde_json::Deserializer::from_str(raw.get()).deserialize_seq(Items).map_err(not_a_value)
+}

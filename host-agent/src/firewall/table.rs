@@ -1,0 +1,925 @@
+//! What passes, as one table: every method of the app-server, its parameters,
+//! the scope it needs, the rule for each parameter, and why.
+//!
+//! Closed by default: a method that is not here, or is `NEVER`, is refused; a
+//! parameter that is not here is not passed on (Codex would ignore a member
+//! that it does not know, so a client newer than this table keeps working; it
+//! does not get what it asked for in a way nobody looked at). A test in
+//! `tests/e2e/firewall_schema.rs` compares every line with the schema that the
+//! pinned Codex generates.
+//!
+//! How the scopes are told apart: `view` reads what threads hold and what a
+//! client needs to start. `steer` prompts, starts, names and tidies threads, so
+//! it also reads what the user can read. `approve` decides, or does what cannot
+//! be undone, or forges what the model remembers. Nothing is `admin` that
+//! `approve`, a shell, could not do anyway, except what reaches other clients
+//! of this host or spends money.
+
+use reachback_proto::scope::Scope;
+use reachback_proto::scope::Scope::{Admin, Approve, Steer, View};
+
+/// Who may call a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Devices with at least this scope.
+    From(Scope),
+    /// Devices that may approve, where the ceiling opens what runs outside the sandbox.
+    Outside,
+    /// No device.
+    Never,
+}
+
+/// What becomes of a value that the host does not let a device choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Else {
+    /// The message goes on without it. For what a client sends along with a prompt: the host's own value holds.
+    Drop,
+    /// The request is refused. For what a person chose right now: silence would look like consent.
+    Refuse,
+}
+
+/// What happens to one parameter. `null` means "not chosen", and is never refused.
+#[derive(Debug, Clone, Copy)]
+pub enum Rule {
+    /// Passes, whatever it holds.
+    Pass,
+    /// Passes from this scope on; not passed on below it.
+    From(Scope),
+    /// Is never passed on.
+    Drop,
+    /// A value here refuses the request.
+    Refuse,
+    /// Passes where the ceiling opens what runs outside the sandbox; not passed on elsewhere.
+    Outside,
+    /// An absolute path below the ceiling's roots.
+    Path(Else),
+    /// A list of such paths. An empty list passes.
+    Paths(Else),
+    /// The name of a sandbox mode, at most the ceiling's.
+    Sandbox(Else),
+    /// A sandbox policy, at most the ceiling's.
+    SandboxPolicy(Else),
+    /// The name of a permission profile, at most the ceiling's sandbox.
+    Profile(Else),
+    /// An approval policy, at most the ceiling's.
+    Approval(Else),
+    /// Who answers approvals: a person always, a model only where the owner lets approvals go unasked.
+    Reviewer(Else),
+    /// Overrides of Codex's configuration: reasoning effort, and the stock client's thread without tools.
+    Config,
+    /// Names of notifications not to send; never `serverRequest/resolved`, by which open requests are closed here.
+    OptOut,
+    /// A command that only reads a repository, as the stock client runs for `/diff`; any other needs the ceiling.
+    ReadOnlyGit,
+    /// An object with these members.
+    Object(&'static Params),
+    /// A list whose items follow a rule.
+    Each(&'static Rule),
+    /// An object with the members that go with its `type`; another type refuses the request.
+    ByType(&'static [(&'static str, &'static Params)]),
+}
+
+/// Rules and the parameters they are for.
+pub type Params = [(Rule, &'static [&'static str])];
+
+/// One method of the app-server.
+#[derive(Debug)]
+pub struct Method {
+    /// Its name on the wire.
+    pub name: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    /// The rule for each parameter.
+    pub params: &'static Params,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// The rule for a parameter; `None` for one that is not in the table.
+pub fn rule_for(params: &'static Params, name: &str) -> Option<(Rule, &'static str)> {
+    params.iter().find_map(|(rule, names)| names.iter().find(|known| **known == name).map(|known| (*rule, *known)))
+}
+
+/// The method of this name.
+pub fn method(name: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.name == name)
+}
+
+const fn from(scope: Scope, name: &'static str, params: &'static Params, why: &'static str) -> Method {
+    Method { name, access: Access::From(scope), params, why }
+}
+
+const fn outside(name: &'static str, params: &'static Params) -> Method {
+    Method { name, access: Access::Outside, params, why: "runs outside Codex's sandbox and approvals" }
+}
+
+const fn never(name: &'static str, why: &'static str) -> Method {
+    Method { name, access: Access::Never, params: ANY, why }
+}
+
+use Else::{Drop as OrDrop, Refuse as OrRefuse};
+use Rule::{
+    Approval, ByType, Config, Drop, Each, Object, OptOut, Outside, Pass, Path, Paths, Profile, ReadOnlyGit, Refuse,
+    Reviewer, Sandbox, SandboxPolicy,
+};
+
+/// Parameters of a method that no device calls: nobody looks at them.
+pub const ANY: &Params = &[];
+const NONE: &Params = &[];
+const THREAD: &Params = &[(Pass, &["threadId"])];
+const PAGE: &Params = &[(Pass, &["cursor", "limit"])];
+const THREAD_PAGE: &Params = &[(Pass, &["threadId", "cursor", "limit"])];
+
+const CAPABILITIES: &Params = &[
+    (Pass, &["experimentalApi", "extensions", "mcpServerOpenaiFormElicitation"]),
+    // Where a managed host insists on a person, that person must be one who may approve.
+    (Rule::From(Approve), &["requiredHumanApproval"]),
+    (OptOut, &["optOutNotificationMethods"]),
+    // Attestation is about the host's machine, and gateway sign-in can't be undone by later connections.
+    (Drop, &["requestAttestation", "explicitGatewayOauth"]),
+];
+
+const CLIENT_INFO: &Params = &[(Pass, &["name", "title", "version"])];
+
+/// What a person types, attaches and mentions. Files are the host's, so they lie below the roots.
+const INPUT: Rule = Each(&ByType(&[
+    ("text", &[(Pass, &["type", "text", "text_elements"])]),
+    ("image", &[(Pass, &["type", "detail", "url", "fileId"])]),
+    ("localImage", &[(Pass, &["type", "detail"]), (Path(OrRefuse), &["path"])]),
+    ("audio", &[(Pass, &["type", "url", "fileId"])]),
+    ("localAudio", &[(Pass, &["type"]), (Path(OrRefuse), &["path"])]),
+    // Codex compares the path with those of the skills it loaded itself.
+    ("skill", &[(Pass, &["type", "name", "path"])]),
+    // A name for the model, file or app:// address; nothing is read for it.
+    ("mention", &[(Pass, &["type", "name", "path"])]),
+]));
+
+/// Environments are the host's own (`environment/add` is refused); only the place inside is chosen.
+const ENVIRONMENTS: Rule =
+    Each(&Object(&[(Pass, &["environmentId"]), (Path(OrRefuse), &["cwd"]), (Drop, &["runtimeWorkspaceRoots"])]));
+
+const PROJECT_ROOTS: Rule = Each(&Object(&[(Path(OrRefuse), &["path"])]));
+
+const MODE: Rule = Object(&[
+    (Pass, &["mode"]),
+    (Object(&[(Pass, &["model", "reasoning_effort", "developer_instructions"])]), &["settings"]),
+]);
+
+/// Every request and notification that a client can send, in the schema's order.
+pub static METHODS: &[Method] = &[
+    from(
+        View,
+        "initialize",
+        &[(Object(CLIENT_INFO), &["clientInfo"]), (Object(CAPABILITIES), &["capabilities"])],
+        "opens the connection",
+    ),
+    from(View, "initialized", NONE, "opens the connection"),
+    from(Admin, "server/diagnostics", NONE, "the memory of the host's processes"),
+    never("userVerification/status", "about the person at the host's keyboard"),
+    never("userVerification/enroll", "about the person at the host's keyboard"),
+    never("userVerification/delete", "about the person at the host's keyboard"),
+    never("userVerification/verify", "about the person at the host's keyboard"),
+    never("userVerification/cancel", "about the person at the host's keyboard"),
+    // Threads
+    from(
+        Steer,
+        "thread/start",
+        &[
+            (
+                Pass,
+                &[
+                    "model",
+                    "modelProvider",
+                    "allowProviderModelFallback",
+                    "serviceTier",
+                    "serviceName",
+                    "personality",
+                    "multiAgentMode",
+                    "baseInstructions",
+                    "developerInstructions",
+                    "ephemeral",
+                    "historyMode",
+                    "sessionStartSource",
+                    "threadSource",
+                    "projectId",
+                    // The client answers the calls itself, as a prompt would.
+                    "dynamicTools",
+                ],
+            ),
+            (Path(OrRefuse), &["cwd"]),
+            (ENVIRONMENTS, &["environments"]),
+            (Sandbox(OrDrop), &["sandbox"]),
+            (Profile(OrDrop), &["permissions"]),
+            (Approval(OrDrop), &["approvalPolicy"]),
+            (Reviewer(OrDrop), &["approvalsReviewer"]),
+            (Config, &["config"]),
+            // Roots widen what is writable; capability roots load skills and plugins; raw events are the model's own traffic.
+            (
+                Drop,
+                &[
+                    "runtimeWorkspaceRoots",
+                    "selectedCapabilityRoots",
+                    "experimentalRawEvents",
+                    "daybreakEnabled",
+                    "mockExperimentalField",
+                ],
+            ),
+        ],
+        "a new thread, in the host's own sandbox and approvals",
+    ),
+    from(
+        View,
+        "thread/resume",
+        &[
+            (Pass, &["threadId", "excludeTurns", "initialTurnsPage"]),
+            (
+                Rule::From(Steer),
+                &["model", "modelProvider", "serviceTier", "personality", "baseInstructions", "developerInstructions"],
+            ),
+            (Profile(OrDrop), &["permissions"]),
+            (Approval(OrDrop), &["approvalPolicy"]),
+            (Reviewer(OrDrop), &["approvalsReviewer"]),
+            // The thread keeps its place and its sandbox; `history` and `path` would resume what the host never had.
+            (Drop, &["cwd", "runtimeWorkspaceRoots", "sandbox", "config"]),
+            (Refuse, &["history", "path"]),
+        ],
+        "following a thread is resuming it",
+    ),
+    from(
+        Steer,
+        "thread/fork",
+        &[
+            (
+                Pass,
+                &[
+                    "threadId",
+                    "lastTurnId",
+                    "beforeTurnId",
+                    "attachToSource",
+                    "deferGoalContinuation",
+                    "ephemeral",
+                    "excludeTurns",
+                    "model",
+                    "modelProvider",
+                    "serviceTier",
+                    "threadSource",
+                    "baseInstructions",
+                    "developerInstructions",
+                    "experimentalDisablePredictionMcp",
+                    "experimentalPredictionMode",
+                ],
+            ),
+            (Path(OrRefuse), &["cwd"]),
+            (Sandbox(OrDrop), &["sandbox"]),
+            (Profile(OrDrop), &["permissions"]),
+            (Approval(OrDrop), &["approvalPolicy"]),
+            (Reviewer(OrDrop), &["approvalsReviewer"]),
+            (Config, &["config"]),
+            (Drop, &["runtimeWorkspaceRoots"]),
+            (Refuse, &["path"]),
+        ],
+        "a new thread from an old one",
+    ),
+    from(
+        Steer,
+        "thread/sample",
+        &[(
+            Pass,
+            &[
+                "threadId",
+                "prompt",
+                "expectedTurnId",
+                "allowInProgressTurn",
+                "disableMcp",
+                "effort",
+                "interruptOnCancel",
+                "responsesapiClientMetadata",
+                "threadSource",
+                "turnTrigger",
+            ],
+        )],
+        "a question beside the thread",
+    ),
+    from(Steer, "thread/sample/cancel", &[(Pass, &["requestId"])], "ends one's own question"),
+    from(Steer, "thread/archive", THREAD, "tidies, and can be undone"),
+    from(Approve, "thread/delete", THREAD, "cannot be undone"),
+    from(View, "thread/unsubscribe", THREAD, "stops following"),
+    from(Steer, "thread/increment_elicitation", THREAD, "holds a thread's timeouts while a person answers"),
+    from(Steer, "thread/decrement_elicitation", THREAD, "holds a thread's timeouts while a person answers"),
+    from(Steer, "thread/name/set", &[(Pass, &["threadId", "name"])], "names a thread"),
+    from(
+        Steer,
+        "thread/prediction/request",
+        &[(Pass, &["threadId", "sourceTurnId"])],
+        "asks the model what comes next",
+    ),
+    from(
+        Steer,
+        "thread/goal/set",
+        &[(Pass, &["threadId", "objective", "origin", "status", "tokenBudget"])],
+        "a prompt that lasts",
+    ),
+    from(View, "thread/goal/get", THREAD, "reads"),
+    from(Steer, "thread/goal/clear", &[(Pass, &["threadId", "origin"])], "a prompt that lasts"),
+    from(
+        Steer,
+        "thread/queue/add",
+        &[(Pass, &["threadId", "clientUserMessageId", "responsesapiClientMetadata"]), (INPUT, &["input"])],
+        "a prompt for later",
+    ),
+    from(View, "thread/queue/list", THREAD_PAGE, "reads"),
+    from(
+        Steer,
+        "thread/queue/update",
+        &[(Pass, &["threadId", "queuedSubmissionId", "responsesapiClientMetadata"]), (INPUT, &["input"])],
+        "a prompt for later",
+    ),
+    from(Steer, "thread/queue/delete", &[(Pass, &["threadId", "queuedSubmissionId"])], "a prompt for later"),
+    from(Steer, "thread/queue/reorder", &[(Pass, &["threadId", "queuedSubmissionIds"])], "a prompt for later"),
+    from(Steer, "thread/queue/start", &[(Pass, &["threadId", "queuedSubmissionId"])], "a prompt for later"),
+    from(
+        Steer,
+        "thread/metadata/update",
+        &[
+            (Pass, &["threadId", "projectId"]),
+            (Object(&[(Pass, &["branch", "originUrl", "sha"])]), &["gitInfo"]),
+            (Drop, &["daybreakEnabled"]),
+        ],
+        "what lists show of a thread",
+    ),
+    from(
+        Steer,
+        "thread/attachment/add",
+        &[(Pass, &["threadId", "attachmentType", "identityKey", "payload"])],
+        "what lists show of a thread",
+    ),
+    from(View, "thread/attachment/list", THREAD_PAGE, "reads"),
+    from(
+        View,
+        "thread/attachmentOwner/list",
+        &[(Pass, &["attachmentType", "identityKey", "archived", "cursor", "limit"])],
+        "reads",
+    ),
+    from(
+        Steer,
+        "thread/attachment/remove",
+        &[(Pass, &["threadId", "attachmentType", "identityKey"])],
+        "what lists show of a thread",
+    ),
+    from(
+        Steer,
+        "thread/section/move",
+        &[(Pass, &["threadId", "sectionId", "beforeThreadId"])],
+        "what lists show of a thread",
+    ),
+    from(
+        Steer,
+        "thread/settings/update",
+        &[
+            (Pass, &["threadId", "model", "effort", "summary", "serviceTier", "personality", "multiAgentMode"]),
+            // A plugin may bring the hooks that guard commands.
+            (Rule::From(Approve), &["disabledPluginIds"]),
+            (MODE, &["collaborationMode"]),
+            (Path(OrRefuse), &["cwd"]),
+            (ENVIRONMENTS, &["environments"]),
+            (SandboxPolicy(OrRefuse), &["sandboxPolicy"]),
+            (Profile(OrRefuse), &["permissions"]),
+            (Approval(OrRefuse), &["approvalPolicy"]),
+            (Reviewer(OrRefuse), &["approvalsReviewer"]),
+        ],
+        "model, effort and mode of a thread",
+    ),
+    from(Steer, "thread/memoryMode/set", &[(Pass, &["threadId", "mode"])], "whether a thread is remembered"),
+    from(View, "thread/memory/read", THREAD, "reads"),
+    from(View, "memory/status", &[(Pass, &["minConsolidatedThreads"])], "reads"),
+    never("memory/reset", "forgets for every client, and cannot be undone"),
+    never("rollout/compress", "rewrites the host's files"),
+    from(Steer, "thread/unarchive", THREAD, "tidies, and can be undone"),
+    from(Steer, "thread/compact/start", THREAD, "shortens what the model sees"),
+    outside("thread/shellCommand", &[(Pass, &["threadId", "command", "timeoutMs"])]),
+    from(
+        Approve,
+        "thread/approveGuardianDeniedAction",
+        &[(Pass, &["threadId", "event"])],
+        "an approval in the shape of a request",
+    ),
+    from(Steer, "thread/backgroundTerminals/clean", THREAD, "an interrupt"),
+    from(View, "thread/backgroundTerminals/list", THREAD_PAGE, "reads"),
+    from(Steer, "thread/backgroundTerminals/terminate", &[(Pass, &["threadId", "processId"])], "an interrupt"),
+    from(Approve, "thread/revert", &[(Pass, &["threadId", "beforeTurnId"])], "cannot be undone"),
+    from(
+        View,
+        "thread/list",
+        &[(
+            Pass,
+            &[
+                "ancestorThreadId",
+                "archived",
+                "attachedToThreadId",
+                "currentAccountOnly",
+                "cursor",
+                "cwd",
+                "excludedThreadIds",
+                "includeAttachedThreads",
+                "limit",
+                "modelProviders",
+                "originators",
+                "parentThreadId",
+                "projectId",
+                "searchTerm",
+                "sectionId",
+                "sortDirection",
+                "sortKey",
+                "sourceKinds",
+                "useStateDbOnly",
+            ],
+        )],
+        "reads; `cwd` is a filter",
+    ),
+    from(View, "project/list", &[(Pass, &["cursor", "limit", "sortDirection", "sortKey"])], "reads"),
+    from(View, "project/read", &[(Pass, &["projectId"])], "reads"),
+    from(
+        Approve,
+        "project/create",
+        &[(Pass, &["idempotencyKey", "metadata", "name"]), (PROJECT_ROOTS, &["roots"])],
+        "roots decide where threads may write",
+    ),
+    from(
+        Approve,
+        "project/import",
+        &[(Pass, &["idempotencyKey", "metadata", "name", "threads"]), (PROJECT_ROOTS, &["roots"])],
+        "roots decide where threads may write",
+    ),
+    from(
+        Approve,
+        "project/update",
+        &[(Pass, &["projectId", "metadata", "name"]), (PROJECT_ROOTS, &["roots"])],
+        "roots decide where threads may write",
+    ),
+    from(Steer, "project/move", &[(Pass, &["projectId", "beforeProjectId"])], "what lists show"),
+    from(Approve, "project/delete", &[(Pass, &["projectId"])], "cannot be undone"),
+    from(View, "threadSection/list", PAGE, "reads"),
+    from(Steer, "threadSection/create", &[(Pass, &["appearance", "name"])], "what lists show"),
+    from(Steer, "threadSection/update", &[(Pass, &["sectionId", "appearance", "name"])], "what lists show"),
+    from(Steer, "threadSection/delete", &[(Pass, &["sectionId"])], "what lists show"),
+    from(
+        View,
+        "thread/search",
+        &[(
+            Pass,
+            &[
+                "searchTerm",
+                "archived",
+                "currentAccountOnly",
+                "cursor",
+                "includeAttachedThreads",
+                "limit",
+                "sortDirection",
+                "sortKey",
+                "sourceKinds",
+            ],
+        )],
+        "reads",
+    ),
+    from(View, "thread/searchOccurrences", &[(Pass, &["threadId", "searchTerm", "cursor", "limit"])], "reads"),
+    from(View, "thread/loaded/list", PAGE, "reads"),
+    from(View, "thread/read", &[(Pass, &["threadId", "includeTurns"])], "reads"),
+    from(
+        Steer,
+        "thread/readState/update",
+        &[(Pass, &["threadId", "operation", "expectedRevision"])],
+        "what lists show of a thread",
+    ),
+    from(View, "thread/turns/list", &[(Pass, &["threadId", "cursor", "limit", "itemsView", "sortDirection"])], "reads"),
+    from(
+        View,
+        "thread/items/list",
+        &[(Pass, &["threadId", "turnId", "cursor", "limit", "deferOutput", "sortDirection"])],
+        "reads",
+    ),
+    from(View, "thread/items/read", &[(Pass, &["threadId", "turnId", "itemIds"])], "reads"),
+    from(Steer, "thread/guardianReview", THREAD, "asks the reviewing model"),
+    from(Approve, "thread/inject_items", &[(Pass, &["threadId", "items"])], "forges what the model remembers"),
+    from(
+        Steer,
+        "thread/prepareApprovedPlan",
+        &[(Pass, &["threadId", "markdown"]), (Path(OrRefuse), &["attachmentPath"])],
+        "a prompt made of a plan",
+    ),
+    // Skills, hooks, plugins, apps
+    from(View, "skills/list", &[(Paths(OrDrop), &["cwds"]), (Pass, &["forceReload"])], "reads"),
+    never("skills/extraRoots/set", "instructions from any folder, for every client"),
+    from(View, "hooks/list", &[(Paths(OrDrop), &["cwds"]), (Pass, &["threadId"])], "reads"),
+    never("marketplace/add", "where the host's plugins come from"),
+    never("marketplace/remove", "where the host's plugins come from"),
+    never("marketplace/upgrade", "where the host's plugins come from"),
+    from(View, "plugin/list", &[(Paths(OrDrop), &["cwds"]), (Pass, &["forceRefetch", "marketplaceKinds"])], "reads"),
+    from(
+        View,
+        "plugin/search",
+        &[(Paths(OrDrop), &["cwds"]), (Pass, &["cursor", "limit", "scope", "searchTerm"])],
+        "reads",
+    ),
+    from(View, "plugin/installed", &[(Paths(OrDrop), &["cwds"]), (Pass, &["installSuggestionPluginNames"])], "reads"),
+    never("plugin/reconcile", "installs programs on the host"),
+    from(
+        View,
+        "plugin/read",
+        &[(Path(OrRefuse), &["marketplacePath"]), (Pass, &["pluginName", "remoteMarketplaceName"])],
+        "reads",
+    ),
+    from(View, "plugin/skill/read", &[(Pass, &["remoteMarketplaceName", "remotePluginId", "skillName"])], "reads"),
+    never("plugin/share/save", "publishes the host's files"),
+    never("plugin/share/updateTargets", "publishes the host's files"),
+    from(View, "plugin/share/list", NONE, "reads"),
+    never("plugin/share/checkout", "installs programs on the host"),
+    never("plugin/share/delete", "takes away what others use"),
+    from(View, "app/read", &[(Pass, &["appIds", "includeTools", "threadId"])], "reads"),
+    from(View, "app/list", &[(Pass, &["cursor", "limit", "forceRefetch", "threadId"])], "reads"),
+    from(View, "app/installed", &[(Pass, &["forceRefresh", "threadId"])], "reads"),
+    // Files: the agent's own API serves them, with real paths.
+    never("fs/readFile", "any file of the user"),
+    never("fs/writeFile", "any file of the user"),
+    never("fs/createDirectory", "any file of the user"),
+    never("fs/getMetadata", "any file of the user"),
+    never("fs/readDirectory", "any file of the user"),
+    never("fs/remove", "any file of the user"),
+    never("fs/copy", "any file of the user"),
+    never("fs/watch", "any file of the user"),
+    never("fs/unwatch", "any file of the user"),
+    never("skills/config/write", "the host's configuration"),
+    never("plugin/install", "installs programs on the host"),
+    never("plugin/uninstall", "takes away what the host uses"),
+    // Turns
+    from(
+        Steer,
+        "turn/start",
+        &[
+            (
+                Pass,
+                &[
+                    "threadId",
+                    "clientUserMessageId",
+                    "model",
+                    "effort",
+                    "summary",
+                    "serviceTier",
+                    "serviceTierForTurn",
+                    "personality",
+                    "multiAgentMode",
+                    "outputSchema",
+                    "turnTrigger",
+                    "parentTurnId",
+                    "rootTurnId",
+                    "additionalContext",
+                    "responsesapiClientMetadata",
+                    "responsesapiClientMetadataPatch",
+                ],
+            ),
+            // The one forges what the model remembers; a plugin may bring the hooks that guard commands.
+            (Rule::From(Approve), &["toolOutput", "disabledPluginIds"]),
+            (INPUT, &["input"]),
+            (MODE, &["collaborationMode"]),
+            // Clients repeat the thread's place with every prompt, and the owner may have started it anywhere.
+            (Path(OrDrop), &["cwd"]),
+            (ENVIRONMENTS, &["environments"]),
+            (SandboxPolicy(OrDrop), &["sandboxPolicy"]),
+            (Profile(OrDrop), &["permissions"]),
+            (Approval(OrDrop), &["approvalPolicy"]),
+            (Reviewer(OrDrop), &["approvalsReviewer"]),
+            (Drop, &["runtimeWorkspaceRoots", "cyberAccessProgram"]),
+        ],
+        "a prompt",
+    ),
+    from(
+        Steer,
+        "turn/settings/update",
+        &[
+            (Pass, &["threadId", "turnId", "model", "effort", "summary", "serviceTier"]),
+            (ENVIRONMENTS, &["environments"]),
+            (Reviewer(OrRefuse), &["approvalsReviewer"]),
+        ],
+        "model and effort of the running turn",
+    ),
+    from(
+        Steer,
+        "turn/steer",
+        &[
+            (
+                Pass,
+                &[
+                    "threadId",
+                    "expectedTurnId",
+                    "clientUserMessageId",
+                    "additionalContext",
+                    "responsesapiClientMetadata",
+                    "responsesapiClientMetadataPatch",
+                ],
+            ),
+            (INPUT, &["input"]),
+        ],
+        "a prompt",
+    ),
+    from(Steer, "turn/interrupt", &[(Pass, &["threadId", "turnId"])], "an interrupt"),
+    // Voice: what is said is a prompt.
+    from(
+        Steer,
+        "thread/realtime/start",
+        &[(
+            Pass,
+            &[
+                "threadId",
+                "backendReasoningStatus",
+                "clientManagedHandoffs",
+                "codexResponseHandoffChannelPrefixes",
+                "codexResponseHandoffMode",
+                "codexResponseItemPrefix",
+                "codexResponsesAsItems",
+                "delegationAckFiller",
+                "flushTranscriptTailOnSessionEnd",
+                "includeStartupContext",
+                "initialItems",
+                "model",
+                "outputModality",
+                "prompt",
+                "realtimeEndInstructions",
+                "realtimeSessionId",
+                "realtimeStartInstructions",
+                "transport",
+                "version",
+                "voice",
+                "voiceSessionId",
+            ],
+        )],
+        "a prompt by voice",
+    ),
+    from(Steer, "thread/realtime/appendAudio", &[(Pass, &["threadId", "audio"])], "a prompt by voice"),
+    from(Steer, "thread/realtime/appendText", &[(Pass, &["threadId", "role", "text"])], "a prompt by voice"),
+    from(Steer, "thread/realtime/appendSpeech", &[(Pass, &["threadId", "text"])], "a prompt by voice"),
+    from(Steer, "thread/realtime/stop", THREAD, "a prompt by voice"),
+    from(View, "thread/timeline/list", THREAD_PAGE, "reads"),
+    from(View, "thread/realtime/listVoices", NONE, "reads"),
+    from(
+        Steer,
+        "review/start",
+        &[
+            (Pass, &["threadId", "delivery"]),
+            (
+                ByType(&[
+                    ("uncommittedChanges", &[(Pass, &["type"])]),
+                    ("baseBranch", &[(Pass, &["type", "branch"])]),
+                    ("commit", &[(Pass, &["type", "sha", "title"])]),
+                    ("custom", &[(Pass, &["type", "instructions"])]),
+                ]),
+                &["target"],
+            ),
+        ],
+        "a prompt",
+    ),
+    // Models and features
+    from(View, "model/list", &[(Pass, &["cursor", "limit", "includeHidden", "modelProvider"])], "reads"),
+    from(View, "account/gatewayOAuth/read", &[(Pass, &["modelProvider"])], "reads"),
+    never("account/gatewayOAuth/login", "signs in"),
+    never("account/gatewayOAuth/cancel", "signs in"),
+    from(View, "modelProvider/list", NONE, "reads"),
+    never("modelProvider/config/write", "where the host's prompts and keys go"),
+    from(View, "modelProvider/capabilities/read", NONE, "reads"),
+    from(View, "experimentalFeature/list", &[(Pass, &["cursor", "limit", "threadId"])], "reads"),
+    from(View, "permissionProfile/list", &[(Pass, &["cursor", "limit"]), (Path(OrDrop), &["cwd"])], "reads"),
+    never("experimentalFeature/enablement/set", "the host's configuration, for every client"),
+    never("remoteControl/enable", "lets someone else in"),
+    never("remoteControl/disable", "shuts someone else out"),
+    never("remoteControl/status/read", "another way in is the owner's business"),
+    never("remoteControl/pairing/start", "lets someone else in"),
+    never("remoteControl/pairing/status", "lets someone else in"),
+    never("remoteControl/client/list", "another way in is the owner's business"),
+    never("remoteControl/client/revoke", "shuts someone else out"),
+    from(View, "collaborationMode/list", NONE, "reads"),
+    never("mock/experimentalMethod", "for Codex's own tests"),
+    never("environment/add", "runs the host's work, with its credentials, on another machine"),
+    from(View, "environment/info", &[(Pass, &["environmentId"])], "reads"),
+    from(View, "environment/status", &[(Pass, &["environmentId"])], "reads"),
+    // MCP servers
+    never("mcpServer/oauth/login", "signs in"),
+    from(Admin, "config/mcpServer/reload", NONE, "restarts programs of every client"),
+    from(View, "mcpServerStatus/list", &[(Pass, &["cursor", "limit", "detail", "serverName", "threadId"])], "reads"),
+    from(
+        Approve,
+        "mcpServer/resource/read",
+        &[(Pass, &["server", "uri", "threadId", "connectorId", "originCallId", "target", "_meta"])],
+        "reads with the host's credentials",
+    ),
+    outside(
+        "mcpServer/event/stream/start",
+        &[(Pass, &["server", "name", "arguments", "subscriptionId", "threadId", "_meta"])],
+    ),
+    outside("mcpServer/event/stream/stop", &[(Pass, &["subscriptionId"])]),
+    outside("mcpServer/tool/call", &[(Pass, &["server", "tool", "arguments", "threadId", "_meta"])]),
+    never("windowsSandbox/setupStart", "changes the host's machine"),
+    from(View, "windowsSandbox/readiness", NONE, "reads"),
+    // The account
+    never("account/login/start", "signs in"),
+    never("account/bedrock/discover", "looks for credentials"),
+    never("account/bedrock/setup", "signs in"),
+    never("account/gcp/setup", "signs in"),
+    from(View, "account/bedrock/checkGovCloudRequirements", NONE, "reads; the stock client asks at its start"),
+    never("account/login/cancel", "signs in"),
+    never("accountSession/list", "the owner's other accounts"),
+    never("accountSession/switch", "signs in"),
+    never("account/logout", "signs out"),
+    from(View, "account/securitySetup/read", NONE, "reads"),
+    from(View, "account/rateLimits/read", &[(Pass, &["excludeResetCreditDetails", "supportsLunaReserve"])], "reads"),
+    from(Admin, "account/rateLimitResetCredit/consume", &[(Pass, &["creditId", "idempotencyKey"])], "spends"),
+    from(View, "account/usage/read", &[(Pass, &["threadId"])], "reads"),
+    from(View, "account/workspaceMessages/read", NONE, "reads"),
+    never("account/sendAddCreditsNudgeEmail", "sends mail in the owner's name"),
+    never("feedback/upload", "sends the owner's logs away"),
+    never("feedback/save", "writes any file of the user"),
+    // Commands outside of any turn
+    from(
+        Approve,
+        "command/exec",
+        &[
+            (ReadOnlyGit, &["command"]),
+            (Path(OrRefuse), &["cwd"]),
+            (Pass, &["disableOutputCap", "outputBytesCap", "timeoutMs"]),
+            (
+                Outside,
+                &[
+                    "disableTimeout",
+                    "env",
+                    "permissionProfile",
+                    "processId",
+                    "sandboxPolicy",
+                    "size",
+                    "streamStdin",
+                    "streamStdoutStderr",
+                    "tty",
+                ],
+            ),
+        ],
+        "runs without approval, so only what reads a repository",
+    ),
+    outside("command/exec/write", &[(Pass, &["processId", "deltaBase64", "closeStdin"])]),
+    outside("command/exec/terminate", &[(Pass, &["processId"])]),
+    outside("command/exec/resize", &[(Pass, &["processId", "size"])]),
+    outside(
+        "process/spawn",
+        &[(
+            Pass,
+            &[
+                "command",
+                "cwd",
+                "env",
+                "outputBytesCap",
+                "processHandle",
+                "size",
+                "streamStdin",
+                "streamStdoutStderr",
+                "timeoutMs",
+                "tty",
+            ],
+        )],
+    ),
+    outside("process/writeStdin", &[(Pass, &["processHandle", "deltaBase64", "closeStdin"])]),
+    outside("process/kill", &[(Pass, &["processHandle"])]),
+    outside("process/resizePty", &[(Pass, &["processHandle", "size"])]),
+    // Configuration
+    from(Steer, "config/read", &[(Pass, &["includeLayers"]), (Path(OrDrop), &["cwd"])], "reads what may hold tokens"),
+    never("externalAgentConfig/detect", "searches the user's home"),
+    never("externalAgentConfig/import", "the host's configuration"),
+    never("externalAgentConfig/import/recordHistory", "the host's configuration"),
+    never("externalAgentConfig/import/readHistories", "the host's configuration"),
+    never("config/value/write", "the host's configuration"),
+    never("config/batchWrite", "the host's configuration"),
+    from(View, "configRequirements/read", NONE, "reads"),
+    from(View, "account/read", &[(Rule::From(Admin), &["refreshToken"])], "reads; the stock client asks at its start"),
+    // Old names, still answered
+    from(View, "getConversationSummary", &[(Pass, &["conversationId"]), (Refuse, &["rolloutPath"])], "reads"),
+    from(Steer, "gitDiffToRemote", &[(Path(OrRefuse), &["cwd"])], "reads a repository"),
+    never("getAuthStatus", "holds the token itself"),
+    from(
+        Steer,
+        "fuzzyFileSearch",
+        &[(Paths(OrRefuse), &["roots"]), (Pass, &["query", "cancellationToken"])],
+        "names of files",
+    ),
+    from(
+        Steer,
+        "fuzzyFileSearch/sessionStart",
+        &[(Paths(OrRefuse), &["roots"]), (Pass, &["sessionId"])],
+        "names of files",
+    ),
+    from(Steer, "fuzzyFileSearch/sessionUpdate", &[(Pass, &["sessionId", "query"])], "names of files"),
+    from(Steer, "fuzzyFileSearch/sessionStop", &[(Pass, &["sessionId"])], "names of files"),
+];
+
+/// Every notification that Codex sends. All of them go to every device that its thread's client would be: `view` sees what the
+/// threads saw. One that is not here does not pass, so that a new kind is looked at before devices see it.
+pub static NOTIFICATIONS: &[&str] = &[
+    "account/gatewayOAuth/changed",
+    "account/login/completed",
+    "account/rateLimits/updated",
+    "account/updated",
+    "app/list/updated",
+    "autoApprovalReview/strictReviewRequired",
+    "command/exec/outputDelta",
+    "configWarning",
+    "deprecationNotice",
+    "error",
+    "externalAgentConfig/import/completed",
+    "externalAgentConfig/import/progress",
+    "fs/changed",
+    "fuzzyFileSearch/sessionCompleted",
+    "fuzzyFileSearch/sessionUpdated",
+    "guardianWarning",
+    "hook/completed",
+    "hook/started",
+    "item/agentMessage/delta",
+    "item/autoApprovalReview/completed",
+    "item/autoApprovalReview/started",
+    "item/commandExecution/outputDelta",
+    "item/commandExecution/terminalInteraction",
+    "item/completed",
+    "item/fileChange/outputDelta",
+    "item/fileChange/patchUpdated",
+    "item/mcpToolCall/progress",
+    "item/plan/delta",
+    "item/reasoning/summaryPartAdded",
+    "item/reasoning/summaryTextDelta",
+    "item/reasoning/textDelta",
+    "item/started",
+    "mcpServer/event/stream/notification",
+    "mcpServer/oauthLogin/completed",
+    "mcpServer/startupStatus/updated",
+    "model/rerouted",
+    "model/safetyBuffering/updated",
+    "model/verification",
+    "modelProvider/authRecoveryCompleted",
+    "modelProvider/authRecoveryStarted",
+    "process/exited",
+    "process/outputDelta",
+    "project/changed",
+    "rawResponse/completed",
+    "rawResponseItem/completed",
+    "remoteControl/status/changed",
+    "serverRequest/resolved",
+    "skills/changed",
+    "thread/archived",
+    "thread/attachment/updated",
+    "thread/closed",
+    "thread/compacted",
+    "thread/deleted",
+    "thread/environment/connected",
+    "thread/environment/disconnected",
+    "thread/goal/cleared",
+    "thread/goal/updated",
+    "thread/name/updated",
+    "thread/prediction/updated",
+    "thread/project/updated",
+    "thread/queue/changed",
+    "thread/readState/changed",
+    "thread/realtime/closed",
+    "thread/realtime/error",
+    "thread/realtime/item/completed",
+    "thread/realtime/item/started",
+    "thread/realtime/item/transcript/delta",
+    "thread/realtime/itemAdded",
+    "thread/realtime/outputAudio/delta",
+    "thread/realtime/sdp",
+    "thread/realtime/started",
+    "thread/realtime/transcript/delta",
+    "thread/realtime/transcript/done",
+    "thread/reverted",
+    "thread/section/changed",
+    "thread/settings/updated",
+    "thread/started",
+    "thread/status/changed",
+    "thread/tokenUsage/updated",
+    "thread/unarchived",
+    "turn/completed",
+    "turn/diff/updated",
+    "turn/moderationMetadata",
+    "turn/plan/updated",
+    "turn/started",
+    "warning",
+    "windows/worldWritableWarning",
+    "windowsSandbox/setupCompleted",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_notifications_sorted() {
+        for (index, method) in METHODS.iter().enumerate() {
+            assert!(METHODS[index + 1..].iter().all(|other| other.name != method.name), "{} twice", method.name);
+            let names: Vec<_> = method.params.iter().flat_map(|(_, names)| names.iter()).collect();
+            for (index, name) in names.iter().enumerate() {
+                assert!(!names[index + 1..].contains(name), "{} names {name} twice", method.name);
+            }
+        }
+        assert!(NOTIFICATIONS.is_sorted(), "a binary search goes over them");
+    }
+}

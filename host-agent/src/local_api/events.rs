@@ -1,0 +1,257 @@
+//! What happens in an agent, for programs: `--json` prints one of these per line.
+//!
+//! This is a public format: fields are added, never renamed or removed, and a
+//! field that has nothing to say is `null`. `pairing` holds a secret, so it is
+//! shown on request only and its `Debug` says nothing.
+
+use std::fmt;
+
+use reachback_proto::ids::{DeviceId, HostId, RelayId};
+use reachback_proto::scope::Scope;
+use serde::{Deserialize, Serialize};
+
+use crate::state::timestamp::Timestamp;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The host is enrolled and reachable.
+    Ready {
+        /// Its relay.
+        relay_url: String,
+        /// Its id.
+        host_id: HostId,
+        /// What people call it.
+        host_name: String,
+        /// The relay's id, to compare with what the relay's operator says.
+        fingerprint: RelayId,
+    },
+    /// A device can be paired; a later one of these replaces it.
+    Pairing {
+        /// What the QR code says.
+        url: Shown,
+        /// What is typed where there is no camera.
+        code: Shown,
+        /// When both stop working.
+        expires_at: Timestamp,
+    },
+    /// A device knows the code and shows six digits; they are to be typed here.
+    PairingDigitsWanted {
+        /// What the device calls itself.
+        name: String,
+        /// What it says it is.
+        platform: String,
+    },
+    /// A device was paired.
+    Paired {
+        /// Its id.
+        device_id: DeviceId,
+        /// What people call it.
+        name: String,
+        /// What it may do.
+        scope: Scope,
+    },
+    /// The connection to the relay changed.
+    Tunnel(TunnelStatus),
+    /// A device came, went, or was changed.
+    Device {
+        /// Its id.
+        device_id: DeviceId,
+        /// What it is now.
+        state: DeviceState,
+    },
+    /// Codex changed.
+    Codex(CodexStatus),
+    /// Something went wrong.
+    Error(Failure),
+}
+
+impl Event {
+    /// The event as one line of JSON, without a newline.
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).expect("events have string keys and no fallible values")
+    }
+}
+
+/// The connection to the relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelStatus {
+    /// Whether it is there.
+    pub state: TunnelState,
+    /// What carries it.
+    pub transport: Option<Transport>,
+    /// Why it is not there, or why not over QUIC.
+    pub reason: Option<String>,
+}
+
+/// Whether the relay is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TunnelState {
+    /// It is.
+    Connected,
+    /// It was, and is tried again.
+    Reconnecting,
+    /// It is not, and won't be without a person.
+    Down,
+}
+
+/// What carries a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// WebSocket over TLS.
+    Wss,
+    /// QUIC.
+    Quic,
+}
+
+/// What became of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceState {
+    /// It is here.
+    Connected,
+    /// It is not here.
+    Disconnected,
+    /// It is kept out.
+    Paused,
+    /// It is let in again.
+    Resumed,
+    /// It may do something else than before.
+    ScopeChanged,
+    /// It was taken off the list.
+    Revoked,
+    /// It was not seen for too long, and is off the list.
+    Expired,
+}
+
+/// Codex at this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodexStatus {
+    /// Whether it runs.
+    pub state: CodexState,
+    /// How the agent talks to it: `app-server (attached)`, `ssh`, …
+    pub adapter: String,
+    /// Its version, once it said so.
+    pub version: Option<String>,
+}
+
+/// Whether Codex runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CodexState {
+    /// Not yet.
+    Starting,
+    /// It does.
+    Ready,
+    /// It does not answer, and is tried again from time to time; an `error` event says why.
+    Failed,
+    /// It ended, for good.
+    Stopped,
+}
+
+/// What went wrong, for a program and a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// A stable word.
+    pub code: String,
+    /// What went wrong.
+    pub message: String,
+    /// What to do about it.
+    pub fix: Option<String>,
+}
+
+impl Failure {
+    /// A failure.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into(), fix: None }
+    }
+
+    /// The same, with what to do about it.
+    pub fn fix(self, fix: impl Into<String>) -> Self {
+        Self { fix: Some(fix.into()), ..self }
+    }
+}
+
+/// Text that lets a device in: shown to the person or typed by them, never for a log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Shown(pub String);
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shown(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reachback_proto::ids::PublicKey;
+
+    use super::*;
+
+    #[test]
+    fn each_event_is_the_line_that_programs_rely_on() {
+        let key = PublicKey([7; 32]);
+        let (host_id, device_id, fingerprint) = (HostId::of(&key), DeviceId::of(&key), RelayId::of(&key));
+        let cases = [
+            (
+                Event::Ready { relay_url: "https://r".into(), host_id, host_name: "tower".into(), fingerprint },
+                format!(
+                    r#"{{"event":"ready","relay_url":"https://r","host_id":"{host_id}","host_name":"tower","fingerprint":"{fingerprint}"}}"#
+                ),
+            ),
+            (
+                Event::Pairing {
+                    url: Shown("HTTPS://R/#X".into()),
+                    code: Shown("ABCD-EFGH".into()),
+                    expires_at: Timestamp::from_unix(1_795_413_540),
+                },
+                r#"{"event":"pairing","url":"HTTPS://R/#X","code":"ABCD-EFGH","expires_at":"2026-11-23T05:59:00Z"}"#
+                    .into(),
+            ),
+            (
+                Event::PairingDigitsWanted { name: "phone".into(), platform: "iOS".into() },
+                r#"{"event":"pairing_digits_wanted","name":"phone","platform":"iOS"}"#.into(),
+            ),
+            (
+                Event::Paired { device_id, name: "phone".into(), scope: Scope::Approve },
+                format!(r#"{{"event":"paired","device_id":"{device_id}","name":"phone","scope":"approve"}}"#),
+            ),
+            (
+                Event::Tunnel(TunnelStatus {
+                    state: TunnelState::Connected,
+                    transport: Some(Transport::Quic),
+                    reason: None,
+                }),
+                r#"{"event":"tunnel","state":"connected","transport":"quic","reason":null}"#.into(),
+            ),
+            (
+                Event::Device { device_id, state: DeviceState::ScopeChanged },
+                format!(r#"{{"event":"device","device_id":"{device_id}","state":"scope_changed"}}"#),
+            ),
+            (
+                Event::Codex(CodexStatus { state: CodexState::Ready, adapter: "app-server".into(), version: None }),
+                r#"{"event":"codex","state":"ready","adapter":"app-server","version":null}"#.into(),
+            ),
+            (
+                Event::Error(Failure::new("no_relay", "the relay does not answer").fix("start it")),
+                r#"{"event":"error","code":"no_relay","message":"the relay does not answer","fix":"start it"}"#.into(),
+            ),
+        ];
+        for (event, line) in cases {
+            assert_eq!(event.to_line(), line);
+            assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn pairing_secrets_do_not_print() {
+        let shown = Shown("HTTPS://R/#SECRET".into());
+        let event = Event::Pairing { url: shown.clone(), code: shown, expires_at: Timestamp::from_unix(0) };
+        assert!(!format!("{event:?}").contains("SECRET"));
+    }
+}

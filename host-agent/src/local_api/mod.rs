@@ -1,0 +1,203 @@
+//! The running agent, for other commands of this user.
+//!
+//! The agent listens on a socket in its private runtime directory; the uid of
+//! the peer is checked at both ends ([`crate::platform::socket`]). `reachback
+//! pair`, `devices`, `doctor` and scripts talk to it in lines of JSON:
+//!
+//! ```text
+//!   command → agent   {"request":"pair","scope":"approve",…}       one request per connection
+//!   agent → command   {"event":{"event":"pairing","url":…}}        any number of events
+//!   command → agent   {"answer":"digits","digits":"042137"}        where an event asks for it
+//!   agent → command   {"done":{…}} or {"failed":{…}}               then the agent closes
+//! ```
+//!
+//! A command that goes away takes its request with it: the agent drops the
+//! work, and a pairing that was open is closed. Lines are bounded: [`MAX_REQUEST`]
+//! to the agent, [`MAX_REPLY`] from it.
+//!
+//! [`events`] are the same ones that `--json` prints, and are a public format.
+
+use reachback_proto::ids::{DeviceId, HostId, RelayId};
+use reachback_proto::scope::Scope;
+use serde::{Deserialize, Serialize};
+
+use crate::state::devices::Device;
+use crate::state::timestamp::Timestamp;
+
+pub mod client;
+pub mod events;
+pub mod server;
+
+pub use client::{Client, ClientError};
+pub use events::{CodexStatus, Event, Failure, Shown, TunnelStatus};
+pub use server::{Exchange, Handler, serve};
+
+/// Longest line to the agent, in bytes. Requests are under 1 KiB; the rest is room for settings to come.
+pub const MAX_REQUEST: usize = 64 * 1024;
+/// Longest line from the agent, in bytes: 256 devices at under 700 B are 175 KiB.
+pub const MAX_REPLY: usize = 256 * 1024;
+/// The socket's name in the runtime directory.
+pub const SOCKET: &str = "agent.sock";
+
+/// What a command asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// How the agent is: [`Response::Status`].
+    Status,
+    /// The devices of this host: [`Response::Devices`].
+    Devices,
+    /// Take a device off the list: [`Response::Device`].
+    Revoke {
+        /// Its name, id, or the start of its id.
+        device: String,
+    },
+    /// Change what a device may do: [`Response::Device`].
+    SetScope {
+        /// Its name, id, or the start of its id.
+        device: String,
+        /// What it may do from now on.
+        scope: Scope,
+    },
+    /// Keep one device or all of them out, or let them in again: [`Response::Done`].
+    Pause {
+        /// A name, id, or the start of an id; without it, all.
+        device: Option<String>,
+        /// Out or in.
+        on: bool,
+    },
+    /// Pair a device: events `pairing`, `pairing_digits_wanted`, `paired`, then [`Response::Device`].
+    Pair {
+        /// What it may do; without it, what the agent's configuration says.
+        scope: Option<Scope>,
+        /// How the person confirms it.
+        confirm: Confirm,
+        /// How long to wait for it, in seconds; codes are renewed meanwhile.
+        ttl_seconds: u32,
+    },
+    /// Stop the agent: [`Response::Done`].
+    Stop,
+}
+
+/// How a pairing is confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirm {
+    /// The person types the digits that the device shows.
+    Digits,
+    /// Not at all: whoever has the code is let in. For programs (`--yes`).
+    None,
+}
+
+/// What a command says while its request runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// The digits that the device shows. When they are not six, the agent asks again.
+    Digits {
+        /// As typed; spaces and dashes don't matter.
+        digits: Shown,
+    },
+    /// This is not the device.
+    Decline,
+}
+
+/// How a request ended well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Response {
+    /// How the agent is.
+    Status(Box<Status>),
+    /// The devices of this host.
+    Devices {
+        /// Whether all of them are kept out.
+        paused: bool,
+        /// Oldest first.
+        devices: Vec<DeviceInfo>,
+    },
+    /// The device that was paired, changed or revoked.
+    Device(DeviceInfo),
+    /// It is done.
+    Done,
+}
+
+/// How the agent is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// This build of Reachback.
+    pub version: String,
+    /// The agent's process.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The host.
+    pub host_id: HostId,
+    /// What people call it.
+    pub host_name: String,
+    /// Its relay.
+    pub relay_url: Option<String>,
+    /// The relay's id.
+    pub fingerprint: Option<RelayId>,
+    /// The connection to the relay.
+    pub tunnel: TunnelStatus,
+    /// Codex, as far as it was started.
+    pub codex: Option<CodexStatus>,
+    /// How many devices are paired.
+    pub devices: usize,
+    /// Which of them are connected.
+    pub connected: Vec<DeviceId>,
+    /// Whether all of them are kept out.
+    pub paused: bool,
+}
+
+/// A device, without its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// Its id.
+    pub device_id: DeviceId,
+    /// What people call it.
+    pub name: String,
+    /// What it said it is.
+    pub platform: String,
+    /// What it may do.
+    pub scope: Scope,
+    /// Whether it is kept out.
+    pub paused: bool,
+    /// Whether it is here now.
+    pub connected: bool,
+    /// When it was paired.
+    pub added_at: Timestamp,
+    /// When it was last connected.
+    pub last_seen: Timestamp,
+}
+
+impl DeviceInfo {
+    /// What may be told about a device.
+    pub fn new(device: &Device, connected: bool) -> Self {
+        Self {
+            device_id: device.device_id,
+            name: device.name.clone(),
+            platform: device.platform.clone(),
+            scope: device.scope,
+            paused: device.paused,
+            connected,
+            added_at: device.added_at,
+            last_seen: device.last_seen,
+        }
+    }
+}
+
+/// What the agent says on a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Something happened; the request goes on.
+    Event(Event),
+    /// The request is done.
+    Done(Response),
+    /// The request could not be done.
+    Failed(Failure),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! Where there are no modes and uids: folders inherit the access list of the user's profile.
+
+use std::fs::Metadata;
+use std::io;
+use std::path::Path;
+
+/// A stream that can't be made here.
+pub(super) type Stream = tokio::io::DuplexStream;
+
+/// A listener that can't be made here.
+#[derive(Debug)]
+pub(super) enum Listener {}
+
+/// There is one user as far as this process can tell.
+pub(super) fn uid() -> u32 {
+    0
+}
+
+/// Nothing to check.
+pub(super) fn owner_and_mode(_: &Metadata) -> Option<(u32, u32)> {
+    None
+}
+
+/// Makes a directory; its access list is inherited.
+pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+    std::fs::create_dir(path)
+}
+
+/// Nothing to do: the access list is inherited.
+pub(super) fn restrict(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Nothing to do: directories can't be opened, and NTFS journals renames.
+pub(super) fn sync_dir(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Refused.
+pub(super) fn bind(_: &Path) -> io::Result<Listener> {
+    Err(unsupported())
+}
+
+/// Can't happen: there is no listener.
+pub(super) async fn accept(listener: &Listener) -> io::Result<Stream> {
+    match *listener {}
+}
+
+/// Refused.
+pub(super) async fn connect(_: &Path) -> io::Result<Stream> {
+    Err(unsupported())
+}
+
+/// Can't be told.
+pub(super) fn peer_uid(_: &Stream) -> io::Result<u32> {
+    Err(unsupported())
+}
+
+fn unsupported() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "the agent's local socket needs a Unix system")
+}

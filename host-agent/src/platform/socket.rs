@@ -1,0 +1,154 @@
+//! A local socket that only this user's processes talk over.
+//!
+//! The directory keeps others out ([`files::private_dir`]); the uid of the peer
+//! is checked on top, at both ends, so that a wrong mode or a path chosen by
+//! hand does not hand a shell to somebody else.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::files::{self, AccessError};
+use super::imp;
+
+/// A connection between two processes of this user.
+pub type LocalStream = imp::Stream;
+
+/// Why a local socket can't be opened or reached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SocketError {
+    /// Nobody listens there.
+    #[error("nothing listens on {}", path.display())]
+    NotListening {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The process at the other end is another user's.
+    #[error("the process behind the socket runs as uid {peer}, not as uid {wanted}")]
+    Peer {
+        /// Who it runs as.
+        peer: u32,
+        /// Who it should.
+        wanted: u32,
+    },
+    /// The socket is another user's, or in the wrong place.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The operating system says no.
+    #[error("can't use the socket {}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// Accepts connections from this user's processes; removes the socket when dropped.
+#[derive(Debug)]
+pub struct LocalListener {
+    inner: imp::Listener,
+    path: PathBuf,
+    uid: u32,
+}
+
+impl LocalListener {
+    /// Listens at `path`, in place of a socket that an agent which crashed left behind.
+    ///
+    /// The caller holds the lock of its home, so no living agent listens there.
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let io = |source| SocketError::Io { path: path.to_owned(), source };
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+        let inner = imp::bind(path).map_err(io)?;
+        files::restrict(path)?;
+        Ok(Self { inner, path: path.to_owned(), uid: imp::uid() })
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next connection; `Peer` when it was another user's, which is closed and no reason to stop accepting.
+    pub async fn accept(&self) -> Result<LocalStream, SocketError> {
+        let io = |source| SocketError::Io { path: self.path.clone(), source };
+        let stream = imp::accept(&self.inner).await.map_err(io)?;
+        check_peer(imp::peer_uid(&stream).map_err(io)?, self.uid)?;
+        Ok(stream)
+    }
+}
+
+impl Drop for LocalListener {
+    fn drop(&mut self) {
+        // Already gone is as good; a leftover is replaced by the next bind.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Connects to a socket of this user, with a process of this user behind it.
+pub async fn connect(path: &Path) -> Result<LocalStream, SocketError> {
+    let io = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            SocketError::NotListening { path: path.to_owned() }
+        }
+        _ => SocketError::Io { path: path.to_owned(), source },
+    };
+    match files::check_owned(path) {
+        Err(AccessError::Io { source, .. }) => return Err(io(source)),
+        other => other?,
+    }
+    let stream = imp::connect(path).await.map_err(io)?;
+    check_peer(imp::peer_uid(&stream).map_err(io)?, imp::uid())?;
+    Ok(stream)
+}
+
+fn check_peer(peer: u32, wanted: u32) -> Result<(), SocketError> {
+    if peer == wanted { Ok(()) } else { Err(SocketError::Peer { peer, wanted }) }
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn processes_of_one_user_meet_and_the_socket_goes_with_its_listener() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("agent.sock");
+        let listener = LocalListener::bind(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let (accepted, connected) = tokio::join!(listener.accept(), connect(&path));
+        accepted.unwrap();
+        connected.unwrap();
+        drop(listener);
+        assert!(!path.exists());
+        assert!(matches!(connect(&path).await, Err(SocketError::NotListening { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_process_of_another_user_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("agent.sock");
+        let mut listener = LocalListener::bind(&path).unwrap();
+        // We can't become someone else in a test, so the listener does.
+        listener.uid += 1;
+        let (accepted, _stream) = tokio::join!(listener.accept(), connect(&path));
+        assert!(matches!(accepted, Err(SocketError::Peer { .. })), "{accepted:?}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_left_by_a_crash_is_replaced() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("agent.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(matches!(connect(&path).await, Err(SocketError::NotListening { .. })));
+        let listener = LocalListener::bind(&path).unwrap();
+        let (accepted, connected) = tokio::join!(listener.accept(), connect(&path));
+        assert!(accepted.is_ok() && connected.is_ok());
+    }
+}

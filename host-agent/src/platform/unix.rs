@@ -1,0 +1,53 @@
+//! Modes, uids and Unix sockets.
+
+use std::fs::{DirBuilder, File, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+pub(super) use tokio::net::{UnixListener as Listener, UnixStream as Stream};
+
+/// The user that this process acts as.
+pub(super) fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Owner and permission bits.
+pub(super) fn owner_and_mode(metadata: &Metadata) -> Option<(u32, u32)> {
+    Some((metadata.uid(), metadata.mode() & 0o7777))
+}
+
+/// Makes a directory that only this user may enter.
+pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Lets only this user read and write `path`.
+pub(super) fn restrict(path: &Path) -> io::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))
+}
+
+/// Makes a rename in this directory survive a power cut.
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// A listening socket at `path`.
+pub(super) fn bind(path: &Path) -> io::Result<Listener> {
+    Listener::bind(path)
+}
+
+/// The next connection.
+pub(super) async fn accept(listener: &Listener) -> io::Result<Stream> {
+    listener.accept().await.map(|(stream, _)| stream)
+}
+
+/// A connection to the socket at `path`.
+pub(super) async fn connect(path: &Path) -> io::Result<Stream> {
+    Stream::connect(path).await
+}
+
+/// The user at the other end.
+pub(super) fn peer_uid(stream: &Stream) -> io::Result<u32> {
+    stream.peer_cred().map(|peer| peer.uid())
+}

@@ -1,0 +1,223 @@
+use reachback_proto::crypto::keys::{Identity, StaticKey};
+use ring::rand::SystemRandom;
+
+use super::*;
+
+fn at(day: u64) -> Timestamp {
+    Timestamp::from_unix(1_795_413_540 + day * 24 * 3600)
+}
+
+fn device(name: &str, scope: Scope) -> Device {
+    let rng = SystemRandom::new();
+    let identity = Identity::generate(&rng).unwrap().public();
+    Device {
+        device_id: DeviceId::of(&identity),
+        identity,
+        static_key: StaticKey::generate(&rng).unwrap().public(),
+        psk: Secret::random(&rng).unwrap(),
+        name: name.into(),
+        platform: "test".into(),
+        scope,
+        paused: false,
+        added_at: at(0),
+        last_seen: at(0),
+    }
+}
+
+fn open(home: &Path) -> DeviceStore {
+    DeviceStore::open(home, at(0)).unwrap()
+}
+
+/// Makes every write fail, for root too: a directory takes the file's place.
+fn break_disk(home: &Path) {
+    std::fs::remove_file(path(home)).unwrap();
+    std::fs::create_dir_all(path(home).join("in the way")).unwrap();
+}
+
+fn mend_disk(home: &Path) {
+    std::fs::remove_dir_all(path(home)).unwrap();
+}
+
+#[test]
+fn devices_survive_a_restart_and_versions_grow() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let first = store.current().version;
+    let phone = device("phone", Scope::Approve);
+    store.add(phone.clone(), at(0)).unwrap();
+    assert_eq!(store.current().keys(), [phone.identity]);
+
+    let again = open(temp.path());
+    assert_eq!(again.current().devices, std::slice::from_ref(&phone));
+    assert_eq!(again.admit(&phone.static_key), Ok(phone.clone()));
+    assert!(store.current().version > first && again.current().version > store.current().version);
+    assert_eq!(again.current().find("PHONE").map(|d| d.device_id), Ok(phone.device_id));
+}
+
+#[test]
+fn versions_grow_past_a_lost_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    store.add(device("phone", Scope::View), at(0)).unwrap();
+    let had = store.current().version;
+    std::fs::remove_file(path(temp.path())).unwrap();
+    assert!(DeviceStore::open(temp.path(), at(1)).unwrap().current().version > had);
+}
+
+#[test]
+fn a_revoked_or_paused_device_is_not_admitted() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let phone = device("phone", Scope::Steer);
+    let (id, key) = (phone.device_id, phone.static_key);
+    store.add(phone, at(0)).unwrap();
+
+    store.set_paused(Some(id), true, at(0)).unwrap();
+    assert_eq!(store.admit(&key), Err(AdmitError::Paused));
+    assert_eq!(store.current().keys().len(), 1, "a pause is no revocation");
+    store.set_paused(Some(id), false, at(0)).unwrap();
+    store.set_paused(None, true, at(0)).unwrap();
+    assert_eq!(open(temp.path()).admit(&key), Err(AdmitError::Paused));
+    store.set_paused(None, false, at(0)).unwrap();
+    assert!(store.admit(&key).is_ok());
+
+    assert_eq!(store.remove(id, at(0)).unwrap().device_id, id);
+    assert_eq!(store.admit(&key), Err(AdmitError::Unknown));
+    assert!(matches!(store.remove(id, at(0)), Err(ChangeError::Unknown(_))));
+    assert!(matches!(store.set_scope(id, Scope::Admin, at(0)), Err(ChangeError::Unknown(_))));
+    assert!(matches!(store.set_paused(Some(id), true, at(0)), Err(ChangeError::Unknown(_))));
+    assert_eq!(open(temp.path()).admit(&key), Err(AdmitError::Unknown));
+}
+
+#[test]
+fn known_keys_weak_keys_and_wrong_ids_are_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let phone = device("phone", Scope::Steer);
+    store.add(phone.clone(), at(0)).unwrap();
+    assert!(matches!(store.add(phone.clone(), at(0)), Err(ChangeError::Duplicate { .. })));
+    let borrowed = Device { static_key: phone.static_key, ..device("thief", Scope::Steer) };
+    assert!(matches!(store.add(borrowed, at(0)), Err(ChangeError::Duplicate { .. })));
+    let weak = Device { static_key: PublicKey([0; 32]), ..device("weak", Scope::Steer) };
+    assert!(matches!(store.add(weak, at(0)), Err(ChangeError::Invalid(_))));
+    let renamed = Device { device_id: phone.device_id, ..device("liar", Scope::Steer) };
+    assert!(matches!(store.add(renamed, at(0)), Err(ChangeError::Invalid(_))));
+    assert_eq!(store.current().devices.len(), 1);
+}
+
+#[test]
+fn the_257th_device_is_refused_and_256_fit_a_file() {
+    let temp = tempfile::tempdir().unwrap();
+    std::fs::create_dir(temp.path().join("host")).unwrap();
+    let full = DeviceList {
+        version: 1,
+        paused: false,
+        devices: (0..MAX_DEVICES).map(|_| device(&"\u{10ffff}".repeat(16), Scope::Approve)).collect(),
+    };
+    atomic::save(&path(temp.path()), &full).unwrap();
+    let store = open(temp.path());
+    assert!(matches!(store.add(device("more", Scope::View), at(0)), Err(ChangeError::Full)));
+    assert_eq!(store.current().devices.len(), MAX_DEVICES);
+}
+
+#[test]
+fn subscribers_hear_of_changes_and_not_of_sightings() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let phone = device("phone", Scope::Approve);
+    let id = phone.device_id;
+    let mut changes = store.subscribe();
+    store.add(phone, at(0)).unwrap();
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+
+    store.touch(id, at(3));
+    assert!(!changes.has_changed().unwrap());
+    assert_eq!(store.current().device(id).unwrap().last_seen, at(3));
+    store.set_scope(id, Scope::View, at(3)).unwrap();
+    assert_eq!(changes.borrow_and_update().device(id).unwrap().scope, Scope::View);
+}
+
+#[test]
+fn sightings_reach_the_disk_with_a_flush_or_the_next_change() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let phone = device("phone", Scope::Approve);
+    let id = phone.device_id;
+    store.add(phone, at(0)).unwrap();
+    let on_disk = || open(temp.path()).current().device(id).unwrap().last_seen;
+    store.touch(id, at(3));
+    assert_eq!(on_disk(), at(0));
+    store.flush().unwrap();
+    assert_eq!(on_disk(), at(3));
+    store.touch(id, at(5));
+    store.touch(id, at(4));
+    store.add(device("tablet", Scope::View), at(5)).unwrap();
+    assert_eq!(on_disk(), at(5));
+}
+
+#[test]
+fn devices_unseen_for_90_days_expire() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let (old, new) = (device("old", Scope::Approve), device("new", Scope::Approve));
+    let (old_id, new_id) = (old.device_id, new.device_id);
+    store.add(old, at(0)).unwrap();
+    store.add(new, at(0)).unwrap();
+    store.touch(new_id, at(1));
+    assert!(store.expire(at(89)).unwrap().is_empty());
+    let expired = store.expire(at(90)).unwrap();
+    assert_eq!(expired.iter().map(|d| d.device_id).collect::<Vec<_>>(), [old_id]);
+    assert_eq!(store.current().devices.len(), 1);
+}
+
+#[test]
+fn without_a_disk_rights_are_taken_away_and_none_are_given() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let (phone, tablet) = (device("phone", Scope::Approve), device("tablet", Scope::Steer));
+    let (phone_key, tablet_id) = (phone.static_key, tablet.device_id);
+    store.add(phone.clone(), at(0)).unwrap();
+    store.add(tablet, at(0)).unwrap();
+    let scope = || store.current().device(tablet_id).unwrap().scope;
+
+    break_disk(temp.path());
+    assert!(matches!(store.add(device("new", Scope::View), at(0)), Err(ChangeError::File(_))));
+    assert_eq!(store.current().devices.len(), 2);
+    assert!(store.set_scope(tablet_id, Scope::Admin, at(0)).is_err());
+    assert_eq!(scope(), Scope::Steer);
+    assert!(store.set_scope(tablet_id, Scope::View, at(0)).is_err());
+    assert_eq!(scope(), Scope::View);
+    let mut changes = store.subscribe();
+    assert!(store.remove(phone.device_id, at(0)).is_err());
+    assert_eq!(store.admit(&phone_key), Err(AdmitError::Unknown));
+    assert!(changes.borrow_and_update().device(phone.device_id).is_none());
+    assert!(store.flush().is_err());
+
+    mend_disk(temp.path());
+    store.flush().unwrap();
+    assert_eq!(open(temp.path()).admit(&phone_key), Err(AdmitError::Unknown));
+}
+
+#[test]
+fn a_damaged_list_is_reported_and_kept() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let phone = device("phone", Scope::Approve);
+    store.add(phone.clone(), at(0)).unwrap();
+    let good = std::fs::read_to_string(path(temp.path())).unwrap();
+    let other = device("other", Scope::View).device_id.to_string();
+    for bad in [
+        good[..good.len() - 9].to_owned(),
+        good.replace(&phone.device_id.to_string(), &other),
+        good.replace("\"approve\"", "\"root\""),
+    ] {
+        std::fs::write(path(temp.path()), &bad).unwrap();
+        let error = DeviceStore::open(temp.path(), at(0)).unwrap_err();
+        assert!(error.to_string().contains("devices.json"), "{error}");
+        assert_eq!(std::fs::read_to_string(path(temp.path())).unwrap(), bad);
+    }
+    let twice = DeviceList { devices: vec![phone.clone(), phone], ..(*store.current()).clone() };
+    atomic::save(&path(temp.path()), &twice).unwrap();
+    assert!(matches!(DeviceStore::open(temp.path(), at(0)), Err(FileError::Inconsistent { .. })));
+}

@@ -1,0 +1,283 @@
+//! `CodexBackend` with the real Codex: start, share, survive; turns, approvals, interrupts.
+
+use e2e::codex::{TestCodex, ready, until};
+use e2e::rpc::Client;
+use reachback_host::codex::app_server::{AppServer, CodexConfig};
+use reachback_host::codex::{Adapter, CodexBackend, CodexState, Instance, MAX_FRAME};
+use serde_json::json;
+use tokio::net::UnixStream;
+
+fn instance(state: CodexState) -> (Instance, Adapter, Option<String>) {
+    match state {
+        CodexState::Ready { instance, adapter, version } => (instance, adapter, version),
+        other => panic!("wanted a Codex that is ready, got {other:?}"),
+    }
+}
+
+/// The process that listens on the control socket.
+async fn server_pid(test: &TestCodex) -> i32 {
+    let link = test.config().control_socket().unwrap();
+    let stream = UnixStream::connect(link.canonicalize().unwrap()).await.unwrap();
+    stream.peer_cred().unwrap().pid().unwrap()
+}
+
+fn signal(name: &str, pid: i32) {
+    let status = std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill {name} {pid}: {status}");
+}
+
+#[tokio::test]
+async fn codex_is_started_and_ends_with_the_agent() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let (_, adapter, version) = instance(ready(&backend).await);
+    assert_eq!((adapter, version.as_deref()), (Adapter::Started, Some("0.169.0")));
+    let pid = server_pid(&test).await;
+    let client = Client::connect(&backend).await;
+
+    backend.stop().await;
+    assert_eq!(*backend.state().borrow(), CodexState::Stopped);
+    client.ended().await;
+    let alive = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    assert!(!alive, "Codex outlived the agent");
+}
+
+#[tokio::test]
+async fn a_turn_arrives_with_its_deltas() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let mut client = Client::connect(&backend).await;
+    let thread = client.thread(&test).await;
+    client.prompt(&thread, "@text N=20").await;
+    let done = client.event("turn/completed").await;
+    assert_eq!(done["params"]["turn"]["status"], "completed", "{done}");
+    let deltas = client.take("item/agentMessage/delta");
+    let text: String = deltas.iter().map(|delta| delta["params"]["delta"].as_str().unwrap()).collect();
+    assert!(text.starts_with("xx0 xx1 ") && text.ends_with("x19 "), "{text}");
+    backend.stop().await;
+}
+
+#[tokio::test]
+async fn a_turn_of_5000_deltas_arrives_whole_and_in_order() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let mut client = Client::connect(&backend).await;
+    let thread = client.thread(&test).await;
+    client.prompt(&thread, "@text N=5000 size=6").await;
+    client.event("turn/completed").await;
+    let deltas = client.take("item/agentMessage/delta");
+    assert_eq!(deltas.len(), 5000);
+    for (n, delta) in deltas.iter().enumerate() {
+        assert_eq!(delta["params"]["delta"], format!("{:x>6}", format!("{n} ")), "delta {n}");
+    }
+    backend.stop().await;
+}
+
+#[tokio::test]
+async fn an_approved_command_runs_and_a_cancelled_one_does_not() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let mut client = Client::connect(&backend).await;
+    let thread = client.thread(&test).await;
+    for (decision, runs) in [("accept", true), ("cancel", false)] {
+        let file = test.home.project().join(decision);
+        client.prompt(&thread, &format!("run touch {}", file.display())).await;
+        let asked = client.event("item/commandExecution/requestApproval").await;
+        assert!(asked["params"]["command"].as_str().unwrap().contains("touch"), "{asked}");
+        assert!(!file.exists(), "it ran before it was approved");
+        client.send(&json!({ "id": asked["id"], "result": { "decision": decision } })).await;
+        let done = client.event("turn/completed").await;
+        assert_eq!(done["params"]["turn"]["status"], if runs { "completed" } else { "interrupted" }, "{done}");
+        assert_eq!(file.exists(), runs, "{decision}");
+    }
+    backend.stop().await;
+}
+
+#[tokio::test]
+async fn the_scripted_model_is_known_and_the_only_one() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let mut client = Client::connect(&backend).await;
+    let models = client.request("model/list", json!({ "includeHidden": true })).await.unwrap();
+    let names: Vec<_> = models["data"].as_array().unwrap().iter().map(|model| &model["model"]).collect();
+    assert_eq!(names, ["reachback-demo"], "{models}");
+    let thread = client.thread(&test).await;
+    client.prompt(&thread, "@text N=1").await;
+    client.event("turn/completed").await;
+    let warnings = client.take("warning");
+    assert!(!warnings.iter().any(|warning| warning.to_string().contains("metadata")), "{warnings:?}");
+    backend.stop().await;
+}
+
+#[tokio::test]
+async fn the_tour_edits_a_file() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let mut client = Client::connect(&backend).await;
+    let thread = client.thread(&test).await;
+    client.prompt(&thread, "edit").await;
+    let change = |message: &serde_json::Value| {
+        message["method"] == "item/completed" && message["params"]["item"]["type"] == "fileChange"
+    };
+    let changed = client.until("a file change", change).await;
+    assert_eq!(changed["params"]["item"]["status"], "completed", "{changed}");
+    client.event("turn/completed").await;
+    let written = std::fs::read_to_string(test.home.project().join("hello.md")).unwrap();
+    assert!(written.starts_with("Hello!"), "{written}");
+    backend.stop().await;
+}
+
+#[tokio::test]
+async fn a_denied_folder_stays_closed_even_to_an_approved_command() {
+    let test = TestCodex::prepare().await;
+    let keys = test.home.codex_home().parent().unwrap().join("the keys");
+    std::fs::create_dir(&keys).unwrap();
+    std::fs::write(keys.join("key"), "SECRET").unwrap();
+    let backend = AppServer::start(CodexConfig { deny: vec![keys.clone()], ..test.config() });
+    let mut client = Client::connect(&backend).await;
+    let thread = client.thread(&test).await;
+    let read = format!("cat '{}'; touch allowed", keys.join("key").display());
+    for (prompt, asks) in [(format!("@shell {read}"), false), (format!("@esc {read}"), true)] {
+        client.prompt(&thread, &prompt).await;
+        if asks {
+            let asked = client.event("item/commandExecution/requestApproval").await;
+            client.send(&json!({ "id": asked["id"], "result": { "decision": "accept" } })).await;
+        }
+        client.event("turn/completed").await;
+        let items = client.take("item/completed");
+        let is_command = |item: &&serde_json::Value| item["params"]["item"]["type"] == "commandExecution";
+        let output = &items.iter().find(is_command).expect("no command ran")["params"]["item"]["aggregatedOutput"];
+        assert!(!output.to_string().contains("SECRET"), "{prompt} read the key: {output}");
+        assert!(output.to_string().contains("denied"), "{prompt}: {output}");
+        assert!(test.home.project().join("allowed").exists(), "{prompt} could not write in the project");
+        std::fs::remove_file(test.home.project().join("allowed")).unwrap();
+    }
+    backend.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_answer_can_be_interrupted() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let mut client = Client::connect(&backend).await;
+    let thread = client.thread(&test).await;
+    let turn = client.prompt(&thread, "long").await;
+    client.event("item/agentMessage/delta").await;
+    client.request("turn/interrupt", json!({ "threadId": thread, "turnId": turn })).await.unwrap();
+    let done = client.event("turn/completed").await;
+    assert_eq!(done["params"]["turn"]["status"], "interrupted", "{done}");
+    backend.stop().await;
+}
+
+#[tokio::test]
+async fn a_failing_model_fails_the_turn_and_not_the_connection() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let mut client = Client::connect(&backend).await;
+    let thread = client.thread(&test).await;
+    client.prompt(&thread, "@fail 400").await;
+    let done = client.event("turn/completed").await;
+    assert_eq!(done["params"]["turn"]["status"], "failed", "{done}");
+    client.prompt(&thread, "@text N=1").await;
+    let done = client.event("turn/completed").await;
+    assert_eq!(done["params"]["turn"]["status"], "completed", "{done}");
+    backend.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_agent_joins_and_shares_the_threads() {
+    let test = TestCodex::prepare().await;
+    let first = test.backend();
+    ready(&first).await;
+    let second = test.backend();
+    assert_eq!(instance(ready(&second).await).1, Adapter::Attached);
+
+    let mut here = Client::connect(&first).await;
+    let thread = here.thread(&test).await;
+    here.prompt(&thread, "@text N=3").await;
+    here.event("turn/completed").await;
+
+    let mut there = Client::connect(&second).await;
+    let resumed = there.request("thread/resume", json!({ "threadId": thread })).await.unwrap();
+    assert_eq!(resumed["thread"]["turns"][0]["status"], "completed", "{resumed}");
+    there.prompt(&thread, "@esc true").await;
+    let asked = here.event("item/commandExecution/requestApproval").await;
+    there.event("item/commandExecution/requestApproval").await;
+    here.send(&json!({ "id": asked["id"], "result": { "decision": "accept" } })).await;
+    there.event("serverRequest/resolved").await;
+    there.event("turn/completed").await;
+
+    second.stop().await;
+    here.request("thread/loaded/list", json!({})).await.expect("stopping the second agent ended Codex");
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_codex_is_started_again_and_remembers() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let (before, ..) = instance(ready(&backend).await);
+    let mut client = Client::connect(&backend).await;
+    let thread = client.thread(&test).await;
+    client.prompt(&thread, "@text N=3").await;
+    client.event("turn/completed").await;
+
+    // Not the package's wrapper but the server itself, which leaves a stale socket behind.
+    signal("-KILL", server_pid(&test).await);
+    client.ended().await;
+    let again = until(&backend, "started again", |state| match state {
+        CodexState::Ready { instance, .. } => *instance != before,
+        _ => false,
+    });
+    assert_eq!(instance(again.await).1, Adapter::Started);
+    let mut client = Client::connect(&backend).await;
+    let read = client.request("thread/read", json!({ "threadId": thread, "includeTurns": true })).await.unwrap();
+    assert_eq!(read["thread"]["turns"][0]["status"], "completed", "{read}");
+    backend.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrapper_killed_alone_takes_its_server_along() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let (before, ..) = instance(ready(&backend).await);
+    let server = server_pid(&test).await;
+    let parent = std::process::Command::new("ps").args(["-o", "ppid=", "-p", &server.to_string()]).output().unwrap();
+    let wrapper = String::from_utf8(parent.stdout).unwrap().trim().parse().unwrap();
+    signal("-KILL", wrapper);
+    let again = until(&backend, "started again", |state| match state {
+        CodexState::Ready { instance, .. } => *instance != before,
+        _ => false,
+    });
+    // Joining the orphan instead would leave it behind when the agent stops.
+    assert_eq!(instance(again.await).1, Adapter::Started);
+    assert_ne!(server_pid(&test).await, server);
+    backend.stop().await;
+}
+
+#[tokio::test]
+async fn when_the_joined_codex_ends_the_agent_starts_its_own() {
+    let test = TestCodex::prepare().await;
+    let owner = test.backend();
+    ready(&owner).await;
+    let guest = test.backend();
+    assert_eq!(instance(ready(&guest).await).1, Adapter::Attached);
+    owner.stop().await;
+    let own = |state: &CodexState| matches!(state, CodexState::Ready { adapter: Adapter::Started, .. });
+    until(&guest, "started", own).await;
+    Client::connect(&guest).await;
+    guest.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_larger_than_a_frame_reaches_codex() {
+    let test = TestCodex::prepare().await;
+    let backend = test.backend();
+    let mut client = Client::connect(&backend).await;
+    let thread = client.thread(&test).await;
+    let params = json!({ "threadId": thread, "name": "kept", "padding": "x".repeat(MAX_FRAME + 1) });
+    client.request("thread/name/set", params).await.unwrap();
+    let read = client.request("thread/read", json!({ "threadId": thread })).await.unwrap();
+    assert_eq!(read["thread"]["name"], "kept", "{read}");
+    backend.stop().await;
+}

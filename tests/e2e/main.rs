@@ -1,0 +1,4 @@
+//! End-to-end tests, one behaviour family a module.
+
+mod codex_backend;
+mod firewall_schema;

@@ -1,0 +1,64 @@
+//! The real Codex, pinned in `tests/codex`, with the scripted model and a home of its own.
+//!
+//! Homes are below `target/e2e`: Codex warns about homes in the temporary folder, and does less there.
+
+use std::path::PathBuf;
+
+use reachback_host::codex::app_server::{AppServer, CodexConfig};
+use reachback_host::codex::{CodexBackend, CodexState};
+use reachback_host::demo::{DemoHome, ScriptedModel};
+use tempfile::TempDir;
+
+use crate::PATIENCE;
+
+/// The pinned Codex. Panics with the command that installs it.
+pub fn program() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("codex");
+    let program = folder.join("node_modules/.bin/codex");
+    assert!(program.exists(), "no Codex to test with; run: npm ci --prefix {}", folder.display());
+    program
+}
+
+/// A home, a project and a model for one test's Codex. Removed when dropped.
+pub struct TestCodex {
+    /// Its folders.
+    pub home: DemoHome,
+    /// Its model.
+    pub model: ScriptedModel,
+    _folder: TempDir,
+}
+
+impl TestCodex {
+    /// Prepares everything; nothing runs yet but the model.
+    pub async fn prepare() -> Self {
+        let e2e = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/e2e");
+        std::fs::create_dir_all(&e2e).unwrap();
+        let folder = tempfile::Builder::new().prefix("codex-").tempdir_in(e2e).unwrap();
+        let model = ScriptedModel::start().await.unwrap();
+        let home = DemoHome::prepare(folder.path(), model.addr()).unwrap();
+        Self { home, model, _folder: folder }
+    }
+
+    /// How to run it.
+    pub fn config(&self) -> CodexConfig {
+        self.home.codex(program())
+    }
+
+    /// A backend on it; wait with [`ready`]. Stop it at the end of the test.
+    pub fn backend(&self) -> AppServer {
+        AppServer::start(self.config())
+    }
+}
+
+/// Waits until `backend` is ready, and gives that state.
+pub async fn ready(backend: &dyn CodexBackend) -> CodexState {
+    until(backend, "ready", |state| matches!(state, CodexState::Ready { .. })).await
+}
+
+/// Waits for a state.
+pub async fn until(backend: &dyn CodexBackend, what: &str, wanted: impl FnMut(&CodexState) -> bool) -> CodexState {
+    let mut state = backend.state();
+    let seen = tokio::time::timeout(PATIENCE, state.wait_for(wanted)).await;
+    let last = || backend.state().borrow().clone();
+    seen.unwrap_or_else(|_| panic!("Codex was never {what}; it is {:?}", last())).unwrap().clone()
+}

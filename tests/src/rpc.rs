@@ -1,0 +1,152 @@
+//! A JSON-RPC client for tests, over whatever carries the messages.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use reachback_host::codex::{CodexBackend, CodexConnection, Utf8Bytes};
+use reachback_host::session::{ChannelHandle, Incoming};
+use serde_json::{Value, json};
+
+use crate::PATIENCE;
+use crate::codex::TestCodex;
+
+/// What carries one message each way.
+pub trait Pipe: Send {
+    /// Sends one message.
+    fn send(&mut self, message: String) -> BoxFuture<'_, ()>;
+    /// The next message; `None` at the end. Safe to cancel.
+    fn next(&mut self) -> BoxFuture<'_, Option<Value>>;
+}
+
+impl Pipe for CodexConnection {
+    fn send(&mut self, message: String) -> BoxFuture<'_, ()> {
+        Box::pin(async move { self.sender.send(Utf8Bytes::from(message)).await.unwrap() })
+    }
+    fn next(&mut self) -> BoxFuture<'_, Option<Value>> {
+        Box::pin(async move { Some(serde_json::from_str(&self.receiver.next().await?.unwrap()).unwrap()) })
+    }
+}
+
+impl Pipe for ChannelHandle {
+    fn send(&mut self, message: String) -> BoxFuture<'_, ()> {
+        // A session that has ended shows at the next message that does not come.
+        Box::pin(async move { drop(self.sender.send(Bytes::from(message)).await) })
+    }
+    fn next(&mut self) -> BoxFuture<'_, Option<Value>> {
+        Box::pin(async move {
+            match self.incoming.recv().await? {
+                Incoming::Message { seq, bytes } => {
+                    let _ = self.sender.handled(seq).await;
+                    Some(serde_json::from_slice(&bytes).unwrap())
+                }
+                Incoming::Closed { .. } => None,
+            }
+        })
+    }
+}
+
+/// A JSON-RPC client on one connection, as simple as a test wants it.
+pub struct Client {
+    pipe: Box<dyn Pipe>,
+    next_id: u64,
+    /// What came while something else was waited for.
+    unread: VecDeque<Value>,
+}
+
+impl Client {
+    /// Connects to Codex itself and initializes.
+    pub async fn connect(backend: &dyn CodexBackend) -> Self {
+        Self::over(backend.connect().await.unwrap()).await
+    }
+
+    /// Initializes on a connection of any kind.
+    pub async fn over(pipe: impl Pipe + 'static) -> Self {
+        let mut client = Self::raw(pipe);
+        let params = json!({ "clientInfo": { "name": "reachback_e2e", "version": "0" } });
+        client.request("initialize", params).await.unwrap();
+        client.send(&json!({ "method": "initialized" })).await;
+        client
+    }
+
+    /// Sends nothing by itself.
+    pub fn raw(pipe: impl Pipe + 'static) -> Self {
+        Self { pipe: Box::new(pipe), next_id: 1, unread: VecDeque::new() }
+    }
+
+    /// Sends one message.
+    pub async fn send(&mut self, message: &Value) {
+        self.pipe.send(message.to_string()).await;
+    }
+
+    /// Calls `method` and waits for its result or its error.
+    pub async fn request(&mut self, method: &str, params: Value) -> Result<Value, Value> {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.send(&json!({ "id": id, "method": method, "params": params })).await;
+        let answer = self.until(method, |message| message["id"] == id && message.get("method").is_none()).await;
+        match answer.get("error") {
+            Some(error) => Err(error.clone()),
+            None => Ok(answer["result"].clone()),
+        }
+    }
+
+    /// A thread in `test`'s project.
+    pub async fn thread(&mut self, test: &TestCodex) -> String {
+        let started = self.request("thread/start", json!({ "cwd": test.home.project() })).await.unwrap();
+        started["thread"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Starts a turn; what happens in it comes from [`until`](Self::until).
+    pub async fn prompt(&mut self, thread: &str, text: &str) -> String {
+        let input = json!([{ "type": "text", "text": text }]);
+        let started = self.request("turn/start", json!({ "threadId": thread, "input": input })).await.unwrap();
+        started["turn"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The next message that is `wanted`; others are kept for later calls.
+    pub async fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        if let Some(at) = self.unread.iter().position(&wanted) {
+            return self.unread.remove(at).unwrap();
+        }
+        let pipe = &mut self.pipe;
+        let unread = &mut self.unread;
+        let waiting = async {
+            while let Some(message) = pipe.next().await {
+                if wanted(&message) {
+                    return Some(message);
+                }
+                unread.push_back(message);
+            }
+            None
+        };
+        let found = tokio::time::timeout(PATIENCE, waiting).await;
+        let seen = || {
+            let names = self.unread.iter().map(|m| m["method"].as_str().unwrap_or("an answer"));
+            names.rev().take(20).collect::<Vec<_>>()
+        };
+        match found {
+            Ok(Some(message)) => message,
+            Ok(None) => panic!("the connection ended while we waited for {what}; last came {:?}", seen()),
+            Err(_) => panic!("waited for {what}; last came {:?}", seen()),
+        }
+    }
+
+    /// The next notification or server request with this method.
+    pub async fn event(&mut self, method: &str) -> Value {
+        self.until(method, |message| message["method"] == method).await
+    }
+
+    /// Takes what came so far with this method.
+    pub fn take(&mut self, method: &str) -> Vec<Value> {
+        let (taken, rest) = self.unread.drain(..).partition(|message| message["method"] == method);
+        self.unread = rest;
+        Vec::from_iter::<VecDeque<_>>(taken)
+    }
+
+    /// Waits until the server ends the connection.
+    pub async fn ended(mut self) {
+        let end = async { while self.pipe.next().await.is_some() {} };
+        tokio::time::timeout(PATIENCE, end).await.expect("the connection was kept open");
+    }
+}
