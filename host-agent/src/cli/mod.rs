@@ -4,6 +4,7 @@
 //! `--json`, one JSON object a line; failures name the next step. Exit codes: 0
 //! done, 1 failed, 2 asked wrongly.
 
+mod audit;
 mod connect;
 mod devices;
 mod host;
@@ -60,6 +61,8 @@ enum Command {
     Pair(pair::PairArgs),
     /// List this host's devices, or revoke, pause or change one.
     Devices(devices::DevicesArgs),
+    /// Show what devices did, and who changed what they may do.
+    Audit(audit::AuditArgs),
     /// Make this computer a device of a host.
     Join(join::JoinArgs),
     /// List the hosts that this computer may control, and whether they are online.
@@ -91,6 +94,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Host(args) => host::run(&home, args, output).await,
         Command::Pair(args) => pair::run(&home, args, output).await,
         Command::Devices(args) => devices::run(&home, args, output).await,
+        Command::Audit(args) => audit::run(&home, &args, output),
         Command::Join(args) => join::run(&home, args, output).await,
         Command::Hosts(args) => hosts::run(&home, args, output).await,
         Command::Connect(args) => connect::run(&home, args, output).await,
