@@ -30,7 +30,7 @@ use reachback_proto::crypto::keys::{self, Identity, KeyError};
 use reachback_proto::ids::{BootId, HostId, RelayId};
 use reachback_proto::pairing::{Name, Origin};
 use ring::rand::SystemRandom;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -234,6 +234,7 @@ impl Agent {
             spawn(watch_tunnel(Arc::clone(&tunnel), events.clone(), ready, state, config.relay.to_string())),
             spawn(watch_codex(Arc::clone(&config.codex), events.clone())),
             spawn(keep_house(Arc::clone(&devices))),
+            spawn(keep_ahead(tunnel.stored(), Arc::clone(&devices))),
         ];
         Ok(Self {
             control,
@@ -372,6 +373,16 @@ fn codex_status(state: &CodexState) -> CodexStatus {
     };
     // One adapter for now; whether its server was joined or started is in the log.
     CodexStatus { state, adapter: "app-server".into(), version }
+}
+
+/// Sees that the relay does not hold a newer device list than there is: it would ignore this one.
+async fn keep_ahead(mut stored: watch::Receiver<u64>, devices: Arc<DeviceStore>) {
+    while stored.changed().await.is_ok() {
+        let seen = *stored.borrow_and_update();
+        if let Err(error) = devices.outgrow(seen, Timestamp::now()) {
+            tracing::warn!(%error, "the device list could not be written");
+        }
+    }
 }
 
 async fn keep_house(devices: Arc<DeviceStore>) {

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Args;
+use reachback_proto::pairing::Origin;
 use reachback_proto::scope::Scope;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -120,7 +121,9 @@ fn show(url: &Shown, code: &Shown, codes: Codes, output: Output) {
         let paint = if output.is_terminal() { Paint::Colour } else { Paint::Plain };
         output.say(format_args!("\n{}", qr.render(paint)));
     }
-    output.say(format_args!("\nOn the other computer:"));
+    let is_loopback = relay.parse::<Origin>().is_ok_and(|relay| relay.is_loopback());
+    let place = if is_loopback { "In another terminal of this computer" } else { "On the other computer" };
+    output.say(format_args!("\n{place}:"));
     output.say(format_args!("  reachback join '{}'", url.0));
     output.say(format_args!("or without copying:"));
     output.say(format_args!("  reachback join {relay}     and type   {}", code.0));

@@ -270,6 +270,17 @@ impl DeviceStore {
         Ok(expired)
     }
 
+    /// Makes a version beyond `seen`, which the relay holds: with a clock set back or a restored file, this list would be ignored.
+    pub fn outgrow(&self, seen: u64, now: Timestamp) -> Result<(), ChangeError> {
+        if seen <= self.current().version {
+            return Ok(());
+        }
+        self.change(now, |list| {
+            list.version = seen;
+            Ok(Effect::TakesAway)
+        })
+    }
+
     /// Notes that a device is connected now; written later.
     pub fn touch(&self, id: DeviceId, now: Timestamp) {
         self.list.send_if_modified(|list| {

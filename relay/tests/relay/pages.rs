@@ -108,6 +108,16 @@ async fn health_and_metrics_answer() {
 }
 
 #[tokio::test]
+async fn metrics_are_not_for_those_behind_a_proxy_unless_configured() {
+    let relay = TestRelay::start().await;
+    for header in ["X-Forwarded-For: 192.0.2.1\r\n", "Forwarded: for=192.0.2.1\r\n", "Via: 1.1 proxy\r\n"] {
+        assert_eq!(relay.request("/metrics", header).await.0, 403, "{header}");
+    }
+    let relay = TestRelay::with(|config| config.public_metrics = true).await;
+    assert_eq!(relay.request("/metrics", "Via: 1.1 proxy\r\n").await.0, 200);
+}
+
+#[tokio::test]
 async fn a_connection_that_says_nothing_is_closed() {
     let relay = TestRelay::with(|config| config.limits.http_head_ms = 100).await;
     let mut stream = TcpStream::connect(relay.relay.local_addr()).await.unwrap();

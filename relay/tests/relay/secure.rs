@@ -48,7 +48,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -80,6 +80,20 @@ async fn the_generated_certificate_proves_the_relays_key() {
     let at = certificate.windows(12).position(|window| window == HEADER).expect("an Ed25519 key") + 12;
     let key = reachback_proto::ids::PublicKey(certificate[at..at + 32].try_into().unwrap());
     assert_eq!(reachback_proto::ids::RelayId::of(&key), relay.relay.fingerprint());
+}
+
+#[tokio::test]
+async fn certificate_files_are_served_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(vec!["relay.example".into()]).unwrap();
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let relay = TestRelay::with(|config| config.tls = Tls::Files { cert, key }).await;
+    let stream = TcpStream::connect(relay.relay.local_addr()).await.unwrap();
+    let name = ServerName::try_from("relay.example").unwrap();
+    let stream = within("the handshake", connector().connect(name, stream)).await.unwrap();
+    assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], *made.cert.der());
 }
 
 #[tokio::test]

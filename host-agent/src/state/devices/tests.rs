@@ -221,3 +221,18 @@ fn a_damaged_list_is_reported_and_kept() {
     atomic::save(&path(temp.path()), &twice).unwrap();
     assert!(matches!(DeviceStore::open(temp.path(), at(0)), Err(FileError::Inconsistent { .. })));
 }
+
+#[test]
+fn a_list_that_the_relay_would_ignore_outgrows_what_it_holds() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let seen = store.current().version + 1000;
+    let mut changes = store.subscribe();
+    changes.borrow_and_update();
+    store.outgrow(seen, at(0)).unwrap();
+    assert!(store.current().version > seen);
+    assert!(changes.has_changed().unwrap(), "the tunnel is not told to send it again");
+    let version = store.current().version;
+    store.outgrow(version, at(0)).unwrap();
+    assert_eq!(store.current().version, version);
+}
