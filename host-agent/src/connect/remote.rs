@@ -188,7 +188,7 @@ impl Dialler {
             match self.link().await {
                 Ok(link) => {
                     if self.session.attach(link, None).await.is_err() {
-                        self.state.send_replace(RemoteState::Ended { reason: None });
+                        self.ended(&session);
                         return;
                     }
                     let attached = Instant::now();
@@ -217,7 +217,7 @@ impl Dialler {
                 }
             }
             if matches!(*session.borrow(), SessionState::Ended { .. }) {
-                self.state.send_replace(RemoteState::Ended { reason: None });
+                self.ended(&session);
                 return;
             }
         }
@@ -225,17 +225,14 @@ impl Dialler {
 
     /// Follows the session while the link just attached carries it.
     async fn carried(&self, session: &mut watch::Receiver<SessionState>) -> Carried {
-        // The task takes the link in its own time: what is seen before is the link before.
-        let mut taken = false;
         loop {
             match &*session.borrow_and_update() {
-                SessionState::Attaching => taken = true,
+                SessionState::Attaching => {}
                 SessionState::Up => {
-                    taken = true;
                     self.state.send_replace(RemoteState::Up);
                 }
-                SessionState::Down { reconnect_in } if taken => return Carried::Down(*reconnect_in),
-                SessionState::Down { .. } => {}
+                // Of this link, for it was taken before: one that died at once may never have been seen attaching.
+                SessionState::Down { reconnect_in } => return Carried::Down(*reconnect_in),
                 SessionState::Ended { reason } => return Carried::Ended(*reason),
             }
             if session.changed().await.is_err() {
@@ -277,6 +274,15 @@ impl Dialler {
         Ok(handshake::initiate(circuit, config.host, &config.host_static, &config.static_key, &config.psk).await?)
     }
 
+    /// The session ended while there was no link to follow.
+    fn ended(&self, session: &watch::Receiver<SessionState>) {
+        let reason = match &*session.borrow() {
+            SessionState::Ended { reason } => *reason,
+            _ => None,
+        };
+        self.state.send_replace(RemoteState::Ended { reason });
+    }
+
     fn down(&self, why: String) {
         self.state.send_modify(|state| {
             let since = down_since(state);
@@ -302,4 +308,43 @@ fn down_since(state: &RemoteState) -> Instant {
 enum Carried {
     Down(Option<Duration>),
     Ended(Option<ByeReason>),
+}
+
+#[cfg(test)]
+mod tests {
+    use reachback_proto::ids::RelayId;
+    use ring::rand::SystemRandom;
+
+    use super::*;
+    use crate::link::relay::RelayTrust;
+    use crate::link::testing::links;
+
+    #[tokio::test]
+    async fn a_link_that_dies_before_anyone_looks_is_followed_by_another() {
+        let rng = SystemRandom::new();
+        let started = session::start(Session::device(SessionLimits::default(), Instant::now()));
+        let config = RemoteConfig {
+            relay: RelayAddress {
+                origin: "http://127.0.0.1:1".parse().unwrap(),
+                trust: RelayTrust::Pinned(RelayId([0; 32])),
+            },
+            host: HostId([7; 16]),
+            host_static: StaticKey::generate(&rng).unwrap().public(),
+            identity: Identity::generate(&rng).unwrap(),
+            static_key: StaticKey::generate(&rng).unwrap(),
+            psk: Secret::new([9; 32]),
+            backoff: BackoffConfig::default(),
+        };
+        let state = watch::Sender::new(RemoteState::Connecting { since: Instant::now(), reason: String::new() });
+        let dialler = Dialler { config: Arc::new(config), session: started.handle.clone(), state };
+        let mut session = started.handle.state();
+        for _ in 0..3 {
+            let (device, host) = links().await;
+            drop(host);
+            dialler.session.attach(device, None).await.unwrap();
+            // The session's task sees the link come and go without a pause between.
+            let carried = timeout(Duration::from_secs(30), dialler.carried(&mut session)).await;
+            assert!(matches!(carried, Ok(Carried::Down(None))), "the dialler waits for a link that is gone");
+        }
+    }
 }
