@@ -20,6 +20,7 @@ pub mod host_session;
 pub mod pairing;
 pub mod sessions;
 pub mod tunnel;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -12,6 +12,8 @@ pub mod backoff;
 pub mod circuit;
 pub mod handshake;
 pub mod relay;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
 
 use std::task::{Context, Poll, ready};
