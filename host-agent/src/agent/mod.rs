@@ -29,6 +29,7 @@ use reachback_proto::control::EnrollKey;
 use reachback_proto::crypto::keys::{self, Identity, KeyError};
 use reachback_proto::ids::{BootId, HostId, RelayId};
 use reachback_proto::pairing::{Name, Origin};
+use reachback_proto::session::SessionLimits;
 use ring::rand::SystemRandom;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{interval, timeout};
@@ -86,6 +87,8 @@ pub struct AgentConfig {
     pub ceiling: Ceiling,
     /// Between tries to reach the relay.
     pub backoff: BackoffConfig,
+    /// Bounds of each device's session.
+    pub session_limits: SessionLimits,
 }
 
 /// The agent could not start.
@@ -196,6 +199,7 @@ impl Agent {
             devices: Arc::clone(&devices),
             sessions: Arc::clone(&sessions),
             pairings: Arc::clone(&pairings),
+            session_limits: config.session_limits,
             context: SessionContext {
                 sessions: Arc::clone(&sessions),
                 devices: Arc::clone(&devices),
@@ -297,13 +301,7 @@ struct Ready {
 }
 
 /// Tells the tunnel's state, and keeps the relay's key once it is known.
-async fn watch_tunnel(
-    tunnel: Arc<Tunnel>,
-    events: AgentEvents,
-    ready: Ready,
-    mut host: HostState,
-    relay: String,
-) {
+async fn watch_tunnel(tunnel: Arc<Tunnel>, events: AgentEvents, ready: Ready, mut host: HostState, relay: String) {
     let mut state = tunnel.state();
     let relay_key = tunnel.relay_key();
     let mut announced = false;

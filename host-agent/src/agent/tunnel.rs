@@ -193,9 +193,11 @@ impl Control {
             if started.elapsed() >= HEALTHY_AFTER {
                 backoff.reset();
             }
-            if let RelayError::Refused { retry_after: Some(delay), .. } = &error {
-                backoff.suggest(*delay);
+            if let Some(delay) = error.retry_after() {
+                backoff.suggest(delay);
             }
+            // Without the control connection the relay takes no other, and a relay that restarts named a delay.
+            self.dials.abort_all();
             self.state.send_replace(state_after(&error));
         }
     }
@@ -223,7 +225,8 @@ impl Control {
             relay.trust = RelayTrust::Pinned(reachback_proto::ids::RelayId::of(&key));
         }
         let enroll_key = config.enroll_key.clone();
-        let connection = relay.connect(&Caller::Host { identity: &config.identity, boot: config.boot, enroll_key }).await?;
+        let connection =
+            relay.connect(&Caller::Host { identity: &config.identity, boot: config.boot, enroll_key }).await?;
         self.relay_key.send_replace(Some(connection.relay_key));
         Ok(connection.socket)
     }
@@ -378,6 +381,9 @@ async fn keep_spare(config: Arc<TunnelConfig>) {
             Ok(()) => backoff.reset(),
             Err(error) => {
                 tracing::debug!(%error, "the spare data connection ended");
+                if let Some(delay) = error.retry_after() {
+                    backoff.suggest(delay);
+                }
                 if started.elapsed() >= HEALTHY_AFTER {
                     backoff.reset();
                 }
@@ -388,7 +394,8 @@ async fn keep_spare(config: Arc<TunnelConfig>) {
 
 /// One data connection: dialled, let in, waiting, and handed over when the relay starts a circuit on it.
 async fn dial_circuit(config: &TunnelConfig) -> Result<(), RelayError> {
-    let mut connection = config.relay.connect(&Caller::HostData { identity: &config.identity, boot: config.boot }).await?;
+    let mut connection =
+        config.relay.connect(&Caller::HostData { identity: &config.identity, boot: config.boot }).await?;
     let mut heard = Instant::now();
     let mut ticks = interval(HEARTBEAT);
     ticks.tick().await;

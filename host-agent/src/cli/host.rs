@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use reachback_proto::control::{EnrollKey, MAX_ENROLL_KEY};
 use reachback_proto::pairing::Origin;
+use reachback_proto::session::SessionLimits;
 use tokio::sync::broadcast::error::RecvError;
 use zeroize::Zeroizing;
 
@@ -110,6 +111,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
         codex,
         ceiling: ceiling(home, None),
         backoff: BackoffConfig::default(),
+        session_limits: SessionLimits::default(),
     })
     .await?;
     output.say("Starting; Ctrl-C stops.");
@@ -125,11 +127,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
 }
 
 /// Tells people and programs what happens, for as long as it does.
-pub(super) async fn tell(
-    mut events: tokio::sync::broadcast::Receiver<Event>,
-    output: Output,
-    has_own_start: bool,
-) {
+pub(super) async fn tell(mut events: tokio::sync::broadcast::Receiver<Event>, output: Output, has_own_start: bool) {
     loop {
         match events.recv().await {
             Ok(event) => {
@@ -187,7 +185,8 @@ fn known_relay(home: &Path) -> anyhow::Result<Origin> {
     let state = HostState::load(home)?;
     let pin = state.as_ref().and_then(HostState::relay);
     let pin = pin.ok_or_else(|| {
-        Failure::new("no_relay", "this host has no relay yet").fix("say which: reachback host --relay URL --enroll-file FILE")
+        Failure::new("no_relay", "this host has no relay yet")
+            .fix("say which: reachback host --relay URL --enroll-file FILE")
     })?;
     Ok(pin.url.parse()?)
 }

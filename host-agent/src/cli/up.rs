@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use reachback_proto::pairing::Origin;
+use reachback_proto::session::SessionLimits;
 use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
 use url::Url;
 
@@ -87,6 +88,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
         codex,
         ceiling: ceiling(home, demo.as_ref().map(|demo| demo.home.project())),
         backoff: BackoffConfig::default(),
+        session_limits: SessionLimits::default(),
     })
     .await?;
     let events = agent.events().subscribe();
@@ -113,7 +115,11 @@ async fn offer(home: &Home, agent: &Agent, codes: Codes, output: Output) -> anyh
         let confirm = if output.is_json() { Confirm::None } else { Confirm::Digits };
         let wish = Wish { scope: None, confirm, wait: PAIRING_WAIT, codes };
         // The agent's own events tell who paired; twice would be two devices to a program.
-        let tell = |event: &Event| if !matches!(event, Event::Paired { .. }) { output.event(event) };
+        let tell = |event: &Event| {
+            if !matches!(event, Event::Paired { .. }) {
+                output.event(event)
+            }
+        };
         match pair::drive(home, wish, tell, output).await {
             Ok(_) => output.say("Add another device: reachback pair"),
             Err(error) => drop(output.fail(&error)),
@@ -128,7 +134,10 @@ fn greet(args: &UpArgs, relay: &Origin, is_demo: bool, output: Output) {
     } else {
         ""
     };
-    output.say(format_args!("Reachback is up. Ctrl-C stops it.\n\n  Host   {}\n  Relay  {relay}{reach}", args.codex.name()));
+    output.say(format_args!(
+        "Reachback is up. Ctrl-C stops it.\n\n  Host   {}\n  Relay  {relay}{reach}",
+        args.codex.name()
+    ));
     if is_demo {
         output.say("  Codex  the real one, with a scripted model that runs here (--demo)");
     }

@@ -82,7 +82,9 @@ impl RemoteState {
     /// For how long there has been no link.
     pub fn down_for(&self, now: Instant) -> Option<Duration> {
         match self {
-            Self::Connecting { since, .. } | Self::HostOffline { since, .. } => Some(now.saturating_duration_since(*since)),
+            Self::Connecting { since, .. } | Self::HostOffline { since, .. } => {
+                Some(now.saturating_duration_since(*since))
+            }
             Self::Up => None,
             Self::Ended { .. } => Some(Duration::MAX),
         }
@@ -170,6 +172,15 @@ enum LinkFailed {
     Handshake(#[from] HandshakeFailed),
 }
 
+impl LinkFailed {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Relay(error) => error.retry_after(),
+            Self::Handshake(error) => error.reconnect_in(),
+        }
+    }
+}
+
 struct Dialler {
     config: Arc<RemoteConfig>,
     session: SessionHandle,
@@ -208,8 +219,8 @@ impl Dialler {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no link to the host");
-                    if let LinkFailed::Relay(RelayError::Refused { retry_after: Some(delay), .. }) = &error {
-                        backoff.suggest(*delay);
+                    if let Some(delay) = error.retry_after() {
+                        backoff.suggest(delay);
                     }
                     self.down(error.to_string());
                 }

@@ -51,10 +51,11 @@ async fn wait(state: &State, link: &mut Link, mut spare: Spare) -> Result<Delive
     loop {
         let dead = heard + ms(limits.silence_ms);
         tokio::select! {
-            // A claim comes before the link's own news: who claimed it waits.
+            // A claim comes before the link's own news: who claimed it waits. A restart comes before all: it ends
+            // the control connection too, and that would send the host dialling at once.
             biased;
-            why = spare.end.ended() => return Err(why.into()),
             () = state.lifecycle.soft().cancelled() => return Err(Ending::Restarting),
+            why = spare.end.ended() => return Err(why.into()),
             Ok(delivery) = &mut spare.claim => return Ok(delivery),
             item = link.next() => match item {
                 Some(Ok(Received::Alive)) => heard = Instant::now(),
