@@ -97,7 +97,7 @@ impl Process {
     }
 
     /// Asks it to stop, and gives its exit code.
-    pub async fn stop(mut self) -> Option<i32> {
+    pub async fn stop(&mut self) -> Option<i32> {
         let pid = self.pid().to_string();
         let status = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
         assert!(status.success());

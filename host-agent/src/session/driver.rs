@@ -131,7 +131,9 @@ impl Driver {
                     }
                 }
                 Turn::Flushed(Ok(())) => self.flushing = false,
-                Turn::Record(Err(error)) | Turn::Flushed(Err(error)) => self.lose_link(&error.to_string(), None),
+                Turn::Record(Err(error)) | Turn::Flushed(Err(error)) => {
+                    self.lose_link(&error.to_string(), error.reconnect_in())
+                }
                 Turn::Timeout => self.session.handle_timeout(Instant::now()),
             }
             if matches!(*self.state.borrow(), SessionState::Ended { .. }) {
@@ -174,7 +176,7 @@ impl Driver {
             more = match self.link.as_mut().map(|link| link.poll_record(&mut cx, &mut self.record)) {
                 Some(Poll::Ready(Ok(()))) => true,
                 Some(Poll::Ready(Err(error))) => {
-                    self.lose_link(&error.to_string(), None);
+                    self.lose_link(&error.to_string(), error.reconnect_in());
                     false
                 }
                 Some(Poll::Pending) | None => false,
