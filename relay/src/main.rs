@@ -1,2 +1,91 @@
-//! placeholder
-fn main() {}
+//! `reachback-relay`: the relay alone. Parses, starts, waits for a signal.
+
+mod cli;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use reachback_relay::{Config, Relay};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::builder().parse_lossy(&cli.log);
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let config = match cli.config() {
+        Ok(config) => config,
+        Err(error) => return fail(&error, 2),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = runtime.context("the runtime could not be started").and_then(|runtime| {
+        runtime.block_on(async {
+            match cli.command {
+                Command::Serve { json, .. } => serve(config, json).await,
+                Command::Enroll { .. } => enroll(config).await,
+                Command::Config { .. } => say(&cli::to_toml(&config)?),
+            }
+        })
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    // Nothing is left to do when even stderr is gone.
+    let _closed = writeln!(std::io::stderr(), "reachback-relay: {error:#}");
+    ExitCode::from(code)
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{text}").context("standard output is closed")
+}
+
+async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let relay = Relay::start(config).await?;
+    say(&if json { cli::ready_json(&relay) } else { cli::ready_text(&relay) })?;
+    signals.next().await;
+    tokio::select! {
+        () = relay.shutdown() => {}
+        // The second signal: `relay` is dropped, which cuts every link.
+        () = signals.next() => tracing::warn!("cut short by a second signal"),
+    }
+    Ok(())
+}
+
+async fn enroll(config: Config) -> anyhow::Result<()> {
+    let path = reachback_relay::write_enroll_key(&config).await?;
+    say(&path.display().to_string())
+}
+
+/// Requests to stop.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                .context("SIGTERM can't be listened for")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = self.terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
