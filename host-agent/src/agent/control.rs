@@ -71,7 +71,8 @@ impl Control {
                 })
                 .await
                 .map_err(|error| {
-                    Failure::new("pairing_unavailable", error.to_string()).fix("`reachback doctor` shows what is wrong")
+                    Failure::new("pairing_unavailable", error.to_string())
+                        .fix("see what the agent says about its relay, and run `reachback pair` again")
                 })?;
             if let Some(device) = self.take(offer, options.confirm, &mut exchange).await? {
                 return Ok(device);
@@ -83,7 +84,12 @@ impl Control {
     }
 
     /// Sees one offer through; `None` when it ran out and another one is due.
-    async fn take(&self, mut offer: Offer, confirm: Confirm, exchange: &mut Exchange) -> Result<Option<Device>, Failure> {
+    async fn take(
+        &self,
+        mut offer: Offer,
+        confirm: Confirm,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Device>, Failure> {
         let left = offer.until.saturating_duration_since(Instant::now());
         let shown = Event::Pairing {
             url: Shown(offer.url.to_string()),
@@ -117,7 +123,8 @@ impl Control {
                     let _ = answer.send(word);
                 }
                 Some(OfferEvent::Failed { reason }) => {
-                    let failure = Failure::new("pairing_failed", reason).fix("the code still works: try again on the device");
+                    let failure =
+                        Failure::new("pairing_failed", reason).fix("the code still works: try again on the device");
                     tell(&exchange.events, Event::Error(failure)).await?;
                 }
                 Some(OfferEvent::Paired(device)) => {
@@ -128,8 +135,11 @@ impl Control {
                     return Ok(Some(*device));
                 }
                 Some(OfferEvent::TooManyFailures) | None => {
-                    return Err(Failure::new("pairing_closed", "too many tries with a wrong code: someone may be guessing")
-                        .fix("run `reachback pair` again when you are ready"));
+                    return Err(Failure::new(
+                        "pairing_closed",
+                        "too many tries with a wrong code: someone may be guessing",
+                    )
+                    .fix("run `reachback pair` again when you are ready"));
                 }
             }
         }
