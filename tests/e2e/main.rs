@@ -2,3 +2,4 @@
 
 mod codex_backend;
 mod firewall_schema;
+mod tui;
