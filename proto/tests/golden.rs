@@ -12,8 +12,10 @@ use std::path::Path;
 use data_encoding::HEXLOWER;
 use reachback_proto::control::{PeerToRelay, RelayToPeer};
 use reachback_proto::crypto::keys::Secret;
+use reachback_proto::frame::Frame;
 use reachback_proto::ids::RelayId;
 use reachback_proto::pairing::{PairingMessage, PairingSecret, PairingUrl, TypedCode};
+use reachback_proto::wire::Reader;
 
 /// Hex with spaces between fields; `aa*32` is a byte 32 times, `'text'` is text.
 fn bytes(golden: &str) -> Vec<u8> {
@@ -115,6 +117,54 @@ fn what_vectors_call_refused_is_refused() {
     }
     for (why, entry) in vectors::REFUSED_MESSAGES {
         assert!(PairingMessage::decode(&bytes(&vectors::refused_message(entry))).is_err(), "{why}");
+    }
+}
+
+const SESSION: [&str; 14] = [
+    /* Open         */ "01",
+    /* Opened       */ "02 5e*16",
+    /* Resume       */ "03 5e*16 02 00 03 01 80011170",
+    /* Resumed      */ "04 02 00 03 01 80011170",
+    /* Gap          */ "05 01",
+    /* Gap          */ "05 02",
+    /* Bye          */ "06 03 45dc",
+    /* ChannelOpen  */ "10 01 00 0a 'ssh:devbox'",
+    /* ChannelClose */ "11 01 09 02 04 'lost'",
+    /* Data         */ "12 01 01 03 02 02 '{}'",
+    /* Data         */ "12 412c 80011170 00 03 'mid'",
+    /* Ack          */ "20 01 4040",
+    /* Ping         */ "21 05",
+    /* Pong         */ "22 05",
+];
+
+#[test]
+fn every_session_frame_has_its_bytes() {
+    let frames = vectors::session_vectors::frames();
+    assert_eq!(frames.len(), SESSION.len());
+    for ((frame, _), golden) in frames.iter().zip(SESSION) {
+        let mut encoded = Vec::new();
+        frame.encode(&mut encoded);
+        assert_eq!(hex(&encoded), hex(&bytes(golden)), "{frame:?}");
+        encoded.extend([0; 5]);
+        let mut reader = Reader::new(&encoded);
+        assert_eq!(Frame::decode(&mut reader).as_ref(), Ok(&Some(frame.clone())));
+        assert_eq!(Frame::decode(&mut reader), Ok(None), "padding after {frame:?}");
+    }
+}
+
+#[test]
+fn records_that_no_frames_are_in_are_refused() {
+    for (why, golden) in vectors::session_vectors::REFUSED {
+        let plaintext = bytes(golden);
+        let mut reader = Reader::new(&plaintext);
+        let refused = loop {
+            match Frame::decode(&mut reader) {
+                Ok(Some(_)) => {}
+                Ok(None) => break false,
+                Err(_) => break true,
+            }
+        };
+        assert!(refused, "{why} was taken");
     }
 }
 

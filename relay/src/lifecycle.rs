@@ -46,7 +46,6 @@ impl Lifecycle {
 
     /// Ends all tasks at their next step.
     pub(crate) fn abort(&self) {
-        self.soft.cancel();
         self.hard.cancel();
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   device ── device_side cutter ──┐
-//!                                  ├── relay (a process) 
+//!                                  ├── relay (a process)
 //!   agent  ── host_side cutter  ───┘
 //!     └── the real Codex, a scripted model
 //! ```
@@ -152,7 +152,8 @@ impl Stage {
         // Keep listening, so that the pairing is not taken back.
         tokio::spawn(async move { while told.recv().await.is_some() {} });
         let Event::Pairing { url, code, .. } = event else { panic!("wanted the codes, got {event:?}") };
-        let code = Invitation::Code { relay: origin(self.device_side.addr()), code: TypedCode::parse(&code.0).unwrap() };
+        let code =
+            Invitation::Code { relay: origin(self.device_side.addr()), code: TypedCode::parse(&code.0).unwrap() };
         (PairingUrl::parse(&url.0).unwrap(), code)
     }
 

@@ -54,7 +54,12 @@ struct Request {
 }
 
 /// Answers a device until its session ends.
-pub async fn serve(context: Arc<ApiContext>, device: DeviceId, mut scope: watch::Receiver<Scope>, channel: ChannelHandle) {
+pub async fn serve(
+    context: Arc<ApiContext>,
+    device: DeviceId,
+    mut scope: watch::Receiver<Scope>,
+    channel: ChannelHandle,
+) {
     let ChannelHandle { sender, mut incoming } = channel;
     let mut codex = context.codex.state();
     loop {
@@ -151,7 +156,9 @@ impl ApiContext {
 fn codex(state: &CodexState) -> Value {
     match state {
         CodexState::Starting => json!({ "state": "starting" }),
-        CodexState::Ready { version, adapter, .. } => json!({ "state": "ready", "version": version, "adapter": adapter }),
+        CodexState::Ready { version, adapter, .. } => {
+            json!({ "state": "ready", "version": version, "adapter": adapter })
+        }
         CodexState::Failed { reason, fix } => json!({ "state": "failed", "reason": reason, "fix": fix }),
         _ => json!({ "state": "stopped" }),
     }

@@ -30,11 +30,12 @@ use reachback_proto::crypto::keys::{self, Identity, KeyError};
 use reachback_proto::ids::{BootId, HostId, RelayId};
 use reachback_proto::pairing::{Name, Origin};
 use ring::rand::SystemRandom;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::audit::{AuditError, AuditLog};
 use crate::codex::{CodexBackend, CodexState};
 use crate::firewall::ceiling::Ceiling;
 use crate::link::backoff::BackoffConfig;
@@ -101,6 +102,9 @@ pub enum StartError {
     /// Another state file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The device list.
     #[error(transparent)]
     Devices(#[from] ChangeError),
@@ -159,6 +163,7 @@ impl Agent {
         let name = Name::cleaned(state.name()).ok_or(StartError::Name)?;
         let devices = Arc::new(DeviceStore::open(&config.home, Timestamp::now())?);
         devices.expire(Timestamp::now())?;
+        let audit = Arc::new(AuditLog::open(&config.home)?);
         let sessions = Arc::new(Sessions::default());
         let events = AgentEvents(broadcast::channel(EVENTS).0);
         let host = state.id();
@@ -182,7 +187,7 @@ impl Agent {
             relay: config.public_relay.unwrap_or_else(|| config.relay.clone()),
         };
         let relay_url = introduction.relay.to_string();
-        let pairings = Pairings::new(introduction, Arc::clone(&tunnel), Arc::clone(&devices));
+        let pairings = Pairings::new(introduction, Arc::clone(&tunnel), Arc::clone(&devices), Arc::clone(&audit));
         let api = Arc::new(api::ApiContext {
             host,
             name: name.as_str().to_owned(),
@@ -201,6 +206,7 @@ impl Agent {
                 devices: Arc::clone(&devices),
                 codex: Arc::clone(&config.codex),
                 ceiling: Arc::new(config.ceiling),
+                audit: Arc::clone(&audit),
                 api,
                 events: events.clone(),
             },
@@ -215,6 +221,7 @@ impl Agent {
             pairings,
             tunnel: Arc::clone(&tunnel),
             codex: Arc::clone(&config.codex),
+            audit: Arc::clone(&audit),
             events: events.clone(),
             stop_wanted: CancellationToken::new(),
         });
@@ -234,6 +241,7 @@ impl Agent {
             spawn(watch_tunnel(Arc::clone(&tunnel), events.clone(), ready, state, config.relay.to_string())),
             spawn(watch_codex(Arc::clone(&config.codex), events.clone())),
             spawn(keep_house(Arc::clone(&devices))),
+            spawn(keep_ahead(tunnel.stored(), Arc::clone(&devices))),
         ];
         Ok(Self {
             control,
@@ -297,13 +305,7 @@ struct Ready {
 }
 
 /// Tells the tunnel's state, and keeps the relay's key once it is known.
-async fn watch_tunnel(
-    tunnel: Arc<Tunnel>,
-    events: AgentEvents,
-    ready: Ready,
-    mut host: HostState,
-    relay: String,
-) {
+async fn watch_tunnel(tunnel: Arc<Tunnel>, events: AgentEvents, ready: Ready, mut host: HostState, relay: String) {
     let mut state = tunnel.state();
     let relay_key = tunnel.relay_key();
     let mut announced = false;
@@ -378,6 +380,16 @@ fn codex_status(state: &CodexState) -> CodexStatus {
     };
     // One adapter for now; whether its server was joined or started is in the log.
     CodexStatus { state, adapter: "app-server".into(), version }
+}
+
+/// Sees that the relay does not hold a newer device list than there is: it would ignore this one.
+async fn keep_ahead(mut stored: watch::Receiver<u64>, devices: Arc<DeviceStore>) {
+    while stored.changed().await.is_ok() {
+        let seen = *stored.borrow_and_update();
+        if let Err(error) = devices.outgrow(seen, Timestamp::now()) {
+            tracing::warn!(%error, "the device list could not be written");
+        }
+    }
 }
 
 async fn keep_house(devices: Arc<DeviceStore>) {

@@ -12,8 +12,8 @@ use reachback_proto::control::MAX_DEVICES;
 use reachback_proto::crypto::keys::{KeyError, StaticKey};
 use reachback_proto::ids::{PublicKey, RelayId, RendezvousId};
 use reachback_proto::pairing::{
-    Fresh, HostSide, Name, Origin, PairingError, PairingResponder, PairingSecret, PairingUrl, PairingUrlError, Platform,
-    Refusal, ResponderEvent, TypedCode,
+    Fresh, HostSide, Name, Origin, PairingError, PairingResponder, PairingSecret, PairingUrl, PairingUrlError,
+    Platform, Refusal, ResponderEvent, TypedCode,
 };
 use reachback_proto::scope::Scope;
 use ring::rand::SystemRandom;
@@ -22,6 +22,7 @@ use tokio::time::{timeout, timeout_at};
 use zeroize::Zeroizing;
 
 use super::tunnel::Tunnel;
+use crate::audit::{AuditError, AuditLog, Entry, What};
 use crate::link::handshake::{BlockStream, HANDSHAKE_TIMEOUT, HandshakeFailed};
 use crate::state::devices::{ChangeError, Device, DeviceStore};
 use crate::state::timestamp::Timestamp;
@@ -124,6 +125,7 @@ pub struct Pairings {
     host: HostIntroduction,
     tunnel: Arc<Tunnel>,
     devices: Arc<DeviceStore>,
+    audit: Arc<AuditLog>,
     open: Mutex<HashMap<RendezvousId, Arc<Rendezvous>>>,
 }
 
@@ -177,8 +179,13 @@ impl Drop for Withdraw {
 
 impl Pairings {
     /// With nothing open.
-    pub fn new(host: HostIntroduction, tunnel: Arc<Tunnel>, devices: Arc<DeviceStore>) -> Arc<Self> {
-        Arc::new(Self { host, tunnel, devices, open: Mutex::default() })
+    pub fn new(
+        host: HostIntroduction,
+        tunnel: Arc<Tunnel>,
+        devices: Arc<DeviceStore>,
+        audit: Arc<AuditLog>,
+    ) -> Arc<Self> {
+        Arc::new(Self { host, tunnel, devices, audit, open: Mutex::default() })
     }
 
     /// Makes an offer and opens it at the relay.
@@ -275,6 +282,8 @@ impl Pairings {
                         added_at: now,
                         last_seen: now,
                     };
+                    let what = What::Paired { scope: device.scope };
+                    self.audit.write(&Entry { at: now, device_id: device.device_id, what })?;
                     self.devices.add(device.clone(), now)?;
                     return Ok(device);
                 }
@@ -335,10 +344,7 @@ impl Pairings {
 
     async fn failed(&self, entry: &Rendezvous, failed: ExchangeFailed) {
         tracing::warn!(error = %failed, "a pairing failed");
-        let counts = matches!(
-            failed,
-            ExchangeFailed::Pairing(PairingError::WrongSecret) | ExchangeFailed::WrongDigits
-        );
+        let counts = matches!(failed, ExchangeFailed::Pairing(PairingError::WrongSecret) | ExchangeFailed::WrongDigits);
         let over = {
             let mut failures = entry.offer.failures.lock().unwrap_or_else(PoisonError::into_inner);
             *failures += u32::from(counts);
@@ -383,4 +389,6 @@ enum ExchangeFailed {
     Declined,
     #[error(transparent)]
     Store(#[from] ChangeError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }

@@ -21,7 +21,7 @@ use reachback_proto::ids::{BootId, PublicKey, RendezvousId};
 use ring::rand::SystemRandom;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep, sleep_until};
+use tokio::time::{interval, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::link::backoff::{Backoff, BackoffConfig};
@@ -223,7 +223,8 @@ impl Control {
             relay.trust = RelayTrust::Pinned(reachback_proto::ids::RelayId::of(&key));
         }
         let enroll_key = config.enroll_key.clone();
-        let connection = relay.connect(&Caller::Host { identity: &config.identity, boot: config.boot, enroll_key }).await?;
+        let connection =
+            relay.connect(&Caller::Host { identity: &config.identity, boot: config.boot, enroll_key }).await?;
         self.relay_key.send_replace(Some(connection.relay_key));
         Ok(connection.socket)
     }
@@ -388,27 +389,17 @@ async fn keep_spare(config: Arc<TunnelConfig>) {
 
 /// One data connection: dialled, let in, waiting, and handed over when the relay starts a circuit on it.
 async fn dial_circuit(config: &TunnelConfig) -> Result<(), RelayError> {
-    let mut connection = config.relay.connect(&Caller::HostData { identity: &config.identity, boot: config.boot }).await?;
-    let mut heard = Instant::now();
-    let mut ticks = interval(HEARTBEAT);
-    ticks.tick().await;
+    let mut connection =
+        config.relay.connect(&Caller::HostData { identity: &config.identity, boot: config.boot }).await?;
     let (number, origin) = loop {
-        tokio::select! {
-            frame = relay::receive_or_sign(&mut connection.socket) => {
-                heard = Instant::now();
-                match frame? {
-                    Some(RelayToPeer::CircuitStart { circuit, origin }) => break (circuit, origin),
-                    Some(RelayToPeer::Ping { id }) => {
-                        relay::send(&mut connection.socket, &PeerToRelay::Pong { id }).await?;
-                    }
-                    None | Some(RelayToPeer::Pong { .. }) => {}
-                    Some(_) => return Err(RelayError::Protocol("a frame is not for a data connection")),
-                }
-            }
-            _ = ticks.tick() => relay::send(&mut connection.socket, &PeerToRelay::Ping { id: 0 }).await?,
-            () = sleep_until((heard + SILENCE_LIMIT).into()) => {
-                return Err(RelayError::TimedOut(config.relay.origin.to_string()));
-            }
+        // Says nothing while it waits: the relay keeps it alive with WebSocket pings, every 20 s.
+        match timeout(SILENCE_LIMIT, relay::receive_or_sign(&mut connection.socket)).await {
+            Err(_) => return Err(RelayError::TimedOut(config.relay.origin.to_string())),
+            Ok(frame) => match frame? {
+                None => {}
+                Some(RelayToPeer::CircuitStart { circuit, origin }) => break (circuit, origin),
+                Some(_) => return Err(RelayError::Protocol("a frame is not for a data connection")),
+            },
         }
     };
     let circuit = Box::new(WebSocketCircuit::new(connection.socket));

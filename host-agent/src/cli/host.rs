@@ -21,6 +21,7 @@ use crate::firewall::ceiling::Ceiling;
 use crate::link::backoff::BackoffConfig;
 use crate::local_api::events::{CodexState, TunnelState};
 use crate::local_api::{Event, Failure};
+use crate::platform::files;
 use crate::platform::signals::stop_wanted;
 use crate::state::host::HostState;
 
@@ -78,11 +79,12 @@ impl CodexArgs {
         self.name.clone().unwrap_or_else(own_name)
     }
 
-    fn config(&self) -> CodexConfig {
+    fn config(&self, deny: Vec<PathBuf>) -> CodexConfig {
         CodexConfig {
             program: self.codex.clone().unwrap_or_else(|| "codex".into()),
             home: self.codex_home.clone(),
             working_dir: self.workdir.clone(),
+            deny,
             ..CodexConfig::default()
         }
     }
@@ -98,7 +100,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
         None => known_relay(&home.path)?,
     };
     let enroll_key = args.enroll_file.as_deref().map(read_enroll_key).transpose()?;
-    let codex = own_codex(&args.codex);
+    let codex = own_codex(home, &args.codex)?;
     let agent = Agent::start(AgentConfig {
         runtime: Some(home.places.runtime(&home.path)?),
         home: home.path.clone(),
@@ -125,11 +127,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
 }
 
 /// Tells people and programs what happens, for as long as it does.
-pub(super) async fn tell(
-    mut events: tokio::sync::broadcast::Receiver<Event>,
-    output: Output,
-    has_own_start: bool,
-) {
+pub(super) async fn tell(mut events: tokio::sync::broadcast::Receiver<Event>, output: Output, has_own_start: bool) {
     loop {
         match events.recv().await {
             Ok(event) => {
@@ -179,15 +177,31 @@ fn line(event: &Event, has_own_start: bool) -> Option<String> {
 pub(super) fn ceiling(home: &Home, demo_project: Option<&Path>) -> Ceiling {
     let mut roots: Vec<_> = std::env::home_dir().into_iter().collect();
     roots.extend(demo_project.map(Path::to_owned));
-    let closed = ["host", "controller", "relay"].map(|folder| home.path.join(folder)).to_vec();
-    Ceiling { roots, closed, ..Ceiling::default() }
+    Ceiling { roots, closed: key_folders(home), ..Ceiling::default() }
+}
+
+/// The folders that hold keys. Not all of the home: the demo's project is in it.
+fn key_folders(home: &Home) -> Vec<PathBuf> {
+    ["host", "controller", "relay"].map(|folder| home.path.join(folder)).to_vec()
+}
+
+/// What Codex and its commands are kept from: keys, and the socket through which devices are let in.
+pub(super) fn denied(home: &Home) -> anyhow::Result<Vec<PathBuf>> {
+    let mut denied = key_folders(home);
+    for folder in &denied {
+        // Codex's sandbox denies only what is there when it starts.
+        files::state_dir(folder)?;
+    }
+    denied.push(home.places.runtime(&home.path)?.path().to_owned());
+    Ok(denied)
 }
 
 fn known_relay(home: &Path) -> anyhow::Result<Origin> {
     let state = HostState::load(home)?;
     let pin = state.as_ref().and_then(HostState::relay);
     let pin = pin.ok_or_else(|| {
-        Failure::new("no_relay", "this host has no relay yet").fix("say which: reachback host --relay URL --enroll-file FILE")
+        Failure::new("no_relay", "this host has no relay yet")
+            .fix("say which: reachback host --relay URL --enroll-file FILE")
     })?;
     Ok(pin.url.parse()?)
 }
@@ -209,6 +223,6 @@ fn read_enroll_key(path: &Path) -> anyhow::Result<EnrollKey> {
 }
 
 /// Codex as `--codex` and the like say it.
-pub(super) fn own_codex(args: &CodexArgs) -> Arc<dyn CodexBackend> {
-    Arc::new(AppServer::start(args.config()))
+pub(super) fn own_codex(home: &Home, args: &CodexArgs) -> anyhow::Result<Arc<dyn CodexBackend>> {
+    Ok(Arc::new(AppServer::start(args.config(denied(home)?))))
 }

@@ -29,7 +29,8 @@ pub(super) struct JoinArgs {
 
 pub(super) async fn run(home: &Home, args: JoinArgs, output: Output) -> anyhow::Result<ExitCode> {
     let name = args.name.unwrap_or_else(own_name);
-    let name = Name::new(&name).map_err(|error| Failure::new("name", error.to_string()).fix("choose another: --name"))?;
+    let name =
+        Name::new(&name).map_err(|error| Failure::new("name", error.to_string()).fix("choose another: --name"))?;
     let platform = Platform::cleaned(&format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))
         .ok_or_else(|| Failure::new("platform", "this platform has no name"))?;
     let invitation = invitation(args.url, output).await?;
@@ -57,7 +58,8 @@ async fn invitation(url: Option<String>, output: Output) -> anyhow::Result<Invit
     let relay = match url {
         Some(url) if url.contains('#') => {
             let url = PairingUrl::parse(&url).map_err(|error| {
-                Failure::new("pairing_url", error.to_string()).fix("copy all of it, in quotes: reachback join 'HTTPS://…/#…'")
+                Failure::new("pairing_url", error.to_string())
+                    .fix("copy all of it, in quotes: reachback join 'HTTPS://…/#…'")
             })?;
             return Ok(Invitation::Url(url));
         }
@@ -86,5 +88,9 @@ pub(super) fn own_name() -> String {
 /// A name as it is typed in a shell.
 pub(super) fn quoted(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', r"'\''")) }
+    if !name.is_empty() && name.chars().all(plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
 }

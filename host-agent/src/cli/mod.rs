@@ -4,6 +4,7 @@
 //! `--json`, one JSON object a line; failures name the next step. Exit codes: 0
 //! done, 1 failed, 2 asked wrongly.
 
+mod audit;
 mod connect;
 mod devices;
 mod host;
@@ -60,6 +61,7 @@ enum Command {
     Host(host::HostArgs),
     Pair(pair::PairArgs),
     Devices(devices::DevicesArgs),
+    Audit(audit::AuditArgs),
     Join(join::JoinArgs),
     Hosts(hosts::HostsArgs),
     Connect(connect::ConnectArgs),
@@ -88,6 +90,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Host(args) => host::run(&home, args, output).await,
         Command::Pair(args) => pair::run(&home, args, output).await,
         Command::Devices(args) => devices::run(&home, args, output).await,
+        Command::Audit(args) => audit::run(&home, &args, output),
         Command::Join(args) => join::run(&home, args, output).await,
         Command::Hosts(args) => hosts::run(&home, args, output).await,
         Command::Connect(args) => connect::run(&home, args, output).await,

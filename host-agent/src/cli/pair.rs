@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Args;
+use reachback_proto::pairing::Origin;
 use reachback_proto::scope::Scope;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -37,7 +38,9 @@ pub(super) struct PairArgs {
 pub(super) async fn run(home: &Home, args: PairArgs, output: Output) -> anyhow::Result<ExitCode> {
     if !args.yes && (output.is_json() || !std::io::stdin().is_terminal()) {
         let failure = Failure::new("no_terminal", "there is no terminal to type the device's digits at");
-        return Err(failure.fix("run `reachback pair` in a terminal, or add --yes to let in whoever has the code").into());
+        return Err(failure
+            .fix("run `reachback pair` in a terminal, or add --yes to let in whoever has the code")
+            .into());
     }
     let confirm = if args.yes { Confirm::None } else { Confirm::Digits };
     let wish = Wish { scope: args.scope, confirm, wait: args.wait, codes: Codes::Qr };
@@ -73,7 +76,12 @@ pub(super) struct Wish {
 }
 
 /// Pairs one device through the running agent; `tell` hears each of its events.
-pub(super) async fn drive(home: &Home, wish: Wish, tell: impl Fn(&Event), output: Output) -> anyhow::Result<DeviceInfo> {
+pub(super) async fn drive(
+    home: &Home,
+    wish: Wish,
+    tell: impl Fn(&Event),
+    output: Output,
+) -> anyhow::Result<DeviceInfo> {
     let Wish { scope, confirm, wait, codes } = wish;
     let mut client = Client::open(&home.path, &Request::Pair { scope, confirm, ttl_seconds: wait }).await?;
     loop {
@@ -113,7 +121,9 @@ fn show(url: &Shown, code: &Shown, codes: Codes, output: Output) {
         let paint = if output.is_terminal() { Paint::Colour } else { Paint::Plain };
         output.say(format_args!("\n{}", qr.render(paint)));
     }
-    output.say(format_args!("\nOn the other computer:"));
+    let is_loopback = relay.parse::<Origin>().is_ok_and(|relay| relay.is_loopback());
+    let place = if is_loopback { "In another terminal of this computer" } else { "On the other computer" };
+    output.say(format_args!("\n{place}:"));
     output.say(format_args!("  reachback join '{}'", url.0));
     output.say(format_args!("or without copying:"));
     output.say(format_args!("  reachback join {relay}     and type   {}", code.0));

@@ -12,12 +12,12 @@ use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
 use url::Url;
 
 use super::Home;
-use super::host::{CodexArgs, ceiling, own_codex, tell};
+use super::host::{CodexArgs, ceiling, denied, own_codex, tell};
 use super::output::Output;
 use super::pair::{self, Codes, Wish};
 use crate::agent::{Agent, AgentConfig};
 use crate::codex::CodexBackend;
-use crate::codex::app_server::AppServer;
+use crate::codex::app_server::{AppServer, CodexConfig};
 use crate::demo::home::DemoHome;
 use crate::demo::model::ScriptedModel;
 use crate::link::backoff::BackoffConfig;
@@ -63,7 +63,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     let demo = if args.demo { Some(Demo::start(home, &args.codex).await?) } else { None };
     let codex: Arc<dyn CodexBackend> = match &demo {
         Some(demo) => Arc::clone(&demo.codex),
-        None => own_codex(&args.codex),
+        None => own_codex(home, &args.codex)?,
     };
     let relay = Relay::start(RelayConfig {
         data: home.path.join("relay"),
@@ -178,7 +178,8 @@ impl Demo {
         crate::platform::files::state_dir(&home.path)?;
         let folders = DemoHome::prepare(&home.path.join("demo"), model.addr())?;
         std::fs::write(demo_codex_file(home), program.as_os_str().as_encoded_bytes())?;
-        let codex = Arc::new(AppServer::start(folders.codex(program)));
+        let config = CodexConfig { deny: denied(home)?, ..folders.codex(program) };
+        let codex = Arc::new(AppServer::start(config));
         Ok(Self { home: folders, codex, _model: model })
     }
 }

@@ -97,7 +97,10 @@ impl CodexConfig {
             // A file that is not TOML is for Codex to complain about: it does not start then.
             match permissions::denying(&self.deny, &config.parse().unwrap_or_default()) {
                 Some(denying) => settings.extend(denying),
-                None => tracing::warn!("codex runs without a sandbox: its commands can read the agent's keys"),
+                None => tracing::warn!(
+                    "commands that codex runs can read the agent's keys: choose a sandbox in its config.toml, such as \
+                     sandbox_mode = \"workspace-write\""
+                ),
             }
         }
         settings

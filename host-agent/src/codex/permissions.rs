@@ -6,7 +6,8 @@
 //! A client that names a sandbox of its own in `thread/start` gets that instead,
 //! so the firewall must not let devices do so.
 //!
-//! Without a sandbox (`danger-full-access`) nothing can be denied.
+//! Without a sandbox (`danger-full-access`) nothing can be denied; and where the
+//! user chose nothing, nothing is, see [`denying`].
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +16,17 @@ use toml::{Table, Value};
 /// The profile's name, as `/permissions` shows it.
 const PROFILE: &str = "reachback";
 
-/// The settings (`key=value`) that deny `folders`, on top of what `config` chooses; `None` when it chose to have no sandbox.
+/// The settings (`key=value`) that deny `folders`, on top of what `config` chooses.
+///
+/// `None` when it chose to have no sandbox, or nothing at all: then Codex goes by how far each folder is trusted, and any
+/// profile made here would be looser than that somewhere.
 pub(super) fn denying(folders: &[PathBuf], config: &Table) -> Option<Vec<String>> {
     let base = match (text(config, "default_permissions"), text(config, "sandbox_mode")) {
         // The older setting is the one that counts where both are there.
         (_, Some("danger-full-access")) | (Some(":danger-full-access"), None) => return None,
         (_, Some("read-only")) => ":read-only",
-        (_, Some(_)) | (None, None) => ":workspace",
+        (_, Some(_)) => ":workspace",
+        (None, None) => return None,
         (Some(chosen), None) => chosen,
     };
     let mut filesystem = Table::new();
@@ -81,7 +86,6 @@ mod tests {
     #[test]
     fn the_users_own_choice_is_what_is_extended() {
         for (config, base) in [
-            ("", ":workspace"),
             ("sandbox_mode = 'workspace-write'", ":workspace"),
             ("sandbox_mode = 'read-only'", ":read-only"),
             ("default_permissions = 'mine'", "mine"),
@@ -92,7 +96,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_sandbox_nothing_is_set() {
+    fn without_a_sandbox_or_a_choice_nothing_is_set() {
+        assert_eq!(profile(""), None);
         assert_eq!(profile("sandbox_mode = 'danger-full-access'"), None);
         assert_eq!(profile("default_permissions = ':danger-full-access'"), None);
     }

@@ -100,8 +100,7 @@ pub async fn join(
     let static_key = StaticKey::generate(&rng)?;
     let own = DeviceSide { identity: identity.public(), static_key: static_key.clone(), name, platform };
     let fresh = Fresh::generate(&rng)?;
-    let (mut pairing, hello) =
-        PairingInitiator::start(secret, own, connection.relay_key, version::SUPPORTED, fresh)?;
+    let (mut pairing, hello) = PairingInitiator::start(secret, own, connection.relay_key, version::SUPPORTED, fresh)?;
     let mut stream = BlockStream::new(Box::new(WebSocketCircuit::new(connection.socket)));
     stream.write(&hello).await?;
     let mut show = Some(show);

@@ -82,7 +82,9 @@ impl RemoteState {
     /// For how long there has been no link.
     pub fn down_for(&self, now: Instant) -> Option<Duration> {
         match self {
-            Self::Connecting { since, .. } | Self::HostOffline { since, .. } => Some(now.saturating_duration_since(*since)),
+            Self::Connecting { since, .. } | Self::HostOffline { since, .. } => {
+                Some(now.saturating_duration_since(*since))
+            }
             Self::Up => None,
             Self::Ended { .. } => Some(Duration::MAX),
         }

@@ -41,7 +41,8 @@ pub struct Ceiling {
     pub roots: Vec<PathBuf>,
     /// Directories that devices never work in, even below a root: the agent's and Codex's own state. Default: none.
     pub closed: Vec<PathBuf>,
-    /// The widest sandbox that a device may choose. Default: `None`, the host's own configuration holds.
+    /// The widest sandbox that a device may choose. Default: `None`, the host's own configuration holds. A thread with
+    /// a sandbox of its own can read the agent's keys: the profile that denies them is part of that configuration.
     pub sandbox: Option<Sandbox>,
     /// The quietest approval policy that a device may choose. Default: `None`, the host's own configuration holds.
     pub approval: Option<Approval>,

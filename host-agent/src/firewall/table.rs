@@ -38,7 +38,7 @@ pub enum Else {
     Refuse,
 }
 
-/// What happens to one parameter. `null` always passes: it means "not chosen".
+/// What happens to one parameter. `null` means "not chosen", and is never refused.
 #[derive(Debug, Clone, Copy)]
 pub enum Rule {
     /// Passes, whatever it holds.
@@ -376,19 +376,9 @@ pub static METHODS: &[Method] = &[
         Steer,
         "thread/settings/update",
         &[
-            (
-                Pass,
-                &[
-                    "threadId",
-                    "model",
-                    "effort",
-                    "summary",
-                    "serviceTier",
-                    "personality",
-                    "multiAgentMode",
-                    "disabledPluginIds",
-                ],
-            ),
+            (Pass, &["threadId", "model", "effort", "summary", "serviceTier", "personality", "multiAgentMode"]),
+            // A plugin may bring the hooks that guard commands.
+            (Rule::From(Approve), &["disabledPluginIds"]),
             (MODE, &["collaborationMode"]),
             (Path(OrRefuse), &["cwd"]),
             (ENVIRONMENTS, &["environments"]),
@@ -581,13 +571,13 @@ pub static METHODS: &[Method] = &[
                     "turnTrigger",
                     "parentTurnId",
                     "rootTurnId",
-                    "toolOutput",
                     "additionalContext",
                     "responsesapiClientMetadata",
                     "responsesapiClientMetadataPatch",
-                    "disabledPluginIds",
                 ],
             ),
+            // The one forges what the model remembers; a plugin may bring the hooks that guard commands.
+            (Rule::From(Approve), &["toolOutput", "disabledPluginIds"]),
             (INPUT, &["input"]),
             (MODE, &["collaborationMode"]),
             // Clients repeat the thread's place with every prompt, and the owner may have started it anywhere.

@@ -220,6 +220,22 @@ fn a_prompt_keeps_its_words_and_loses_its_overrides() {
 }
 
 #[test]
+fn what_forges_or_unguards_a_turn_needs_approve() {
+    for (method, name) in [
+        ("turn/start", "toolOutput"),
+        ("turn/start", "disabledPluginIds"),
+        ("thread/settings/update", "disabledPluginIds"),
+    ] {
+        let params = json!({"threadId": THREAD, name: ["x"]});
+        assert_eq!(
+            forwarded(&call(&mut with_scope(Scope::Steer), method, params.clone())),
+            json!({"threadId": THREAD})
+        );
+        assert_eq!(forwarded(&call(&mut with_scope(Scope::Approve), method, params.clone())), params);
+    }
+}
+
+#[test]
 fn a_prompt_for_a_thread_elsewhere_stays_there() {
     let params = json!({"threadId": THREAD, "input": [], "cwd": "/srv/project"});
     let verdict = call(&mut with_scope(Scope::Steer), "turn/start", params);
@@ -302,10 +318,24 @@ fn title_thread() -> Value {
 
 #[test]
 fn the_stock_clients_title_thread_has_no_tools() {
-    let params = title_thread();
+    let mut params = title_thread();
     let verdict = call(&mut with_scope(Scope::Steer), "thread/start", params.clone());
+    params.as_object_mut().unwrap().remove("sandbox");
     assert_eq!(forwarded(&verdict), params);
-    assert_eq!(verdict.audit.decision, Decision::Passed);
+    assert_eq!(verdict.audit.decision, Decision::Trimmed { dropped: vec!["sandbox"], unknown: 0 });
+}
+
+#[test]
+fn a_sandbox_of_the_devices_own_would_open_what_the_hosts_profile_denies() {
+    for sandbox in ["read-only", "workspace-write", "danger-full-access"] {
+        for (method, params) in [
+            ("thread/start", json!({"sandbox": sandbox, "ephemeral": false})),
+            ("thread/fork", json!({"sandbox": sandbox, "threadId": THREAD})),
+        ] {
+            let passed = forwarded(&call(&mut with_scope(Scope::Admin), method, params));
+            assert_eq!(passed.get("sandbox"), None, "{method} with {sandbox}");
+        }
+    }
 }
 
 #[test]

@@ -27,6 +27,7 @@ use super::atomic::{self, Document, FileError};
 use super::find::{self, FindError};
 use super::timestamp::Timestamp;
 use super::{clean_name, secret_text};
+use crate::platform::files;
 
 /// A device that was not seen for this long is taken off the list.
 pub const UNSEEN_LIMIT: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -180,6 +181,8 @@ impl DeviceStore {
     /// Reads the list in `home`; an absent file is an empty list.
     pub fn open(home: &Path, now: Timestamp) -> Result<Self, FileError> {
         let path = path(home);
+        files::state_dir(home)?;
+        files::state_dir(&super::host_dir(home))?;
         let mut list = match atomic::load::<DeviceList>(&path)? {
             Some(list) => list,
             None => DeviceList { version: 0, paused: false, devices: Vec::new() },
@@ -267,6 +270,17 @@ impl DeviceStore {
         Ok(expired)
     }
 
+    /// Makes a version beyond `seen`, which the relay holds: with a clock set back or a restored file, this list would be ignored.
+    pub fn outgrow(&self, seen: u64, now: Timestamp) -> Result<(), ChangeError> {
+        if seen <= self.current().version {
+            return Ok(());
+        }
+        self.change(now, |list| {
+            list.version = seen;
+            Ok(Effect::TakesAway)
+        })
+    }
+
     /// Notes that a device is connected now; written later.
     pub fn touch(&self, id: DeviceId, now: Timestamp) {
         self.list.send_if_modified(|list| {
@@ -340,7 +354,7 @@ fn next_version(version: u64, now: Timestamp) -> u64 {
 
 /// Where the list of a home is.
 pub(super) fn path(home: &Path) -> PathBuf {
-    home.join("devices.json")
+    super::host_dir(home).join("devices.json")
 }
 
 #[cfg(test)]

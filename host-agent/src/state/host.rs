@@ -109,6 +109,7 @@ impl HostState {
             return Err(HostStateError::KeysLost { path });
         }
         files::state_dir(home).map_err(FileError::from)?;
+        files::state_dir(&super::host_dir(home)).map_err(FileError::from)?;
         let state = Self {
             path,
             identity: Identity::generate(rng)?,
@@ -176,7 +177,7 @@ impl HostState {
 }
 
 fn host_path(home: &Path) -> PathBuf {
-    home.join("host.json")
+    super::host_dir(home).join("host.json")
 }
 
 #[cfg(test)]
@@ -214,7 +215,7 @@ mod tests {
     fn a_damaged_host_file_is_reported_and_kept() {
         let temp = tempfile::tempdir().unwrap();
         make(temp.path(), "tower").unwrap();
-        let path = temp.path().join("host.json");
+        let path = crate::state::host_dir(temp.path()).join("host.json");
         let good = std::fs::read_to_string(&path).unwrap();
         let weak = serde_json::to_string(&PublicKey([0; 32])).unwrap();
         for bad in [
@@ -231,16 +232,17 @@ mod tests {
     #[test]
     fn new_keys_are_not_made_while_devices_are_paired_with_the_old() {
         let temp = tempfile::tempdir().unwrap();
-        std::fs::write(temp.path().join("devices.json"), "{}").unwrap();
+        std::fs::create_dir(crate::state::host_dir(temp.path())).unwrap();
+        std::fs::write(crate::state::host_dir(temp.path()).join("devices.json"), "{}").unwrap();
         assert!(matches!(make(temp.path(), "tower"), Err(HostStateError::KeysLost { .. })));
-        assert!(!temp.path().join("host.json").exists());
+        assert!(!crate::state::host_dir(temp.path()).join("host.json").exists());
     }
 
     #[test]
     fn secrets_do_not_print() {
         let temp = tempfile::tempdir().unwrap();
         let state = make(temp.path(), "tower").unwrap();
-        let json = std::fs::read_to_string(temp.path().join("host.json")).unwrap();
+        let json = std::fs::read_to_string(crate::state::host_dir(temp.path()).join("host.json")).unwrap();
         let file: serde_json::Value = serde_json::from_str(&json).unwrap();
         for field in ["identity_seed", "static_private"] {
             let secret = file[field].as_str().unwrap();

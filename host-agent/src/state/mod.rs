@@ -3,8 +3,8 @@
 //! ```text
 //!   agent.lock                     one agent per home            lock.rs
 //!   agent.json                     pid and socket of that agent  lock.rs
-//!   host.json                      this host's keys, name, relay host.rs
-//!   devices.json                   who may connect               devices.rs
+//!   host/host.json                 this host's keys, name, relay host.rs
+//!   host/devices.json              who may connect               devices.rs
 //!   controller/hosts/<id>.json     hosts this machine controls   controller.rs
 //! ```
 //!
@@ -39,6 +39,11 @@ pub fn clean_name(text: &str) -> String {
         name.push(c);
     }
     name.trim_end().to_owned()
+}
+
+/// The folder of this machine as a host: one of those that Codex is kept from.
+pub(crate) fn host_dir(home: &std::path::Path) -> std::path::PathBuf {
+    home.join("host")
 }
 
 #[cfg(test)]

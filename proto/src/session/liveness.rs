@@ -41,7 +41,14 @@ pub(super) struct Liveness {
 
 impl Liveness {
     pub(super) fn new(now: Instant) -> Self {
-        Self { heard: now, pinged: None, probed: None, probe_not_before: now + PROBE_AFTER, listening: false, next_id: 0 }
+        Self {
+            heard: now,
+            pinged: None,
+            probed: None,
+            probe_not_before: now + PROBE_AFTER,
+            listening: false,
+            next_id: 0,
+        }
     }
 
     pub(super) fn heard(&mut self, now: Instant) {

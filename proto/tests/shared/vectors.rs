@@ -19,6 +19,9 @@ use reachback_proto::version::{SUPPORTED, VersionRange};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
+#[path = "session_vectors.rs"]
+pub(crate) mod session_vectors;
+
 /// Every file, by name.
 pub(crate) fn files() -> Vec<(&'static str, Value)> {
     vec![
@@ -27,6 +30,7 @@ pub(crate) fn files() -> Vec<(&'static str, Value)> {
         ("link.json", link()),
         ("pairing.json", pairing()),
         ("records.json", records()),
+        ("session.json", session_vectors::session()),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Extension, State as Shared};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::listener::Peer;
@@ -29,8 +29,15 @@ pub(super) async fn readyz(Shared(state): Shared<Arc<State>>) -> Response {
 }
 
 /// Counters; for this machine only, unless configured.
-pub(super) async fn metrics(Shared(state): Shared<Arc<State>>, Extension(peer): Extension<Peer>) -> Response {
-    if !state.config.public_metrics && !peer.address.ip().to_canonical().is_loopback() {
+pub(super) async fn metrics(
+    Shared(state): Shared<Arc<State>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Response {
+    // A proxy on this machine brings the whole world in over loopback, and says so.
+    let forwarded = ["forwarded", "via", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name));
+    let local = peer.address.ip().to_canonical().is_loopback() && !forwarded;
+    if !state.config.public_metrics && !local {
         let what = "Metrics are for this machine only; `public_metrics` changes that.\n";
         return (StatusCode::FORBIDDEN, what).into_response();
     }

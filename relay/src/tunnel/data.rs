@@ -51,10 +51,11 @@ async fn wait(state: &State, link: &mut Link, mut spare: Spare) -> Result<Delive
     loop {
         let dead = heard + ms(limits.silence_ms);
         tokio::select! {
-            // A claim comes before the link's own news: who claimed it waits.
+            // A restart comes before the end of the control connection, which it causes. A claim comes
+            // before the link's own news: who claimed it waits.
             biased;
-            why = spare.end.ended() => return Err(why.into()),
             () = state.lifecycle.soft().cancelled() => return Err(Ending::Restarting),
+            why = spare.end.ended() => return Err(why.into()),
             Ok(delivery) = &mut spare.claim => return Ok(delivery),
             item = link.next() => match item {
                 Some(Ok(Received::Alive)) => heard = Instant::now(),

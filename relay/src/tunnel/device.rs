@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{CircuitOrigin, PeerToRelay, RelayToPeer};
-use reachback_proto::ids::HostId;
+use reachback_proto::ids::{DeviceId, HostId};
 use tokio::time::{Instant, interval, sleep_until};
 use tracing::Instrument;
 
@@ -25,7 +25,7 @@ use crate::state::State;
 
 /// Serves a device from its checked hello on.
 pub(super) async fn serve(state: &Arc<State>, mut link: Link, hello: DeviceHello) {
-    let span = tracing::debug_span!("device", host = %hello.host.short(), id = %hello.key.short());
+    let span = tracing::debug_span!("device", host = %hello.host.short(), id = %DeviceId::of(&hello.key).short());
     async {
         let entry = match admit(state, &mut link, &hello).await {
             Ok(entry) => entry,

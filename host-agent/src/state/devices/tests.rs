@@ -108,6 +108,7 @@ fn known_keys_weak_keys_and_wrong_ids_are_refused() {
 #[test]
 fn the_257th_device_is_refused_and_256_fit_a_file() {
     let temp = tempfile::tempdir().unwrap();
+    std::fs::create_dir(temp.path().join("host")).unwrap();
     let full = DeviceList {
         version: 1,
         paused: false,
@@ -219,4 +220,19 @@ fn a_damaged_list_is_reported_and_kept() {
     let twice = DeviceList { devices: vec![phone.clone(), phone], ..(*store.current()).clone() };
     atomic::save(&path(temp.path()), &twice).unwrap();
     assert!(matches!(DeviceStore::open(temp.path(), at(0)), Err(FileError::Inconsistent { .. })));
+}
+
+#[test]
+fn a_list_that_the_relay_would_ignore_outgrows_what_it_holds() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let seen = store.current().version + 1000;
+    let mut changes = store.subscribe();
+    changes.borrow_and_update();
+    store.outgrow(seen, at(0)).unwrap();
+    assert!(store.current().version > seen);
+    assert!(changes.has_changed().unwrap(), "the tunnel is not told to send it again");
+    let version = store.current().version;
+    store.outgrow(version, at(0)).unwrap();
+    assert_eq!(store.current().version, version);
 }

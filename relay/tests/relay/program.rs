@@ -1,0 +1,57 @@
+//! The program itself.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::common::within;
+
+fn program(args: &[&str], data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reachback-relay"));
+    command.args(args).arg("--data").arg(data).kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+async fn first_line(child: &mut Child) -> String {
+    let output = child.stdout.take().expect("stdout is piped");
+    let line = within("the first line", BufReader::new(output).lines().next_line()).await;
+    line.expect("readable output").expect("a line")
+}
+
+#[tokio::test]
+async fn serve_says_when_it_is_ready_and_stops_at_sigterm() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut relay = program(&["serve", "--listen", "127.0.0.1:0", "--json"], &data).spawn().unwrap();
+    let ready: serde_json::Value = serde_json::from_str(&first_line(&mut relay).await).unwrap();
+    assert_eq!(ready["event"], "ready");
+    assert!(ready["url"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{ready}");
+    assert_eq!(ready["fingerprint"].as_str().unwrap().len(), 52);
+    let key_file = Path::new(ready["enroll_file"].as_str().unwrap());
+    assert_eq!(std::fs::read_to_string(key_file).unwrap().trim().len(), 52);
+
+    // A key for another host can be made while the relay runs.
+    let enroll = within("enroll", program(&["enroll"], &data).output()).await.unwrap();
+    assert!(enroll.status.success(), "{enroll:?}");
+    let path = String::from_utf8(enroll.stdout).unwrap();
+    assert_eq!(std::fs::read_to_string(path.trim()).unwrap().trim().len(), 52);
+
+    let id = relay.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+    assert!(within("the program to stop", relay.wait()).await.unwrap().success());
+}
+
+#[tokio::test]
+async fn what_cannot_start_says_why_and_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let plain = program(&["serve", "--listen", "192.0.2.1:80", "--tls", "off"], &data).output().await.unwrap();
+    assert_eq!(plain.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&plain.stderr).contains("plain HTTP"), "{plain:?}");
+
+    let nowhere = program(&["enroll"], &data).output().await.unwrap();
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("no relay"), "{nowhere:?}");
+}
