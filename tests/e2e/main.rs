@@ -3,3 +3,4 @@
 mod codex_backend;
 mod firewall_schema;
 mod links;
+mod tui;

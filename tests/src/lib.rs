@@ -11,6 +11,7 @@ pub mod process;
 pub mod recorder;
 pub mod rpc;
 pub mod stage;
+pub mod tmux;
 
 use std::time::Duration;
 

@@ -269,6 +269,10 @@ impl Driver {
                     }
                 }
                 Event::Bye { reason: ByeReason::ShuttingDown, reconnect_in } => {
+                    // Its sessions end with it: what is said from here on would be lost, so nobody is kept waiting.
+                    for number in self.channels.keys().copied().filter(|n| *n != API_CHANNEL).collect::<Vec<_>>() {
+                        self.close_incoming(number, ChannelCloseReason::Gap, "the host shuts down".into());
+                    }
                     self.lose_link("the other side shuts down", Some(reconnect_in));
                 }
                 Event::Bye { reason, .. } => self.finish(Some(reason)),
