@@ -73,7 +73,8 @@ impl Control {
                 })
                 .await
                 .map_err(|error| {
-                    Failure::new("pairing_unavailable", error.to_string()).fix("`reachback doctor` shows what is wrong")
+                    Failure::new("pairing_unavailable", error.to_string())
+                        .fix("see what the agent says about its relay, and run `reachback pair` again")
                 })?;
             if let Some(device) = self.take(offer, options.confirm, &mut exchange).await? {
                 return Ok(device);
