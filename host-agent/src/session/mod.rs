@@ -12,6 +12,8 @@
 
 mod channel;
 mod driver;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::time::Duration;
 
