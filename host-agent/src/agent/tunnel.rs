@@ -120,6 +120,20 @@ impl Tunnel {
         Self { commands, state, relay_key, stored, task: AbortOnDropHandle::new(tokio::spawn(control.run())) }
     }
 
+    /// To a relay that has proved its key and answers nothing.
+    #[cfg(test)]
+    pub(super) fn deaf(relay_key: PublicKey) -> Self {
+        let (commands, inbox) = mpsc::channel(16);
+        let (state_out, state) = watch::channel(TunnelState::Connected);
+        let (key_out, relay_key) = watch::channel(Some(relay_key));
+        let (stored_out, stored) = watch::channel(0);
+        let task = tokio::spawn(async move {
+            let _open = (inbox, state_out, key_out, stored_out);
+            std::future::pending().await
+        });
+        Self { commands, state, relay_key, stored, task: AbortOnDropHandle::new(task) }
+    }
+
     /// Ends the tunnel, whoever else still holds it.
     pub fn stop(&self) {
         self.task.abort();
