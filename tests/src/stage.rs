@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use reachback_host::agent::control::PairOptions;
 use reachback_host::agent::{Agent, AgentConfig};
+use reachback_host::backoff::BackoffConfig;
 use reachback_host::codex::CodexBackend;
 use reachback_host::codex::app_server::AppServer;
 use reachback_host::connect::join::{self, Invitation};
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_host::firewall::ceiling::Ceiling;
-use reachback_host::link::backoff::BackoffConfig;
 use reachback_host::local_api::{Confirm, Event, Exchange};
 use reachback_host::state::controller::{ControllerStore, PairedHost};
 use reachback_proto::control::EnrollKey;

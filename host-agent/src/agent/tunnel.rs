@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::link::backoff::{Backoff, BackoffConfig};
+use crate::backoff::{Backoff, BackoffConfig};
 use crate::link::circuit::{Circuit, RelaySocket, WebSocketCircuit};
 use crate::link::relay::{self, Caller, RelayAddress, RelayError, RelayTrust};
 use crate::state::devices::DeviceList;
