@@ -1,6 +1,7 @@
 //! The host agent and the controlling role.
 
 pub mod agent;
+pub mod audit;
 pub mod backoff;
 pub mod cli;
 pub mod codex;

@@ -2,3 +2,5 @@
 
 mod codex_backend;
 mod firewall_schema;
+mod links;
+mod tui;

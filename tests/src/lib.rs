@@ -6,10 +6,12 @@
 
 pub mod codex;
 pub mod cutter;
+pub mod dice;
 pub mod process;
 pub mod recorder;
 pub mod rpc;
 pub mod stage;
+pub mod tmux;
 
 use std::time::Duration;
 

@@ -1,16 +1,19 @@
 //! The product's binaries as processes, read by their `--json` lines.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::PATIENCE;
+use crate::tmux::Terminal;
+use crate::{PATIENCE, codex};
 
 /// A binary of this build; `cargo xtask test` builds them, beside the folder of test binaries.
 pub fn binary(name: &str) -> PathBuf {
@@ -97,11 +100,15 @@ impl Process {
     }
 
     /// Asks it to stop, and gives its exit code.
-    pub async fn stop(mut self) -> Option<i32> {
-        let pid = self.pid().to_string();
-        let status = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        assert!(status.success());
+    pub async fn stop(&mut self) -> Option<i32> {
+        self.signal("-TERM");
         self.exit().await
+    }
+
+    /// Sends it a signal, in the words of `kill`.
+    pub fn signal(&self, signal: &str) {
+        let status = std::process::Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap();
+        assert!(status.success(), "kill {signal}: {status}");
     }
 
     /// Waits for its end, and gives its exit code.
@@ -109,4 +116,218 @@ impl Process {
         let ended = timeout(PATIENCE, self.child.wait()).await;
         ended.unwrap_or_else(|_| panic!("{} does not end", self.name)).unwrap().code()
     }
+}
+
+/// A free port of loopback, given back for whoever is to listen there: those that are started twice need it twice.
+pub fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// How a command ended, and what it printed.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code.
+    pub code: i32,
+    /// What it printed.
+    pub out: String,
+    /// What it said beside that.
+    pub err: String,
+}
+
+impl Finished {
+    /// Its lines of JSON.
+    pub fn lines(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("`{line}` is not JSON in {self:?}"));
+        self.out.lines().map(parse).collect()
+    }
+
+    /// Its one line of JSON with this `event`.
+    pub fn event(&self, event: &str) -> Value {
+        let mut found = self.lines().into_iter().filter(|line| line["event"] == event);
+        match (found.next(), found.next()) {
+            (Some(line), None) => line,
+            _ => panic!("wanted one `{event}` in {self:?}"),
+        }
+    }
+
+    /// The same, if it did what it was asked.
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{self:?}");
+        self
+    }
+}
+
+/// A `REACHBACK_HOME`, with the `CODEX_HOME` of the same person, and the commands run on it. Removed when dropped.
+pub struct Home {
+    folder: TempDir,
+}
+
+impl Home {
+    /// An empty one, below `target/e2e`: Codex does less in the temporary folder.
+    pub fn new() -> Self {
+        let e2e = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/e2e");
+        std::fs::create_dir_all(&e2e).unwrap();
+        let folder = tempfile::Builder::new().prefix("home-").tempdir_in(e2e.canonicalize().unwrap()).unwrap();
+        std::fs::create_dir(folder.path().join("codex")).unwrap();
+        std::fs::write(folder.path().join("codex/config.toml"), "check_for_update_on_startup = false\n").unwrap();
+        Self { folder }
+    }
+
+    /// The `REACHBACK_HOME`.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// Starts `reachback` with `--json`.
+    pub fn start(&self, args: &[&str]) -> Process {
+        let mut command = self.command(args);
+        command.arg("--json");
+        Process::spawn(&format!("reachback {}", args.first().unwrap_or(&"")), command)
+    }
+
+    /// Runs `reachback` to its end, for a person without a terminal.
+    pub async fn run(&self, args: &[&str]) -> Finished {
+        finished(self.command(args), "").await
+    }
+
+    /// Runs `reachback` with `--json` to its end.
+    pub async fn json(&self, args: &[&str]) -> Finished {
+        let mut command = self.command(args);
+        command.arg("--json");
+        finished(command, "").await
+    }
+
+    /// Runs `reachback` in a terminal.
+    pub fn terminal(&self, args: &[&str]) -> Terminal {
+        self.sized_terminal(crate::tmux::SIZE, args)
+    }
+
+    /// Runs `reachback` in a terminal of this many columns and rows.
+    pub fn sized_terminal(&self, size: (u16, u16), args: &[&str]) -> Terminal {
+        let env = self.env();
+        let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.to_str().unwrap())).collect();
+        Terminal::sized(size, &binary("reachback"), args, &env)
+    }
+
+    /// A command on this home, not started yet.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary("reachback"));
+        command.args(args).env_remove("REACHBACK_CODEX").env_remove("REACHBACK_LOG").envs(self.env());
+        command
+    }
+
+    fn env(&self) -> [(&'static str, PathBuf); 3] {
+        let folder = self.folder.path();
+        // Sockets go with the folder, where its path is short enough for them.
+        [("REACHBACK_HOME", self.path()), ("CODEX_HOME", folder.join("codex")), ("XDG_RUNTIME_DIR", folder.into())]
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // A test that failed, or killed an agent, leaves the Codex that it started.
+        for (pid, _) in processes_with(self.folder.path()) {
+            let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).output();
+        }
+    }
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Runs a command to its end; `input` is what it finds typed.
+pub async fn finished(mut command: Command, input: &str) -> Finished {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let what = format!("{:?}", command.as_std());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{what} does not start: {error}"));
+    let mut stdin = child.stdin.take().unwrap();
+    // One that ends without reading is as good.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = timeout(PATIENCE, child.wait_with_output()).await;
+    let output = output.unwrap_or_else(|_| panic!("{what} does not end")).unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().unwrap_or_else(|| panic!("{what}: {}", output.status));
+    Finished { code, out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// `reachback up --demo --json`: relay, agent, the real Codex and a scripted model in one process.
+pub struct Up {
+    /// The process.
+    pub process: Process,
+    /// Its state.
+    pub home: Home,
+    /// Where the relay listens.
+    pub addr: SocketAddr,
+    /// Its `ready` line.
+    pub ready: Value,
+    args: Vec<String>,
+    has_paired: bool,
+}
+
+impl Up {
+    /// Starts it on a free port, and waits until it is ready.
+    pub async fn start() -> Self {
+        Self::start_at(free_port(), &[]).await
+    }
+
+    /// Starts it with more arguments, and waits until it is ready.
+    pub async fn start_at(addr: SocketAddr, more: &[&str]) -> Self {
+        let (home, codex) = (Home::new(), codex::program());
+        let listen = addr.to_string();
+        let args = ["up", "--demo", "--listen", &listen, "--codex", codex.to_str().unwrap()];
+        let args: Vec<_> = args.iter().chain(more).map(|&arg| arg.to_owned()).collect();
+        let (process, ready) = Self::spawn(&home, &args).await;
+        Self { process, home, addr, ready, args, has_paired: false }
+    }
+
+    /// Starts it again on the same home and port, after it ended.
+    pub async fn restart(&mut self) {
+        (self.process, self.ready) = Self::spawn(&self.home, &self.args).await;
+    }
+
+    async fn spawn(home: &Home, args: &[String]) -> (Process, Value) {
+        let mut process = home.start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let ready = process.event("ready").await;
+        process.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
+        (process, ready)
+    }
+
+    /// Pairs a new device with this name; gives its home.
+    pub async fn device(&mut self, name: &str) -> Home {
+        let device = Home::new();
+        // The first one is let in by `up --json` itself.
+        let mut pair = self.has_paired.then(|| self.home.start(&["pair", "--yes"]));
+        let url = pair.as_mut().unwrap_or(&mut self.process).event("pairing").await["url"].clone();
+        device.json(&["join", url.as_str().unwrap(), "--name", name]).await.ok();
+        if let Some(mut pair) = pair {
+            assert_eq!(pair.exit().await, Some(0), "reachback pair");
+        }
+        self.has_paired = true;
+        device
+    }
+
+    /// Ends it in order.
+    pub async fn stop(mut self) {
+        assert_eq!(self.process.stop().await, Some(0), "the exit code of reachback up");
+    }
+}
+
+/// Processes that were started with `path` in their environment or on their command line.
+pub fn processes_with(path: &Path) -> Vec<(u32, String)> {
+    let needle = path.to_str().unwrap();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let read =
+            |file| std::fs::read(entry.path().join(file)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let (Ok(environment), Ok(line)) = (read("environ"), read("cmdline")) else { continue };
+        if !line.is_empty() && (environment.contains(needle) || line.contains(needle)) {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+            found.push((pid, line.replace('\0', " ")));
+        }
+    }
+    found
 }

@@ -49,6 +49,8 @@ pub struct Acceptor {
     pub sessions: Arc<Sessions>,
     /// Open offers.
     pub pairings: Arc<Pairings>,
+    /// Bounds of each session.
+    pub session_limits: SessionLimits,
     /// What sessions work with.
     pub context: SessionContext,
 }
@@ -182,7 +184,7 @@ impl Acceptor {
         started: &mpsc::UnboundedSender<host_session::Running>,
     ) -> Result<(), Refused> {
         let id = SessionId(keys::random(&SystemRandom::new())?);
-        let session = session::start(Session::host(id, SessionLimits::default(), Instant::now()));
+        let session = session::start(Session::host(id, self.session_limits.clone(), Instant::now()));
         let handle = session.handle.clone();
         if let Some(oldest) = self.sessions.insert(device, id, handle.clone()) {
             tracing::info!(device = %device.short(), "a device has too many sessions: its oldest ends");

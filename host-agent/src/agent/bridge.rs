@@ -5,7 +5,7 @@
 //! with a gap. The channel ends when either side does, so a late answer never
 //! meets the question of another app-server.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use reachback_proto::frame::ChannelCloseReason;
@@ -13,6 +13,7 @@ use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
 use tokio::sync::{mpsc, watch};
 
+use crate::audit::{AuditError, AuditLog, Entry, What};
 use crate::codex::{CodexConnection, CodexReceiver, CodexSender, Utf8Bytes};
 use crate::firewall::{Audit, CodexVerdict, Decision, Firewall, Policy};
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
@@ -30,15 +31,16 @@ pub async fn run(
     codex: CodexConnection,
     scope: watch::Receiver<Scope>,
     policy: Policy,
-    device: DeviceId,
+    recorder: Recorder,
 ) {
+    let device = recorder.device;
     let firewall = Mutex::new(Firewall::new(policy));
     let ChannelHandle { sender, incoming } = channel;
     let CodexConnection { sender: to_codex, receiver: from_codex, .. } = codex;
     let (queue, queued) = mpsc::channel(TO_CODEX);
     let (answers, answered) = mpsc::channel(ANSWERS);
     let (reason, why) = tokio::select! {
-        end = up(incoming, &sender, &firewall, queue, device) => end,
+        end = up(incoming, &sender, &firewall, queue, &recorder) => end,
         end = down(from_codex, &sender, &firewall, answers, device) => end,
         end = write(to_codex, queued, answered, &sender) => end,
         () = follow(scope, &firewall) => (ChannelCloseReason::Done, "the session ended"),
@@ -52,6 +54,36 @@ const SESSION_ENDED: End = (ChannelCloseReason::Done, "the session ended");
 const CODEX_STUCK: End = (ChannelCloseReason::BackendGone, "codex asks and does not read the answers");
 const CODEX_ENDED: End = (ChannelCloseReason::BackendGone, "codex closed the connection");
 
+const UNRECORDED: End =
+    (ChannelCloseReason::Refused, "the host's audit log can't be written, so nothing passes: is its disk full?");
+
+/// Writes what a device does to the host's audit log.
+pub struct Recorder {
+    /// The device.
+    pub device: DeviceId,
+    /// The log.
+    pub log: Arc<AuditLog>,
+}
+
+impl Recorder {
+    /// Writes what changes something, and what was refused.
+    fn record(&self, audit: &Audit, scope: Scope) -> Result<(), AuditError> {
+        let reason = match &audit.decision {
+            Decision::Refused(reason) => Some(reason.name().to_owned()),
+            _ if !audit.changing => return Ok(()),
+            _ => None,
+        };
+        let what = What::Action {
+            method: audit.method.map(str::to_owned),
+            thread: audit.thread.clone(),
+            decision: audit.decision.name().to_owned(),
+            reason,
+            scope,
+        };
+        self.log.write(&Entry { at: Timestamp::now(), device_id: self.device, what })
+    }
+}
+
 /// A device's message for Codex, and the number to acknowledge once Codex has it.
 struct ToCodex {
     bytes: Bytes,
@@ -63,14 +95,22 @@ async fn up(
     sender: &ChannelSender,
     firewall: &Mutex<Firewall>,
     queue: mpsc::Sender<ToCodex>,
-    device: DeviceId,
+    recorder: &Recorder,
 ) -> End {
     while let Some(message) = incoming.recv().await {
         let Incoming::Message { seq, bytes } = message else {
             return (ChannelCloseReason::Done, "the device closed the channel");
         };
-        let verdict = firewall.lock().unwrap_or_else(PoisonError::into_inner).from_device(&bytes);
-        note(device, &verdict.audit);
+        let (verdict, scope) = {
+            let mut firewall = firewall.lock().unwrap_or_else(PoisonError::into_inner);
+            let verdict = firewall.from_device(&bytes);
+            (verdict, firewall.policy().scope)
+        };
+        note(recorder.device, &verdict.audit);
+        if let Err(error) = recorder.record(&verdict.audit, scope) {
+            tracing::error!(%error, "nothing passes to codex while the audit log can't be written");
+            return UNRECORDED;
+        }
         for bytes in verdict.to_device {
             if sender.send(bytes).await.is_err() {
                 return SESSION_ENDED;
@@ -182,7 +222,6 @@ async fn follow(mut scope: watch::Receiver<Scope>, firewall: &Mutex<Firewall>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use futures_util::SinkExt;
@@ -229,7 +268,9 @@ mod tests {
             ceiling: Arc::new(Ceiling::default()),
             paths: Arc::new(OnThisMachine),
         };
-        tokio::spawn(run(host, connection, scope, policy, DeviceId([1; 16])));
+        let home = tempfile::tempdir().unwrap();
+        let recorder = Recorder { device: DeviceId([1; 16]), log: Arc::new(AuditLog::open(home.path()).unwrap()) };
+        tokio::spawn(run(host, connection, scope, policy, recorder));
         let asking = async {
             ask(&mut server, ANSWERS / 2).await;
             server.send(Message::text(r#"{"method":"thread/closed","params":{"threadId":"t"}}"#)).await.unwrap();

@@ -14,6 +14,7 @@ use super::pairing::{Answer as Word, Offer, OfferEvent, OfferOptions, Pairings};
 use super::sessions::Sessions;
 use super::tunnel::Tunnel;
 use super::{AgentEvents, codex_status, tunnel_status};
+use crate::audit::{AuditLog, Entry, What};
 use crate::codex::CodexBackend;
 use crate::local_api::events::{DeviceState, Shown};
 use crate::local_api::{Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, Status};
@@ -31,6 +32,7 @@ pub struct Control {
     pub(super) pairings: Arc<Pairings>,
     pub(super) tunnel: Arc<Tunnel>,
     pub(super) codex: Arc<dyn CodexBackend>,
+    pub(super) audit: Arc<AuditLog>,
     pub(super) events: AgentEvents,
     pub(super) stop_wanted: CancellationToken,
 }
@@ -71,7 +73,8 @@ impl Control {
                 })
                 .await
                 .map_err(|error| {
-                    Failure::new("pairing_unavailable", error.to_string()).fix("`reachback doctor` shows what is wrong")
+                    Failure::new("pairing_unavailable", error.to_string())
+                        .fix("see what the agent says about its relay, and run `reachback pair` again")
                 })?;
             if let Some(device) = self.take(offer, options.confirm, &mut exchange).await? {
                 return Ok(device);
@@ -153,6 +156,7 @@ impl Control {
     async fn revoke(&self, query: &str) -> Result<Response, Failure> {
         let device = self.device(query)?;
         let id = device.device_id;
+        self.record_if_possible(id, What::Revoked);
         self.devices.remove(id, Timestamp::now()).map_err(changed)?;
         self.sessions.end(|device| device == id, ByeReason::Revoked).await;
         self.events.send(Event::Device { device_id: id, state: DeviceState::Revoked });
@@ -160,7 +164,11 @@ impl Control {
     }
 
     fn set_scope(&self, query: &str, scope: Scope) -> Result<Response, Failure> {
-        let id = self.device(query)?.device_id;
+        let Device { device_id: id, scope: before, .. } = self.device(query)?;
+        match scope > before {
+            true => self.record(id, What::ScopeChanged { scope })?,
+            false => self.record_if_possible(id, What::ScopeChanged { scope }),
+        }
         self.devices.set_scope(id, scope, Timestamp::now()).map_err(changed)?;
         self.events.send(Event::Device { device_id: id, state: DeviceState::ScopeChanged });
         Ok(Response::Device(DeviceInfo::new(&self.device(query)?, self.is_connected(id))))
@@ -168,16 +176,37 @@ impl Control {
 
     async fn pause(&self, query: Option<&str>, on: bool) -> Result<Response, Failure> {
         let id = query.map(|query| self.device(query).map(|device| device.device_id)).transpose()?;
+        let meant = |device: &&Device| id.is_none_or(|id| id == device.device_id);
+        for device in self.devices.current().devices.iter().filter(meant) {
+            match on {
+                true => self.record_if_possible(device.device_id, What::Paused),
+                false => self.record(device.device_id, What::Resumed)?,
+            }
+        }
         self.devices.set_paused(id, on, Timestamp::now()).map_err(changed)?;
         if on {
             self.sessions.end(|device| id.is_none_or(|id| id == device), ByeReason::Revoked).await;
         }
         let state = if on { DeviceState::Paused } else { DeviceState::Resumed };
         let list = self.devices.current();
-        for device in list.devices.iter().filter(|device| id.is_none_or(|id| id == device.device_id)) {
+        for device in list.devices.iter().filter(meant) {
             self.events.send(Event::Device { device_id: device.device_id, state });
         }
         Ok(Response::Done)
+    }
+
+    /// What gives is written first, or not done.
+    fn record(&self, device_id: DeviceId, what: What) -> Result<(), Failure> {
+        self.audit.write(&Entry { at: Timestamp::now(), device_id, what }).map_err(|error| {
+            Failure::new("audit", error.to_string()).fix("make room on the disk: nothing is given without a trace")
+        })
+    }
+
+    /// What takes away is done, whether or not it can be written.
+    fn record_if_possible(&self, device_id: DeviceId, what: What) {
+        if let Err(error) = self.audit.write(&Entry { at: Timestamp::now(), device_id, what }) {
+            tracing::error!(%error, "a change was not recorded");
+        }
     }
 
     fn list(&self) -> Response {

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::api::{self, ApiContext};
 use super::bridge;
 use super::sessions::Sessions;
+use crate::audit::AuditLog;
 use crate::codex::CodexBackend;
 use crate::firewall::Policy;
 use crate::firewall::ceiling::{Ceiling, OnThisMachine};
@@ -40,6 +41,8 @@ pub struct SessionContext {
     pub codex: Arc<dyn CodexBackend>,
     /// What the owner lets devices choose.
     pub ceiling: Arc<Ceiling>,
+    /// What devices do is written here.
+    pub audit: Arc<AuditLog>,
     /// What the API tells.
     pub api: Arc<ApiContext>,
     /// Who is told about devices coming and going.
@@ -144,7 +147,8 @@ async fn open(
                     ceiling: Arc::clone(&context.ceiling),
                     paths: Arc::new(OnThisMachine),
                 };
-                bridge::run(channel, connection, scope, policy, device).await;
+                let recorder = bridge::Recorder { device, log: Arc::clone(&context.audit) };
+                bridge::run(channel, connection, scope, policy, recorder).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "a channel was opened while Codex is not there");

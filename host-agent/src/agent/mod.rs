@@ -30,12 +30,14 @@ use reachback_proto::control::EnrollKey;
 use reachback_proto::crypto::keys::{self, Identity, KeyError};
 use reachback_proto::ids::{BootId, HostId, RelayId};
 use reachback_proto::pairing::{Name, Origin};
+use reachback_proto::session::SessionLimits;
 use ring::rand::SystemRandom;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::audit::{AuditError, AuditLog};
 use crate::backoff::BackoffConfig;
 use crate::codex::{CodexBackend, CodexState};
 use crate::firewall::ceiling::Ceiling;
@@ -87,6 +89,8 @@ pub struct AgentConfig {
     pub ceiling: Ceiling,
     /// Between tries to reach the relay.
     pub backoff: BackoffConfig,
+    /// Bounds of each device's session.
+    pub session_limits: SessionLimits,
 }
 
 /// The agent could not start.
@@ -102,6 +106,9 @@ pub enum StartError {
     /// Another state file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The device list.
     #[error(transparent)]
     Devices(#[from] ChangeError),
@@ -160,6 +167,7 @@ impl Agent {
         let name = Name::cleaned(state.name()).ok_or(StartError::Name)?;
         let devices = Arc::new(DeviceStore::open(&config.home, Timestamp::now())?);
         devices.expire(Timestamp::now())?;
+        let audit = Arc::new(AuditLog::open(&config.home)?);
         let sessions = Arc::new(Sessions::default());
         let events = AgentEvents(broadcast::channel(EVENTS).0);
         let host = state.id();
@@ -183,7 +191,7 @@ impl Agent {
             relay: config.public_relay.unwrap_or_else(|| config.relay.clone()),
         };
         let relay_url = introduction.relay.to_string();
-        let pairings = Pairings::new(introduction, Arc::clone(&tunnel), Arc::clone(&devices));
+        let pairings = Pairings::new(introduction, Arc::clone(&tunnel), Arc::clone(&devices), Arc::clone(&audit));
         let api = Arc::new(api::ApiContext {
             host,
             name: name.as_str().to_owned(),
@@ -197,11 +205,13 @@ impl Agent {
             devices: Arc::clone(&devices),
             sessions: Arc::clone(&sessions),
             pairings: Arc::clone(&pairings),
+            session_limits: config.session_limits,
             context: SessionContext {
                 sessions: Arc::clone(&sessions),
                 devices: Arc::clone(&devices),
                 codex: Arc::clone(&config.codex),
                 ceiling: Arc::new(config.ceiling),
+                audit: Arc::clone(&audit),
                 api,
                 events: events.clone(),
             },
@@ -216,6 +226,7 @@ impl Agent {
             pairings,
             tunnel: Arc::clone(&tunnel),
             codex: Arc::clone(&config.codex),
+            audit: Arc::clone(&audit),
             events: events.clone(),
             stop_wanted: CancellationToken::new(),
         });

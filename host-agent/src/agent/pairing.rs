@@ -22,6 +22,7 @@ use tokio::time::{timeout, timeout_at};
 use zeroize::Zeroizing;
 
 use super::tunnel::Tunnel;
+use crate::audit::{AuditError, AuditLog, Entry, What};
 use crate::link::handshake::{BlockStream, HANDSHAKE_TIMEOUT, HandshakeFailed};
 use crate::state::devices::{ChangeError, Device, DeviceStore};
 use crate::state::timestamp::Timestamp;
@@ -126,6 +127,7 @@ pub struct Pairings {
     host: HostIntroduction,
     tunnel: Arc<Tunnel>,
     devices: Arc<DeviceStore>,
+    audit: Arc<AuditLog>,
     open: Mutex<HashMap<RendezvousId, Arc<Rendezvous>>>,
 }
 
@@ -179,8 +181,13 @@ impl Drop for Withdraw {
 
 impl Pairings {
     /// With nothing open.
-    pub fn new(host: HostIntroduction, tunnel: Arc<Tunnel>, devices: Arc<DeviceStore>) -> Arc<Self> {
-        Arc::new(Self { host, tunnel, devices, open: Mutex::default() })
+    pub fn new(
+        host: HostIntroduction,
+        tunnel: Arc<Tunnel>,
+        devices: Arc<DeviceStore>,
+        audit: Arc<AuditLog>,
+    ) -> Arc<Self> {
+        Arc::new(Self { host, tunnel, devices, audit, open: Mutex::default() })
     }
 
     /// Makes an offer and opens it at the relay.
@@ -279,6 +286,8 @@ impl Pairings {
                         added_at: now,
                         last_seen: now,
                     };
+                    let what = What::Paired { scope: device.scope };
+                    self.audit.write(&Entry { at: now, device_id: device.device_id, what })?;
                     self.devices.add(device.clone(), now)?;
                     return Ok(device);
                 }
@@ -384,6 +393,8 @@ enum ExchangeFailed {
     Declined,
     #[error(transparent)]
     Store(#[from] ChangeError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 #[cfg(test)]
@@ -404,7 +415,8 @@ mod tests {
             name: Name::new("host").unwrap(),
             relay: "https://relay.example:443".parse().unwrap(),
         };
-        let pairings = Pairings::new(host, Arc::new(Tunnel::deaf(identity)), devices);
+        let audit = Arc::new(AuditLog::open(home.path()).unwrap());
+        let pairings = Pairings::new(host, Arc::new(Tunnel::deaf(identity)), devices, audit);
         let offer = timeout(OFFER_TIME, pairings.offer(OfferOptions::default())).await;
         assert!(matches!(offer, Ok(Err(OfferError::NoRelay))), "the person waits in front of nothing");
         assert!(pairings.lock().is_empty(), "a code that nobody was shown is open");

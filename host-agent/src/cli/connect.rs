@@ -20,6 +20,7 @@ use crate::connect::local_socket::{self, remote_url};
 use crate::connect::remote::{RemoteConfig, RemoteHost, RemoteState};
 use crate::local_api::Failure;
 use crate::platform::socket::LocalListener;
+use crate::platform::terminal::Found;
 use crate::state::controller::{ControllerStore, PairedHost};
 use crate::state::timestamp::Timestamp;
 
@@ -83,6 +84,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
                 command.arg("-C").arg(cd);
             }
             command.args(&args.codex_args);
+            let terminal = Found::now();
             let mut child = command.spawn().map_err(|error| {
                 Failure::new("codex", format!("{} does not start: {error}", program.display())).fix(INSTALL)
             })?;
@@ -90,8 +92,8 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
                 status = child.wait() => exit_code(status?),
                 served = serving => {
                     served?;
-                    // The host ended it; let the terminal UI say so and leave the screen tidy.
-                    let _ = child.wait().await;
+                    // The host ended it. The terminal UI would try to reconnect for ever, and nobody hear why it can't.
+                    terminal.end(&mut child).await;
                     ExitCode::FAILURE
                 }
                 // The terminal UI has the terminal, and gets the same signal: it ends by itself.
@@ -112,8 +114,8 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
         }
     };
     remote.end().await;
-    if code != ExitCode::SUCCESS
-        && let RemoteState::Ended { reason: Some(reason) } = &*state.borrow_and_update()
+    // Whatever the terminal UI made of it.
+    if let RemoteState::Ended { reason: Some(reason) } = &*state.borrow_and_update()
         && *reason != ByeReason::Normal
     {
         return Err(ended(&name, Some(*reason)).into());

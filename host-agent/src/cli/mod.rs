@@ -4,6 +4,7 @@
 //! `--json`, one JSON object a line; failures name the next step. Exit codes: 0
 //! done, 1 failed, 2 asked wrongly.
 
+mod audit;
 mod connect;
 mod devices;
 mod host;
@@ -36,35 +37,33 @@ pub struct Cli {
     command: Command,
 }
 
+/// Above what every command takes, so that it does not stand between what one does.
+const EVERYWHERE: &str = "Options of every command";
+
 /// What every command takes.
 #[derive(Debug, Args)]
 struct Common {
     /// Where all state is kept (keys, devices, hosts).
-    #[arg(long, env = "REACHBACK_HOME", global = true, value_name = "DIR")]
+    #[arg(long, env = "REACHBACK_HOME", global = true, value_name = "DIR", help_heading = EVERYWHERE)]
     home: Option<PathBuf>,
     /// Print one JSON object a line, for programs.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
     /// What to log to standard error, such as `info` or `reachback_host=debug`.
-    #[arg(long, env = "REACHBACK_LOG", global = true, value_name = "FILTER", default_value = "warn")]
+    #[arg(long, env = "REACHBACK_LOG", global = true, value_name = "FILTER", default_value = "warn", help_heading = EVERYWHERE)]
     log: String,
 }
 
+/// Each one's help is in its arguments: said here too, it would hide what is said there.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a relay and a host agent in one process, and show a code to pair with.
     Up(up::UpArgs),
-    /// Start the host agent alone, against a relay that runs elsewhere.
     Host(host::HostArgs),
-    /// Show a QR code and a typed code, and pair one device with this host.
     Pair(pair::PairArgs),
-    /// List this host's devices, or revoke, pause or change one.
     Devices(devices::DevicesArgs),
-    /// Make this computer a device of a host.
+    Audit(audit::AuditArgs),
     Join(join::JoinArgs),
-    /// List the hosts that this computer may control, and whether they are online.
     Hosts(hosts::HostsArgs),
-    /// Use Codex on a host: the stock terminal UI, or a socket for other clients.
     Connect(connect::ConnectArgs),
 }
 
@@ -91,6 +90,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Host(args) => host::run(&home, args, output).await,
         Command::Pair(args) => pair::run(&home, args, output).await,
         Command::Devices(args) => devices::run(&home, args, output).await,
+        Command::Audit(args) => audit::run(&home, &args, output),
         Command::Join(args) => join::run(&home, args, output).await,
         Command::Hosts(args) => hosts::run(&home, args, output).await,
         Command::Connect(args) => connect::run(&home, args, output).await,

@@ -1,6 +1,6 @@
 //! `reachback up`: relay and host agent in one process, and a code to pair with.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use reachback_proto::pairing::Origin;
+use reachback_proto::session::SessionLimits;
 use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
 use url::Url;
 
@@ -79,14 +80,15 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
         runtime: Some(home.places.runtime(&home.path)?),
         home: home.path.clone(),
         name: args.codex.name(),
-        relay: public.clone(),
-        public_relay: None,
+        relay: direct(&args, &relay).context("the relay's own address")?,
+        public_relay: Some(public.clone()),
         // It is the relay of this process and this home, whatever address it had before.
         new_relay: true,
         enroll_key: Some(relay.create_enroll_key().await?),
         codex,
         ceiling: ceiling(home, demo.as_ref().map(|demo| demo.home.project())),
         backoff: BackoffConfig::default(),
+        session_limits: SessionLimits::default(),
     })
     .await?;
     let events = agent.events().subscribe();
@@ -124,6 +126,20 @@ async fn offer(home: &Home, agent: &Agent, codes: Codes, output: Output) -> anyh
         }
     }
     std::future::pending().await
+}
+
+/// How this process reaches its own relay: not through whatever is in front of the public address, which may be a
+/// proxy, or a router that lets nobody in from the inside. A certificate from files is for the public name only.
+fn direct(args: &UpArgs, relay: &Relay) -> anyhow::Result<Origin> {
+    if args.tls_cert.is_some() {
+        return Ok(relay.url().to_string().parse()?);
+    }
+    let mut addr = relay.local_addr();
+    if addr.ip().is_unspecified() {
+        addr.set_ip(if addr.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    let scheme = if args.listen.ip().is_loopback() { "http" } else { "https" };
+    Ok(format!("{scheme}://{addr}").parse()?)
 }
 
 fn greet(args: &UpArgs, relay: &Origin, is_demo: bool, output: Output) {

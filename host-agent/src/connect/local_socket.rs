@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use http::StatusCode;
+use http::header::ORIGIN;
 use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::session::MAX_MESSAGE;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
@@ -82,7 +85,7 @@ async fn client(stream: Box<dyn Transport>, remote: &RemoteHost, environment: &s
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_FRAME));
     // No header of the client's is echoed: with its compression header back it would switch to zstd frames.
-    let upgrade = tokio_tungstenite::accept_async_with_config(stream, Some(config));
+    let upgrade = tokio_tungstenite::accept_hdr_async_with_config(stream, refuse_browsers, Some(config));
     let Ok(Ok(socket)) = timeout(CLIENT_TIMEOUT, upgrade).await else {
         tracing::debug!("a client did not upgrade to a WebSocket");
         return;
@@ -90,6 +93,17 @@ async fn client(stream: Box<dyn Transport>, remote: &RemoteHost, environment: &s
     let Ok(channel) = remote.open_channel(environment).await else { return };
     tracing::debug!(channel = channel.sender.number(), "client connected");
     bridge(socket, channel, remote.state()).await;
+}
+
+/// Only browsers send `Origin`, and a page has no business here, whatever led it to this socket. Codex refuses it too.
+#[expect(clippy::result_large_err, reason = "the type is the callback's")]
+fn refuse_browsers(request: &Request, response: Response) -> Result<Response, ErrorResponse> {
+    if !request.headers().contains_key(ORIGIN) {
+        return Ok(response);
+    }
+    let mut refusal = ErrorResponse::new(Some("web pages can't use this socket".into()));
+    *refusal.status_mut() = StatusCode::FORBIDDEN;
+    Err(refusal)
 }
 
 async fn bridge(socket: Socket, channel: ChannelHandle, state: watch::Receiver<RemoteState>) {

@@ -202,6 +202,15 @@ enum LinkFailed {
     Handshake(#[from] HandshakeFailed),
 }
 
+impl LinkFailed {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Relay(error) => error.retry_after(),
+            Self::Handshake(error) => error.reconnect_in(),
+        }
+    }
+}
+
 struct Dialler {
     config: Arc<RemoteConfig>,
     session: SessionHandle,
@@ -240,8 +249,8 @@ impl Dialler {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no link to the host");
-                    if let LinkFailed::Relay(RelayError::Refused { retry_after: Some(delay), .. }) = &error {
-                        backoff.suggest(*delay);
+                    if let Some(delay) = error.retry_after() {
+                        backoff.suggest(delay);
                     }
                     self.down(error.to_string());
                 }

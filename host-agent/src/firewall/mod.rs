@@ -116,6 +116,20 @@ pub enum Decision {
     Answered,
 }
 
+impl Decision {
+    /// A stable word for the audit log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Trimmed { .. } => "trimmed",
+            Self::Lessened => "lessened",
+            Self::Refused(_) => "refused",
+            Self::Withheld => "withheld",
+            Self::Answered => "answered",
+        }
+    }
+}
+
 /// What a line of the audit log says about a message. Holds no text of a device's but ids that Codex made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {

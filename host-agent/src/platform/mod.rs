@@ -11,6 +11,7 @@ pub mod files;
 pub mod programs;
 pub mod signals;
 pub mod socket;
+pub mod terminal;
 
 #[cfg(not(unix))]
 mod other;

@@ -16,6 +16,22 @@ pub(super) fn uid() -> u32 {
     0
 }
 
+/// Consoles reset their modes themselves.
+pub(super) enum TerminalModes {}
+
+/// Nothing to note.
+pub(super) fn terminal_modes() -> Option<TerminalModes> {
+    None
+}
+
+/// Can't happen: there are none.
+pub(super) fn set_terminal_modes(modes: &TerminalModes) {
+    match *modes {}
+}
+
+/// There is no asking: the caller ends it after its grace.
+pub(super) fn ask_to_end(_: u32) {}
+
 /// Nothing to check.
 pub(super) fn owner_and_mode(_: &Metadata) -> Option<(u32, u32)> {
     None
@@ -34,6 +50,16 @@ pub(super) fn restrict(_: &Path) -> io::Result<()> {
 /// Nothing to do: directories can't be opened, and NTFS journals renames.
 pub(super) fn sync_dir(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// There are no sockets in folders here.
+pub(super) fn is_socket(_: &Metadata) -> bool {
+    false
+}
+
+/// Nobody can listen there.
+pub(super) fn is_answering(_: &Path) -> bool {
+    false
 }
 
 /// Refused.

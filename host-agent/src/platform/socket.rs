@@ -23,6 +23,18 @@ pub enum SocketError {
         /// The socket.
         path: PathBuf,
     },
+    /// Another process listens there.
+    #[error("another process listens on {}: end it, or choose another path", path.display())]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something is there that is not a socket.
+    #[error("{} is there already, and is not a socket: choose another path, or move it away", path.display())]
+    Occupied {
+        /// The path.
+        path: PathBuf,
+    },
     /// The process at the other end is another user's.
     #[error("the process behind the socket runs as uid {peer}, not as uid {wanted}")]
     Peer {
@@ -53,14 +65,16 @@ pub struct LocalListener {
 }
 
 impl LocalListener {
-    /// Listens at `path`, in place of a socket that an agent which crashed left behind.
-    ///
-    /// The caller holds the lock of its home, so no living agent listens there.
+    /// Listens at `path`, in place of a socket that a crash left behind, and of nothing else: a path may be a
+    /// person's choice, and what is there may be theirs.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         let io = |source| SocketError::Io { path: path.to_owned(), source };
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-            _ => {}
+        match std::fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+            Ok(found) if !imp::is_socket(&found) => return Err(SocketError::Occupied { path: path.to_owned() }),
+            Ok(_) if imp::is_answering(path) => return Err(SocketError::InUse { path: path.to_owned() }),
+            Ok(_) => std::fs::remove_file(path).map_err(io)?,
         }
         let inner = imp::bind(path).map_err(io)?;
         files::restrict(path)?;
@@ -139,6 +153,22 @@ mod tests {
         listener.uid += 1;
         let (accepted, _stream) = tokio::join!(listener.accept(), connect(&path));
         assert!(matches!(accepted, Err(SocketError::Peer { .. })), "{accepted:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_and_a_socket_that_is_in_use_are_left_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("notes.txt");
+        std::fs::write(&path, "mine").unwrap();
+        assert!(matches!(LocalListener::bind(&path), Err(SocketError::Occupied { .. })));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+
+        let path = temp.path().join("agent.sock");
+        let listener = LocalListener::bind(&path).unwrap();
+        assert!(matches!(LocalListener::bind(&path), Err(SocketError::InUse { .. })));
+        let (accepted, connected) =
+            tokio::join!(async { listener.accept().await.and(listener.accept().await) }, connect(&path));
+        assert!(accepted.is_ok() && connected.is_ok(), "the first listener is gone");
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 pub(super) use tokio::net::{UnixListener as Listener, UnixStream as Stream};
@@ -10,6 +10,28 @@ pub(super) use tokio::net::{UnixListener as Listener, UnixStream as Stream};
 /// The user that this process acts as.
 pub(super) fn uid() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// How a terminal treats lines, echo and signals.
+pub(super) type TerminalModes = rustix::termios::Termios;
+
+/// The modes of the terminal on standard input, if it is one.
+pub(super) fn terminal_modes() -> Option<TerminalModes> {
+    rustix::termios::tcgetattr(std::io::stdin()).ok()
+}
+
+/// Sets them.
+pub(super) fn set_terminal_modes(modes: &TerminalModes) {
+    // A terminal that is gone needs no modes.
+    let _ = rustix::termios::tcsetattr(std::io::stdin(), rustix::termios::OptionalActions::Now, modes);
+}
+
+/// Asks a child, not waited for yet, to end.
+pub(super) fn ask_to_end(child: u32) {
+    if let Some(pid) = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw) {
+        // One that has ended is as good.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
 }
 
 /// Owner and permission bits.
@@ -30,6 +52,16 @@ pub(super) fn restrict(path: &Path) -> io::Result<()> {
 /// Makes a rename in this directory survive a power cut.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Whether this is a socket, not a link to one.
+pub(super) fn is_socket(metadata: &Metadata) -> bool {
+    metadata.file_type().is_socket()
+}
+
+/// Whether a process listens at `path`. A connection to a socket of this machine takes no time.
+pub(super) fn is_answering(path: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(path).is_ok()
 }
 
 /// A listening socket at `path`.

@@ -136,7 +136,9 @@ impl Driver {
                     }
                 }
                 Turn::Flushed(Ok(())) => self.flushing = false,
-                Turn::Record(Err(error)) | Turn::Flushed(Err(error)) => self.lose_link(&error.to_string(), None),
+                Turn::Record(Err(error)) | Turn::Flushed(Err(error)) => {
+                    self.lose_link(&error.to_string(), error.reconnect_in())
+                }
                 Turn::Timeout => self.session.handle_timeout(Instant::now()),
             }
             if matches!(*self.state.borrow(), SessionState::Ended { .. }) {
@@ -179,7 +181,7 @@ impl Driver {
             more = match self.link.as_mut().map(|link| link.poll_record(&mut cx, &mut self.record)) {
                 Some(Poll::Ready(Ok(()))) => true,
                 Some(Poll::Ready(Err(error))) => {
-                    self.lose_link(&error.to_string(), None);
+                    self.lose_link(&error.to_string(), error.reconnect_in());
                     false
                 }
                 Some(Poll::Pending) | None => false,
@@ -272,6 +274,10 @@ impl Driver {
                     }
                 }
                 Event::Bye { reason: ByeReason::ShuttingDown, reconnect_in } => {
+                    // Its sessions end with it: what is said from here on would be lost, so nobody is kept waiting.
+                    for number in self.channels.keys().copied().filter(|n| *n != API_CHANNEL).collect::<Vec<_>>() {
+                        self.close_incoming(number, ChannelCloseReason::Gap, "the host shuts down".into());
+                    }
                     self.lose_link("the other side shuts down", Some(reconnect_in));
                 }
                 Event::Bye { reason, .. } => self.finish(Some(reason)),

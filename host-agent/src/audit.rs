@@ -1,0 +1,306 @@
+//! The host's audit log: every changing action from afar, and every change of who may act.
+//!
+//! One JSON object a line in `host/audit/audit.jsonl`, for this user only. A line
+//! is written *before* its action passes to Codex; when it can't be written the
+//! action does not pass, so nothing happens from afar without a trace. Lines hold
+//! methods, ids and decisions, never text of prompts, commands or files.
+//!
+//! At [`ROTATE_AT`] the file becomes `audit.1.jsonl` and older ones move up;
+//! [`KEEP`] are kept. A crash can leave a last line without its end; readers skip
+//! it, and the next line begins on a new one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use reachback_proto::ids::DeviceId;
+use reachback_proto::scope::Scope;
+use serde::{Deserialize, Serialize};
+
+use crate::platform::files::{self, AccessError};
+use crate::state::host_dir;
+use crate::state::timestamp::Timestamp;
+
+/// Bytes at which a file is put aside: some 30,000 lines.
+pub const ROTATE_AT: u64 = 8 << 20;
+/// Files kept beside the current one.
+pub const KEEP: u32 = 8;
+/// Longest line that is read back; none that is written comes near it.
+const MAX_LINE: u64 = 16 * 1024;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When.
+    pub at: Timestamp,
+    /// Which device acted, or was changed.
+    pub device_id: DeviceId,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum What {
+    /// The device asked Codex for something, or answered it.
+    Action {
+        /// Codex's method, or that of the request that was answered.
+        method: Option<String>,
+        /// The thread.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
+        /// `passed`, `trimmed`, `lessened`, `refused`, `withheld` or `answered`.
+        decision: String,
+        /// For a refusal: `scope`, `method`, `params`, `malformed` or `not_open`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// What the device was allowed at the time.
+        scope: Scope,
+    },
+    /// The device was paired.
+    Paired {
+        /// What it may do.
+        scope: Scope,
+    },
+    /// The device may do something else from now on.
+    ScopeChanged {
+        /// What it may do.
+        scope: Scope,
+    },
+    /// The device was taken off the list.
+    Revoked,
+    /// The device is kept out.
+    Paused,
+    /// The device is let in again.
+    Resumed,
+}
+
+/// The log could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// The folder.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A file.
+    #[error("the audit log {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The log of one home. The agent writes it, under the home's lock.
+#[derive(Debug)]
+pub struct AuditLog {
+    folder: PathBuf,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    file: File,
+    size: u64,
+    rotate_at: u64,
+}
+
+impl AuditLog {
+    /// Opens the log of a home, and makes it where there is none.
+    pub fn open(home: &Path) -> Result<Self, AuditError> {
+        Self::open_with(home, ROTATE_AT)
+    }
+
+    fn open_with(home: &Path, rotate_at: u64) -> Result<Self, AuditError> {
+        let folder = folder(home);
+        for dir in [home, &host_dir(home), &folder] {
+            files::state_dir(dir)?;
+        }
+        let current = Mutex::new(open_current(&folder, rotate_at)?);
+        Ok(Self { folder, current })
+    }
+
+    /// Writes a line. It has reached the system when this returns: a crash of the agent does not lose it.
+    ///
+    /// Blocks for as long as one small write takes.
+    pub fn write(&self, entry: &Entry) -> Result<(), AuditError> {
+        let mut line = serde_json::to_vec(entry).expect("entries have string keys");
+        line.push(b'\n');
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.size + line.len() as u64 > current.rotate_at {
+            let rotate_at = current.rotate_at;
+            rotate(&self.folder).map_err(|source| AuditError::Io { path: self.folder.clone(), source })?;
+            *current = open_current(&self.folder, rotate_at)?;
+        }
+        let wrote = current.file.write_all(&line);
+        // Half a line on a full disk must not swallow the next one.
+        if wrote.is_err() {
+            let _ = current.file.set_len(current.size);
+        }
+        wrote.map_err(|source| AuditError::Io { path: file(&self.folder, 0), source })?;
+        current.size += line.len() as u64;
+        Ok(())
+    }
+}
+
+/// Every line of a home's log that can be read, oldest first, and how many could not.
+pub fn read(home: &Path) -> Result<(Vec<Entry>, usize), AuditError> {
+    let folder = folder(home);
+    let (mut entries, mut skipped) = (Vec::new(), 0);
+    for number in (0..=KEEP).rev() {
+        let path = file(&folder, number);
+        let io = |source| AuditError::Io { path: path.clone(), source };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(io(error)),
+        };
+        let mut reader = BufReader::new(file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line).map_err(io)?;
+            if read == 0 {
+                break;
+            }
+            match serde_json::from_slice(&line) {
+                Ok(entry) => entries.push(entry),
+                Err(_) => skipped += 1,
+            }
+        }
+    }
+    Ok((entries, skipped))
+}
+
+fn folder(home: &Path) -> PathBuf {
+    host_dir(home).join("audit")
+}
+
+/// The current file is number 0.
+fn file(folder: &Path, number: u32) -> PathBuf {
+    match number {
+        0 => folder.join("audit.jsonl"),
+        n => folder.join(format!("audit.{n}.jsonl")),
+    }
+}
+
+fn open_current(folder: &Path, rotate_at: u64) -> Result<Current, AuditError> {
+    let path = file(folder, 0);
+    let open = || {
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
+        let mut size = file.metadata()?.len();
+        if size > 0 {
+            let mut last = [0];
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+            if last != [b'\n'] {
+                file.write_all(b"\n")?;
+                size += 1;
+            }
+        }
+        Ok(Current { file, size, rotate_at })
+    };
+    let current = open().map_err(|source| AuditError::Io { path: path.clone(), source })?;
+    files::restrict(&path)?;
+    Ok(current)
+}
+
+fn rotate(folder: &Path) -> io::Result<()> {
+    for number in (0..KEEP).rev() {
+        match fs::rename(file(folder, number), file(folder, number + 1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use reachback_proto::ids::PublicKey;
+
+    use super::*;
+
+    fn entry(second: u64) -> Entry {
+        Entry {
+            at: Timestamp::from_unix(second),
+            device_id: DeviceId::of(&PublicKey([7; 32])),
+            what: What::Action {
+                method: Some("turn/start".into()),
+                thread: Some("t1".into()),
+                decision: "passed".into(),
+                reason: None,
+                scope: Scope::Approve,
+            },
+        }
+    }
+
+    #[test]
+    fn lines_are_read_back_in_order_across_restarts() {
+        let home = tempfile::tempdir().unwrap();
+        for second in 0..3 {
+            AuditLog::open(home.path()).unwrap().write(&entry(second)).unwrap();
+        }
+        assert_eq!(read(home.path()).unwrap(), ((0..3).map(entry).collect(), 0));
+    }
+
+    #[test]
+    fn a_line_is_the_format_that_programs_rely_on() {
+        let line = serde_json::to_value(entry(0)).unwrap();
+        let device = DeviceId::of(&PublicKey([7; 32])).to_string();
+        let want = serde_json::json!({
+            "at": "1970-01-01T00:00:00Z", "device_id": device, "event": "action", "method": "turn/start",
+            "thread": "t1", "decision": "passed", "scope": "approve",
+        });
+        assert_eq!(line, want);
+    }
+
+    #[test]
+    fn files_rotate_and_the_oldest_go() {
+        let home = tempfile::tempdir().unwrap();
+        let log = AuditLog::open_with(home.path(), 1000).unwrap();
+        (0..200).for_each(|second| log.write(&entry(second)).unwrap());
+        let (entries, skipped) = read(home.path()).unwrap();
+        assert_eq!(skipped, 0);
+        assert_eq!(entries.last(), Some(&entry(199)));
+        assert!(entries.len() < 200, "nothing was dropped");
+        assert!(entries.windows(2).all(|pair| pair[0].at < pair[1].at), "out of order");
+        let files = fs::read_dir(folder(home.path())).unwrap().count();
+        assert_eq!(files, KEEP as usize + 1);
+    }
+
+    #[test]
+    fn half_a_line_of_a_crash_costs_that_line_only() {
+        let home = tempfile::tempdir().unwrap();
+        AuditLog::open(home.path()).unwrap().write(&entry(0)).unwrap();
+        let path = file(&folder(home.path()), 0);
+        let mut half = OpenOptions::new().append(true).open(&path).unwrap();
+        half.write_all(br#"{"at":"1970-01-01T00:00:01Z","dev"#).unwrap();
+        AuditLog::open(home.path()).unwrap().write(&entry(2)).unwrap();
+        assert_eq!(read(home.path()).unwrap(), (vec![entry(0), entry(2)], 1));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_log_is_for_this_user_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        AuditLog::open(home.path()).unwrap();
+        let mode = fs::metadata(file(&folder(home.path()), 0)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_log_that_cannot_be_written_says_so() {
+        let home = tempfile::tempdir().unwrap();
+        let log = AuditLog::open(home.path()).unwrap();
+        log.current.lock().unwrap().file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let error = log.write(&entry(0)).unwrap_err();
+        assert!(error.to_string().contains("audit.jsonl"), "{error}");
+    }
+}

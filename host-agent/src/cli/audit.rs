@@ -1,0 +1,111 @@
+//! `reachback audit`: who did what from afar.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use reachback_proto::ids::DeviceId;
+
+use super::Home;
+use super::output::{Output, table};
+use crate::audit::{self, Entry, What};
+use crate::local_api::Failure;
+use crate::state::devices::DeviceStore;
+use crate::state::timestamp::Timestamp;
+
+/// Show what devices did, and who changed what they may do.
+///
+/// Every changing action from afar is written here before it passes to Codex, and every refusal.
+#[derive(Debug, Args)]
+pub(super) struct AuditArgs {
+    /// Only what happened since then: a time (2026-11-23T06:00:00Z), or how long ago (90s, 15m, 12h, 7d).
+    #[arg(long, value_name = "WHEN")]
+    since: Option<String>,
+    /// Only what this device did: its name, its id, or the start of its id.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+}
+
+pub(super) fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let now = Timestamp::now();
+    let since = args.since.as_deref().map(|text| moment(text, now)).transpose()?;
+    let (entries, skipped) = audit::read(&home.path)?;
+    // Names of devices that are still there; a revoked one is known by its id.
+    let names = DeviceStore::open(&home.path, now)?.current();
+    let name = |id: DeviceId| names.device(id).map_or_else(String::new, |device| device.name.clone());
+    let wanted = |entry: &&Entry| {
+        let by_device = args.device.as_deref().is_none_or(|query| {
+            entry.device_id.to_string().starts_with(&query.to_ascii_lowercase()) || name(entry.device_id) == query
+        });
+        by_device && since.is_none_or(|since| entry.at >= since)
+    };
+    let entries: Vec<&Entry> = entries.iter().filter(wanted).collect();
+    entries.iter().for_each(|entry| output.object(entry));
+    if skipped > 0 {
+        output.remark(format_args!("{skipped} lines could not be read."));
+    }
+    if entries.is_empty() {
+        output.say("Nothing, so far.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = entries.iter().map(|entry| {
+        let (what, about, decision) = words(&entry.what);
+        vec![entry.at.to_string(), entry.device_id.short(), name(entry.device_id), what, decision, about]
+    });
+    output.say(table(&["WHEN", "DEVICE", "NAME", "WHAT", "DECISION", "THREAD"], &rows.collect::<Vec<_>>()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn words(what: &What) -> (String, String, String) {
+    let word = |text: &str| (text.to_owned(), String::new(), String::new());
+    match what {
+        What::Action { method, thread, decision, reason, .. } => (
+            method.clone().unwrap_or_else(|| "(unknown)".into()),
+            thread.clone().unwrap_or_default(),
+            reason.as_ref().map_or_else(|| decision.clone(), |reason| format!("{decision}: {reason}")),
+        ),
+        What::Paired { scope } => word(&format!("paired, scope {scope}")),
+        What::ScopeChanged { scope } => word(&format!("scope changed to {scope}")),
+        What::Revoked => word("revoked"),
+        What::Paused => word("paused"),
+        What::Resumed => word("resumed"),
+    }
+}
+
+fn moment(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
+    if let Ok(moment) = text.parse() {
+        return Ok(moment);
+    }
+    let wrong = || {
+        Failure::new("since", format!("`{text}` is neither a time nor how long ago"))
+            .fix("like --since 2026-11-23T06:00:00Z, or --since 12h")
+    };
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong().into()),
+    };
+    let ago: u64 = number.parse().map_err(|_| wrong())?;
+    let ago = Duration::from_secs(ago.saturating_mul(seconds));
+    Ok(Timestamp::from_unix(now.unix().saturating_sub(ago.as_secs())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_time_or_how_long_ago() {
+        let now = Timestamp::from_unix(1_000_000);
+        assert_eq!(moment("90s", now).unwrap().unix(), 999_910);
+        assert_eq!(moment("2h", now).unwrap().unix(), 992_800);
+        assert_eq!(moment("99999999d", now).unwrap().unix(), 0);
+        assert_eq!(moment("1970-01-02T00:00:00Z", now).unwrap().unix(), 86_400);
+        for wrong in ["", "h", "12", "12y", "-1h", "yesterday", "1ü"] {
+            assert!(moment(wrong, now).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! A program that has the terminal, ended from outside.
+//!
+//! The stock terminal UI puts the terminal into a mode of its own and, when it
+//! is ended by a signal, leaves it there: no line ends, no echo.
+
+use std::io::{IsTerminal, Write, stdout};
+use std::time::Duration;
+
+use tokio::process::Child;
+use tokio::time::timeout;
+
+use super::imp;
+
+/// How long a program may take to end when asked.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Ends enhanced keys, bracketed paste and focus reports, shows the cursor, and clears what stood below it.
+const PLAIN: &str = "\x1b[<u\x1b[?2004l\x1b[?1004l\x1b[?25h\x1b[0m\r\n\x1b[J";
+
+/// How the terminal was found.
+pub struct Found(Option<imp::TerminalModes>);
+
+impl Found {
+    /// Notes how the terminal is now; there may be none.
+    pub fn now() -> Self {
+        Self(imp::terminal_modes())
+    }
+
+    /// Ends `child`, which has the terminal, and leaves the terminal as it was found.
+    pub async fn end(&self, child: &mut Child) {
+        if let Some(id) = child.id() {
+            imp::ask_to_end(id);
+        }
+        if timeout(GRACE, child.wait()).await.is_err() {
+            let _ = child.kill().await;
+        }
+        if let Some(modes) = &self.0 {
+            imp::set_terminal_modes(modes);
+        }
+        if stdout().is_terminal() {
+            let _ = stdout().write_all(PLAIN.as_bytes()).and_then(|()| stdout().flush());
+        }
+    }
+}
