@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use reachback_host::agent::control::PairOptions;
 use reachback_host::agent::{Agent, AgentConfig};
+use reachback_host::backoff::BackoffConfig;
 use reachback_host::codex::CodexBackend;
 use reachback_host::connect::join::{self, Invitation};
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_host::firewall::ceiling::Ceiling;
-use reachback_host::link::backoff::BackoffConfig;
 use reachback_host::link::circuit::RelaySocket;
 use reachback_host::link::relay::{self, Caller, RelayConnection};
 use reachback_host::local_api::{Confirm, Event, Exchange, Failure, Handler, Request, Response};

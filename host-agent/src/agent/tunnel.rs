@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::link::backoff::{Backoff, BackoffConfig};
+use crate::backoff::{Backoff, BackoffConfig};
 use crate::link::circuit::{Circuit, RelaySocket, WebSocketCircuit};
 use crate::link::relay::{self, Caller, RelayAddress, RelayError, RelayTrust};
 use crate::state::devices::DeviceList;
@@ -118,6 +118,20 @@ impl Tunnel {
             dials: JoinSet::new(),
         };
         Self { commands, state, relay_key, stored, task: AbortOnDropHandle::new(tokio::spawn(control.run())) }
+    }
+
+    /// To a relay that has proved its key and answers nothing.
+    #[cfg(test)]
+    pub(super) fn deaf(relay_key: PublicKey) -> Self {
+        let (commands, inbox) = mpsc::channel(16);
+        let (state_out, state) = watch::channel(TunnelState::Connected);
+        let (key_out, relay_key) = watch::channel(Some(relay_key));
+        let (stored_out, stored) = watch::channel(0);
+        let task = tokio::spawn(async move {
+            let _open = (inbox, state_out, key_out, stored_out);
+            std::future::pending().await
+        });
+        Self { commands, state, relay_key, stored, task: AbortOnDropHandle::new(task) }
     }
 
     /// Ends the tunnel, whoever else still holds it.

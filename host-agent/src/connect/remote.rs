@@ -19,8 +19,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::backoff::{Backoff, BackoffConfig};
 use crate::link::SecureLink;
-use crate::link::backoff::{Backoff, BackoffConfig};
 use crate::link::circuit::WebSocketCircuit;
 use crate::link::handshake::{self, HandshakeFailed};
 use crate::link::relay::{self, Caller, RelayAddress, RelayError};
