@@ -1,5 +1,7 @@
 //! End-to-end tests, one behaviour family a module.
 
+mod blind;
 mod codex_backend;
 mod firewall_schema;
 mod links;
+mod revoke;

@@ -206,6 +206,7 @@ impl Agent {
                 codex: Arc::clone(&config.codex),
                 ceiling: Arc::new(config.ceiling),
                 api,
+                tunnel: Arc::clone(&tunnel),
                 events: events.clone(),
             },
         };

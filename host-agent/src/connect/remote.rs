@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reachback_proto::close::CloseCode;
 use reachback_proto::control::RelayToPeer;
 use reachback_proto::crypto::keys::{Identity, Secret, StaticKey};
 use reachback_proto::frame::ByeReason;
@@ -234,17 +233,14 @@ impl Dialler {
 
     /// Follows the session while the link just attached carries it.
     async fn carried(&self, session: &mut watch::Receiver<SessionState>) -> Carried {
-        // The task takes the link in its own time: what is seen before is the link before.
-        let mut taken = false;
         loop {
             match &*session.borrow_and_update() {
-                SessionState::Attaching => taken = true,
+                SessionState::Attaching => {}
                 SessionState::Up => {
-                    taken = true;
                     self.state.send_replace(RemoteState::Up);
                 }
-                SessionState::Down { reconnect_in } if taken => return Carried::Down(*reconnect_in),
-                SessionState::Down { .. } => {}
+                // Of this link: a watch may skip states, so the link before must be over when this begins.
+                SessionState::Down { reconnect_in } => return Carried::Down(*reconnect_in),
                 SessionState::Ended { reason } => return Carried::Ended(*reason),
             }
             if session.changed().await.is_err() {
@@ -271,15 +267,7 @@ impl Dialler {
                     }
                 }
                 Some(RelayToPeer::Attached { .. }) => break,
-                Some(RelayToPeer::Restarting { reconnect_in_ms }) => {
-                    return Err(RelayError::Refused {
-                        code: CloseCode::Restarting,
-                        message: "the relay is restarting".into(),
-                        retry_after: Some(Duration::from_millis(reconnect_in_ms.into())),
-                    }
-                    .into());
-                }
-                Some(_) => return Err(RelayError::Protocol("a frame is not for a device").into()),
+                Some(frame) => return Err(relay::refusal(frame, "a frame is not for a device").into()),
             }
         }
         let circuit = Box::new(WebSocketCircuit::new(connection.socket));

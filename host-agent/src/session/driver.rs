@@ -25,7 +25,7 @@ const BYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the task can be asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    Attach { link: Box<SecureLink>, record: Option<Vec<u8>> },
+    Attach { link: Box<SecureLink>, record: Option<Vec<u8>>, taken: oneshot::Sender<()> },
     OpenChannel { environment: String, reply: oneshot::Sender<ChannelHandle> },
     Send { channel: ChannelNumber, generation: u64, bytes: Bytes },
     Handled { channel: ChannelNumber, generation: u64, seq: u64 },
@@ -176,7 +176,10 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Attach { link, record } => self.attach(*link, record),
+            Command::Attach { link, record, taken } => {
+                self.attach(*link, record);
+                let _ = taken.send(());
+            }
             Command::OpenChannel { environment, reply } => {
                 let number = self.session.open_channel(&environment);
                 if let Some(commands) = self.commands.upgrade() {

@@ -106,8 +106,13 @@ pub struct SessionEnded;
 
 impl SessionHandle {
     /// Gives the session a new link; its old one is dropped first. `record` is what was already read from it.
+    ///
+    /// Once this returns, the state is that of the new link: [`SessionState::Down`] means that it is gone again.
     pub async fn attach(&self, link: SecureLink, record: Option<Vec<u8>>) -> Result<(), SessionEnded> {
-        self.commands.send(Command::Attach { link: Box::new(link), record }).await.map_err(|_| SessionEnded)
+        let (taken, done) = oneshot::channel();
+        let attach = Command::Attach { link: Box::new(link), record, taken };
+        self.commands.send(attach).await.map_err(|_| SessionEnded)?;
+        done.await.map_err(|_| SessionEnded)
     }
 
     /// Opens a channel to an environment. Device only.
