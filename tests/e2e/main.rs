@@ -1,6 +1,8 @@
 //! End-to-end tests, one behaviour family a module.
 
+mod blind;
 mod codex_backend;
 mod firewall_schema;
 mod links;
 mod tui;
+mod revoke;

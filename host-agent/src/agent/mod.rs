@@ -213,6 +213,7 @@ impl Agent {
                 ceiling: Arc::new(config.ceiling),
                 audit: Arc::clone(&audit),
                 api,
+                tunnel: Arc::clone(&tunnel),
                 events: events.clone(),
             },
         };
