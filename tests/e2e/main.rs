@@ -2,4 +2,6 @@
 
 mod codex_backend;
 mod firewall_schema;
+mod state_files;
 mod tui;
+mod walk;
