@@ -2,6 +2,7 @@
 
 mod codex_backend;
 mod firewall_schema;
+mod links;
 mod state_files;
 mod tui;
 mod walk;

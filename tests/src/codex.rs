@@ -25,7 +25,7 @@ pub struct TestCodex {
     pub home: DemoHome,
     /// Its model.
     pub model: ScriptedModel,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl TestCodex {
@@ -36,12 +36,14 @@ impl TestCodex {
         let folder = tempfile::Builder::new().prefix("codex-").tempdir_in(e2e).unwrap();
         let model = ScriptedModel::start().await.unwrap();
         let home = DemoHome::prepare(folder.path(), model.addr()).unwrap();
-        Self { home, model, _folder: folder }
+        Self { home, model, folder }
     }
 
     /// How to run it.
     pub fn config(&self) -> CodexConfig {
-        self.home.codex(program())
+        // Codex runs commands in a login shell: what the user's profile does, and how long it takes, is kept out.
+        let home = ("HOME".into(), self.folder.path().into());
+        CodexConfig { env: vec![home], ..self.home.codex(program()) }
     }
 
     /// A backend on it; wait with [`ready`]. Stop it at the end of the test.

@@ -1,7 +1,13 @@
 //! A TCP proxy that breaks what runs through it.
+//!
+//! Three kinds of trouble: a *reset* is heard by both ends at once; a *hole*
+//! swallows everything and tells nobody, for connections that were there and for
+//! new ones; connections that are *lost* stay in the hole whatever comes after,
+//! until their owners give them up.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -9,21 +15,32 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::dice::Dice;
+
 /// What happens to connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 struct Weather {
     /// Connections older than this number of resets are gone.
     resets: u64,
     /// Connections that saw a hole never pass a byte again, though they stay open.
     holes: u64,
+    /// Connections older than this number of losses don't even hear of resets.
+    losses: u64,
     /// New connections are accepted and pass nothing.
     is_holed: bool,
+}
+
+impl Weather {
+    fn has_hole_since(&self, born: Self) -> bool {
+        born.is_holed || self.holes > born.holes
+    }
 }
 
 /// A proxy in front of one address. Dropping it cuts everything.
 pub struct Cutter {
     addr: SocketAddr,
     weather: watch::Sender<Weather>,
+    dials: Arc<Mutex<Vec<Instant>>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -32,14 +49,20 @@ impl Cutter {
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (weather, seen) = watch::channel(Weather { resets: 0, holes: 0, is_holed: false });
-        let task = AbortOnDropHandle::new(tokio::spawn(accept(listener, target, seen)));
-        Self { addr, weather, _task: task }
+        let (weather, seen) = watch::channel(Weather { resets: 0, holes: 0, losses: 0, is_holed: false });
+        let dials = Arc::default();
+        let task = tokio::spawn(accept(listener, target, seen, Arc::clone(&dials)));
+        Self { addr, weather, dials, _task: AbortOnDropHandle::new(task) }
     }
 
     /// Where to connect instead.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// When each connection so far was made.
+    pub fn dials(&self) -> Vec<Instant> {
+        self.dials.lock().unwrap().clone()
     }
 
     /// Resets every connection.
@@ -55,18 +78,67 @@ impl Cutter {
         });
     }
 
-    /// New connections pass again; those that fell into the hole stay there.
+    /// Nothing passes any more on the connections there are, and nobody ever says so to their owners.
+    pub fn lose(&self) {
+        self.weather.send_modify(|weather| {
+            weather.holes += 1;
+            weather.losses += 1;
+        });
+    }
+
+    /// New connections pass again; those that fell into the hole stay there until a reset.
     pub fn heal(&self) {
         self.weather.send_modify(|weather| weather.is_holed = false);
     }
+
+    /// Cuts everything off, and says so: what a phone in flight mode does. [`Self::online`] ends it.
+    pub fn offline(&self) {
+        self.hole();
+        self.reset();
+    }
+
+    /// New connections pass again, and those that were tried meanwhile are told to try again.
+    pub fn online(&self) {
+        self.heal();
+        self.reset();
+    }
+
+    /// Cuts at random, `cuts` times: mostly resets, else holes of up to a second whose connections are then reset.
+    ///
+    /// `silent` of them are losses: the owners have to notice by themselves, and are left alone for [`NOTICED`].
+    pub async fn trouble(&self, dice: &mut Dice, cuts: usize, silent: usize) {
+        for cut in 0..cuts {
+            tokio::time::sleep(dice.between(200, 1000)).await;
+            if cut % (cuts / silent) == cuts / silent / 2 {
+                self.lose();
+                tokio::time::sleep(NOTICED).await;
+            } else {
+                if dice.roll(5) == 0 {
+                    self.hole();
+                    tokio::time::sleep(dice.between(100, 1000)).await;
+                    self.heal();
+                }
+                self.reset();
+            }
+        }
+    }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Receiver<Weather>) {
+/// A link into which nothing comes is probed after 5 s and given up 5 s later; then a new one is made.
+pub const NOTICED: Duration = Duration::from_secs(12);
+
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    weather: watch::Receiver<Weather>,
+    dials: Arc<Mutex<Vec<Instant>>>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { continue };
+                dials.lock().unwrap().push(Instant::now());
                 connections.spawn(carry(client, target, weather.clone()));
             }
             Some(_) = connections.join_next() => {}
@@ -76,36 +148,35 @@ async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Recei
 
 async fn carry(mut client: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
     let born = *weather.borrow_and_update();
-    client.set_nodelay(true).unwrap();
-    let reset = {
-        let mut weather = weather.clone();
-        async move { drop(weather.wait_for(|now| now.resets > born.resets).await) }
+    let mut resets = weather.clone();
+    let reset = async {
+        let told = |now: &Weather| now.resets > born.resets && now.losses == born.losses;
+        drop(resets.wait_for(told).await);
     };
     tokio::pin!(reset);
-    let holed = async {
-        if !born.is_holed {
-            drop(weather.wait_for(|now| now.holes > born.holes).await);
-        }
+    if born.is_holed {
+        reset.await;
+        let _ = client.set_zero_linger();
+        return;
+    }
+    let Ok(mut server) = TcpStream::connect(target).await else {
+        let _ = client.set_zero_linger();
+        return;
     };
-    let passing = async {
-        if born.is_holed {
-            std::future::pending::<()>().await;
-        }
-        let Ok(mut server) = TcpStream::connect(target).await else { return };
-        server.set_nodelay(true).unwrap();
-        let _ = copy_bidirectional(&mut client, &mut server).await;
-    };
-    tokio::select! {
-        () = passing => return,
-        () = &mut reset => {}
-        () = holed => {
-            // The far end is gone without a word; this end stays open until a reset, or for longer than any patience.
-            tokio::select! {
-                () = &mut reset => {}
-                () = tokio::time::sleep(Duration::from_secs(600)) => {}
-            }
+    client.set_nodelay(true).unwrap();
+    server.set_nodelay(true).unwrap();
+    {
+        let passing = copy_bidirectional(&mut client, &mut server);
+        let holed = async { drop(weather.wait_for(|now| now.has_hole_since(born)).await) };
+        tokio::pin!(passing);
+        tokio::select! {
+            _ = &mut passing => return,
+            () = &mut reset => {}
+            // Both ends stay open, and nothing passes any more.
+            () = holed => reset.await,
         }
     }
     // A reset, not an orderly end.
     let _ = client.set_zero_linger();
+    let _ = server.set_zero_linger();
 }

@@ -6,6 +6,7 @@
 
 pub mod codex;
 pub mod cutter;
+pub mod dice;
 pub mod process;
 pub mod recorder;
 pub mod rpc;

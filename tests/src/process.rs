@@ -110,7 +110,7 @@ impl Process {
     }
 
     /// Asks it to stop, and gives its exit code.
-    pub async fn stop(mut self) -> Option<i32> {
+    pub async fn stop(&mut self) -> Option<i32> {
         self.signal("-TERM");
         self.exit().await
     }

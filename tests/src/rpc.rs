@@ -1,46 +1,62 @@
 //! A JSON-RPC client for tests, over whatever carries the messages.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use reachback_host::codex::{CodexBackend, CodexConnection, Utf8Bytes};
 use reachback_host::session::{ChannelHandle, Incoming};
+use reachback_proto::frame::ChannelCloseReason;
 use serde_json::{Value, json};
 
 use crate::PATIENCE;
 use crate::codex::TestCodex;
 
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Without a word, as sockets do.
+    Silent,
+    /// A channel that was closed.
+    Closed(ChannelCloseReason),
+}
+
 /// What carries one message each way.
 pub trait Pipe: Send {
     /// Sends one message.
     fn send(&mut self, message: String) -> BoxFuture<'_, ()>;
-    /// The next message; `None` at the end. Safe to cancel.
-    fn next(&mut self) -> BoxFuture<'_, Option<Value>>;
+    /// The next message, or how the connection ended. Safe to cancel.
+    fn next(&mut self) -> BoxFuture<'_, Result<Value, End>>;
 }
 
 impl Pipe for CodexConnection {
     fn send(&mut self, message: String) -> BoxFuture<'_, ()> {
         Box::pin(async move { self.sender.send(Utf8Bytes::from(message)).await.unwrap() })
     }
-    fn next(&mut self) -> BoxFuture<'_, Option<Value>> {
-        Box::pin(async move { Some(serde_json::from_str(&self.receiver.next().await?.unwrap()).unwrap()) })
+    fn next(&mut self) -> BoxFuture<'_, Result<Value, End>> {
+        Box::pin(async move {
+            let text = self.receiver.next().await.ok_or(End::Silent)?.unwrap();
+            Ok(serde_json::from_str(&text).unwrap())
+        })
     }
 }
 
 impl Pipe for ChannelHandle {
     fn send(&mut self, message: String) -> BoxFuture<'_, ()> {
         // A session that has ended shows at the next message that does not come.
-        Box::pin(async move { drop(self.sender.send(Bytes::from(message)).await) })
-    }
-    fn next(&mut self) -> BoxFuture<'_, Option<Value>> {
         Box::pin(async move {
-            match self.incoming.recv().await? {
+            let _ = self.sender.send(Bytes::from(message)).await;
+        })
+    }
+    fn next(&mut self) -> BoxFuture<'_, Result<Value, End>> {
+        Box::pin(async move {
+            match self.incoming.recv().await.ok_or(End::Silent)? {
                 Incoming::Message { seq, bytes } => {
                     let _ = self.sender.handled(seq).await;
-                    Some(serde_json::from_slice(&bytes).unwrap())
+                    Ok(serde_json::from_slice(&bytes).unwrap())
                 }
-                Incoming::Closed { .. } => None,
+                Incoming::Closed { reason, .. } => Err(End::Closed(reason)),
             }
         })
     }
@@ -50,6 +66,7 @@ impl Pipe for ChannelHandle {
 pub struct Client {
     pipe: Box<dyn Pipe>,
     next_id: u64,
+    patience: Duration,
     /// What came while something else was waited for.
     unread: VecDeque<Value>,
 }
@@ -71,7 +88,13 @@ impl Client {
 
     /// Sends nothing by itself.
     pub fn raw(pipe: impl Pipe + 'static) -> Self {
-        Self { pipe: Box::new(pipe), next_id: 1, unread: VecDeque::new() }
+        Self { pipe: Box::new(pipe), next_id: 1, patience: PATIENCE, unread: VecDeque::new() }
+    }
+
+    /// Waits this long for anything, where [`PATIENCE`] does not fit.
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Sends one message.
@@ -112,22 +135,22 @@ impl Client {
         let pipe = &mut self.pipe;
         let unread = &mut self.unread;
         let waiting = async {
-            while let Some(message) = pipe.next().await {
+            loop {
+                let message = pipe.next().await?;
                 if wanted(&message) {
-                    return Some(message);
+                    return Ok(message);
                 }
                 unread.push_back(message);
             }
-            None
         };
-        let found = tokio::time::timeout(PATIENCE, waiting).await;
+        let found = tokio::time::timeout(self.patience, waiting).await;
         let seen = || {
             let names = self.unread.iter().map(|m| m["method"].as_str().unwrap_or("an answer"));
             names.rev().take(20).collect::<Vec<_>>()
         };
         match found {
-            Ok(Some(message)) => message,
-            Ok(None) => panic!("the connection ended while we waited for {what}; last came {:?}", seen()),
+            Ok(Ok(message)) => message,
+            Ok(Err::<_, End>(end)) => panic!("{end:?} while we waited for {what}; last came {:?}", seen()),
             Err(_) => panic!("waited for {what}; last came {:?}", seen()),
         }
     }
@@ -144,9 +167,43 @@ impl Client {
         Vec::from_iter::<VecDeque<_>>(taken)
     }
 
-    /// Waits until the server ends the connection.
-    pub async fn ended(mut self) {
-        let end = async { while self.pipe.next().await.is_some() {} };
-        tokio::time::timeout(PATIENCE, end).await.expect("the connection was kept open");
+    /// Takes all notifications of a thread that came so far.
+    pub fn take_thread(&mut self, thread: &str) -> Vec<Value> {
+        let of_thread = |message: &Value| {
+            let params = &message["params"];
+            message.get("id").is_none() && (params["threadId"] == thread || params["thread"]["id"] == thread)
+        };
+        let (taken, rest) = self.unread.drain(..).partition(of_thread);
+        self.unread = rest;
+        Vec::from_iter::<VecDeque<_>>(taken)
+    }
+
+    /// Joins a thread that another client started.
+    pub async fn resume(&mut self, thread: &str) -> Value {
+        self.request("thread/resume", json!({ "threadId": thread })).await.unwrap()
+    }
+
+    /// A round trip to Codex, short as they come.
+    pub async fn echo(&mut self) {
+        self.request("thread/loaded/list", json!({})).await.unwrap();
+    }
+
+    /// Answers an approval request.
+    pub async fn decide(&mut self, asked: &Value, decision: &str) {
+        self.send(&json!({ "id": asked["id"], "result": { "decision": decision } })).await;
+    }
+
+    /// Waits until the server ends the connection: what came before, and how it ended.
+    pub async fn ended(mut self) -> (Vec<Value>, End) {
+        let end = async {
+            loop {
+                match self.pipe.next().await {
+                    Ok(message) => self.unread.push_back(message),
+                    Err(end) => return end,
+                }
+            }
+        };
+        let end = tokio::time::timeout(self.patience, end).await.expect("the connection was kept open");
+        (self.unread.into(), end)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   device ── device_side cutter ──┐
-//!                                  ├── relay (a process)
+//!                                  ├── (recorder) ── relay, a process
 //!   agent  ── host_side cutter  ───┘
 //!     └── the real Codex, a scripted model
 //! ```
@@ -15,23 +15,33 @@ use std::time::Duration;
 use reachback_host::agent::control::PairOptions;
 use reachback_host::agent::{Agent, AgentConfig};
 use reachback_host::codex::CodexBackend;
-use reachback_host::codex::app_server::AppServer;
 use reachback_host::connect::join::{self, Invitation};
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_host::firewall::ceiling::Ceiling;
 use reachback_host::link::backoff::BackoffConfig;
-use reachback_host::local_api::{Confirm, Event, Exchange};
+use reachback_host::link::circuit::RelaySocket;
+use reachback_host::link::relay::{self, Caller, RelayConnection};
+use reachback_host::local_api::{Confirm, Event, Exchange, Failure, Handler, Request, Response};
 use reachback_host::state::controller::{ControllerStore, PairedHost};
-use reachback_proto::control::EnrollKey;
+use reachback_host::state::devices::Device;
+use reachback_proto::control::{EnrollKey, RelayToPeer};
+use reachback_proto::crypto::keys::Identity;
+use reachback_proto::ids::DeviceId;
 use reachback_proto::pairing::{Name, Origin, PairingUrl, Platform, TypedCode};
 use reachback_proto::scope::Scope;
+use reachback_proto::session::SessionLimits;
 use tempfile::TempDir;
+use tokio::process::Command;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::PATIENCE;
 use crate::codex::{TestCodex, ready};
 use crate::cutter::Cutter;
-use crate::process::Process;
+use crate::process::{Process, binary};
+use crate::recorder::Recorder;
 use crate::rpc::Client;
 
 /// A relay of this build, as a process that can be killed and started again.
@@ -42,17 +52,21 @@ pub struct TestRelay {
     pub addr: SocketAddr,
     /// Its first `ready` line.
     pub ready: serde_json::Value,
-    data: TempDir,
+    folder: TempDir,
 }
 
 impl TestRelay {
     /// Starts one with a fresh database.
     pub async fn start() -> Self {
-        let data = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // All of a test comes from one address, and it comes back often.
+        let limits = "[limits]\nattempts_burst = 10000\npairing_attempts_burst = 1000\n\
+             restart_delay_ms = 400\nrestart_spread_ms = 1\n";
+        std::fs::write(folder.path().join("relay.toml"), limits).unwrap();
         // Taken and given back: a restarted relay needs the same port.
         let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (process, ready) = Self::spawn(data.path(), addr).await;
-        Self { process, addr, ready, data }
+        let (process, ready) = Self::spawn(folder.path(), addr).await;
+        Self { process, addr, ready, folder }
     }
 
     /// `kill -9`, at once.
@@ -62,7 +76,12 @@ impl TestRelay {
 
     /// Starts it again on the same data and port.
     pub async fn restart(&mut self) {
-        self.process = Self::spawn(self.data.path(), self.addr).await.0;
+        self.process = Self::spawn(self.folder.path(), self.addr).await.0;
+    }
+
+    /// Everything it has logged, at its most talkative.
+    pub fn log(&self) -> Vec<u8> {
+        std::fs::read(self.folder.path().join(LOG)).unwrap_or_default()
     }
 
     /// The one-time key for the first host.
@@ -71,14 +90,29 @@ impl TestRelay {
         EnrollKey(std::fs::read_to_string(path).unwrap().trim().to_owned())
     }
 
-    async fn spawn(data: &Path, addr: SocketAddr) -> (Process, serde_json::Value) {
-        let (data, addr) = (data.to_str().unwrap(), addr.to_string());
-        let args = ["serve", "--json", "--data", data, "--listen", &addr];
-        let mut process = Process::start("reachback-relay", &args, &[]);
+    async fn spawn(folder: &Path, addr: SocketAddr) -> (Process, serde_json::Value) {
+        let log = std::fs::File::options().create(true).append(true).open(folder.join(LOG)).unwrap();
+        let mut command = Command::new(binary("reachback-relay"));
+        command.args(["serve", "--json", "--log", "trace", "--listen", &addr.to_string()]);
+        command.arg("--data").arg(folder.join("data")).arg("--config").arg(folder.join("relay.toml")).stderr(log);
+        let mut process = Process::spawn("reachback-relay", command);
         let ready = process.event("ready").await;
         (process, ready)
     }
 }
+
+impl Drop for TestRelay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = String::from_utf8_lossy(&self.log()).into_owned();
+            let lines: Vec<_> = log.lines().filter(|line| !line.contains("sqlx")).collect();
+            println!("the relay's last words:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+        }
+    }
+}
+
+/// The relay's log.
+const LOG: &str = "relay.log";
 
 /// See the module's header.
 pub struct Stage {
@@ -92,14 +126,22 @@ pub struct Stage {
     pub host_side: Cutter,
     /// Between devices and relay.
     pub device_side: Cutter,
+    /// In front of the relay.
+    pub recorder: Recorder,
     /// The relay.
     pub relay: TestRelay,
-    /// The host's state.
-    pub home: TempDir,
+    limits: SessionLimits,
+    home: TempDir,
+    _log: DefaultGuard,
 }
 
 /// Retries fast enough for tests that cut often.
 pub const FAST: BackoffConfig = BackoffConfig { first: Duration::from_millis(20), max: Duration::from_millis(500) };
+
+/// What the host calls itself.
+pub const HOST_NAME: &str = "a host of the tests";
+/// What devices call themselves.
+pub const DEVICE_NAME: &str = "a device of the tests";
 
 /// Plain HTTP on loopback.
 pub fn origin(addr: SocketAddr) -> Origin {
@@ -109,27 +151,37 @@ pub fn origin(addr: SocketAddr) -> Origin {
 impl Stage {
     /// Everything up, nothing paired.
     pub async fn start() -> Self {
+        Self::with_limits(SessionLimits::default()).await
+    }
+
+    /// The same, with other bounds for sessions.
+    pub async fn with_limits(limits: SessionLimits) -> Self {
+        // Agent and devices run in this thread; what they say is shown when the test fails.
+        let log = tracing_subscriber::fmt().with_env_filter("reachback_host=debug").with_ansi(false).with_test_writer();
+        let _log = log.set_default();
         let relay = TestRelay::start().await;
-        let (host_side, device_side) = (Cutter::start(relay.addr).await, Cutter::start(relay.addr).await);
+        let recorder = Recorder::start(relay.addr).await;
+        let (host_side, device_side) = (Cutter::start(recorder.addr()).await, Cutter::start(recorder.addr()).await);
         let codex = TestCodex::prepare().await;
-        let backend: Arc<dyn CodexBackend> = Arc::new(AppServer::start(codex.config()));
+        let backend: Arc<dyn CodexBackend> = Arc::new(codex.backend());
         let home = tempfile::tempdir().unwrap();
-        let agent = Agent::start(AgentConfig {
-            home: home.path().into(),
-            runtime: None,
-            name: "stage".into(),
-            relay: origin(host_side.addr()),
-            public_relay: Some(origin(device_side.addr())),
-            new_relay: false,
-            enroll_key: Some(relay.enroll_key()),
-            codex: Arc::clone(&backend),
-            ceiling: Ceiling { roots: vec![codex.home.project().into()], ..Ceiling::default() },
-            backoff: FAST,
-        })
-        .await
-        .unwrap();
+        let relays = [host_side.addr(), device_side.addr()];
+        let config = agent_config(home.path(), relays, &codex, Arc::clone(&backend), limits.clone());
+        let config = AgentConfig { enroll_key: Some(relay.enroll_key()), ..config };
+        let agent = Agent::start(config).await.unwrap();
         ready(&*backend).await;
-        Self { agent, backend, codex, host_side, device_side, relay, home }
+        Self { agent, backend, codex, host_side, device_side, recorder, relay, limits, home, _log }
+    }
+
+    /// Ends the agent, and Codex with it, and starts both again on the same state.
+    pub async fn restart_agent(self) -> Self {
+        self.agent.shutdown().await;
+        let backend: Arc<dyn CodexBackend> = Arc::new(self.codex.backend());
+        let relays = [self.host_side.addr(), self.device_side.addr()];
+        let config = agent_config(self.home.path(), relays, &self.codex, Arc::clone(&backend), self.limits.clone());
+        let agent = Agent::start(config).await.unwrap();
+        ready(&*backend).await;
+        Self { agent, backend, ..self }
     }
 
     /// Pairs a device through its URL, without comparing digits.
@@ -140,27 +192,79 @@ impl Stage {
 
     /// Opens a pairing that lets in whoever has the code; gives both codes.
     pub async fn offer(&self, scope: Scope) -> (PairingUrl, Invitation) {
-        let (events, mut told) = mpsc::channel(16);
-        let (_answer, answers) = mpsc::channel(1);
+        self.offer_for(scope, PATIENCE).await.codes()
+    }
+
+    /// Opens a pairing for this long.
+    pub async fn offer_for(&self, scope: Scope, patience: Duration) -> OpenOffer {
+        let (events_out, mut events) = mpsc::channel(64);
+        let (answers_out, answers) = mpsc::channel(1);
         let control = Arc::clone(self.agent.control());
-        let options = PairOptions { scope: Some(scope), confirm: Confirm::None, patience: PATIENCE };
-        tokio::spawn(async move {
-            let _keep = _answer;
-            control.pair(options, Exchange { events, answers }).await
+        let options = PairOptions { scope: Some(scope), confirm: Confirm::None, patience };
+        let pairing = tokio::spawn(async move {
+            let _answers = answers_out;
+            control.pair(options, Exchange { events: events_out, answers }).await
         });
-        let event = tokio::time::timeout(PATIENCE, told.recv()).await.expect("no offer came").unwrap();
-        // Keep listening, so that the pairing is not taken back.
-        tokio::spawn(async move { while told.recv().await.is_some() {} });
+        let event = tokio::time::timeout(PATIENCE, events.recv()).await.expect("no offer came").unwrap();
         let Event::Pairing { url, code, .. } = event else { panic!("wanted the codes, got {event:?}") };
+        // Keep listening, so that the pairing is not taken back.
+        tokio::spawn(async move { while events.recv().await.is_some() {} });
         let code =
             Invitation::Code { relay: origin(self.device_side.addr()), code: TypedCode::parse(&code.0).unwrap() };
-        (PairingUrl::parse(&url.0).unwrap(), code)
+        OpenOffer { url: PairingUrl::parse(&url.0).unwrap(), code, pairing }
+    }
+
+    /// What a command asks of the agent.
+    pub async fn ask(&self, request: Request) -> Response {
+        let (events, _) = mpsc::channel(1);
+        let (_answers, answers) = mpsc::channel(1);
+        self.agent.control().handle(request, Exchange { events, answers }).await.unwrap()
     }
 
     /// Ends everything in order.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.agent.shutdown().await;
         assert_eq!(self.relay.process.stop().await, Some(0), "the relay's exit code");
+    }
+}
+
+/// `relays` are the relay's addresses for the agent and for devices.
+fn agent_config(
+    home: &Path,
+    relays: [SocketAddr; 2],
+    codex: &TestCodex,
+    backend: Arc<dyn CodexBackend>,
+    session_limits: SessionLimits,
+) -> AgentConfig {
+    AgentConfig {
+        home: home.into(),
+        runtime: None,
+        name: HOST_NAME.into(),
+        relay: origin(relays[0]),
+        public_relay: Some(origin(relays[1])),
+        new_relay: false,
+        enroll_key: None,
+        codex: backend,
+        ceiling: Ceiling { roots: vec![codex.home.project().into()], ..Ceiling::default() },
+        backoff: FAST,
+        session_limits,
+    }
+}
+
+/// A pairing that is open.
+pub struct OpenOffer {
+    /// The QR code.
+    pub url: PairingUrl,
+    /// The typed one.
+    pub code: Invitation,
+    /// How it ends.
+    pub pairing: JoinHandle<Result<Device, Failure>>,
+}
+
+impl OpenOffer {
+    /// Both codes.
+    pub fn codes(self) -> (PairingUrl, Invitation) {
+        (self.url, self.code)
     }
 }
 
@@ -180,7 +284,7 @@ impl TestDevice {
     /// Pairs, or not.
     pub async fn try_join(invitation: &Invitation) -> Result<Self, join::JoinError> {
         let home = tempfile::tempdir().unwrap();
-        let (name, platform) = (Name::new("test device").unwrap(), Platform::new("test").unwrap());
+        let (name, platform) = (Name::new(DEVICE_NAME).unwrap(), Platform::new("test").unwrap());
         let host = join::join(invitation, name, platform, &ControllerStore::new(home.path()), |_| {}).await?;
         Ok(Self { host, _home: home })
     }
@@ -191,11 +295,32 @@ impl TestDevice {
             relay: join::relay_of(&self.host).unwrap(),
             host: self.host.host_id(),
             host_static: self.host.host_static,
-            identity: reachback_proto::crypto::keys::Identity::from_seed(self.host.identity.seed().clone()),
+            identity: Identity::from_seed(self.host.identity.seed().clone()),
             static_key: self.host.static_key.clone(),
             psk: self.host.psk.clone(),
             backoff: FAST,
         }
+    }
+
+    /// Its id at the host.
+    pub fn id(&self) -> DeviceId {
+        self.host.device_id()
+    }
+
+    /// A connection to the relay, let in; nothing is said to the host yet.
+    pub async fn dial(&self, watch_only: bool) -> RelayConnection {
+        let config = self.config();
+        let caller = Caller::Device { identity: &config.identity, host: config.host, watch_only };
+        config.relay.connect(&caller).await.unwrap()
+    }
+
+    /// A circuit that has started; nothing is said on it yet.
+    pub async fn circuit(&self) -> RelaySocket {
+        let mut socket = self.dial(false).await.socket;
+        let attached =
+            async { while !matches!(relay::receive(&mut socket).await.unwrap(), RelayToPeer::Attached { .. }) {} };
+        tokio::time::timeout(PATIENCE, attached).await.expect("the host took no circuit");
+        socket
     }
 
     /// A session.

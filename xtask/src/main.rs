@@ -10,6 +10,8 @@
 
 mod codex;
 mod debian;
+#[cfg(test)]
+mod docs;
 mod process;
 mod suite;
 mod up;

@@ -14,7 +14,7 @@ use reachback_proto::frame::{ByeReason, Frame, GapReason};
 use reachback_proto::ids::{DeviceId, HostId, SessionId};
 use reachback_proto::session::{Attach, Session, SessionError, SessionLimits};
 use ring::rand::SystemRandom;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -22,14 +22,16 @@ use super::host_session::{self, SessionContext};
 use super::pairing::Pairings;
 use super::sessions::Sessions;
 use super::tunnel::IncomingCircuit;
+use super::turns::Turns;
 use crate::link::handshake::{self, BlockStream, HANDSHAKE_TIMEOUT, HandshakeFailed};
 use crate::link::{LinkError, SecureLink};
 use crate::session;
 use crate::state::devices::DeviceStore;
 use crate::state::timestamp::Timestamp;
 
-/// Handshakes at once. One is a round trip and half a millisecond of computing; more wait at the relay.
-const MAX_HANDSHAKES: usize = 32;
+/// Circuits that are not links yet, all together. A handshake is a round trip and half a millisecond of computing; more
+/// wait at the relay.
+const MAX_ACCEPTING: usize = 32;
 /// How long a device may take from the handshake to its first record.
 const FIRST_RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often sessions without a link are looked at.
@@ -47,6 +49,8 @@ pub struct Acceptor {
     pub sessions: Arc<Sessions>,
     /// Open offers.
     pub pairings: Arc<Pairings>,
+    /// Bounds of each session.
+    pub session_limits: SessionLimits,
     /// What sessions work with.
     pub context: SessionContext,
 }
@@ -73,23 +77,27 @@ impl Acceptor {
     /// Takes circuits until the tunnel is gone, and owns every task it starts.
     pub async fn run(self, mut circuits: mpsc::Receiver<IncomingCircuit>) {
         let acceptor = Arc::new(self);
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let turns = Turns::default();
         let (started_out, mut started) = mpsc::unbounded_channel();
         let mut accepting = JoinSet::new();
         let mut running = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {
-                circuit = circuits.recv() => {
+                // Only this arm waits for room: sessions already let in must not.
+                circuit = circuits.recv(), if accepting.len() < MAX_ACCEPTING => {
                     let Some(circuit) = circuit else { break };
-                    let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { break };
+                    let Some(turn) = turns.take(&circuit.origin) else {
+                        tracing::info!(circuit = circuit.number, "circuit refused: too many like it are not links yet");
+                        continue;
+                    };
                     let (acceptor, started) = (Arc::clone(&acceptor), started_out.clone());
                     accepting.spawn(async move {
                         let number = circuit.number;
                         if let Err(refused) = acceptor.accept(circuit, &started).await {
                             tracing::info!(circuit = number, %refused, "circuit refused");
                         }
-                        drop(permit);
+                        drop(turn);
                     });
                 }
                 Some(session) = started.recv() => {
@@ -98,6 +106,7 @@ impl Acceptor {
                 Some(_) = accepting.join_next() => {}
                 Some(_) = running.join_next() => {}
                 _ = sweep.tick() => {
+                    // Without a link there is nobody to wait for.
                     for session in acceptor.sessions.expired(Instant::now()) {
                         session.end(ByeReason::Normal).await;
                     }
@@ -172,7 +181,7 @@ impl Acceptor {
         started: &mpsc::UnboundedSender<host_session::Running>,
     ) -> Result<(), Refused> {
         let id = SessionId(keys::random(&SystemRandom::new())?);
-        let session = session::start(Session::host(id, SessionLimits::default(), Instant::now()));
+        let session = session::start(Session::host(id, self.session_limits.clone(), Instant::now()));
         let handle = session.handle.clone();
         if let Some(oldest) = self.sessions.insert(device, id, handle.clone()) {
             tracing::info!(device = %device.short(), "a device has too many sessions: its oldest ends");
@@ -188,3 +197,6 @@ impl Acceptor {
 async fn first_record(link: &mut SecureLink) -> Result<Vec<u8>, Refused> {
     Ok(timeout(FIRST_RECORD_TIMEOUT, link.record()).await.map_err(|_| Refused::Silent)??)
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,9 @@ use crate::state::timestamp::Timestamp;
 
 /// Messages on their way to Codex: its own queue is 128 deep, and it says when it is overloaded.
 const TO_CODEX: usize = 16;
+/// Answers of the agent itself on their way to Codex. As deep as its own queue: a Codex that asks for more without
+/// reading is stuck.
+const ANSWERS: usize = 128;
 
 /// Carries messages both ways until one side ends.
 pub async fn run(
@@ -35,10 +38,11 @@ pub async fn run(
     let ChannelHandle { sender, incoming } = channel;
     let CodexConnection { sender: to_codex, receiver: from_codex, .. } = codex;
     let (queue, queued) = mpsc::channel(TO_CODEX);
+    let (answers, answered) = mpsc::channel(ANSWERS);
     let (reason, why) = tokio::select! {
-        end = up(incoming, &sender, &firewall, queue.clone(), &recorder) => end,
-        end = down(from_codex, &sender, &firewall, queue, device) => end,
-        end = write(to_codex, queued, &sender) => end,
+        end = up(incoming, &sender, &firewall, queue, &recorder) => end,
+        end = down(from_codex, &sender, &firewall, answers, device) => end,
+        end = write(to_codex, queued, answered, &sender) => end,
         () = follow(scope, &firewall) => (ChannelCloseReason::Done, "the session ended"),
     };
     tracing::debug!(device = %device.short(), channel = sender.number(), why, "channel ends");
@@ -47,6 +51,7 @@ pub async fn run(
 
 type End = (ChannelCloseReason, &'static str);
 const SESSION_ENDED: End = (ChannelCloseReason::Done, "the session ended");
+const CODEX_STUCK: End = (ChannelCloseReason::BackendGone, "codex asks and does not read the answers");
 const CODEX_ENDED: End = (ChannelCloseReason::BackendGone, "codex closed the connection");
 
 const UNRECORDED: End =
@@ -79,10 +84,10 @@ impl Recorder {
     }
 }
 
-/// A message for Codex, and the number to acknowledge once Codex has it.
+/// A device's message for Codex, and the number to acknowledge once Codex has it.
 struct ToCodex {
     bytes: Bytes,
-    seq: Option<u64>,
+    seq: u64,
 }
 
 async fn up(
@@ -114,7 +119,7 @@ async fn up(
         match verdict.to_codex {
             // Acknowledged once Codex has it.
             Some(bytes) => {
-                if queue.send(ToCodex { bytes, seq: Some(seq) }).await.is_err() {
+                if queue.send(ToCodex { bytes, seq }).await.is_err() {
                     return CODEX_ENDED;
                 }
             }
@@ -142,7 +147,7 @@ async fn down(
     mut from_codex: CodexReceiver,
     sender: &ChannelSender,
     firewall: &Mutex<Firewall>,
-    queue: mpsc::Sender<ToCodex>,
+    answers: mpsc::Sender<Bytes>,
     device: DeviceId,
 ) -> End {
     while let Some(message) = from_codex.next().await {
@@ -162,8 +167,11 @@ async fn down(
             }
             CodexVerdict::AnswerInAgent(answer, audit) => {
                 note(device, &audit);
-                let bytes = answer.message(Timestamp::now().unix());
-                queue.send(ToCodex { bytes, seq: None }).await.is_ok()
+                // Never waits: a Codex that reads only once it is read would wait for us.
+                if answers.try_send(answer.message(Timestamp::now().unix())).is_err() {
+                    return CODEX_STUCK;
+                }
+                true
             }
             CodexVerdict::Drop(audit) => {
                 note(device, &audit);
@@ -177,8 +185,20 @@ async fn down(
     CODEX_ENDED
 }
 
-async fn write(mut to_codex: CodexSender, mut queued: mpsc::Receiver<ToCodex>, sender: &ChannelSender) -> End {
-    while let Some(ToCodex { bytes, seq }) = queued.recv().await {
+async fn write(
+    mut to_codex: CodexSender,
+    mut queued: mpsc::Receiver<ToCodex>,
+    mut answered: mpsc::Receiver<Bytes>,
+    sender: &ChannelSender,
+) -> End {
+    loop {
+        let (bytes, seq) = tokio::select! {
+            // Codex waits for the agent's answers; a device's messages wait for it.
+            biased;
+            Some(bytes) = answered.recv() => (bytes, None),
+            Some(ToCodex { bytes, seq }) = queued.recv() => (bytes, Some(seq)),
+            else => return SESSION_ENDED,
+        };
         // The firewall forwards what it parsed, so this is text.
         let Ok(text) = Utf8Bytes::try_from(bytes) else { continue };
         if to_codex.send(text).await.is_err() {
@@ -190,7 +210,6 @@ async fn write(mut to_codex: CodexSender, mut queued: mpsc::Receiver<ToCodex>, s
             return SESSION_ENDED;
         }
     }
-    SESSION_ENDED
 }
 
 /// Lets a change of scope take hold at once.

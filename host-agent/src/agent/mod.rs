@@ -20,6 +20,7 @@ pub mod host_session;
 pub mod pairing;
 pub mod sessions;
 pub mod tunnel;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use reachback_proto::control::EnrollKey;
 use reachback_proto::crypto::keys::{self, Identity, KeyError};
 use reachback_proto::ids::{BootId, HostId, RelayId};
 use reachback_proto::pairing::{Name, Origin};
+use reachback_proto::session::SessionLimits;
 use ring::rand::SystemRandom;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{interval, timeout};
@@ -87,6 +89,8 @@ pub struct AgentConfig {
     pub ceiling: Ceiling,
     /// Between tries to reach the relay.
     pub backoff: BackoffConfig,
+    /// Bounds of each device's session.
+    pub session_limits: SessionLimits,
 }
 
 /// The agent could not start.
@@ -206,6 +210,7 @@ impl Agent {
             devices: Arc::clone(&devices),
             sessions: Arc::clone(&sessions),
             pairings: Arc::clone(&pairings),
+            session_limits: config.session_limits,
             context: SessionContext {
                 sessions: Arc::clone(&sessions),
                 devices: Arc::clone(&devices),

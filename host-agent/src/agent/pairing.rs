@@ -33,6 +33,8 @@ pub const OFFER_TIME: Duration = Duration::from_secs(300);
 pub const MAX_FAILURES: u32 = 5;
 /// How long the relay may take to put the new device list in force.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the relay may take to open a rendezvous: dialling it again included, should the tunnel be down.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What an offer's maker wants.
 #[derive(Debug, Clone, Copy)]
@@ -103,7 +105,7 @@ pub struct Offer {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OfferError {
-    /// Not connected.
+    /// Not connected, or it does not answer.
     #[error("not connected to the relay, so no device can pair now")]
     NoRelay,
     /// The relay said no.
@@ -215,8 +217,10 @@ impl Pairings {
         }
         let withdraw = Withdraw { pairings: Arc::clone(self), rendezvous };
         for id in rendezvous {
-            if !self.tunnel.open_pairing(id, until).await {
-                return Err(OfferError::Refused);
+            match timeout(OPEN_TIMEOUT, self.tunnel.open_pairing(id, until)).await {
+                Ok(true) => {}
+                Ok(false) => return Err(OfferError::Refused),
+                Err(_) => return Err(OfferError::NoRelay),
             }
         }
         Ok(Offer { url, code: code.expose(), until, events, _withdraw: withdraw })

@@ -193,9 +193,11 @@ impl Control {
             if started.elapsed() >= HEALTHY_AFTER {
                 backoff.reset();
             }
-            if let RelayError::Refused { retry_after: Some(delay), .. } = &error {
-                backoff.suggest(*delay);
+            if let Some(delay) = error.retry_after() {
+                backoff.suggest(delay);
             }
+            // Without the control connection the relay takes no other, and a relay that restarts named a delay.
+            self.dials.abort_all();
             self.state.send_replace(state_after(&error));
         }
     }
@@ -379,6 +381,9 @@ async fn keep_spare(config: Arc<TunnelConfig>) {
             Ok(()) => backoff.reset(),
             Err(error) => {
                 tracing::debug!(%error, "the spare data connection ended");
+                if let Some(delay) = error.retry_after() {
+                    backoff.suggest(delay);
+                }
                 if started.elapsed() >= HEALTHY_AFTER {
                     backoff.reset();
                 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use reachback_proto::control::{EnrollKey, MAX_ENROLL_KEY};
 use reachback_proto::pairing::Origin;
+use reachback_proto::session::SessionLimits;
 use tokio::sync::broadcast::error::RecvError;
 use zeroize::Zeroizing;
 
@@ -112,6 +113,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
         codex,
         ceiling: ceiling(home, None),
         backoff: BackoffConfig::default(),
+        session_limits: SessionLimits::default(),
     })
     .await?;
     output.say("Starting; Ctrl-C stops.");

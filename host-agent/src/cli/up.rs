@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use reachback_proto::pairing::Origin;
+use reachback_proto::session::SessionLimits;
 use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
 use url::Url;
 
@@ -90,6 +91,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
         codex,
         ceiling: ceiling(home, demo.as_ref().map(|demo| demo.home.project())),
         backoff: BackoffConfig::default(),
+        session_limits: SessionLimits::default(),
     })
     .await?;
     let events = agent.events().subscribe();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
@@ -141,19 +141,29 @@ impl CodexSender {
         if length > MAX_MESSAGE {
             return Err(SendError::TooLong { length });
         }
-        if length <= MAX_FRAME {
-            return self.sink.send(Message::Text(message)).await.map_err(send_error);
-        }
-        let mut rest = Bytes::from(message);
-        let mut opcode = Data::Text;
-        while !rest.is_empty() {
-            let piece = rest.split_to(rest.len().min(MAX_FRAME));
-            let frame = Frame::message(piece, OpCode::Data(opcode), rest.is_empty());
-            self.sink.send(Message::Frame(frame)).await.map_err(send_error)?;
-            opcode = Data::Continue;
-        }
-        Ok(())
+        send_text(&mut self.sink, message).await.map_err(send_error)
     }
+}
+
+/// Sends one message in frames that Codex takes, be it the server or its terminal UI.
+///
+/// Not to be cancelled: the rest of a message cut in fragments would be missing.
+pub(crate) async fn send_text<S>(sink: &mut S, message: Utf8Bytes) -> Result<(), Error>
+where
+    S: Sink<Message, Error = Error> + Unpin,
+{
+    if message.len() <= MAX_FRAME {
+        return sink.send(Message::Text(message)).await;
+    }
+    let mut rest = Bytes::from(message);
+    let mut opcode = Data::Text;
+    while !rest.is_empty() {
+        let piece = rest.split_to(rest.len().min(MAX_FRAME));
+        let frame = Frame::message(piece, OpCode::Data(opcode), rest.is_empty());
+        sink.send(Message::Frame(frame)).await?;
+        opcode = Data::Continue;
+    }
+    Ok(())
 }
 
 /// The half of a connection that receives.

@@ -27,6 +27,7 @@ use std::fmt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+pub(crate) use connection::send_text;
 pub use connection::{
     CodexConnection, CodexReceiver, CodexSender, HandshakeError, MAX_FRAME, MAX_MESSAGE, ReceiveError, SendError,
 };

@@ -25,6 +25,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::remote::{RemoteHost, RemoteState};
+use crate::codex::send_text;
 use crate::link::circuit::Transport;
 use crate::platform::socket::{LocalListener, SocketError};
 use crate::session::{ChannelHandle, Incoming};
@@ -131,7 +132,7 @@ async fn bridge(socket: Socket, channel: ChannelHandle, state: watch::Receiver<R
                     let Ok(text) = Utf8Bytes::try_from(bytes) else {
                         return "the host sent something that is not text";
                     };
-                    if !matches!(timeout(CLIENT_TIMEOUT * 6, to_client.send(Message::Text(text))).await, Ok(Ok(()))) {
+                    if !matches!(timeout(CLIENT_TIMEOUT * 6, send_text(&mut to_client, text)).await, Ok(Ok(()))) {
                         return "the client does not read";
                     }
                     if sender.handled(seq).await.is_err() {
@@ -156,16 +157,16 @@ async fn bridge(socket: Socket, channel: ChannelHandle, state: watch::Receiver<R
     let _ = timeout(Duration::from_secs(1), to_client.close()).await;
 }
 
-/// Waits until there was no link for [`HOLD`].
+/// Waits until there was no link for [`HOLD`]. When the session is over, its channels say so, after what is queued on them.
 async fn out_of_reach(mut state: watch::Receiver<RemoteState>) {
     loop {
         let since = match &*state.borrow_and_update() {
             RemoteState::Up => None,
             RemoteState::Connecting { since, .. } | RemoteState::HostOffline { since, .. } => Some(*since),
-            RemoteState::Ended { .. } => return,
+            RemoteState::Ended { .. } => None,
         };
         tokio::select! {
-            changed = state.changed() => if changed.is_err() { return },
+            changed = state.changed() => if changed.is_err() { std::future::pending().await },
             () = async {
                 match since {
                     Some(since) => sleep_until((since + HOLD).into()).await,
@@ -173,5 +174,89 @@ async fn out_of_reach(mut state: watch::Receiver<RemoteState>) {
                 }
             } => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reachback_proto::ids::SessionId;
+    use reachback_proto::session::{Session, SessionLimits};
+    use tokio::io::DuplexStream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+    use crate::link::testing::links;
+    use crate::session::{SessionEvent, StartedSession, start};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A client of the socket, the host's end of its channel, and what keeps them going.
+    async fn bridged(
+        state: RemoteState,
+        first: &'static [Bytes],
+    ) -> (WebSocketStream<DuplexStream>, ChannelHandle, [StartedSession; 2]) {
+        let device = start(Session::device(SessionLimits::default(), Instant::now()));
+        let mut host = start(Session::host(SessionId([1; 16]), SessionLimits::default(), Instant::now()));
+        let (device_link, host_link) = links().await;
+        host.handle.attach(host_link, None).await.unwrap();
+        device.handle.attach(device_link, None).await.unwrap();
+        let channel = device.handle.open_channel("local").await.unwrap();
+        let Some(SessionEvent::ChannelOpened { channel: far, .. }) = host.events.recv().await else {
+            panic!("the channel does not open at the host")
+        };
+        for message in first {
+            far.sender.send(message.clone()).await.unwrap();
+        }
+        // All of it is here before the client's bridge starts.
+        timeout(PATIENCE, async {
+            while channel.incoming.len() < first.len() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the messages do not arrive");
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let as_codex = WebSocketConfig::default().max_frame_size(Some(MAX_FRAME)).max_message_size(Some(MAX_MESSAGE));
+        let client = WebSocketStream::from_raw_socket(theirs, Role::Client, Some(as_codex)).await;
+        let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn Transport>, Role::Server, None).await;
+        tokio::spawn(bridge(socket, channel, watch::Sender::new(state).subscribe()));
+        (client, far, [device, host])
+    }
+
+    async fn next(client: &mut WebSocketStream<DuplexStream>) -> Option<Message> {
+        timeout(PATIENCE, client.next()).await.expect("nothing comes").map(|message| message.expect("a message"))
+    }
+
+    #[tokio::test]
+    async fn a_message_above_a_frame_reaches_a_client_that_takes_frames_as_codex_does() {
+        let (mut client, far, _sessions) = bridged(RemoteState::Up, &[]).await;
+        far.sender.send(Bytes::from(vec![b'.'; MAX_FRAME + 1])).await.unwrap();
+        let Some(Message::Text(text)) = next(&mut client).await else { panic!("not a text message") };
+        assert_eq!(text.len(), MAX_FRAME + 1);
+    }
+
+    #[tokio::test]
+    async fn a_client_reads_what_came_before_the_session_ended() {
+        static MESSAGES: [Bytes; 3] =
+            [Bytes::from_static(b"one"), Bytes::from_static(b"two"), Bytes::from_static(b"three")];
+        let (mut client, _far, sessions) = bridged(RemoteState::Ended { reason: None }, &MESSAGES).await;
+        for wanted in &MESSAGES {
+            let Some(Message::Text(text)) = next(&mut client).await else { panic!("closed before {wanted:?}") };
+            assert_eq!(text.as_bytes(), wanted);
+        }
+        drop(sessions);
+        assert!(!matches!(next(&mut client).await, Some(Message::Text(_))), "nothing more comes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interruption_is_bridged_and_then_the_client_is_let_go() {
+        let since = Instant::now();
+        let (state_out, state) = watch::channel(RemoteState::Connecting { since, reason: String::new() });
+        let gone = tokio::spawn(out_of_reach(state));
+        tokio::time::sleep(HOLD - Duration::from_secs(1)).await;
+        state_out.send_replace(RemoteState::HostOffline { since, last_seen: 0 });
+        assert!(!gone.is_finished(), "let go within the time that is bridged");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        timeout(PATIENCE, gone).await.expect("never let go").unwrap();
     }
 }

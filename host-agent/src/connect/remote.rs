@@ -15,7 +15,7 @@ use reachback_proto::frame::ByeReason;
 use reachback_proto::ids::{HostId, PublicKey};
 use reachback_proto::session::{Session, SessionLimits};
 use ring::rand::SystemRandom;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -24,7 +24,7 @@ use crate::link::backoff::{Backoff, BackoffConfig};
 use crate::link::circuit::WebSocketCircuit;
 use crate::link::handshake::{self, HandshakeFailed};
 use crate::link::relay::{self, Caller, RelayAddress, RelayError};
-use crate::session::{self, ChannelHandle, SessionEnded, SessionEvent, SessionHandle, SessionState};
+use crate::session::{self, ChannelHandle, Incoming, SessionEnded, SessionEvent, SessionHandle, SessionState};
 
 /// A relay that says nothing for this long is gone: it pings every 20 s.
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
@@ -96,7 +96,7 @@ impl RemoteState {
 pub struct RemoteHost {
     session: SessionHandle,
     state: watch::Receiver<RemoteState>,
-    apis: tokio::sync::Mutex<mpsc::UnboundedReceiver<ChannelHandle>>,
+    api_wanted: mpsc::Sender<oneshot::Sender<ChannelHandle>>,
     _tasks: [AbortOnDropHandle<()>; 3],
 }
 
@@ -106,21 +106,12 @@ impl RemoteHost {
         let started = session::start(Session::device(SessionLimits::default(), Instant::now()));
         let first = RemoteState::Connecting { since: Instant::now(), reason: String::new() };
         let (state_out, state) = watch::channel(first);
-        let (apis_out, apis) = mpsc::unbounded_channel();
-        let _ = apis_out.send(started.api);
+        let (api_wanted, wanted) = mpsc::channel(1);
         let dialler = Dialler { config: Arc::new(config), session: started.handle.clone(), state: state_out };
-        let mut events = started.events;
-        let lost = tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                if let SessionEvent::Lost { reason, api } = event {
-                    tracing::info!(?reason, "the host no longer had the session; a new one was opened");
-                    let _ = apis_out.send(api);
-                }
-            }
-        });
+        let keeping = AbortOnDropHandle::new(tokio::spawn(keep_api(started.api, started.events, wanted)));
         let dialling = AbortOnDropHandle::new(tokio::spawn(dialler.run()));
-        let tasks = [started.task, AbortOnDropHandle::new(lost), dialling];
-        Self { session: started.handle, state, apis: tokio::sync::Mutex::new(apis), _tasks: tasks }
+        let tasks = [started.task, keeping, dialling];
+        Self { session: started.handle, state, api_wanted, _tasks: tasks }
     }
 
     /// How the host is reached, and each change.
@@ -128,14 +119,11 @@ impl RemoteHost {
         self.state.clone()
     }
 
-    /// The API channel of the current session; each is given out once.
+    /// The API channel of the current session; each is given out once, and after that this waits for the next session's.
     pub async fn api(&self) -> Option<ChannelHandle> {
-        let mut apis = self.apis.lock().await;
-        let mut newest = apis.recv().await?;
-        while let Ok(newer) = apis.try_recv() {
-            newest = newer;
-        }
-        Some(newest)
+        let (reply, api) = oneshot::channel();
+        self.api_wanted.send(reply).await.ok()?;
+        api.await.ok()
     }
 
     /// Opens a channel to an environment of the host.
@@ -164,12 +152,63 @@ impl RemoteHost {
     }
 }
 
+/// Holds the API channel until somebody wants it.
+///
+/// What comes meanwhile is taken and forgotten: nothing was asked, so it is notifications, and `host/read` says what
+/// they said. Left unacknowledged they would fill the host's queue, and have an idle link probed every few seconds.
+async fn keep_api(
+    first: ChannelHandle,
+    mut events: mpsc::UnboundedReceiver<SessionEvent>,
+    mut wanted: mpsc::Receiver<oneshot::Sender<ChannelHandle>>,
+) {
+    let mut api = Some(first);
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(SessionEvent::Lost { reason, api: next }) => {
+                    tracing::info!(?reason, "the host no longer had the session; a new one was opened");
+                    api = Some(next);
+                }
+                Some(SessionEvent::ChannelOpened { .. }) => {}
+                None => return,
+            },
+            Some(reply) = wanted.recv(), if api.is_some() => {
+                // Whoever no longer waits has lost nothing: it stays here.
+                api = api.take().and_then(|api| reply.send(api).err());
+            }
+            message = unclaimed(&mut api) => {
+                if let (Some(Incoming::Message { seq, .. }), Some(api)) = (message, &api) {
+                    let _ = api.sender.handled(seq).await;
+                } else {
+                    api = None;
+                }
+            }
+        }
+    }
+}
+
+async fn unclaimed(api: &mut Option<ChannelHandle>) -> Option<Incoming> {
+    match api {
+        Some(api) => api.incoming.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum LinkFailed {
     #[error(transparent)]
     Relay(#[from] RelayError),
     #[error("the host does not take the link: {0}")]
     Handshake(#[from] HandshakeFailed),
+}
+
+impl LinkFailed {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Relay(error) => error.retry_after(),
+            Self::Handshake(error) => error.reconnect_in(),
+        }
+    }
 }
 
 struct Dialler {
@@ -188,7 +227,7 @@ impl Dialler {
             match self.link().await {
                 Ok(link) => {
                     if self.session.attach(link, None).await.is_err() {
-                        self.state.send_replace(RemoteState::Ended { reason: None });
+                        self.ended(&session);
                         return;
                     }
                     let attached = Instant::now();
@@ -210,14 +249,14 @@ impl Dialler {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no link to the host");
-                    if let LinkFailed::Relay(RelayError::Refused { retry_after: Some(delay), .. }) = &error {
-                        backoff.suggest(*delay);
+                    if let Some(delay) = error.retry_after() {
+                        backoff.suggest(delay);
                     }
                     self.down(error.to_string());
                 }
             }
             if matches!(*session.borrow(), SessionState::Ended { .. }) {
-                self.state.send_replace(RemoteState::Ended { reason: None });
+                self.ended(&session);
                 return;
             }
         }
@@ -225,17 +264,14 @@ impl Dialler {
 
     /// Follows the session while the link just attached carries it.
     async fn carried(&self, session: &mut watch::Receiver<SessionState>) -> Carried {
-        // The task takes the link in its own time: what is seen before is the link before.
-        let mut taken = false;
         loop {
             match &*session.borrow_and_update() {
-                SessionState::Attaching => taken = true,
+                SessionState::Attaching => {}
                 SessionState::Up => {
-                    taken = true;
                     self.state.send_replace(RemoteState::Up);
                 }
-                SessionState::Down { reconnect_in } if taken => return Carried::Down(*reconnect_in),
-                SessionState::Down { .. } => {}
+                // Of this link, for it was taken before: one that died at once may never have been seen attaching.
+                SessionState::Down { reconnect_in } => return Carried::Down(*reconnect_in),
                 SessionState::Ended { reason } => return Carried::Ended(*reason),
             }
             if session.changed().await.is_err() {
@@ -277,6 +313,15 @@ impl Dialler {
         Ok(handshake::initiate(circuit, config.host, &config.host_static, &config.static_key, &config.psk).await?)
     }
 
+    /// The session ended while there was no link to follow.
+    fn ended(&self, session: &watch::Receiver<SessionState>) {
+        let reason = match &*session.borrow() {
+            SessionState::Ended { reason } => *reason,
+            _ => None,
+        };
+        self.state.send_replace(RemoteState::Ended { reason });
+    }
+
     fn down(&self, why: String) {
         self.state.send_modify(|state| {
             let since = down_since(state);
@@ -302,4 +347,82 @@ fn down_since(state: &RemoteState) -> Instant {
 enum Carried {
     Down(Option<Duration>),
     Ended(Option<ByeReason>),
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use reachback_proto::frame::Frame;
+    use reachback_proto::ids::{RelayId, SessionId};
+    use reachback_proto::wire::Reader;
+    use ring::rand::SystemRandom;
+
+    use super::*;
+    use crate::link::relay::RelayTrust;
+    use crate::link::testing::links;
+
+    #[tokio::test]
+    async fn a_link_that_dies_before_anyone_looks_is_followed_by_another() {
+        let rng = SystemRandom::new();
+        let started = session::start(Session::device(SessionLimits::default(), Instant::now()));
+        let config = RemoteConfig {
+            relay: RelayAddress {
+                origin: "http://127.0.0.1:1".parse().unwrap(),
+                trust: RelayTrust::Pinned(RelayId([0; 32])),
+            },
+            host: HostId([7; 16]),
+            host_static: StaticKey::generate(&rng).unwrap().public(),
+            identity: Identity::generate(&rng).unwrap(),
+            static_key: StaticKey::generate(&rng).unwrap(),
+            psk: Secret::new([9; 32]),
+            backoff: BackoffConfig::default(),
+        };
+        let state = watch::Sender::new(RemoteState::Connecting { since: Instant::now(), reason: String::new() });
+        let dialler = Dialler { config: Arc::new(config), session: started.handle.clone(), state };
+        let mut session = started.handle.state();
+        for _ in 0..3 {
+            let (device, host) = links().await;
+            drop(host);
+            dialler.session.attach(device, None).await.unwrap();
+            // The session's task sees the link come and go without a pause between.
+            let carried = timeout(Duration::from_secs(30), dialler.carried(&mut session)).await;
+            assert!(matches!(carried, Ok(Carried::Down(None))), "the dialler waits for a link that is gone");
+        }
+    }
+    async fn say(link: &mut SecureLink, frames: &[Frame<'_>]) {
+        let mut record = Vec::new();
+        frames.iter().for_each(|frame| frame.encode(&mut record));
+        link.start_send(&mut record).unwrap();
+        link.flush().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_comes_on_an_api_channel_that_nobody_wants_is_taken() {
+        let started = session::start(Session::device(SessionLimits::default(), Instant::now()));
+        let (wanted, asked) = mpsc::channel(1);
+        let _keeping = AbortOnDropHandle::new(tokio::spawn(keep_api(started.api, started.events, asked)));
+        let (device, mut host) = links().await;
+        started.handle.attach(device, None).await.unwrap();
+        let message = |seq| Frame::Data { channel: 0, seq, first: Some(2), last: true, bytes: b"{}" };
+        say(&mut host, &[Frame::Opened { session: SessionId([1; 16]) }, message(0)]).await;
+        let acknowledged = async {
+            loop {
+                let record = host.record().await.unwrap();
+                let mut frames = Reader::new(&record);
+                while let Some(frame) = Frame::decode(&mut frames).unwrap() {
+                    if frame == (Frame::Ack { channel: 0, next: 1 }) {
+                        return;
+                    }
+                }
+            }
+        };
+        timeout(Duration::from_secs(30), acknowledged).await.expect("it stays unacknowledged");
+
+        let (reply, api) = oneshot::channel();
+        wanted.send(reply).await.unwrap();
+        let mut api = api.await.unwrap();
+        say(&mut host, &[message(1)]).await;
+        let wanted = Some(Incoming::Message { seq: 1, bytes: Bytes::from_static(b"{}") });
+        assert_eq!(api.incoming.recv().await, wanted, "who wants the channel gets what comes from then on");
+    }
 }

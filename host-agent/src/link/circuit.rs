@@ -3,14 +3,16 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
+use reachback_proto::close::CloseCode;
 use reachback_proto::control::MAX_CIRCUIT_CHUNK;
 
 /// A stream of bytes, polled by the one task that owns it.
@@ -44,6 +46,23 @@ pub fn websocket_config() -> WebSocketConfig {
         .max_frame_size(Some(MAX_CIRCUIT_CHUNK))
 }
 
+/// The relay ended the circuit because it restarts. The source of the circuit's [`io::Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the relay restarts and wants us back in {} ms", reconnect_in.as_millis())]
+pub struct Restarting {
+    /// When to come back.
+    pub reconnect_in: Duration,
+}
+
+impl Restarting {
+    /// A restarting relay puts its delay, in milliseconds, into the close's reason.
+    pub(super) fn read(frame: &CloseFrame) -> Option<Self> {
+        let code = CloseCode::from_number(frame.code.into());
+        let delay = frame.reason.parse().ok().filter(|_| code == CloseCode::Restarting)?;
+        Some(Self { reconnect_in: Duration::from_millis(delay) })
+    }
+}
+
 /// A circuit over a WebSocket: binary messages hold its bytes, their boundaries mean nothing.
 pub struct WebSocketCircuit {
     socket: RelaySocket,
@@ -69,7 +88,10 @@ impl Circuit for WebSocketCircuit {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(Message::Close(frame))) => {
                     tracing::debug!(code = frame.as_ref().map(|f| u16::from(f.code)), "circuit closed by the relay");
-                    return Poll::Ready(Ok(0));
+                    return Poll::Ready(match frame.as_ref().and_then(Restarting::read) {
+                        Some(restarting) => Err(io::Error::other(restarting)),
+                        None => Ok(0),
+                    });
                 }
                 Some(Ok(_)) => {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "not a binary message")));

@@ -14,7 +14,7 @@ use ring::rand::SystemRandom;
 use tokio::time::timeout;
 
 use super::SecureLink;
-use super::circuit::Circuit;
+use super::circuit::{Circuit, Restarting};
 
 /// A handshake takes a round trip; beyond this the other side is not there.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +44,15 @@ pub enum HandshakeFailed {
     /// The key is not one of this host's devices.
     #[error("the device is not on this host's list")]
     UnknownDevice,
+}
+
+impl HandshakeFailed {
+    /// When to try again, where the relay said so.
+    pub fn reconnect_in(&self) -> Option<Duration> {
+        let Self::Circuit(error) = self else { return None };
+        let restarting = error.get_ref()?.downcast_ref::<Restarting>()?;
+        Some(restarting.reconnect_in)
+    }
 }
 
 /// A circuit cut into blocks.

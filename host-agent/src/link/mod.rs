@@ -12,9 +12,12 @@ pub mod backoff;
 pub mod circuit;
 pub mod handshake;
 pub mod relay;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
 
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use reachback_proto::crypto::channel::{Channel, ChannelError, Opener, Sealer};
 
@@ -33,6 +36,16 @@ pub enum LinkError {
     /// A record that does not open, or a channel that is spent.
     #[error("record does not open: {0}")]
     Record(#[from] ChannelError),
+}
+
+impl LinkError {
+    /// When to make another link, where the relay said so.
+    pub fn reconnect_in(&self) -> Option<Duration> {
+        match self {
+            Self::Circuit(failed) => failed.reconnect_in(),
+            Self::Record(_) => None,
+        }
+    }
 }
 
 /// Sealed, padded records over a circuit.

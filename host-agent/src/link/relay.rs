@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use super::circuit::{RelaySocket, Transport, websocket_config};
+use super::circuit::{RelaySocket, Restarting, Transport, websocket_config};
 use super::tls::{self, TlsSetupError};
 
 /// Dialling, TLS and the hello together: beyond this a path is as good as dead.
@@ -136,6 +136,16 @@ pub enum RelayError {
     /// The proof could not be made.
     #[error("the proof of our key could not be made")]
     Proof(#[from] claims::ProofError),
+}
+
+impl RelayError {
+    /// When to try again, where the relay said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
 }
 
 /// A connection to the relay, let in.
@@ -265,17 +275,17 @@ pub async fn receive_or_sign(socket: &mut RelaySocket) -> Result<Option<RelayToP
             RelayToPeer::decode(&bytes).map(Some).map_err(|_| RelayError::Protocol("a frame is malformed"))
         }
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
-        Some(Ok(Message::Close(Some(frame)))) => Err(closed(frame.code.into(), &frame.reason)),
-        Some(Ok(Message::Close(None))) | None => Err(closed(CloseCode::PeerGone.number(), "")),
+        Some(Ok(Message::Close(Some(frame)))) => {
+            let retry_after = Restarting::read(&frame).map(|restarting| restarting.reconnect_in);
+            Err(closed(CloseCode::from_number(frame.code.into()), retry_after))
+        }
+        Some(Ok(Message::Close(None))) | None => Err(closed(CloseCode::PeerGone, None)),
         Some(Ok(_)) => Err(RelayError::Protocol("a message is not binary")),
         Some(Err(error)) => Err(Box::new(error).into()),
     }
 }
 
-fn closed(code: u16, reason: &str) -> RelayError {
-    let code = CloseCode::from_number(code);
-    // A restarting relay puts its delay into the reason.
-    let retry_after = (code == CloseCode::Restarting).then(|| reason.parse().ok().map(Duration::from_millis)).flatten();
+fn closed(code: CloseCode, retry_after: Option<Duration>) -> RelayError {
     RelayError::Refused { code, message: format!("connection closed ({})", code.name()), retry_after }
 }
 

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reachback_proto::frame::{ByeReason, ChannelCloseReason, ChannelNumber};
-use reachback_proto::ids::SessionId;
-use reachback_proto::session::{API_CHANNEL, Event, SendError, Session};
+use reachback_proto::session::{API_CHANNEL, Event, SendError, Session, SessionError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 
@@ -25,18 +24,24 @@ const BYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the task can be asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    Attach { link: Box<SecureLink>, record: Option<Vec<u8>> },
+    Attach { link: Box<SecureLink>, record: Option<Vec<u8>>, taken: oneshot::Sender<()> },
     OpenChannel { environment: String, reply: oneshot::Sender<ChannelHandle> },
     Send { channel: ChannelNumber, generation: u64, bytes: Bytes },
     Handled { channel: ChannelNumber, generation: u64, seq: u64 },
     CloseChannel { channel: ChannelNumber, generation: u64, reason: ChannelCloseReason, text: String },
     End { reason: ByeReason, done: oneshot::Sender<()> },
-    Id { reply: oneshot::Sender<Option<SessionId>> },
 }
 
 struct ChannelEnd {
     incoming: mpsc::UnboundedSender<Incoming>,
     backlog: Arc<Backlog>,
+}
+
+impl Drop for ChannelEnd {
+    /// However the channel ends, nobody waits for room on it any more.
+    fn drop(&mut self) {
+        self.backlog.set(0);
+    }
 }
 
 pub(super) struct Driver {
@@ -103,17 +108,32 @@ impl Driver {
                 Turn::Commands(0) => break,
                 Turn::Commands(_) => {
                     for command in commands.drain(..) {
-                        if let Command::End { reason, done } = command {
-                            self.end(reason).await;
-                            let _ = done.send(());
-                            return;
+                        match command {
+                            Command::End { reason, done } => {
+                                self.end(reason).await;
+                                let _ = done.send(());
+                                return;
+                            }
+                            Command::Attach { link, record, taken } => {
+                                if let Err(error) = self.attach(*link, record) {
+                                    self.broken(&error).await;
+                                    return;
+                                }
+                                let _ = taken.send(());
+                            }
+                            command => self.command(command),
                         }
-                        self.command(command);
                     }
                 }
-                Turn::Record(Ok(())) => self.records(),
+                Turn::Record(Ok(())) => {
+                    if let Err(error) = self.records() {
+                        self.broken(&error).await;
+                    }
+                }
                 Turn::Flushed(Ok(())) => self.flushing = false,
-                Turn::Record(Err(error)) | Turn::Flushed(Err(error)) => self.lose_link(&error.to_string(), None),
+                Turn::Record(Err(error)) | Turn::Flushed(Err(error)) => {
+                    self.lose_link(&error.to_string(), error.reconnect_in())
+                }
                 Turn::Timeout => self.session.handle_timeout(Instant::now()),
             }
             if matches!(*self.state.borrow(), SessionState::Ended { .. }) {
@@ -146,23 +166,17 @@ impl Driver {
     }
 
     /// Takes the record just read, and those behind it that are already here.
-    fn records(&mut self) {
+    fn records(&mut self) -> Result<(), SessionError> {
         let now = Instant::now();
         let (mut more, mut budget) = (true, BATCH);
         while more {
-            if let Err(error) = self.session.handle_record(&self.record, now) {
-                tracing::warn!(%error, "session ends: the other side broke the protocol");
-                self.session.bye(ByeReason::ProtocolError, Duration::ZERO);
-                self.transmit();
-                self.finish(Some(ByeReason::ProtocolError));
-                return;
-            }
+            self.session.handle_record(&self.record, now)?;
             // Polled with a real waker again before the task sleeps.
             let mut cx = Context::from_waker(Waker::noop());
             more = match self.link.as_mut().map(|link| link.poll_record(&mut cx, &mut self.record)) {
                 Some(Poll::Ready(Ok(()))) => true,
                 Some(Poll::Ready(Err(error))) => {
-                    self.lose_link(&error.to_string(), None);
+                    self.lose_link(&error.to_string(), error.reconnect_in());
                     false
                 }
                 Some(Poll::Pending) | None => false,
@@ -170,18 +184,27 @@ impl Driver {
             budget -= 1;
             more &= budget > 0;
         }
+        Ok(())
+    }
+
+    /// The other side broke the protocol: it hears so, and the session is over.
+    async fn broken(&mut self, error: &SessionError) {
+        tracing::warn!(%error, "session ends: the other side broke the protocol");
+        self.end(ByeReason::ProtocolError).await;
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Attach { link, record } => self.attach(*link, record),
-            Command::OpenChannel { environment, reply } => {
-                let number = self.session.open_channel(&environment);
-                if let Some(commands) = self.commands.upgrade() {
-                    let handle = self.channel(number, commands);
-                    let _ = reply.send(handle);
+            Command::OpenChannel { environment, reply } => match self.session.open_channel(&environment) {
+                Ok(number) => {
+                    if let Some(commands) = self.commands.upgrade() {
+                        let handle = self.channel(number, commands);
+                        let _ = reply.send(handle);
+                    }
                 }
-            }
+                // Who asked hears it from the reply that does not come.
+                Err(error) => tracing::warn!(%error, "a channel was not opened"),
+            },
             Command::Send { channel, generation, bytes } if generation == self.generation => {
                 match self.session.send(channel, bytes) {
                     Ok(()) => self.update_backlog(channel),
@@ -202,22 +225,22 @@ impl Driver {
                 self.channels.remove(&channel);
             }
             Command::Send { .. } | Command::Handled { .. } | Command::CloseChannel { .. } => {}
-            Command::Id { reply } => {
-                let _ = reply.send(self.session.id());
-            }
-            Command::End { .. } => unreachable!("taken by run"),
+            Command::Attach { .. } | Command::End { .. } => unreachable!("taken by run"),
         }
     }
 
-    fn attach(&mut self, link: SecureLink, record: Option<Vec<u8>>) {
+    fn attach(&mut self, link: SecureLink, record: Option<Vec<u8>>) -> Result<(), SessionError> {
         // The old link is fenced before anything is computed for the new one.
         self.link = Some(link);
         self.flushing = false;
         self.session.link_up(Instant::now());
         self.state.send_replace(SessionState::Attaching);
-        if let Some(record) = record {
-            self.record = record;
-            self.records();
+        match record {
+            Some(record) => {
+                self.record = record;
+                self.records()
+            }
+            None => Ok(()),
         }
     }
 
@@ -295,16 +318,21 @@ impl Driver {
     }
 
     async fn end(&mut self, reason: ByeReason) {
+        let _ = timeout(BYE_TIMEOUT, self.say_bye(reason)).await;
+        self.finish(Some(reason));
+    }
+
+    async fn say_bye(&mut self, reason: ByeReason) {
+        // What was sealed before goes first: with a batch that is full there is no room for the last word.
+        if let Some(link) = &mut self.link {
+            let _ = link.flush().await;
+        }
         self.session.bye(reason, Duration::ZERO);
         self.transmit();
         if let Some(mut link) = self.link.take() {
-            let _ = timeout(BYE_TIMEOUT, async {
-                let _ = link.flush().await;
-                link.close().await;
-            })
-            .await;
+            let _ = link.flush().await;
+            link.close().await;
         }
-        self.finish(Some(reason));
     }
 
     fn finish(&mut self, reason: Option<ByeReason>) {
@@ -317,7 +345,6 @@ impl Driver {
 
     fn close_incoming(&mut self, channel: ChannelNumber, reason: ChannelCloseReason, text: String) {
         if let Some(end) = self.channels.remove(&channel) {
-            end.backlog.set(0);
             let _ = end.incoming.send(Incoming::Closed { reason, text });
         }
     }

@@ -16,7 +16,6 @@ mod driver;
 use std::time::Duration;
 
 use reachback_proto::frame::{ByeReason, GapReason};
-use reachback_proto::ids::SessionId;
 use reachback_proto::session::{API_CHANNEL, Session};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -106,11 +105,16 @@ pub struct SessionEnded;
 
 impl SessionHandle {
     /// Gives the session a new link; its old one is dropped first. `record` is what was already read from it.
+    ///
+    /// Returns once the session has taken it: what [`Self::state`] says from then on is about this link.
     pub async fn attach(&self, link: SecureLink, record: Option<Vec<u8>>) -> Result<(), SessionEnded> {
-        self.commands.send(Command::Attach { link: Box::new(link), record }).await.map_err(|_| SessionEnded)
+        let (taken, answer) = oneshot::channel();
+        let command = Command::Attach { link: Box::new(link), record, taken };
+        self.commands.send(command).await.map_err(|_| SessionEnded)?;
+        answer.await.map_err(|_| SessionEnded)
     }
 
-    /// Opens a channel to an environment. Device only.
+    /// Opens a channel to an environment; fails also when there are too many. Device only.
     pub async fn open_channel(&self, environment: &str) -> Result<ChannelHandle, SessionEnded> {
         let (reply, answer) = oneshot::channel();
         let environment = environment.to_owned();
@@ -130,11 +134,7 @@ impl SessionHandle {
     pub fn state(&self) -> watch::Receiver<SessionState> {
         self.state.clone()
     }
-
-    /// The session's id, once a link has carried it.
-    pub async fn id(&self) -> Option<SessionId> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Id { reply }).await.ok()?;
-        answer.await.ok().flatten()
-    }
 }
+
+#[cfg(test)]
+mod tests;

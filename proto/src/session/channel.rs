@@ -145,6 +145,11 @@ impl Channel {
         self.queued_bytes
     }
 
+    /// What is queued behind the message on its way.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.queued_bytes - self.queue.front().map_or(0, Outgoing::len)
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.kept_bytes
     }
@@ -222,7 +227,7 @@ impl Channel {
             let before = out.len();
             kept.encode(number, seq, out);
             if out.len() > limit {
-                // Only an open or a close gets here: messages were measured above.
+                // An open, a close or an empty message: others were measured above.
                 out.truncate(before);
                 self.put_back(kept);
                 return false;

@@ -35,9 +35,9 @@ use crate::frame::{
     MAX_RESUME_CHANNELS,
 };
 use crate::ids::SessionId;
-use crate::wire::{DecodeError, Reader};
+use crate::wire::{DecodeError, MAX_VARINT, Reader};
 use channel::{Arrival, Channel, Outgoing};
-use liveness::Liveness;
+use liveness::{Liveness, PROBE_AFTER, PROBE_LIMIT, Verdict};
 
 /// The channel of the host agent's own API; always open.
 pub const API_CHANNEL: ChannelNumber = 0;
@@ -47,9 +47,15 @@ pub const MAX_MESSAGE: usize = 64 << 20;
 pub const ACK_DELAY: Duration = Duration::from_millis(20);
 /// Acknowledgements wait for at most this many received bytes.
 pub const ACK_BYTES: usize = 32 * 1024;
+/// A link whose `Open` or `Resume` has no answer for this long is dead: as long as for anything else unanswered.
+pub const ATTACH_LIMIT: Duration = PROBE_AFTER.saturating_add(PROBE_LIMIT);
+
+/// Channels beside the API's, those still closing included. Half of what a peer may name when it resumes: the other
+/// side may be behind by as many.
+const MAX_CHANNELS: usize = MAX_RESUME_CHANNELS / 2;
 
 /// Which end of the session this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     /// Opens sessions and channels.
     Device,
@@ -62,9 +68,10 @@ pub enum Side {
 pub struct SessionLimits {
     /// Channels open at once. Default 32.
     pub channels: usize,
-    /// Queued on one channel, not counting a last message that crosses the line. Default 16 MiB.
+    /// Queued on one channel, counting neither the message on its way nor a last one that crosses the line: a
+    /// large one would else be the end of its channel as soon as anything follows it. Default 16 MiB.
     pub channel_queue: usize,
-    /// Queued on all channels. Default 64 MiB.
+    /// Queued on all channels. Default 96 MiB: the largest message, and two channels' queues.
     pub session_queue: usize,
     /// Received and not yet handled, incomplete messages included. Default 160 MiB: two of the largest and change.
     pub receive_buffer: usize,
@@ -72,7 +79,7 @@ pub struct SessionLimits {
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { channels: 32, channel_queue: 16 << 20, session_queue: 64 << 20, receive_buffer: 160 << 20 }
+        Self { channels: 32, channel_queue: 16 << 20, session_queue: 96 << 20, receive_buffer: 160 << 20 }
     }
 }
 
@@ -168,6 +175,18 @@ pub enum SessionError {
     ReceiveBuffer(usize),
 }
 
+/// A channel could not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// More than a host keeps for a device, those still closing included.
+    #[error("too many channels are open or closing")]
+    TooMany,
+    /// The environment's name is over [`MAX_ENVIRONMENT`].
+    #[error("the environment's name is longer than {MAX_ENVIRONMENT} bytes")]
+    Environment,
+}
+
 /// A message could not be queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -206,7 +225,8 @@ impl Attach {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
     Down,
-    /// Device: `Resume` is sent; host: neither `Open` nor `Resume` came yet. Sequenced frames wait.
+    /// Device: `Open` or `Resume` is unanswered; host: neither came yet. Everything else waits, pings too: the host
+    /// looks for the session in the first record alone.
     Attaching,
     Up,
 }
@@ -218,6 +238,8 @@ pub struct Session {
     id: Option<SessionId>,
     limits: SessionLimits,
     link: Link,
+    /// When the link began.
+    linked: Instant,
     liveness: Liveness,
     channels: BTreeMap<ChannelNumber, Channel>,
     /// Device: the next number to give out. Host: one more than the largest seen.
@@ -254,6 +276,7 @@ impl Session {
             id,
             limits,
             link: Link::Down,
+            linked: now,
             liveness: Liveness::new(now),
             channels: BTreeMap::from([(API_CHANNEL, Channel::default())]),
             next_channel: API_CHANNEL + 1,
@@ -284,6 +307,7 @@ impl Session {
     /// A new link is there; the one before is over, and nothing from it may be fed in any more.
     pub fn link_up(&mut self, now: Instant) {
         self.link_down();
+        self.linked = now;
         self.liveness = Liveness::new(now);
         match (self.side, self.id) {
             (Side::Host, _) => self.link = Link::Attaching,
@@ -313,15 +337,21 @@ impl Session {
     // --- sending -------------------------------------------------------
 
     /// Opens a channel to an environment. Device only.
-    pub fn open_channel(&mut self, environment: &str) -> ChannelNumber {
-        debug_assert!(self.side == Side::Device && environment.len() <= MAX_ENVIRONMENT);
+    pub fn open_channel(&mut self, environment: &str) -> Result<ChannelNumber, OpenError> {
+        debug_assert!(self.side == Side::Device);
+        if environment.len() > MAX_ENVIRONMENT {
+            return Err(OpenError::Environment);
+        }
+        if self.channels.len() > MAX_CHANNELS {
+            return Err(OpenError::TooMany);
+        }
         let number = self.next_channel;
         self.next_channel += 1;
         let mut channel = Channel::default();
         channel.enqueue(Outgoing::Open(environment.to_owned()));
         self.channels.insert(number, channel);
         self.take_turn(number);
-        number
+        Ok(number)
     }
 
     /// Queues a message. On overflow the channel is given up, see [`SendError::Overflow`].
@@ -330,7 +360,7 @@ impl Session {
             return Err(SendError::TooLong(message.len()));
         }
         let channel = self.channels.get_mut(&number).filter(|c| !c.is_closing()).ok_or(SendError::Closed)?;
-        if channel.queued_bytes() >= self.limits.channel_queue {
+        if channel.waiting_bytes() >= self.limits.channel_queue {
             self.give_up(number);
             return Err(SendError::Overflow);
         }
@@ -388,11 +418,13 @@ impl Session {
 
     // --- records in ----------------------------------------------------
 
-    /// Takes the plaintext of one opened record.
+    /// Takes the plaintext of one opened record. What comes after a `Bye` counts for nothing.
     pub fn handle_record(&mut self, record: &[u8], now: Instant) -> Result<(), SessionError> {
         self.liveness.heard(now);
         let mut r = Reader::new(record);
-        while let Some(frame) = Frame::decode(&mut r)? {
+        while self.link != Link::Down
+            && let Some(frame) = Frame::decode(&mut r)?
+        {
             self.handle_frame(frame, now)?;
         }
         Ok(())
@@ -400,18 +432,21 @@ impl Session {
 
     fn handle_frame(&mut self, frame: Frame<'_>, now: Instant) -> Result<(), SessionError> {
         match (self.side, self.link, frame) {
-            (Side::Host, Link::Attaching, Frame::Open) => self.opened(),
+            (Side::Host, Link::Attaching, Frame::Open) => {
+                self.opened(now);
+                Ok(())
+            }
             (Side::Host, Link::Attaching, Frame::Resume { session, received }) if Some(session) == self.id => {
-                self.resumed(&received)
+                self.resumed(&received, now)
             }
             (Side::Device, Link::Attaching, Frame::Opened { session }) if self.id.is_none() => {
                 self.id = Some(session);
                 self.events.push_back(Event::Established { session, resumed: false });
-                self.start_sending(&BTreeMap::new());
+                self.start_sending(&BTreeMap::new(), now);
                 Ok(())
             }
             (Side::Device, Link::Attaching, Frame::Resumed { received }) if self.id.is_some() => {
-                self.resumed(&received)
+                self.resumed(&received, now)
             }
             (Side::Device, Link::Attaching, Frame::Gap { reason }) if self.id.is_some() => {
                 self.lost(reason);
@@ -420,6 +455,7 @@ impl Session {
             (_, Link::Up | Link::Attaching, Frame::Bye { reason, reconnect_in_ms }) => {
                 let reconnect_in = Duration::from_millis(reconnect_in_ms.min(u64::from(u32::MAX)));
                 self.events.push_back(Event::Bye { reason, reconnect_in });
+                self.link_down();
                 Ok(())
             }
             (_, Link::Up, frame) => self.handle_up(frame, now),
@@ -458,7 +494,7 @@ impl Session {
         if !self.channels.contains_key(&number) {
             if number < self.next_channel {
                 // The channel is over here; the other side missed our last acknowledgement.
-                self.stale_acks.insert(number, seq + 1);
+                self.stale_acks.insert(number, (seq + 1).min(MAX_VARINT));
                 if self.stale_acks.len() > MAX_RESUME_CHANNELS {
                     return Err(SessionError::Unexpected("stale"));
                 }
@@ -468,7 +504,7 @@ impl Session {
             if self.side == Side::Device || !matches!(arrival, Arrival::Open(_)) {
                 return Err(SessionError::Unexpected("unknown channel's"));
             }
-            if self.channels.len() > MAX_RESUME_CHANNELS / 2 {
+            if self.channels.len() > MAX_CHANNELS {
                 return Err(SessionError::Unexpected("too many channels'"));
             }
             self.next_channel = number + 1;
@@ -515,15 +551,14 @@ impl Session {
 
     // --- attaching -----------------------------------------------------
 
-    fn opened(&mut self) -> Result<(), SessionError> {
+    fn opened(&mut self, now: Instant) {
         let session = self.id.expect("a host's session has an id from the start");
         self.push_control(&Frame::Opened { session });
         self.events.push_back(Event::Established { session, resumed: false });
-        self.start_sending(&BTreeMap::new());
-        Ok(())
+        self.start_sending(&BTreeMap::new(), now);
     }
 
-    fn resumed(&mut self, received: &[(ChannelNumber, u64)]) -> Result<(), SessionError> {
+    fn resumed(&mut self, received: &[(ChannelNumber, u64)], now: Instant) -> Result<(), SessionError> {
         let peer: BTreeMap<_, _> = received.iter().copied().collect();
         for (number, channel) in &self.channels {
             if let Some(next) = peer.get(number) {
@@ -536,7 +571,7 @@ impl Session {
             self.push_control(&Frame::Resumed { received });
         }
         self.events.push_back(Event::Established { session, resumed: true });
-        self.start_sending(&peer);
+        self.start_sending(&peer, now);
         Ok(())
     }
 
@@ -560,7 +595,7 @@ impl Session {
     }
 
     /// From here on sequenced frames flow: again what the peer lacks, then what is new.
-    fn start_sending(&mut self, peer_expects: &BTreeMap<ChannelNumber, u64>) {
+    fn start_sending(&mut self, peer_expects: &BTreeMap<ChannelNumber, u64>, now: Instant) {
         self.link = Link::Up;
         self.turn.clear();
         for (number, channel) in &mut self.channels {
@@ -573,6 +608,10 @@ impl Session {
             if channel.has_more() {
                 self.turn.push_back(*number);
             }
+        }
+        // At once: the other side's window may be full of what they are about.
+        if !self.acks.is_empty() || !self.stale_acks.is_empty() {
+            self.ack_due = Some(now);
         }
     }
 
@@ -644,8 +683,10 @@ impl Session {
 
     /// When [`Self::handle_timeout`] wants to be called, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.link == Link::Down {
-            return None;
+        match self.link {
+            Link::Down => return None,
+            Link::Attaching => return Some(self.linked + ATTACH_LIMIT),
+            Link::Up => {}
         }
         let liveness = self.liveness.next(self.oldest_unacked());
         Some(self.ack_due.map_or(liveness, |due| due.min(liveness)))
@@ -653,13 +694,16 @@ impl Session {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.link == Link::Down {
-            return;
-        }
-        match self.liveness.check(self.oldest_unacked(), now) {
-            liveness::Verdict::Alive => {}
-            liveness::Verdict::Ping(id) => self.push_control(&Frame::Ping { id }),
-            liveness::Verdict::Dead => {
+        let verdict = match self.link {
+            Link::Down => return,
+            Link::Attaching if now >= self.linked + ATTACH_LIMIT => Verdict::Dead,
+            Link::Attaching => Verdict::Alive,
+            Link::Up => self.liveness.check(self.oldest_unacked(), now),
+        };
+        match verdict {
+            Verdict::Alive => {}
+            Verdict::Ping(id) => self.push_control(&Frame::Ping { id }),
+            Verdict::Dead => {
                 self.link_down();
                 self.events.push_back(Event::LinkDead);
             }
@@ -722,10 +766,11 @@ impl Session {
             && let Some(channel) = self.channels.get(&number)
             && channel.is_over()
         {
-            // The last acknowledgement must still go out.
-            self.stale_acks.insert(number, channel.handled_next());
+            // The last acknowledgement must still go out, if it has not.
+            if self.acks.remove(&number) {
+                self.stale_acks.insert(number, channel.handled_next());
+            }
             self.channels.remove(&number);
-            self.acks.remove(&number);
         }
     }
 }

@@ -1,0 +1,245 @@
+//! Devices at the door, and others in their way. The relay is a queue of pipes.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use reachback_proto::crypto::handshake::Ephemeral;
+use reachback_proto::crypto::keys::{Identity, Secret};
+use reachback_proto::ids::{BootId, PublicKey};
+use reachback_proto::pairing::Name;
+use reachback_proto::scope::Scope;
+use reachback_proto::wire::Reader;
+use tempfile::TempDir;
+use tokio::sync::{broadcast, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::super::AgentEvents;
+use super::super::api::ApiContext;
+use super::super::pairing::HostIntroduction;
+use super::super::tunnel::{Tunnel, TunnelConfig};
+use super::*;
+use crate::codex::{CodexBackend, CodexConnection, CodexState, ConnectError};
+use crate::firewall::ceiling::Ceiling;
+use crate::link::backoff::BackoffConfig;
+use crate::link::relay::{RelayAddress, RelayTrust};
+use crate::link::testing::{Pipe, pipes};
+use crate::state::devices::Device;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A Codex that is never there.
+struct NoCodex(watch::Sender<CodexState>);
+
+impl CodexBackend for NoCodex {
+    fn state(&self) -> watch::Receiver<CodexState> {
+        self.0.subscribe()
+    }
+    fn connect(&self) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
+        async { Err(ConnectError::Stopped) }.boxed()
+    }
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
+}
+
+struct Door {
+    circuits: mpsc::Sender<IncomingCircuit>,
+    devices: Arc<DeviceStore>,
+    sessions: Arc<Sessions>,
+    host_static: PublicKey,
+    _task: AbortOnDropHandle<()>,
+    _home: TempDir,
+}
+
+const HOST: HostId = HostId([7; 16]);
+
+impl Door {
+    fn open() -> Self {
+        let rng = SystemRandom::new();
+        let home = tempfile::tempdir().unwrap();
+        let devices = Arc::new(DeviceStore::open(home.path(), Timestamp::now()).unwrap());
+        let static_key = StaticKey::generate(&rng).unwrap();
+        let host_static = static_key.public();
+        let identity = Identity::generate(&rng).unwrap();
+        let name = Name::new("door").unwrap();
+        let relay: reachback_proto::pairing::Origin = "http://127.0.0.1:1".parse().unwrap();
+        let introduction = HostIntroduction {
+            identity: identity.public(),
+            static_key: static_key.clone(),
+            name: name.clone(),
+            relay: relay.clone(),
+        };
+        let tunnel = Arc::new(Tunnel::start(TunnelConfig {
+            relay: RelayAddress { origin: relay, trust: RelayTrust::Learn },
+            identity: Arc::new(identity),
+            boot: BootId([0; 16]),
+            enroll_key: None,
+            devices: devices.subscribe(),
+            circuits: mpsc::channel(1).0,
+            backoff: BackoffConfig::default(),
+        }));
+        let codex: Arc<dyn CodexBackend> = Arc::new(NoCodex(watch::Sender::new(CodexState::Stopped)));
+        let sessions = Arc::new(Sessions::default());
+        let api = Arc::new(ApiContext {
+            host: HOST,
+            name: name.as_str().into(),
+            codex: Arc::clone(&codex),
+            devices: Arc::clone(&devices),
+            sessions: Arc::clone(&sessions),
+        });
+        let context = SessionContext {
+            sessions: Arc::clone(&sessions),
+            devices: Arc::clone(&devices),
+            codex,
+            ceiling: Arc::new(Ceiling::default()),
+            api,
+            events: AgentEvents(broadcast::channel(16).0),
+        };
+        let acceptor = Acceptor {
+            host: HOST,
+            static_key,
+            devices: Arc::clone(&devices),
+            sessions: Arc::clone(&sessions),
+            pairings: Pairings::new(introduction, tunnel, Arc::clone(&devices)),
+            context,
+        };
+        let (circuits, incoming) = mpsc::channel(1);
+        let task = AbortOnDropHandle::new(tokio::spawn(acceptor.run(incoming)));
+        Self { circuits, devices, sessions, host_static, _task: task, _home: home }
+    }
+
+    /// A circuit from whoever the relay says it is.
+    async fn circuit(&self, key: PublicKey) -> Pipe {
+        let (ours, theirs) = pipes();
+        let circuit = IncomingCircuit { circuit: Box::new(theirs), origin: CircuitOrigin::Device { key }, number: 1 };
+        timeout(PATIENCE, self.circuits.send(circuit)).await.expect("nobody takes circuits").unwrap();
+        ours
+    }
+
+    fn pair(&self) -> Paired {
+        let rng = SystemRandom::new();
+        let identity = Identity::generate(&rng).unwrap().public();
+        let (static_key, psk) = (StaticKey::generate(&rng).unwrap(), Secret::new([9; 32]));
+        let now = Timestamp::now();
+        let device = Device {
+            device_id: DeviceId::of(&identity),
+            identity,
+            static_key: static_key.public(),
+            psk,
+            name: "phone".into(),
+            platform: "test".into(),
+            scope: Scope::View,
+            paused: false,
+            added_at: now,
+            last_seen: now,
+        };
+        self.devices.add(device.clone(), now).unwrap();
+        Paired { device, static_key }
+    }
+
+    async fn link(&self, paired: &Paired) -> SecureLink {
+        let circuit = Box::new(self.circuit(paired.device.identity).await);
+        let psk = &paired.device.psk;
+        handshake::initiate(circuit, HOST, &self.host_static, &paired.static_key, psk).await.unwrap()
+    }
+}
+
+struct Paired {
+    device: Device,
+    static_key: StaticKey,
+}
+
+async fn say(link: &mut SecureLink, frames: &[Frame<'_>]) {
+    let mut record = Vec::new();
+    frames.iter().for_each(|frame| frame.encode(&mut record));
+    link.start_send(&mut record).unwrap();
+    link.flush().await.unwrap();
+}
+
+/// Reads until a frame is `wanted`; whether it came before the link ended.
+async fn hears(link: &mut SecureLink, wanted: impl Fn(&Frame<'_>) -> bool) -> bool {
+    let reading = async {
+        while let Ok(record) = link.record().await {
+            let mut frames = Reader::new(&record);
+            while let Some(frame) = Frame::decode(&mut frames).unwrap() {
+                if wanted(&frame) {
+                    return true;
+                }
+            }
+        }
+        false
+    };
+    timeout(PATIENCE, reading).await.expect("the host neither answers nor ends the link")
+}
+
+const ASK: &[u8] = br#"{"id":1,"method":"host/read"}"#;
+
+#[tokio::test]
+async fn circuits_that_stay_silent_do_not_hold_up_a_device_that_is_let_in() {
+    let door = Door::open();
+    let paired = door.pair();
+    let mut link = door.link(&paired).await;
+    // Everyone else at the door says nothing; the last ones wait at the relay.
+    let silent: Vec<_> =
+        (0..MAX_ACCEPTING as u8).map_while(|n| door.circuit(PublicKey([n; 32])).now_or_never()).collect();
+    tokio::task::yield_now().await;
+    say(&mut link, &[Frame::Open]).await;
+    assert!(hears(&mut link, |frame| matches!(frame, Frame::Opened { .. })).await);
+    let ask = Frame::Data { channel: 0, seq: 0, first: Some(ASK.len() as u64), last: true, bytes: ASK };
+    say(&mut link, &[ask]).await;
+    let soon = timeout(HANDSHAKE_TIMEOUT / 2, hears(&mut link, |frame| matches!(frame, Frame::Data { .. })));
+    assert!(soon.await.expect("the session waits for the silent to go"), "the API does not answer");
+    drop(silent);
+}
+
+#[tokio::test]
+async fn one_devices_circuits_leave_room_for_anothers() {
+    let door = Door::open();
+    let loud = PublicKey([1; 32]);
+    let mut silent = Vec::new();
+    for _ in 0..2 * MAX_ACCEPTING {
+        silent.push(door.circuit(loud).await);
+    }
+    let paired = door.pair();
+    let mut link = timeout(HANDSHAKE_TIMEOUT / 2, door.link(&paired)).await.expect("no room at the door");
+    say(&mut link, &[Frame::Open]).await;
+    assert!(hears(&mut link, |frame| matches!(frame, Frame::Opened { .. })).await);
+}
+
+#[tokio::test]
+async fn a_device_revoked_between_handshake_and_session_gets_no_session() {
+    let door = Door::open();
+    let paired = door.pair();
+    let mut link = door.link(&paired).await;
+    door.devices.remove(paired.device.device_id, Timestamp::now()).unwrap();
+    say(&mut link, &[Frame::Open]).await;
+    let revoked = |frame: &Frame<'_>| matches!(frame, Frame::Bye { reason: ByeReason::Revoked, .. });
+    assert!(hears(&mut link, revoked).await, "a revoked device is not told");
+    let gone = async {
+        while !door.sessions.presence().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("a revoked device keeps a session");
+}
+
+#[tokio::test]
+async fn a_replayed_first_message_changes_nothing() {
+    let door = Door::open();
+    let paired = door.pair();
+    let rng = SystemRandom::new();
+    let (_, hello) = reachback_proto::crypto::handshake::LinkInitiator::start(
+        HOST,
+        &door.host_static,
+        &paired.static_key,
+        &paired.device.psk,
+        reachback_proto::version::SUPPORTED,
+        Ephemeral::generate(&rng).unwrap(),
+    )
+    .unwrap();
+    for _ in 0..2 {
+        let mut stream = BlockStream::new(Box::new(door.circuit(paired.device.identity).await));
+        stream.write(&hello).await.unwrap();
+        timeout(PATIENCE, stream.block()).await.expect("the host does not answer").unwrap();
+    }
+    assert!(door.sessions.presence().is_empty());
+}

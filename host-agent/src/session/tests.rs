@@ -1,0 +1,103 @@
+//! The session's task, over links in memory.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use reachback_proto::frame::{ByeReason, Frame};
+use reachback_proto::ids::SessionId;
+use reachback_proto::session::{Session, SessionLimits};
+use reachback_proto::wire::Reader;
+use tokio::time::timeout;
+
+use super::{SessionState, StartedSession, start};
+use crate::link::SecureLink;
+use crate::link::testing::links;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn host() -> StartedSession {
+    start(Session::host(SessionId([1; 16]), SessionLimits::default(), Instant::now()))
+}
+
+async fn say(link: &mut SecureLink, frame: &Frame<'_>) {
+    let mut record = Vec::new();
+    frame.encode(&mut record);
+    link.start_send(&mut record).unwrap();
+    link.flush().await.unwrap();
+}
+
+/// A host's session on a link that a test holds the other end of.
+async fn opened() -> (StartedSession, SecureLink) {
+    let session = host();
+    let (mut device, mut host) = links().await;
+    say(&mut device, &Frame::Open).await;
+    let record = host.record().await.unwrap();
+    session.handle.attach(host, Some(record)).await.unwrap();
+    assert_eq!(*session.handle.state().borrow(), SessionState::Up);
+    (session, device)
+}
+
+/// Reads until the link ends; the last word, if there was one.
+async fn last_word(mut link: SecureLink) -> Option<ByeReason> {
+    let reading = async {
+        while let Ok(record) = link.record().await {
+            let mut frames = Reader::new(&record);
+            while let Some(frame) = Frame::decode(&mut frames).unwrap() {
+                if let Frame::Bye { reason, .. } = frame {
+                    return Some(reason);
+                }
+            }
+        }
+        None
+    };
+    timeout(PATIENCE, reading).await.expect("the link neither speaks nor ends")
+}
+
+#[tokio::test]
+async fn who_breaks_the_protocol_hears_so() {
+    let (session, mut device) = opened().await;
+    say(&mut device, &Frame::Ack { channel: 0, next: 1000 }).await;
+    assert_eq!(last_word(device).await, Some(ByeReason::ProtocolError));
+    let ended = SessionState::Ended { reason: Some(ByeReason::ProtocolError) };
+    let mut state = session.handle.state();
+    timeout(PATIENCE, state.wait_for(|state| *state == ended)).await.expect("the session goes on").unwrap();
+}
+
+#[tokio::test]
+async fn the_last_word_gets_through_a_link_that_is_full() {
+    let (session, device) = opened().await;
+    // More than the pipe and a batch hold, and nobody reads.
+    for _ in 0..8 {
+        session.api.sender.send(Bytes::from(vec![b'.'; 100_000])).await.unwrap();
+    }
+    let end = session.handle.end(ByeReason::Revoked);
+    let ((), word) = tokio::join!(end, last_word(device));
+    assert_eq!(word, Some(ByeReason::Revoked));
+}
+
+#[tokio::test]
+async fn attaching_returns_when_the_link_is_the_sessions() {
+    let session = host();
+    let (device, host) = links().await;
+    drop(device);
+    let mut state = session.handle.state();
+    state.borrow_and_update();
+    session.handle.attach(host, None).await.unwrap();
+    assert!(state.has_changed().unwrap(), "the state is still that of before");
+}
+
+#[tokio::test]
+async fn who_waits_for_room_hears_that_the_session_is_gone() {
+    let StartedSession { handle, api, task, .. } = host();
+    api.sender.send(Bytes::from(vec![b'.'; 1000])).await.unwrap();
+    let full = async {
+        while timeout(Duration::ZERO, api.sender.writable(1)).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, full).await.expect("the message is not counted");
+    let waiting = tokio::spawn(async move { api.sender.writable(1).await });
+    tokio::task::yield_now().await;
+    drop((handle, task));
+    timeout(PATIENCE, waiting).await.expect("it waits for ever").unwrap();
+}

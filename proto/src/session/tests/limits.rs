@@ -1,0 +1,52 @@
+//! Bounds: what they let through, and what they don't.
+
+use super::*;
+
+#[test]
+fn the_largest_message_fits_the_queue() {
+    let mut pair = Pair::connected();
+    let largest = Bytes::from(vec![b'.'; MAX_MESSAGE]);
+    assert_eq!(pair.host.send(API_CHANNEL, largest.clone()), Ok(()));
+    let long = Bytes::from(vec![b'.'; MAX_MESSAGE + 1]);
+    assert_eq!(pair.host.send(API_CHANNEL, long), Err(SendError::TooLong(MAX_MESSAGE + 1)));
+    pair.run();
+    assert_eq!(pair.at_device, [(API_CHANNEL, largest)]);
+}
+
+#[test]
+fn what_follows_a_large_message_on_its_way_is_no_overflow() {
+    let mut pair = Pair::connected();
+    let channel = pair.channel();
+    pair.host.send(channel, message(0, 60 << 20)).unwrap();
+    // As when a thread is loaded while a turn is running.
+    for n in 1..1000 {
+        assert_eq!(pair.host.send(channel, message(n, 200)), Ok(()), "message {n}");
+    }
+    pair.run();
+    assert_eq!(pair.at_device.len(), 1000);
+}
+
+#[test]
+fn behind_a_large_message_the_queue_is_bounded_still() {
+    let limits = SessionLimits { channel_queue: 100_000, ..SessionLimits::default() };
+    let mut pair = Pair::with_limits(limits);
+    pair.host.send(API_CHANNEL, message(0, 1_000_000)).unwrap();
+    let failed = (0..1000).find_map(|n| pair.host.send(API_CHANNEL, message(n, 1000)).err());
+    assert_eq!(failed, Some(SendError::Overflow));
+    assert!(pair.host.queued_bytes() < 1000, "what can't arrive any more is dropped");
+}
+
+#[test]
+fn a_device_opens_no_more_channels_than_a_host_takes() {
+    let mut pair = Pair::connected();
+    pair.cut();
+    let opened = (0..1000).filter(|_| pair.device.open_channel("local").is_ok()).count();
+    assert_eq!(pair.device.open_channel("local"), Err(OpenError::TooMany));
+    assert_eq!(pair.device.open_channel(&"x".repeat(MAX_ENVIRONMENT + 1)), Err(OpenError::Environment));
+    assert!(opened >= 64, "only {opened} channels");
+    pair.connect();
+    pair.run();
+    // The host closed those over its own limit; the session and the others live.
+    assert!(pair.device.is_up() && pair.host.is_up());
+    assert!(pair.device.open_channel("local").is_ok());
+}
