@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use e2e::PATIENCE;
 use e2e::codex::{self, TestCodex};
+use e2e::dice::Dice;
 use e2e::process::{Finished, Home, Process, Up, binary, finished, free_port};
 use serde_json::Value;
 use tokio::process::Command;
@@ -25,7 +27,8 @@ fn documents(folder: &Path) -> BTreeMap<PathBuf, Value> {
             } else if path.extension().is_some_and(|ending| ending == "json") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let value = serde_json::from_str(&text);
-                let value = value.unwrap_or_else(|error| panic!("{} is half-written ({error}): {text}", path.display()));
+                let value =
+                    value.unwrap_or_else(|error| panic!("{} is half-written ({error}): {text}", path.display()));
                 found.insert(path, value);
             }
         }
@@ -33,15 +36,15 @@ fn documents(folder: &Path) -> BTreeMap<PathBuf, Value> {
     found
 }
 
-/// How long this round's kill waits: spread over what the work takes, the same in each run.
-fn moment(round: u64) -> Duration {
-    Duration::from_micros(round.wrapping_mul(7_919) % 40_000)
+/// A moment from now, at most this many milliseconds away.
+fn moment(dice: &mut Dice, within: u64) -> Duration {
+    Duration::from_micros(dice.roll(within * 1000))
 }
 
-/// Kills `process` in the middle of `work`, at a moment that differs from round to round.
-async fn kill_during(process: &mut Process, round: u64, work: impl Future<Output = Vec<Finished>>) -> Vec<Finished> {
+/// Kills `process` in the middle of `work`, after `moment`.
+async fn kill_during<T>(process: &mut Process, moment: Duration, work: impl Future<Output = T>) -> T {
     let kill = async {
-        tokio::time::sleep(moment(round)).await;
+        tokio::time::sleep(moment).await;
         process.kill().await;
     };
     tokio::join!(kill, work).1
@@ -78,6 +81,7 @@ async fn up_that_is_killed_at_any_moment_has_whole_files_and_the_devices_it_conf
     let mut up = Up::start().await;
     let kept = up.device("kept").await;
     let host_id = up.ready["host_id"].clone();
+    let mut dice = Dice::new(Dice::seed());
     for round in 0..ROUNDS {
         let (process, home) = (&mut up.process, &up.home);
         let scope = ["view", "steer", "approve"][round as usize % 3];
@@ -94,7 +98,7 @@ async fn up_that_is_killed_at_any_moment_has_whole_files_and_the_devices_it_conf
             let device = Home::new();
             vec![device.json(&["join", pairing["url"].as_str().unwrap(), "--name", &name]).await]
         };
-        let done = kill_during(process, round, work).await;
+        let done = kill_during(process, moment(&mut dice, if round % 2 == 0 { 40 } else { 600 }), work).await;
         documents(&home.path());
         up.restart().await;
         assert_eq!(up.ready["host_id"], host_id, "round {round}: the host is another one");
@@ -108,7 +112,8 @@ async fn up_that_is_killed_at_any_moment_has_whole_files_and_the_devices_it_conf
         {
             assert_eq!(named("kept").unwrap()["scope"], scope, "round {round}: a confirmed change was lost");
         }
-        let leftovers = std::fs::read_dir(up.home.path()).unwrap().flatten().map(|entry| entry.file_name());
+        let leftovers =
+            std::fs::read_dir(up.home.path().join("host")).unwrap().flatten().map(|entry| entry.file_name());
         let leftovers: Vec<_> = leftovers.filter(|name| name.to_string_lossy().contains("tmp")).collect();
         assert!(leftovers.is_empty(), "round {round}: {leftovers:?} may hold keys, and stays");
     }
@@ -130,11 +135,12 @@ async fn a_relay_and_a_host_that_are_killed_while_enrolling_and_pairing_come_bac
     let [program, codex_home, workdir] = folders.each_ref().map(|path| path.to_str().unwrap().to_owned());
     let (mut fingerprint, mut host_id) = (None, None);
     let mut has_paired = false;
+    let mut dice = Dice::new(Dice::seed());
     for round in 0..ROUNDS {
         let mut relay = Process::start("reachback-relay", &serve, &[]);
         if round < ROUNDS / 4 {
             // Some die before they are ready.
-            tokio::time::sleep(moment(round * 3)).await;
+            tokio::time::sleep(moment(&mut dice, 60)).await;
             relay.kill().await;
             documents(&data);
             relay = Process::start("reachback-relay", &serve, &[]);
@@ -160,7 +166,7 @@ async fn a_relay_and_a_host_that_are_killed_while_enrolling_and_pairing_come_bac
         };
         // The relay dies in most rounds, before the pairing is through in many; what follows waits in vain then.
         let last = round + 1 == ROUNDS;
-        let alive = if last { Duration::from_secs(60) } else { moment(round * 5) * 30 };
+        let alive = if last { PATIENCE } else { moment(&mut dice, 1500) };
         if let Ok((id, paired)) = tokio::time::timeout(alive, work()).await {
             assert_eq!(id, *host_id.get_or_insert_with(|| id.clone()), "round {round}: the host is another one");
             has_paired |= paired;
@@ -178,20 +184,18 @@ async fn a_broken_file_of_up_is_named_and_not_replaced() {
     let mut up = Up::start().await;
     let device = up.device("laptop").await;
     let home = {
-        let Up { process, home, .. } = up;
+        let Up { mut process, home, .. } = up;
         assert_eq!(process.stop().await, Some(0));
         home
     };
     let args = up_args("127.0.0.1:0");
     let args: Vec<_> = args.iter().map(String::as_str).collect();
-    for file in ["host.json", "devices.json", "relay/identity.json"] {
+    for file in ["host/host.json", "host/devices.json", "relay/identity.json"] {
         broken(&home.path().join(file), || home.run(&args)).await;
     }
-    for file in ["devices.json"] {
-        broken(&home.path().join(file), || home.run(&["devices"])).await;
-    }
+    broken(&home.path().join("host/devices.json"), || home.run(&["devices"])).await;
     let json = {
-        let file = home.path().join("host.json");
+        let file = home.path().join("host/host.json");
         let whole = std::fs::read(&file).unwrap();
         std::fs::write(&file, "{").unwrap();
         let told = home.json(&args).await;
@@ -202,7 +206,10 @@ async fn a_broken_file_of_up_is_named_and_not_replaced() {
 
     let database = home.path().join("relay/relay.db");
     let whole = std::fs::read(&database).unwrap();
-    for content in [b"not a database, and longer than the header of one would be, so that it is no empty file".repeat(30), vec![0; 4096]] {
+    for content in [
+        b"not a database, and longer than the header of one would be, so that it is no empty file".repeat(30),
+        vec![0; 4096],
+    ] {
         std::fs::write(&database, &content).unwrap();
         refused(&home.run(&args).await, &database);
         assert_eq!(std::fs::read(&database).unwrap(), content, "the database was replaced");

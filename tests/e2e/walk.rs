@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use e2e::codex::{self, TestCodex};
-use e2e::process::{Finished, Home, Process, Up, binary, finished, free_port, processes_with};
-use e2e::rpc::{Client, Pipe};
 use e2e::eventually;
+use e2e::process::{Finished, Home, Process, Up, binary, finished, free_port, processes_with};
+use e2e::rpc::{Client, End, Pipe};
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -22,7 +22,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 /// An object has the members that programs rely on, and no others.
 #[track_caller]
 fn has(object: &Value, members: &[&str]) {
-    let found: BTreeSet<_> = object.as_object().unwrap_or_else(|| panic!("{object}")).keys().map(String::as_str).collect();
+    let found: BTreeSet<_> =
+        object.as_object().unwrap_or_else(|| panic!("{object}")).keys().map(String::as_str).collect();
     let wanted: BTreeSet<_> = members.iter().copied().chain(["event"]).collect();
     assert_eq!(found, wanted, "{object}");
 }
@@ -57,12 +58,12 @@ impl Pipe for OverSocket {
     fn send(&mut self, message: String) -> BoxFuture<'_, ()> {
         Box::pin(async move { self.0.send(Message::text(message)).await.unwrap() })
     }
-    fn next(&mut self) -> BoxFuture<'_, Option<Value>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Value, End>> {
         Box::pin(async move {
-            match self.0.next().await? {
-                Ok(Message::Text(text)) => Some(serde_json::from_str(&text).unwrap()),
-                Ok(Message::Close(_)) | Err(_) => None,
-                Ok(other) => panic!("{other:?} is not for this client"),
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => Err(End::Silent),
+                Some(Ok(other)) => panic!("{other:?} is not for this client"),
             }
         })
     }
@@ -90,12 +91,18 @@ async fn client(path: &Path) -> Client {
 async fn up_tells_programs_each_event_with_its_fields() {
     let home = Home::new();
     let (codex, listen) = (codex::program(), free_port().to_string());
-    let mut up = home.start(&["up", "--demo", "--listen", &listen, "--codex", codex.to_str().unwrap(), "--name", "tower"]);
+    let mut up =
+        home.start(&["up", "--demo", "--listen", &listen, "--codex", codex.to_str().unwrap(), "--name", "tower"]);
     let ready = up.event("ready").await;
     has(&ready, &["relay_url", "host_id", "host_name", "fingerprint"]);
     assert_eq!((text(&ready["relay_url"]), text(&ready["host_name"])), (&*format!("http://{listen}"), "tower"));
-    assert_eq!((text(&ready["host_id"]).len(), text(&ready["fingerprint"]).len()), (26, 52), "base32 of 16 and 32 bytes");
-    let tunnel = up.line("the tunnel connected", |line| line["event"] == "tunnel" && line["state"] == "connected").await;
+    assert_eq!(
+        (text(&ready["host_id"]).len(), text(&ready["fingerprint"]).len()),
+        (26, 52),
+        "base32 of 16 and 32 bytes"
+    );
+    let tunnel =
+        up.line("the tunnel connected", |line| line["event"] == "tunnel" && line["state"] == "connected").await;
     has(&tunnel, &["state", "transport", "reason"]);
     assert_eq!((text(&tunnel["transport"]), &tunnel["reason"]), ("wss", &Value::Null));
     let codex = up.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
@@ -104,7 +111,10 @@ async fn up_tells_programs_each_event_with_its_fields() {
     let pairing = up.event("pairing").await;
     has(&pairing, &["url", "code", "expires_at"]);
     let url = text(&pairing["url"]);
-    assert!(url.starts_with(&format!("HTTP://{listen}/#")) && url.to_ascii_uppercase() == url && url.len() <= 150, "{url}");
+    assert!(
+        url.starts_with(&format!("HTTP://{listen}/#")) && url.to_ascii_uppercase() == url && url.len() <= 150,
+        "{url}"
+    );
     assert!(text(&pairing["code"]).len() == 19 && text(&pairing["expires_at"]).ends_with('Z'), "{pairing}");
 
     let device = Home::new();
@@ -115,7 +125,10 @@ async fn up_tells_programs_each_event_with_its_fields() {
     has(&joined, &["host_id", "host_name", "device_id", "scope", "relay_url"]);
     let paired = up.event("paired").await;
     has(&paired, &["device_id", "name", "scope"]);
-    assert_eq!((&paired["device_id"], text(&paired["name"]), text(&paired["scope"])), (&joined["device_id"], "laptop", "approve"));
+    assert_eq!(
+        (&paired["device_id"], text(&paired["name"]), text(&paired["scope"])),
+        (&joined["device_id"], "laptop", "approve")
+    );
     assert_eq!((&joined["host_id"], text(&joined["scope"])), (&ready["host_id"], "approve"));
 
     let (connected, _folder, _) = socket(&device).await;
@@ -293,7 +306,7 @@ async fn relay_host_and_client_live_in_three_homes_of_one_machine() {
     let another = finished(command, "").await.ok();
     let mut stranger = agent(&second, &["--relay", url, "--enroll-file", another.out.lines().next().unwrap().trim()]);
     assert_ne!(stranger.event("ready").await["host_id"], enrolled["host_id"]);
-    for process in [stranger, host, relay] {
+    for mut process in [stranger, host, relay] {
         assert_eq!(process.stop().await, Some(0));
     }
 }
@@ -317,7 +330,8 @@ async fn digits_typed_at_the_host_let_the_right_device_in() {
     pair.type_text("12");
     pair.press(&["Enter"]);
     pair.until("it asks again after too few digits", |screen| screen.matches("wants to pair").count() == 2).await;
-    let wrong: String = digits.chars().map(|digit| if digit == '9' { '0' } else { (digit as u8 + 1) as char }).collect();
+    let wrong: String =
+        digits.chars().map(|digit| if digit == '9' { '0' } else { (digit as u8 + 1) as char }).collect();
     pair.type_text(&wrong);
     pair.press(&["Enter"]);
     pair.shows("the digits typed here are not the ones on the device").await;
@@ -373,7 +387,7 @@ async fn up_in_a_terminal_shows_a_code_and_ends_in_order_when_the_terminal_is_cl
 
 #[tokio::test]
 async fn a_second_up_on_the_home_is_refused_and_sigterm_leaves_nothing_running() {
-    let up = Up::start().await;
+    let mut up = Up::start().await;
     let (pid, codex) = (up.process.pid().to_string(), codex::program());
     let again = ["up", "--demo", "--listen", "127.0.0.1:0", "--codex", codex.to_str().unwrap()];
     let second = up.home.run(&again).await;
@@ -407,7 +421,11 @@ async fn without_codex_the_command_that_installs_it_is_named() {
     failed(&demo, 1, &["no `codex` on the search path", "npm install -g @openai/codex"]);
     let mut up = Process::spawn("reachback up", bare(&home, &["up", "--json", "--listen", "127.0.0.1:0"]));
     let error = up.event("error").await;
-    assert_eq!((text(&error["code"]), text(&error["fix"])), ("codex_failed", "npm install -g @openai/codex"), "{error}");
+    assert_eq!(
+        (text(&error["code"]), text(&error["fix"])),
+        ("codex_failed", "npm install -g @openai/codex"),
+        "{error}"
+    );
     let state = up.line("codex failed", |line| line["event"] == "codex" && line["state"] == "failed").await;
     has(&state, &["state", "adapter", "version"]);
 
@@ -452,7 +470,11 @@ async fn a_network_address_has_tls_that_is_pinned_and_plain_http_is_refused() {
         finished(command, "")
     };
     failed(&serve(&["--listen", &everywhere, "--tls", "off"]).await, 2, &["plain HTTP", "--tls-cert"]);
-    failed(&serve(&["--listen", &everywhere, "--public-url", "http://relay.example"]).await, 2, &["plain HTTP", "https://"]);
+    failed(
+        &serve(&["--listen", &everywhere, "--public-url", "http://relay.example"]).await,
+        2,
+        &["plain HTTP", "https://"],
+    );
     failed(&serve(&["--listen", &everywhere]).await, 2, &["--public-url https://HOST:PORT"]);
     let home = Home::new();
     let codex = codex::program();
@@ -478,7 +500,12 @@ async fn help_and_errors_name_the_next_step() {
         assert!(help.contains(words), "no `{words}` in\n{help}");
         assert!(help.contains("Options of every command:"), "{help}");
     }
-    for wrong in [&["bogus"][..], &["devices", "scope", "x", "everything"], &["up", "--listen", "nowhere"], &["connect", "--socket", "x", "--", "y"]] {
+    for wrong in [
+        &["bogus"][..],
+        &["devices", "scope", "x", "everything"],
+        &["up", "--listen", "nowhere"],
+        &["connect", "--socket", "x", "--", "y"],
+    ] {
         failed(&home.run(wrong).await, 2, &["--help"]);
     }
     for (args, words) in [
@@ -488,7 +515,10 @@ async fn help_and_errors_name_the_next_step() {
         (&["join", "relay.example"], &["https://relay.example.com"]),
         (&["join", "https://relay.example/#ABC"], &["copy the whole link"]),
         (&["join", "http://127.0.0.1:9/#"], &["copy"]),
-        (&["host", "--relay", "https://r.example", "--enroll-file", "/nonexistent"], &["/nonexistent", "reachback-relay enroll"]),
+        (
+            &["host", "--relay", "https://r.example", "--enroll-file", "/nonexistent"],
+            &["/nonexistent", "reachback-relay enroll"],
+        ),
         (&["host", "--transport", "quic"], &["--transport wss"]),
     ] {
         failed(&home.run(args).await, 1, words);

@@ -327,7 +327,7 @@ impl Up {
     }
 
     /// Ends it in order.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         assert_eq!(self.process.stop().await, Some(0), "the exit code of reachback up");
     }
 }
