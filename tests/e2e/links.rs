@@ -35,7 +35,8 @@ async fn fifty_cuts_a_side_and_two_killed_relays_lose_nothing() {
     near.prompt(&thread, "@text N=1").await;
     near.event("turn/completed").await;
     far.resume(&thread).await;
-    (near.take_thread(&thread), far.take_thread(&thread));
+    near.take_thread(&thread);
+    far.take_thread(&thread);
 
     far.prompt(&thread, "@text N=5000 ms=11").await;
     let (mut dice, mut other_dice) = (Dice::new(seed), Dice::new(seed + 1));

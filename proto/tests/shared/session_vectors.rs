@@ -113,7 +113,7 @@ fn exchange() -> Value {
     device.link_up(now);
     carry(&mut device, &mut host, true, false);
     carry(&mut device, &mut host, false, false);
-    let channel = device.open_channel("local");
+    let channel = device.open_channel("local").expect("there is room");
     device.send(channel, vec![b'x'; 40_000].into()).expect("there is room");
     carry(&mut device, &mut host, true, false);
     carry(&mut device, &mut host, true, false);

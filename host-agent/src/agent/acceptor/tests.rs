@@ -17,6 +17,7 @@ use super::super::api::ApiContext;
 use super::super::pairing::HostIntroduction;
 use super::super::tunnel::{Tunnel, TunnelConfig};
 use super::*;
+use crate::audit::AuditLog;
 use crate::codex::{CodexBackend, CodexConnection, CodexState, ConnectError};
 use crate::firewall::ceiling::Ceiling;
 use crate::link::backoff::BackoffConfig;
@@ -86,11 +87,13 @@ impl Door {
             devices: Arc::clone(&devices),
             sessions: Arc::clone(&sessions),
         });
+        let audit = Arc::new(AuditLog::open(home.path()).unwrap());
         let context = SessionContext {
             sessions: Arc::clone(&sessions),
             devices: Arc::clone(&devices),
             codex,
             ceiling: Arc::new(Ceiling::default()),
+            audit: Arc::clone(&audit),
             api,
             events: AgentEvents(broadcast::channel(16).0),
         };
@@ -99,7 +102,8 @@ impl Door {
             static_key,
             devices: Arc::clone(&devices),
             sessions: Arc::clone(&sessions),
-            pairings: Pairings::new(introduction, tunnel, Arc::clone(&devices)),
+            pairings: Pairings::new(introduction, tunnel, Arc::clone(&devices), audit),
+            session_limits: SessionLimits::default(),
             context,
         };
         let (circuits, incoming) = mpsc::channel(1);
