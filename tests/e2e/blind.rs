@@ -34,7 +34,11 @@ fn assert_blind(place: &str, seen: &[u8], secrets: &[Secret]) {
     for (name, secret) in secrets {
         assert!(secret.len() >= 6, "{name} is too short to look for");
         let found = disguises(secret).into_iter().find(|disguise| contains(seen, disguise));
-        assert!(found.is_none(), "{place} shows {name}, as {:?}", found.map(|f| String::from_utf8_lossy(&f).into_owned()));
+        assert!(
+            found.is_none(),
+            "{place} shows {name}, as {:?}",
+            found.map(|f| String::from_utf8_lossy(&f).into_owned())
+        );
     }
 }
 

@@ -4,5 +4,7 @@ mod blind;
 mod codex_backend;
 mod firewall_schema;
 mod links;
-mod tui;
 mod revoke;
+mod state_files;
+mod tui;
+mod walk;

@@ -155,8 +155,7 @@ async fn a_cut_of_40_s_is_shown_and_the_thread_comes_back_whole() {
 
     let start = Instant::now();
     // Both ends know at once: how long a silent hole takes to be found out is not what is measured.
-    cutter.hole();
-    cutter.reset();
+    cutter.offline();
     let patience = Duration::from_secs(40);
     terminal.within(patience, "it says that it reconnects", |screen| screen.contains(RECONNECTING)).await;
     let noticed = start.elapsed();

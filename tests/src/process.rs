@@ -72,6 +72,16 @@ impl Process {
         self.line(event, |line| line["event"] == event).await
     }
 
+    /// The next line with this `event`; `None` when the command ends instead.
+    pub async fn try_event(&mut self, event: &str) -> Option<Value> {
+        while let Ok(Some(line)) = timeout(PATIENCE, self.lines.recv()).await {
+            if line["event"] == event {
+                return Some(line);
+            }
+        }
+        None
+    }
+
     /// The next line that is `wanted`.
     pub async fn line(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         if let Some(at) = self.seen.iter().position(&wanted) {
@@ -103,6 +113,12 @@ impl Process {
     pub async fn stop(&mut self) -> Option<i32> {
         self.signal("-TERM");
         self.exit().await
+    }
+
+    /// Ends it with a signal; it has to have this exit code.
+    pub async fn signal_and_wait(mut self, signal: &str, code: i32) {
+        self.signal(signal);
+        assert_eq!(self.exit().await, Some(code), "the exit code of {} after {signal}", self.name);
     }
 
     /// Sends it a signal, in the words of `kill`.

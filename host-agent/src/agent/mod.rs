@@ -161,8 +161,13 @@ pub struct Agent {
 impl Agent {
     /// Starts everything; the relay and Codex may come later.
     pub async fn start(config: AgentConfig) -> Result<Self, StartError> {
-        let rng = SystemRandom::new();
         let lock = HomeLock::acquire(&config.home)?;
+        Self::start_locked(lock, config).await
+    }
+
+    /// The same for who needed the home's lock before.
+    pub async fn start_locked(lock: HomeLock, config: AgentConfig) -> Result<Self, StartError> {
+        let rng = SystemRandom::new();
         let state = HostState::load_or_create(&config.home, &rng, &config.name, Timestamp::now())?;
         let name = Name::cleaned(state.name()).ok_or(StartError::Name)?;
         let devices = Arc::new(DeviceStore::open(&config.home, Timestamp::now())?);

@@ -21,7 +21,7 @@ use crate::connect::remote::{RemoteConfig, RemoteHost, RemoteState};
 use crate::local_api::Failure;
 use crate::platform::socket::LocalListener;
 use crate::platform::terminal::Found;
-use crate::state::controller::{ControllerStore, PairedHost};
+use crate::state::controller::{ControllerStore, PairedHost, PairedHosts};
 use crate::state::timestamp::Timestamp;
 
 /// Say what takes so long after this.
@@ -129,9 +129,10 @@ fn find(store: &ControllerStore, query: Option<&str>) -> anyhow::Result<PairedHo
     if let Some(query) = query {
         return Ok(store.find(query)?);
     }
-    let mut found = store.list()?.hosts;
+    let PairedHosts { hosts: mut found, mut broken } = store.list()?;
     match (found.pop(), found.is_empty()) {
         (Some(host), true) => Ok(host),
+        (None, _) if !broken.is_empty() => Err(broken.swap_remove(0).into()),
         (None, _) => Err(Failure::new("no_hosts", "this computer is not paired with a host yet")
             .fix("at the host: reachback up (or `reachback pair`); here: reachback join URL")
             .into()),

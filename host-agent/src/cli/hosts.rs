@@ -46,8 +46,11 @@ pub(super) async fn run(home: &Home, args: HostsArgs, output: Output) -> anyhow:
         return Ok(ExitCode::SUCCESS);
     }
     let found = store.list()?;
-    for broken in &found.broken {
-        eprintln!("reachback: {broken}");
+    // The others are listed all the same.
+    let code = if found.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let is_empty = found.hosts.is_empty() && found.broken.is_empty();
+    for broken in found.broken {
+        output.fail(&broken.into());
     }
     let mut asking = JoinSet::new();
     let count = found.hosts.len();
@@ -69,7 +72,7 @@ pub(super) async fn run(home: &Home, args: HostsArgs, output: Output) -> anyhow:
             "device_id": row.host.device_id(),
         }));
     }
-    if count == 0 && found.broken.is_empty() {
+    if is_empty {
         output.say("No hosts yet. At the host: reachback up (or `reachback pair`); here: reachback join URL");
     } else if count > 0 {
         let cells = rows.iter().map(|(_, row)| {
@@ -85,7 +88,7 @@ pub(super) async fn run(home: &Home, args: HostsArgs, output: Output) -> anyhow:
         });
         output.say(table(&["ID", "NAME", "STATE", "SCOPE", "RELAY", ""], &cells.collect::<Vec<_>>()));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 async fn ask(host: PairedHost) -> Row {

@@ -3,13 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use reachback_proto::close::CloseCode;
 use reachback_proto::pairing::{Name, Origin, PairingUrl, Platform, TypedCode};
 use serde_json::json;
 
 use super::Home;
 use super::output::Output;
 use super::pair::read_line;
-use crate::connect::join::{self, Invitation};
+use crate::connect::join::{self, Invitation, JoinError};
+use crate::link::relay::RelayError;
 use crate::local_api::Failure;
 use crate::state::controller::ControllerStore;
 
@@ -40,7 +42,8 @@ pub(super) async fn run(home: &Home, args: JoinArgs, output: Output) -> anyhow::
         output.object(&json!({ "event": "digits", "digits": digits.to_string() }));
         output.say(format_args!("\nType these digits at the host:\n\n    {digits}\n"));
     })
-    .await?;
+    .await
+    .map_err(explained)?;
     output.object(&json!({
         "event": "joined",
         "host_id": host.host_id(),
@@ -52,6 +55,24 @@ pub(super) async fn run(home: &Home, args: JoinArgs, output: Output) -> anyhow::
     output.say(format_args!("Paired with {} ({}), scope {}.", host.name, host.host_id().short(), host.scope));
     output.say(format_args!("Use Codex there: reachback connect {}", quoted(&host.name)));
     Ok(ExitCode::SUCCESS)
+}
+
+/// A failed pairing, with what to do next.
+fn explained(error: JoinError) -> Failure {
+    const AGAIN: &str = "at the host, `reachback pair` shows a new code; then `reachback join` here";
+    let (code, fix) = match &error {
+        JoinError::Relay(RelayError::Refused { code: CloseCode::NotFound, .. }) => ("pairing_code", AGAIN),
+        JoinError::Relay(RelayError::WrongRelay(_)) => (
+            "wrong_relay",
+            "someone may be in between: copy the URL from the host's screen again, or use another network",
+        ),
+        JoinError::Relay(_) => ("relay", "check the relay's address, and whether this computer reaches it"),
+        JoinError::NoHost | JoinError::NotConfirmed | JoinError::Link(_) | JoinError::Pairing(_) => {
+            ("pairing_failed", AGAIN)
+        }
+        _ => return Failure::new("failed", error.to_string()),
+    };
+    Failure::new(code, error.to_string()).fix(fix)
 }
 
 async fn invitation(url: Option<String>, output: Output) -> anyhow::Result<Invitation> {

@@ -14,6 +14,7 @@ mod output;
 mod pair;
 mod up;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -100,7 +101,9 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 fn init_logging(filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log `{filter}`: {error}"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // A terminal that was closed takes no log, and no complaint about that either.
+    let format = tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false);
+    format.with_ansi(std::io::stderr().is_terminal()).with_env_filter(filter).init();
     Ok(())
 }
 

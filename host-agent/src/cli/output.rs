@@ -39,7 +39,7 @@ impl Output {
     /// A passing remark for people, beside what a command prints.
     pub(super) fn remark(self, line: impl Display) {
         if !self.json {
-            eprintln!("{line}");
+            print_aside(&line.to_string());
         }
     }
 
@@ -63,21 +63,26 @@ impl Output {
         if self.json {
             self.event(&Event::Error(failure));
         } else {
-            eprintln!("reachback: {}", failure.message);
+            print_aside(&format!("reachback: {}", failure.message));
             if let Some(fix) = failure.fix {
-                eprintln!("  {fix}");
+                print_aside(&format!("  {fix}"));
             }
         }
         ExitCode::FAILURE
     }
 }
 
-/// Prints a line; a reader that went away (`| head`) ends the command quietly.
+/// Prints a line. A reader that went away (`| head`, a terminal that was closed) is no reason to end here and now: an
+/// agent would leave its Codex behind.
 fn print(line: &str) {
     let mut out = std::io::stdout().lock();
-    if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
-    }
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// The same beside what a command prints; unlike `eprintln`, it does not panic.
+fn print_aside(line: &str) {
+    let mut out = std::io::stderr().lock();
+    let _ = writeln!(out, "{line}");
 }
 
 fn failure(error: &anyhow::Error) -> Failure {

@@ -91,7 +91,7 @@ pub(super) async fn drive(
                 match event {
                     Event::Pairing { url, code, .. } => show(&url, &code, codes, output),
                     Event::PairingDigitsWanted { name, platform } => {
-                        let answer = ask(&name, &platform).await?;
+                        let answer = ask(&name, &platform, output).await?;
                         client.answer(&answer).await?;
                     }
                     Event::Error(failure) => {
@@ -130,9 +130,10 @@ fn show(url: &Shown, code: &Shown, codes: Codes, output: Output) {
     output.say("\nWorks once, for five minutes; renewed while this runs.");
 }
 
-async fn ask(name: &str, platform: &str) -> anyhow::Result<Answer> {
+async fn ask(name: &str, platform: &str, output: Output) -> anyhow::Result<Answer> {
     // Its name is the device's own word, cleaned of what a terminal would obey.
-    println!("\n`{name}` ({platform}) wants to pair. Type the six digits that it shows, or just Enter to refuse:");
+    let shown = "Type the six digits that it shows, or just Enter to refuse:";
+    output.say(format_args!("\n`{name}` ({platform}) wants to pair. {shown}"));
     let line = read_line().await?;
     Ok(if line.trim().is_empty() { Answer::Decline } else { Answer::Digits { digits: Shown(line.trim().to_owned()) } })
 }

@@ -25,6 +25,7 @@ use crate::demo::model::ScriptedModel;
 use crate::local_api::{Confirm, Event, Failure};
 use crate::platform::programs;
 use crate::platform::signals::stop_wanted;
+use crate::state::lock::HomeLock;
 
 /// Codes are shown for this long, renewed every five minutes.
 const PAIRING_WAIT: u32 = 24 * 3600;
@@ -61,6 +62,8 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     };
     // What a phone's browser accepts without a warning: plain HTTP on loopback, or a certificate someone vouches for.
     let codes = if args.listen.ip().is_loopback() || args.tls_cert.is_some() { Codes::Qr } else { Codes::NoQr };
+    // Before anything of another agent on this home is touched.
+    let lock = HomeLock::acquire(&home.path)?;
     let demo = if args.demo { Some(Demo::start(home, &args.codex).await?) } else { None };
     let codex: Arc<dyn CodexBackend> = match &demo {
         Some(demo) => Arc::clone(&demo.codex),
@@ -76,20 +79,23 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     .await
     .context("the relay does not start")?;
     let public: Origin = relay.url().to_string().parse().context("the relay's address")?;
-    let agent = Agent::start(AgentConfig {
-        runtime: Some(home.places.runtime(&home.path)?),
-        home: home.path.clone(),
-        name: args.codex.name(),
-        relay: direct(&args, &relay).context("the relay's own address")?,
-        public_relay: Some(public.clone()),
-        // It is the relay of this process and this home, whatever address it had before.
-        new_relay: true,
-        enroll_key: Some(relay.create_enroll_key().await?),
-        codex,
-        ceiling: ceiling(home, demo.as_ref().map(|demo| demo.home.project())),
-        backoff: BackoffConfig::default(),
-        session_limits: SessionLimits::default(),
-    })
+    let agent = Agent::start_locked(
+        lock,
+        AgentConfig {
+            runtime: Some(home.places.runtime(&home.path)?),
+            home: home.path.clone(),
+            name: args.codex.name(),
+            relay: direct(&args, &relay).context("the relay's own address")?,
+            public_relay: Some(public.clone()),
+            // It is the relay of this process and this home, whatever address it had before.
+            new_relay: true,
+            enroll_key: Some(relay.create_enroll_key().await?),
+            codex,
+            ceiling: ceiling(home, demo.as_ref().map(|demo| demo.home.project())),
+            backoff: BackoffConfig::default(),
+            session_limits: SessionLimits::default(),
+        },
+    )
     .await?;
     let events = agent.events().subscribe();
     greet(&args, &public, demo.is_some(), output);

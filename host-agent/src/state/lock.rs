@@ -74,7 +74,9 @@ impl HomeLock {
             }
             Err(TryLockError::Error(source)) => return Err(FileError::io("lock", &path)(source).into()),
         }
-        atomic::sweep(home, Duration::ZERO, SystemTime::now());
+        for folder in [home, &super::host_dir(home)] {
+            atomic::sweep(folder, Duration::ZERO, SystemTime::now());
+        }
         let lock = Self { home: home.to_owned(), _file: file };
         lock.announce(None)?;
         Ok(lock)
@@ -134,8 +136,13 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let home = temp.path().join("home");
         drop(HomeLock::acquire(&home).unwrap());
-        std::fs::write(home.join(".reachback-tmp-abc"), "half a key").unwrap();
-        let _lock = HomeLock::acquire(&home).unwrap();
-        assert!(!home.join(".reachback-tmp-abc").exists());
+        let host = crate::state::host_dir(&home);
+        std::fs::create_dir(&host).unwrap();
+        let leftovers = [home, host].map(|folder| folder.join(".reachback-tmp-abc"));
+        for leftover in &leftovers {
+            std::fs::write(leftover, "half a key").unwrap();
+        }
+        let _lock = HomeLock::acquire(&temp.path().join("home")).unwrap();
+        assert!(leftovers.iter().all(|leftover| !leftover.exists()));
     }
 }

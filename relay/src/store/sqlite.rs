@@ -24,7 +24,11 @@ const BUSY: Duration = Duration::from_secs(5);
 #[non_exhaustive]
 pub enum OpenError {
     /// The file can't be opened, or is not a database.
-    #[error("database {} could not be opened", path.display())]
+    #[error(
+        "database {} could not be opened, and was left as it is: if it is damaged, restore it from a backup, or move \
+         it away and enrol every host again",
+        path.display()
+    )]
     Open {
         /// The file.
         path: PathBuf,

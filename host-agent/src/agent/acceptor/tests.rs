@@ -95,6 +95,7 @@ impl Door {
             ceiling: Arc::new(Ceiling::default()),
             audit: Arc::clone(&audit),
             api,
+            tunnel: Arc::clone(&tunnel),
             events: AgentEvents(broadcast::channel(16).0),
         };
         let acceptor = Acceptor {
