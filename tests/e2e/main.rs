@@ -4,4 +4,5 @@ mod blind;
 mod codex_backend;
 mod firewall_schema;
 mod links;
+mod refusals;
 mod revoke;

@@ -150,8 +150,7 @@ impl Driver {
     /// Takes the record just read, and those behind it that are already here.
     fn records(&mut self) {
         let now = Instant::now();
-        let (mut more, mut budget) = (true, BATCH);
-        while more {
+        for left in (0..BATCH).rev() {
             if let Err(error) = self.session.handle_record(&self.record, now) {
                 tracing::warn!(%error, "session ends: the other side broke the protocol");
                 self.session.bye(ByeReason::ProtocolError, Duration::ZERO);
@@ -159,18 +158,17 @@ impl Driver {
                 self.finish(Some(ByeReason::ProtocolError));
                 return;
             }
+            // What is read must be handled: the next turn reads over it.
+            if left == 0 {
+                return;
+            }
             // Polled with a real waker again before the task sleeps.
             let mut cx = Context::from_waker(Waker::noop());
-            more = match self.link.as_mut().map(|link| link.poll_record(&mut cx, &mut self.record)) {
-                Some(Poll::Ready(Ok(()))) => true,
-                Some(Poll::Ready(Err(error))) => {
-                    self.lose_link(&error.to_string(), error.reconnect_in());
-                    false
-                }
-                Some(Poll::Pending) | None => false,
-            };
-            budget -= 1;
-            more &= budget > 0;
+            match self.link.as_mut().map(|link| link.poll_record(&mut cx, &mut self.record)) {
+                Some(Poll::Ready(Ok(()))) => {}
+                Some(Poll::Ready(Err(error))) => return self.lose_link(&error.to_string(), error.reconnect_in()),
+                Some(Poll::Pending) | None => return,
+            }
         }
     }
 
