@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod audit;
+pub mod backoff;
 pub mod cli;
 pub mod codex;
 pub mod connect;

@@ -233,6 +233,13 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_configuration_is_one() {
+        let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/relay.toml");
+        let read = config(&["--config", sample]).unwrap();
+        assert_eq!(read.public_url.unwrap().as_str(), "https://relay.example/");
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("relay.toml");

@@ -1,8 +1,10 @@
 //! End-to-end tests, one behaviour family a module.
 
+mod blind;
 mod codex_backend;
 mod firewall_schema;
 mod links;
+mod revoke;
 mod state_files;
 mod tui;
 mod walk;

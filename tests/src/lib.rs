@@ -7,6 +7,7 @@
 pub mod codex;
 pub mod cutter;
 pub mod dice;
+pub mod log;
 pub mod process;
 pub mod recorder;
 pub mod rpc;

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reachback_host::agent::control::PairOptions;
-use reachback_host::agent::{Agent, AgentConfig};
+use reachback_host::agent::{Agent, AgentConfig, StartError};
+use reachback_host::backoff::BackoffConfig;
 use reachback_host::codex::CodexBackend;
 use reachback_host::connect::join::{self, Invitation};
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_host::firewall::ceiling::Ceiling;
-use reachback_host::link::backoff::BackoffConfig;
 use reachback_host::link::circuit::RelaySocket;
 use reachback_host::link::relay::{self, Caller, RelayConnection};
 use reachback_host::local_api::{Confirm, Event, Exchange, Failure, Handler, Request, Response};
@@ -35,11 +35,11 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::PATIENCE;
 use crate::codex::{TestCodex, ready};
 use crate::cutter::Cutter;
+use crate::log::Log;
 use crate::process::{Process, binary};
 use crate::recorder::Recorder;
 use crate::rpc::Client;
@@ -132,7 +132,8 @@ pub struct Stage {
     pub relay: TestRelay,
     limits: SessionLimits,
     home: TempDir,
-    _log: DefaultGuard,
+    log: Log,
+    _logging: DefaultGuard,
 }
 
 /// Retries fast enough for tests that cut often.
@@ -156,9 +157,8 @@ impl Stage {
 
     /// The same, with other bounds for sessions.
     pub async fn with_limits(limits: SessionLimits) -> Self {
-        // Agent and devices run in this thread; what they say is shown when the test fails.
-        let log = tracing_subscriber::fmt().with_env_filter("reachback_host=debug").with_ansi(false).with_test_writer();
-        let _log = log.set_default();
+        let log = Log::default();
+        let _logging = log.start();
         let relay = TestRelay::start().await;
         let recorder = Recorder::start(relay.addr).await;
         let (host_side, device_side) = (Cutter::start(recorder.addr()).await, Cutter::start(recorder.addr()).await);
@@ -170,7 +170,7 @@ impl Stage {
         let config = AgentConfig { enroll_key: Some(relay.enroll_key()), ..config };
         let agent = Agent::start(config).await.unwrap();
         ready(&*backend).await;
-        Self { agent, backend, codex, host_side, device_side, recorder, relay, limits, home, _log }
+        Self { agent, backend, codex, host_side, device_side, recorder, relay, limits, home, log, _logging }
     }
 
     /// Ends the agent, and Codex with it, and starts both again on the same state.
@@ -178,8 +178,17 @@ impl Stage {
         self.agent.shutdown().await;
         let backend: Arc<dyn CodexBackend> = Arc::new(self.codex.backend());
         let relays = [self.host_side.addr(), self.device_side.addr()];
-        let config = agent_config(self.home.path(), relays, &self.codex, Arc::clone(&backend), self.limits.clone());
-        let agent = Agent::start(config).await.unwrap();
+        let config = || agent_config(self.home.path(), relays, &self.codex, Arc::clone(&backend), self.limits.clone());
+        let starting = async {
+            loop {
+                match Agent::start(config()).await {
+                    // Another test is starting a process: until that runs its own program it holds our lock too.
+                    Err(StartError::Lock(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    started => return started.unwrap(),
+                }
+            }
+        };
+        let agent = tokio::time::timeout(PATIENCE, starting).await.expect("the home stayed locked");
         ready(&*backend).await;
         Self { agent, backend, ..self }
     }
@@ -219,6 +228,11 @@ impl Stage {
         let (events, _) = mpsc::channel(1);
         let (_answers, answers) = mpsc::channel(1);
         self.agent.control().handle(request, Exchange { events, answers }).await.unwrap()
+    }
+
+    /// What agent and devices have logged, at their most talkative.
+    pub fn log(&self) -> Vec<u8> {
+        self.log.kept()
     }
 
     /// Ends everything in order.

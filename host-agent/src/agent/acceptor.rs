@@ -34,8 +34,8 @@ use crate::state::timestamp::Timestamp;
 const MAX_ACCEPTING: usize = 32;
 /// How long a device may take from the handshake to its first record.
 const FIRST_RECORD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often sessions without a link are looked at.
-const SWEEP: Duration = Duration::from_secs(60);
+/// How often it is looked which sessions have to end: what a fast link carries meanwhile is over the bound.
+const SWEEP: Duration = Duration::from_secs(2);
 
 /// What the acceptor works with.
 pub struct Acceptor {
@@ -106,9 +106,12 @@ impl Acceptor {
                 Some(_) = accepting.join_next() => {}
                 Some(_) = running.join_next() => {}
                 _ = sweep.tick() => {
-                    // Without a link there is nobody to wait for.
                     for session in acceptor.sessions.expired(Instant::now()) {
-                        session.end(ByeReason::Normal).await;
+                        running.spawn(async move { session.end(ByeReason::Normal).await });
+                    }
+                    for session in acceptor.sessions.over_bytes() {
+                        tracing::warn!(bytes = session.held_bytes(), "a device's sessions hold too much: one ends");
+                        running.spawn(async move { session.end(ByeReason::Limit).await });
                     }
                 }
             }

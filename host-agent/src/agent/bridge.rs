@@ -219,3 +219,71 @@ async fn follow(mut scope: watch::Receiver<Scope>, firewall: &Mutex<Firewall>) {
         firewall.lock().unwrap_or_else(PoisonError::into_inner).set_scope(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::SinkExt;
+    use ring::rand::SystemRandom;
+    use tokio::io::DuplexStream;
+    use tokio::time::timeout;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::Message;
+
+    use super::*;
+    use crate::codex::Instance;
+    use crate::firewall::ceiling::{Ceiling, OnThisMachine};
+    use crate::session::testing;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A connection to a Codex that a test plays; few bytes fit between the two.
+    async fn codex() -> (CodexConnection, WebSocketStream<DuplexStream>) {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        let instance = Instance::random(&SystemRandom::new()).unwrap();
+        let (connection, server) =
+            tokio::join!(CodexConnection::over(ours, instance), tokio_tungstenite::accept_async(theirs));
+        (connection.unwrap(), server.unwrap())
+    }
+
+    /// Asks what the agent answers, without reading the answers.
+    async fn ask(server: &mut WebSocketStream<DuplexStream>, times: usize) {
+        for id in 0..times {
+            let ask = format!(r#"{{"id":{id},"method":"currentTime/read","params":{{"threadId":"t"}}}}"#);
+            if server.send(Message::text(ask)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn codex_is_drained_while_it_does_not_read_and_let_go_when_it_never_does() {
+        let (mut device, host, _sessions) = testing::channel().await;
+        let (connection, mut server) = codex().await;
+        let (_scope, scope) = watch::channel(Scope::View);
+        let policy = Policy {
+            scope: Scope::View,
+            lasting_grants: false,
+            ceiling: Arc::new(Ceiling::default()),
+            paths: Arc::new(OnThisMachine),
+        };
+        let home = tempfile::tempdir().unwrap();
+        let recorder = Recorder { device: DeviceId([1; 16]), log: Arc::new(AuditLog::open(home.path()).unwrap()) };
+        tokio::spawn(run(host, connection, scope, policy, recorder));
+        let asking = async {
+            ask(&mut server, ANSWERS / 2).await;
+            server.send(Message::text(r#"{"method":"thread/closed","params":{"threadId":"t"}}"#)).await.unwrap();
+        };
+        timeout(PATIENCE, asking).await.expect("codex is not read");
+        let message = timeout(PATIENCE, device.incoming.recv()).await.expect("nothing reaches the device");
+        assert!(matches!(message, Some(Incoming::Message { .. })), "got {message:?}");
+
+        timeout(PATIENCE, ask(&mut server, 10 * ANSWERS)).await.expect("codex is neither read nor let go");
+        let closed = timeout(PATIENCE, device.incoming.recv()).await.expect("the device is not told");
+        assert!(
+            matches!(closed, Some(Incoming::Closed { reason: ChannelCloseReason::BackendGone, .. })),
+            "got {closed:?}"
+        );
+    }
+}

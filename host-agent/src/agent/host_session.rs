@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::api::{self, ApiContext};
 use super::bridge;
 use super::sessions::Sessions;
+use super::tunnel::Tunnel;
 use crate::audit::AuditLog;
 use crate::codex::CodexBackend;
 use crate::firewall::Policy;
@@ -45,6 +46,8 @@ pub struct SessionContext {
     pub audit: Arc<AuditLog>,
     /// What the API tells.
     pub api: Arc<ApiContext>,
+    /// The way to the relay.
+    pub tunnel: Arc<Tunnel>,
     /// Who is told about devices coming and going.
     pub events: AgentEvents,
 }
@@ -98,6 +101,9 @@ pub async fn run(context: SessionContext, device: DeviceId, id: SessionId, sessi
                 let is_up = now == SessionState::Up;
                 if is_up != was_up {
                     was_up = is_up;
+                    if !is_up {
+                        context.tunnel.probe();
+                    }
                     announce(&context, device, is_up);
                 }
             }

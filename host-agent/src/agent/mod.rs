@@ -38,9 +38,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::audit::{AuditError, AuditLog};
+use crate::backoff::BackoffConfig;
 use crate::codex::{CodexBackend, CodexState};
 use crate::firewall::ceiling::Ceiling;
-use crate::link::backoff::BackoffConfig;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::local_api::events::{CodexState as CodexWord, Transport, TunnelState as TunnelWord};
 use crate::local_api::{self, CodexStatus, Event, Failure, TunnelStatus};
@@ -220,6 +220,7 @@ impl Agent {
                 ceiling: Arc::new(config.ceiling),
                 audit: Arc::clone(&audit),
                 api,
+                tunnel: Arc::clone(&tunnel),
                 events: events.clone(),
             },
         };

@@ -396,3 +396,29 @@ enum ExchangeFailed {
     #[error(transparent)]
     Audit(#[from] AuditError),
 }
+
+#[cfg(test)]
+mod tests {
+    use reachback_proto::crypto::keys::Identity;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_opens_nothing_is_not_waited_for() {
+        let rng = SystemRandom::new();
+        let home = tempfile::tempdir().unwrap();
+        let devices = Arc::new(DeviceStore::open(home.path(), Timestamp::now()).unwrap());
+        let identity = Identity::generate(&rng).unwrap().public();
+        let host = HostIntroduction {
+            identity,
+            static_key: StaticKey::generate(&rng).unwrap(),
+            name: Name::new("host").unwrap(),
+            relay: "https://relay.example:443".parse().unwrap(),
+        };
+        let audit = Arc::new(AuditLog::open(home.path()).unwrap());
+        let pairings = Pairings::new(host, Arc::new(Tunnel::deaf(identity)), devices, audit);
+        let offer = timeout(OFFER_TIME, pairings.offer(OfferOptions::default())).await;
+        assert!(matches!(offer, Ok(Err(OfferError::NoRelay))), "the person waits in front of nothing");
+        assert!(pairings.lock().is_empty(), "a code that nobody was shown is open");
+    }
+}

@@ -2,8 +2,9 @@
 //!
 //! A session belongs to the device whose key opened it; another key that names
 //! it hears what an unknown id hears. A device has at most [`MAX_PER_DEVICE`]:
-//! one more ends the one that has been without a link for longest. Sessions
-//! without a link end after [`DETACHED_LIMIT`].
+//! one more ends the one that has been without a link for longest. Together they
+//! hold at most [`MAX_BYTES_PER_DEVICE`], give or take what a link carries
+//! between two looks. Sessions without a link end after [`DETACHED_LIMIT`].
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +17,9 @@ use crate::session::{SessionHandle, SessionState};
 
 /// Sessions of one device.
 pub const MAX_PER_DEVICE: usize = 8;
+/// Bytes that one device's sessions hold together: one full session (`SessionLimits`), or what an evening of all eight
+/// without a link leaves behind.
+pub const MAX_BYTES_PER_DEVICE: usize = 256 << 20;
 /// A session without a link ends after this long.
 pub const DETACHED_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -86,6 +90,25 @@ impl Sessions {
         entries.map(|entry| entry.handle.clone()).collect()
     }
 
+    /// Sessions that have to end so that what their device holds is within [`MAX_BYTES_PER_DEVICE`].
+    pub fn over_bytes(&self) -> Vec<SessionHandle> {
+        let devices = self.lock();
+        let mut over = Vec::new();
+        for entries in devices.values() {
+            let mut held: Vec<_> = entries.iter().map(|entry| (entry, entry.handle.held_bytes())).collect();
+            let mut sum = held.iter().map(|(_, bytes)| bytes).sum::<usize>();
+            // Those that nobody looks at go first, then the largest.
+            held.sort_unstable_by_key(|(entry, bytes)| (entry.detached_since.is_some(), *bytes));
+            while sum > MAX_BYTES_PER_DEVICE
+                && let Some((entry, bytes)) = held.pop()
+            {
+                sum -= bytes;
+                over.push(entry.handle.clone());
+            }
+        }
+        over
+    }
+
     /// Ends every session of the devices for which `wanted` says so.
     pub async fn end(&self, wanted: impl Fn(DeviceId) -> bool, reason: ByeReason) {
         let handles: Vec<_> = {
@@ -109,5 +132,55 @@ impl Sessions {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<DeviceId, Vec<Entry>>> {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use reachback_proto::session::{Session, SessionLimits};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::session::{StartedSession, start};
+
+    const DEVICE: DeviceId = DeviceId([1; 16]);
+
+    /// A session without a link that holds so many bytes.
+    async fn holding(sessions: &Sessions, n: u8, device: DeviceId, bytes: usize) -> StartedSession {
+        let session = start(Session::host(SessionId([n; 16]), SessionLimits::default(), Instant::now()));
+        sessions.insert(device, SessionId([n; 16]), session.handle.clone());
+        session.api.sender.send(Bytes::from(vec![0; bytes])).await.unwrap();
+        let held = async {
+            while session.handle.held_bytes() < bytes {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(30), held).await.expect("the session does not say what it holds");
+        session
+    }
+
+    #[tokio::test]
+    async fn a_device_that_holds_too_much_loses_first_what_nobody_looks_at() {
+        const SIZE: usize = 60 << 20;
+        let sessions = Sessions::default();
+        let mut kept = Vec::new();
+        for n in 0..4 {
+            kept.push(holding(&sessions, n, DEVICE, SIZE).await);
+            kept.push(holding(&sessions, 10 + n, DeviceId([2; 16]), 1000).await);
+        }
+        assert!(sessions.over_bytes().is_empty(), "within the bound nobody ends");
+        kept.push(holding(&sessions, 4, DEVICE, SIZE).await);
+        let down = SessionState::Down { reconnect_in: None };
+        sessions.note(DEVICE, SessionId([2; 16]), &down, Instant::now());
+        for over in sessions.over_bytes() {
+            over.end(ByeReason::Limit).await;
+            sessions.remove(DEVICE, SessionId([2; 16]));
+        }
+        assert!(sessions.find(DEVICE, SessionId([0; 16])).is_some() && sessions.over_bytes().is_empty());
+        let ended = |state: &SessionState| matches!(state, SessionState::Ended { .. });
+        let over: Vec<_> = kept.iter().filter(|session| ended(&session.handle.state().borrow())).collect();
+        assert_eq!(over.len(), 1, "one is enough, and no other device pays");
+        assert!(ended(&kept[4].handle.state().borrow()), "the one without a link");
     }
 }

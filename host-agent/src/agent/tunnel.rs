@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::link::backoff::{Backoff, BackoffConfig};
+use crate::backoff::{Backoff, BackoffConfig};
 use crate::link::circuit::{Circuit, RelaySocket, WebSocketCircuit};
 use crate::link::relay::{self, Caller, RelayAddress, RelayError, RelayTrust};
 use crate::state::devices::DeviceList;
@@ -33,6 +33,8 @@ use crate::state::devices::DeviceList;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Give a connection up after this long without a word.
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
+/// Give it up this long after a probe that nothing has answered; as long as a session's link is given.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// A connection that lasted this long starts the back-off anew.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// Data connections being dialled or waiting at once, whatever the relay asks for.
@@ -99,6 +101,7 @@ pub struct Tunnel {
 enum Command {
     OpenPairing { rendezvous: RendezvousId, until: Instant, opened: oneshot::Sender<bool> },
     ClosePairing { rendezvous: RendezvousId },
+    Probe,
 }
 
 impl Tunnel {
@@ -118,6 +121,20 @@ impl Tunnel {
             dials: JoinSet::new(),
         };
         Self { commands, state, relay_key, stored, task: AbortOnDropHandle::new(tokio::spawn(control.run())) }
+    }
+
+    /// To a relay that has proved its key and answers nothing.
+    #[cfg(test)]
+    pub(super) fn deaf(relay_key: PublicKey) -> Self {
+        let (commands, inbox) = mpsc::channel(16);
+        let (state_out, state) = watch::channel(TunnelState::Connected);
+        let (key_out, relay_key) = watch::channel(Some(relay_key));
+        let (stored_out, stored) = watch::channel(0);
+        let task = tokio::spawn(async move {
+            let _open = (inbox, state_out, key_out, stored_out);
+            std::future::pending().await
+        });
+        Self { commands, state, relay_key, stored, task: AbortOnDropHandle::new(task) }
     }
 
     /// Ends the tunnel, whoever else still holds it.
@@ -145,6 +162,13 @@ impl Tunnel {
         let (opened, answer) = oneshot::channel();
         let sent = self.commands.send(Command::OpenPairing { rendezvous, until, opened }).await;
         sent.is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// A circuit went silent: whatever swallowed it may have swallowed the control connection too, so it has to
+    /// show soon that it lives. Without this a host whose network changed is out of reach until [`SILENCE_LIMIT`].
+    pub fn probe(&self) {
+        // With that many commands waiting the connection will show anyway.
+        let _ = self.commands.try_send(Command::Probe);
     }
 
     /// Closes a rendezvous.
@@ -244,12 +268,15 @@ impl Control {
         self.dials = JoinSet::new();
         self.dials.spawn(keep_spare(Arc::clone(&self.config)));
         let mut heard = Instant::now();
+        let mut probed = None;
         let mut ticks = interval(HEARTBEAT);
         ticks.tick().await;
         loop {
+            let dead = probed.map_or(heard + SILENCE_LIMIT, |probed: Instant| probed + PROBE_LIMIT);
             tokio::select! {
                 frame = relay::receive_or_sign(socket) => {
                     heard = Instant::now();
+                    probed = None;
                     if let Some(frame) = frame?
                         && let Some(answer) = self.handle(frame)?
                     {
@@ -258,6 +285,9 @@ impl Control {
                 }
                 command = self.inbox.recv() => match command {
                     Some(command) => {
+                        if matches!(command, Command::Probe) {
+                            probed.get_or_insert(Instant::now());
+                        }
                         let frame = self.note(command);
                         relay::send(socket, &frame).await?;
                     }
@@ -272,7 +302,7 @@ impl Control {
                 }
                 Some(_) = self.dials.join_next() => {}
                 _ = ticks.tick() => relay::send(socket, &PeerToRelay::Ping { id: 0 }).await?,
-                () = sleep_until((heard + SILENCE_LIMIT).into()) => {
+                () = sleep_until(dead.into()) => {
                     return Err(RelayError::TimedOut(self.config.relay.origin.to_string()));
                 }
             }
@@ -305,21 +335,7 @@ impl Control {
             RelayToPeer::Conflict => {
                 tracing::error!("another machine is registered with this host's key: one of them is a clone");
             }
-            RelayToPeer::Restarting { reconnect_in_ms } => {
-                return Err(RelayError::Refused {
-                    code: CloseCode::Restarting,
-                    message: "the relay is restarting".into(),
-                    retry_after: Some(Duration::from_millis(reconnect_in_ms.into())),
-                });
-            }
-            RelayToPeer::Refused { code, retry_after_ms, message } => {
-                return Err(RelayError::Refused {
-                    code: CloseCode::from_number(code),
-                    message,
-                    retry_after: (retry_after_ms > 0).then(|| Duration::from_millis(retry_after_ms.into())),
-                });
-            }
-            _ => return Err(RelayError::Protocol("a frame is not for a host's control connection")),
+            frame => return Err(relay::refusal(frame, "a frame is not for a host's control connection")),
         }
         Ok(None)
     }
@@ -340,6 +356,7 @@ impl Control {
                 self.pairings.remove(&rendezvous);
                 PeerToRelay::PairingClose { rendezvous }
             }
+            Command::Probe => PeerToRelay::Ping { id: 0 },
         }
     }
 }
@@ -403,7 +420,7 @@ async fn dial_circuit(config: &TunnelConfig) -> Result<(), RelayError> {
             Ok(frame) => match frame? {
                 None => {}
                 Some(RelayToPeer::CircuitStart { circuit, origin }) => break (circuit, origin),
-                Some(_) => return Err(RelayError::Protocol("a frame is not for a data connection")),
+                Some(frame) => return Err(relay::refusal(frame, "a frame is not for a data connection")),
             },
         }
     };

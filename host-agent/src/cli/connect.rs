@@ -14,10 +14,10 @@ use tokio::time::sleep;
 
 use super::Home;
 use super::output::Output;
+use crate::backoff::BackoffConfig;
 use crate::connect::join;
 use crate::connect::local_socket::{self, remote_url};
 use crate::connect::remote::{RemoteConfig, RemoteHost, RemoteState};
-use crate::link::backoff::BackoffConfig;
 use crate::local_api::Failure;
 use crate::platform::signals::stop_wanted;
 use crate::platform::socket::LocalListener;

@@ -62,11 +62,14 @@ fn explained(error: JoinError) -> Failure {
     const AGAIN: &str = "at the host, `reachback pair` shows a new code; then `reachback join` here";
     let (code, fix) = match &error {
         JoinError::Relay(RelayError::Refused { code: CloseCode::NotFound, .. }) => ("pairing_code", AGAIN),
-        JoinError::Relay(RelayError::WrongRelay(_)) => {
-            ("wrong_relay", "someone may be in between: copy the URL from the host's screen again, or use another network")
-        }
+        JoinError::Relay(RelayError::WrongRelay(_)) => (
+            "wrong_relay",
+            "someone may be in between: copy the URL from the host's screen again, or use another network",
+        ),
         JoinError::Relay(_) => ("relay", "check the relay's address, and whether this computer reaches it"),
-        JoinError::NoHost | JoinError::NotConfirmed | JoinError::Link(_) | JoinError::Pairing(_) => ("pairing_failed", AGAIN),
+        JoinError::NoHost | JoinError::NotConfirmed | JoinError::Link(_) | JoinError::Pairing(_) => {
+            ("pairing_failed", AGAIN)
+        }
         _ => return Failure::new("failed", error.to_string()),
     };
     Failure::new(code, error.to_string()).fix(fix)

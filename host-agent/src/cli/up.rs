@@ -17,11 +17,11 @@ use super::host::{CodexArgs, ceiling, denied, own_codex, tell};
 use super::output::Output;
 use super::pair::{self, Codes, Wish};
 use crate::agent::{Agent, AgentConfig};
+use crate::backoff::BackoffConfig;
 use crate::codex::CodexBackend;
 use crate::codex::app_server::{AppServer, CodexConfig};
 use crate::demo::home::DemoHome;
 use crate::demo::model::ScriptedModel;
-use crate::link::backoff::BackoffConfig;
 use crate::local_api::{Confirm, Event, Failure};
 use crate::platform::programs;
 use crate::platform::signals::stop_wanted;
@@ -79,20 +79,23 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     .await
     .context("the relay does not start")?;
     let public: Origin = relay.url().to_string().parse().context("the relay's address")?;
-    let mut agent = Agent::start_locked(lock, AgentConfig {
-        runtime: Some(home.places.runtime(&home.path)?),
-        home: home.path.clone(),
-        name: args.codex.name(),
-        relay: direct(&args, &relay).context("the relay's own address")?,
-        public_relay: Some(public.clone()),
-        // It is the relay of this process and this home, whatever address it had before.
-        new_relay: true,
-        enroll_key: Some(relay.create_enroll_key().await?),
-        codex,
-        ceiling: ceiling(home, demo.as_ref().map(|demo| demo.home.project())),
-        backoff: BackoffConfig::default(),
-        session_limits: SessionLimits::default(),
-    })
+    let mut agent = Agent::start_locked(
+        lock,
+        AgentConfig {
+            runtime: Some(home.places.runtime(&home.path)?),
+            home: home.path.clone(),
+            name: args.codex.name(),
+            relay: direct(&args, &relay).context("the relay's own address")?,
+            public_relay: Some(public.clone()),
+            // It is the relay of this process and this home, whatever address it had before.
+            new_relay: true,
+            enroll_key: Some(relay.create_enroll_key().await?),
+            codex,
+            ceiling: ceiling(home, demo.as_ref().map(|demo| demo.home.project())),
+            backoff: BackoffConfig::default(),
+            session_limits: SessionLimits::default(),
+        },
+    )
     .await?;
     let events = agent.events_from_start();
     greet(&args, &public, demo.is_some(), output);

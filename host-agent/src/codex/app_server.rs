@@ -25,7 +25,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::backoff::{Backoff, HEALTHY};
 use super::permissions;
 use super::process::{INSTALL, Process};
 use super::unix_socket::{self, SocketError};
@@ -34,12 +33,20 @@ use super::{
 };
 
 pub use super::process::SpawnError;
+use crate::backoff::{Backoff, BackoffConfig};
 
 /// A cold start reads 300 MB; after this the child is given up and started again.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Between two looks for the socket of a server that is starting.
 const START_POLL: Duration = Duration::from_millis(20);
+
+/// A child that dies at once should not burn a core; a missing program or a broken configuration is repaired by a person,
+/// for whom half a minute is soon enough.
+const RESTARTS: BackoffConfig = BackoffConfig { first: Duration::from_millis(250), max: Duration::from_secs(30) };
+
+/// A server that ran this long was healthy: the next failure is a first one.
+const HEALTHY: Duration = Duration::from_secs(60);
 
 /// A running server answers a request in milliseconds.
 const PROBE_DEADLINE: Duration = Duration::from_secs(10);
@@ -277,7 +284,7 @@ struct Supervisor {
 
 impl Supervisor {
     async fn run(self) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(RESTARTS);
         while !self.stop.is_cancelled() {
             self.state.send_replace(CodexState::Starting);
             // Dropping a start that is under way kills its child.
@@ -299,9 +306,10 @@ impl Supervisor {
                     self.state.send_replace(CodexState::Failed { reason, fix });
                 }
             }
+            let delay = backoff.delay(&self.rng);
             tokio::select! {
                 () = self.stop.cancelled() => {}
-                () = tokio::time::sleep(backoff.next(&self.rng)) => {}
+                () = tokio::time::sleep(delay) => {}
             }
         }
         self.state.send_replace(CodexState::Stopped);

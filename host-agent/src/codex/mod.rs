@@ -16,7 +16,6 @@
 //! brings its own byte stream to [`CodexConnection::over`].
 
 pub mod app_server;
-mod backoff;
 mod connection;
 mod permissions;
 mod process;

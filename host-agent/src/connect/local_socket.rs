@@ -179,14 +179,11 @@ async fn out_of_reach(mut state: watch::Receiver<RemoteState>) {
 
 #[cfg(test)]
 mod tests {
-    use reachback_proto::ids::SessionId;
-    use reachback_proto::session::{Session, SessionLimits};
     use tokio::io::DuplexStream;
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
-    use crate::link::testing::links;
-    use crate::session::{SessionEvent, StartedSession, start};
+    use crate::session::{StartedSession, testing};
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -195,15 +192,7 @@ mod tests {
         state: RemoteState,
         first: &'static [Bytes],
     ) -> (WebSocketStream<DuplexStream>, ChannelHandle, [StartedSession; 2]) {
-        let device = start(Session::device(SessionLimits::default(), Instant::now()));
-        let mut host = start(Session::host(SessionId([1; 16]), SessionLimits::default(), Instant::now()));
-        let (device_link, host_link) = links().await;
-        host.handle.attach(host_link, None).await.unwrap();
-        device.handle.attach(device_link, None).await.unwrap();
-        let channel = device.handle.open_channel("local").await.unwrap();
-        let Some(SessionEvent::ChannelOpened { channel: far, .. }) = host.events.recv().await else {
-            panic!("the channel does not open at the host")
-        };
+        let (channel, far, sessions) = testing::channel().await;
         for message in first {
             far.sender.send(message.clone()).await.unwrap();
         }
@@ -220,7 +209,7 @@ mod tests {
         let client = WebSocketStream::from_raw_socket(theirs, Role::Client, Some(as_codex)).await;
         let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn Transport>, Role::Server, None).await;
         tokio::spawn(bridge(socket, channel, watch::Sender::new(state).subscribe()));
-        (client, far, [device, host])
+        (client, far, sessions)
     }
 
     async fn next(client: &mut WebSocketStream<DuplexStream>) -> Option<Message> {

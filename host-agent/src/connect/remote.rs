@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reachback_proto::close::CloseCode;
 use reachback_proto::control::RelayToPeer;
 use reachback_proto::crypto::keys::{Identity, Secret, StaticKey};
 use reachback_proto::frame::ByeReason;
@@ -19,8 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::backoff::{Backoff, BackoffConfig};
 use crate::link::SecureLink;
-use crate::link::backoff::{Backoff, BackoffConfig};
 use crate::link::circuit::WebSocketCircuit;
 use crate::link::handshake::{self, HandshakeFailed};
 use crate::link::relay::{self, Caller, RelayAddress, RelayError};
@@ -298,15 +297,7 @@ impl Dialler {
                     }
                 }
                 Some(RelayToPeer::Attached { .. }) => break,
-                Some(RelayToPeer::Restarting { reconnect_in_ms }) => {
-                    return Err(RelayError::Refused {
-                        code: CloseCode::Restarting,
-                        message: "the relay is restarting".into(),
-                        retry_after: Some(Duration::from_millis(reconnect_in_ms.into())),
-                    }
-                    .into());
-                }
-                Some(_) => return Err(RelayError::Protocol("a frame is not for a device").into()),
+                Some(frame) => return Err(relay::refusal(frame, "a frame is not for a device").into()),
             }
         }
         let circuit = Box::new(WebSocketCircuit::new(connection.socket));

@@ -133,6 +133,7 @@ struct Config<'a> {
     approval_policy: &'a str,
     sandbox_mode: &'a str,
     check_for_update_on_startup: bool,
+    allow_login_shell: bool,
     analytics: Analytics,
     model_providers: One<'a, Provider<'a>>,
     projects: One<'a, Project<'a>>,
@@ -169,6 +170,8 @@ fn config_toml(model: SocketAddr, catalog: &Path, project: &Path) -> String {
         approval_policy: "on-request",
         sandbox_mode: "workspace-write",
         check_for_update_on_startup: false,
+        // The demo shows Codex, not what the user's profile does in a shell that may not write to their home.
+        allow_login_shell: false,
         analytics: Analytics { enabled: false },
         model_providers: One::from([(
             "scripted",

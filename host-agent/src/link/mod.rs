@@ -8,7 +8,6 @@
 //! A `SecureLink` belongs to one task, the session's, and is polled: the task
 //! reads, writes and listens to everything else in a single `select!`.
 
-pub mod backoff;
 pub mod circuit;
 pub mod handshake;
 pub mod relay;

@@ -289,7 +289,8 @@ fn closed(code: CloseCode, retry_after: Option<Duration>) -> RelayError {
     RelayError::Refused { code, message: format!("connection closed ({})", code.name()), retry_after }
 }
 
-fn refusal(frame: RelayToPeer, otherwise: &'static str) -> RelayError {
+/// The error that a frame stands for, where none was expected.
+pub(crate) fn refusal(frame: RelayToPeer, otherwise: &'static str) -> RelayError {
     match frame {
         RelayToPeer::Refused { code, retry_after_ms, message } => RelayError::Refused {
             code: CloseCode::from_number(code),

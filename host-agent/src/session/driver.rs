@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,8 @@ pub(super) struct Driver {
     generation: u64,
     events: mpsc::UnboundedSender<SessionEvent>,
     state: watch::Sender<SessionState>,
+    /// What the session holds, for who bounds several of them.
+    held: Arc<AtomicUsize>,
     flushing: bool,
     plaintext: Vec<u8>,
     record: Vec<u8>,
@@ -74,6 +77,7 @@ impl Driver {
         commands: mpsc::WeakSender<Command>,
         events: mpsc::UnboundedSender<SessionEvent>,
         state: watch::Sender<SessionState>,
+        held: Arc<AtomicUsize>,
     ) -> Self {
         Self {
             session,
@@ -84,6 +88,7 @@ impl Driver {
             generation: 0,
             events,
             state,
+            held,
             flushing: false,
             plaintext: Vec::new(),
             record: Vec::new(),
@@ -282,6 +287,7 @@ impl Driver {
         for (number, end) in &self.channels {
             end.backlog.set(self.session.backlog(*number));
         }
+        self.held.store(self.session.held_bytes(), Ordering::Relaxed);
     }
 
     fn deliver(&mut self, channel: ChannelNumber, seq: u64, bytes: Bytes) {

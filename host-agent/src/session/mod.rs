@@ -12,7 +12,11 @@
 
 mod channel;
 mod driver;
+#[cfg(test)]
+pub(crate) mod testing;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reachback_proto::frame::{ByeReason, GapReason};
@@ -71,6 +75,7 @@ pub enum SessionEvent {
 pub struct SessionHandle {
     commands: mpsc::Sender<Command>,
     state: watch::Receiver<SessionState>,
+    held: Arc<AtomicUsize>,
 }
 
 /// A session that has just been started.
@@ -92,10 +97,11 @@ pub fn start(session: Session) -> StartedSession {
     let (state_out, state) = watch::channel(SessionState::Down { reconnect_in: None });
     // Unbounded, yet bounded: a channel opened costs the peer one of the session's channels.
     let (events_out, events) = mpsc::unbounded_channel();
-    let mut driver = Driver::new(session, inbox, commands.downgrade(), events_out, state_out);
+    let held = Arc::new(AtomicUsize::new(0));
+    let mut driver = Driver::new(session, inbox, commands.downgrade(), events_out, state_out, Arc::clone(&held));
     let api = driver.channel(API_CHANNEL, commands.clone());
     let task = AbortOnDropHandle::new(tokio::spawn(driver.run()));
-    StartedSession { handle: SessionHandle { commands, state }, api, events, task }
+    StartedSession { handle: SessionHandle { commands, state, held }, api, events, task }
 }
 
 /// The session's task is gone.
@@ -128,6 +134,11 @@ impl SessionHandle {
         if self.commands.send(Command::End { reason, done }).await.is_ok() {
             let _ = ended.await;
         }
+    }
+
+    /// Bytes that the session holds for its device: queued, in flight, or received and not handled.
+    pub fn held_bytes(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// How the session stands, and each change of it.

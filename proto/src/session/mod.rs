@@ -388,6 +388,12 @@ impl Session {
         self.channels.get(&number).map_or(0, |c| c.queued_bytes() + c.in_flight())
     }
 
+    /// Bytes that this end holds: queued, in flight, or received and not handled.
+    pub fn held_bytes(&self) -> usize {
+        let sending = self.channels.values().map(|c| c.queued_bytes() + c.in_flight()).sum::<usize>();
+        sending + self.received_bytes
+    }
+
     /// Closes a channel after what is queued on it.
     pub fn close_channel(&mut self, number: ChannelNumber, reason: ChannelCloseReason, text: &str) {
         let Some(channel) = self.channels.get_mut(&number).filter(|c| !c.is_closing()) else { return };

@@ -18,9 +18,9 @@ use super::super::pairing::HostIntroduction;
 use super::super::tunnel::{Tunnel, TunnelConfig};
 use super::*;
 use crate::audit::AuditLog;
+use crate::backoff::BackoffConfig;
 use crate::codex::{CodexBackend, CodexConnection, CodexState, ConnectError};
 use crate::firewall::ceiling::Ceiling;
-use crate::link::backoff::BackoffConfig;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::testing::{Pipe, pipes};
 use crate::state::devices::Device;
@@ -95,6 +95,7 @@ impl Door {
             ceiling: Arc::new(Ceiling::default()),
             audit: Arc::clone(&audit),
             api,
+            tunnel: Arc::clone(&tunnel),
             events: AgentEvents(broadcast::channel(16).0),
         };
         let acceptor = Acceptor {

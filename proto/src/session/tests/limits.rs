@@ -50,3 +50,19 @@ fn a_device_opens_no_more_channels_than_a_host_takes() {
     assert!(pair.device.is_up() && pair.host.is_up());
     assert!(pair.device.open_channel("local").is_ok());
 }
+
+#[test]
+fn what_a_session_holds_is_what_it_queued_sent_and_took() {
+    let mut pair = Pair::connected();
+    pair.consume = false;
+    pair.host.send(API_CHANNEL, message(0, 100_000)).unwrap();
+    assert!(pair.host.held_bytes() >= 100_000, "queued");
+    pair.run();
+    assert!(pair.device.held_bytes() >= 100_000, "received");
+    assert!(pair.host.held_bytes() > 0, "in flight until it is handled");
+    for (_, channel, seq) in std::mem::take(&mut pair.pending) {
+        pair.device.handled(channel, seq, pair.now);
+    }
+    pair.run();
+    assert_eq!((pair.host.held_bytes(), pair.device.held_bytes()), (0, 0));
+}

@@ -2,6 +2,8 @@
 //!
 //! Full jitter (a uniform draw from zero to the current bound) spreads 2,000
 //! agents of a restarted relay over the whole interval instead of into waves.
+//! The same rule starts Codex again: one that died once is back before a person
+//! notices, one that dies at once does not burn a core.
 
 use std::time::Duration;
 
@@ -37,7 +39,7 @@ impl Backoff {
         Self { config, failures: 0, suggested: None }
     }
 
-    /// The link has been healthy: the next try is immediate again.
+    /// What was tried has been healthy: the next try is immediate again.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
