@@ -18,6 +18,10 @@ pub const SIZE: (u16, u16) = (110, 36);
 /// Between two looks at the screen; each starts a process.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Runs a command, prints its exit code, and keeps what was printed on the screen. tmux can do that itself, but its
+/// server has been seen to spin over a pane whose command had ended.
+const STAY: &str = r#"trap : INT; "$@"; printf '\n[exit code %s]\n' $?; exec cat"#;
+
 /// How long a key may take to show.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -36,13 +40,11 @@ impl Terminal {
     pub fn sized(size: (u16, u16), program: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
         let terminal = Self { folder: tempfile::tempdir().unwrap() };
         let (columns, rows) = (size.0.to_string(), size.1.to_string());
-        // What was printed stays readable after the command's end, and its exit code too.
         let mut command = terminal.tmux(&["new-session", "-d", "-x", &columns, "-y", &rows]);
         for (name, value) in env {
             command.arg("-e").arg(format!("{name}={value}"));
         }
-        command.arg("--").arg(program).args(args);
-        command.args([";", "set-option", "remain-on-exit", "on"]);
+        command.args(["--", "sh", "-c", STAY, "sh"]).arg(program).args(args);
         let output = command.output().expect("tmux is not installed; run: apt-get install tmux");
         assert!(output.status.success(), "tmux: {}", String::from_utf8_lossy(&output.stderr));
         terminal
@@ -124,20 +126,9 @@ impl Terminal {
 
     /// Waits until the command has ended, and gives its exit code.
     pub async fn exit(&self) -> i32 {
-        // The screen's end comes a moment before the exit code.
-        self.until("the command in it ends", |_| !self.field("#{pane_dead_status}#{pane_dead_signal}").is_empty())
-            .await;
-        let status = self.field("#{pane_dead_status}");
-        status.parse().unwrap_or_else(|_| panic!("it died of signal {}", self.field("#{pane_dead_signal}")))
-    }
-
-    /// The process that the terminal was opened for.
-    pub fn pid(&self) -> i32 {
-        self.field("#{pane_pid}").parse().unwrap()
-    }
-
-    fn field(&self, format: &str) -> String {
-        self.run(&["display-message", "-p", format]).trim().to_owned()
+        let code = |screen: &str| screen.rsplit_once("[exit code ")?.1.split_once(']')?.0.parse().ok();
+        self.until("the command in it ends", |screen| code(screen).is_some()).await;
+        code(&self.screen()).unwrap()
     }
 
     fn run(&self, args: &[&str]) -> String {

@@ -147,6 +147,7 @@ impl AgentEvents {
 pub struct Agent {
     control: Arc<Control>,
     events: AgentEvents,
+    from_start: Option<broadcast::Receiver<Event>>,
     codex: Arc<dyn CodexBackend>,
     devices: Arc<DeviceStore>,
     host: HostId,
@@ -174,7 +175,8 @@ impl Agent {
         devices.expire(Timestamp::now())?;
         let audit = Arc::new(AuditLog::open(&config.home)?);
         let sessions = Arc::new(Sessions::default());
-        let events = AgentEvents(broadcast::channel(EVENTS).0);
+        let (events, from_start) = broadcast::channel(EVENTS);
+        let events = AgentEvents(events);
         let host = state.id();
 
         let pin = state.relay().filter(|pin| !config.new_relay && pin.url == config.relay.to_string());
@@ -257,6 +259,7 @@ impl Agent {
         Ok(Self {
             control,
             events,
+            from_start: Some(from_start),
             codex: config.codex,
             devices,
             host,
@@ -272,6 +275,12 @@ impl Agent {
     /// This host.
     pub fn host(&self) -> HostId {
         self.host
+    }
+
+    /// What happens, from the start on: a relay that is near is connected before [`Self::start`] returns. Given out
+    /// once; who asks later hears what comes later.
+    pub fn events_from_start(&mut self) -> broadcast::Receiver<Event> {
+        self.from_start.take().unwrap_or_else(|| self.events.subscribe())
     }
 
     /// What happens.

@@ -19,6 +19,7 @@ use crate::connect::join;
 use crate::connect::local_socket::{self, remote_url};
 use crate::connect::remote::{RemoteConfig, RemoteHost, RemoteState};
 use crate::local_api::Failure;
+use crate::platform::signals::stop_wanted;
 use crate::platform::socket::LocalListener;
 use crate::platform::terminal::Found;
 use crate::state::controller::{ControllerStore, PairedHost, PairedHosts};
@@ -101,15 +102,20 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
             }
         }
         None => {
-            output.object(&json!({ "event": "socket", "path": path, "host_name": name }));
-            output.say(format_args!("{name} is at {}: codex --remote {}", path.display(), remote_url(&path)));
-            output.say("Ctrl-C ends it.");
+            let serving = async {
+                output.object(&json!({ "event": "socket", "path": path, "host_name": name }));
+                output.say(format_args!("{name} is at {}: codex --remote {}", path.display(), remote_url(&path)));
+                output.say("Ctrl-C ends it.");
+                serving.await
+            };
             tokio::select! {
+                // Signals first: whoever reads that it is ready may end it at once.
+                biased;
+                () = stop_wanted() => ExitCode::SUCCESS,
                 served = serving => {
                     served?;
                     ExitCode::FAILURE
                 }
-                _ = tokio::signal::ctrl_c() => ExitCode::SUCCESS,
             }
         }
     };

@@ -102,7 +102,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
     };
     let enroll_key = args.enroll_file.as_deref().map(read_enroll_key).transpose()?;
     let codex = own_codex(home, &args.codex)?;
-    let agent = Agent::start(AgentConfig {
+    let mut agent = Agent::start(AgentConfig {
         runtime: Some(home.places.runtime(&home.path)?),
         home: home.path.clone(),
         name: args.codex.name(),
@@ -117,10 +117,12 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
     })
     .await?;
     output.say("Starting; Ctrl-C stops.");
-    let events = agent.events().subscribe();
+    let events = agent.events_from_start();
     tokio::select! {
-        () = tell(events, output, false) => {}
+        // Signals first: whoever reads that it is ready may stop it at once.
+        biased;
         () = stop_wanted() => {}
+        () = tell(events, output, false) => {}
         () = agent.control().stop_wanted() => {}
     }
     output.say("\nStopping…");

@@ -79,7 +79,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     .await
     .context("the relay does not start")?;
     let public: Origin = relay.url().to_string().parse().context("the relay's address")?;
-    let agent = Agent::start_locked(
+    let mut agent = Agent::start_locked(
         lock,
         AgentConfig {
             runtime: Some(home.places.runtime(&home.path)?),
@@ -97,12 +97,14 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
         },
     )
     .await?;
-    let events = agent.events().subscribe();
+    let events = agent.events_from_start();
     greet(&args, &public, demo.is_some(), output);
     tokio::select! {
+        // Signals first: whoever reads that it is ready may stop it at once.
+        biased;
+        () = stop_wanted() => {}
         () = tell(events, output, true) => {}
         result = offer(home, &agent, codes, output) => result?,
-        () = stop_wanted() => {}
         () = agent.control().stop_wanted() => {}
     }
     output.say("\nStopping…");
