@@ -257,7 +257,10 @@ impl Driver {
                 Event::Message { channel, seq, bytes } => self.deliver(channel, seq, bytes),
                 Event::Established { session, resumed } => {
                     tracing::debug!(session = %session.short(), resumed, "session is up");
-                    self.state.send_replace(SessionState::Up);
+                    // The link's end may have been read together with this: then nobody would dial again.
+                    if self.link.is_some() {
+                        self.state.send_replace(SessionState::Up);
+                    }
                 }
                 Event::ChannelOpened { channel, environment } => {
                     if let Some(commands) = self.commands.upgrade() {

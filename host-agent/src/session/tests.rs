@@ -101,3 +101,22 @@ async fn who_waits_for_room_hears_that_the_session_is_gone() {
     drop((handle, task));
     timeout(PATIENCE, waiting).await.expect("it waits for ever").unwrap();
 }
+
+#[tokio::test]
+async fn a_link_that_ends_with_the_record_that_opens_it_leaves_the_session_down() {
+    let session = host();
+    let (mut device, mut link) = links().await;
+    say(&mut device, &Frame::Open).await;
+    let record = link.record().await.unwrap();
+    // Its end is there to be read together with what opened it.
+    drop(device);
+    session.handle.attach(link, Some(record)).await.unwrap();
+    let mut state = session.handle.state();
+    let down = state.wait_for(|state| matches!(state, SessionState::Down { .. }));
+    timeout(PATIENCE, down).await.expect("the session says it is up, and has no link").unwrap();
+    // Whatever was still to be told must not bring it up again.
+    session.api.sender.send(Bytes::from_static(b"{}")).await.unwrap();
+    session.api.sender.handled(0).await.unwrap();
+    tokio::task::yield_now().await;
+    assert!(matches!(*session.handle.state().borrow(), SessionState::Down { .. }));
+}
