@@ -90,6 +90,53 @@ async fn a_cut_link_is_taken_up_and_another_device_goes_on_with_the_thread() {
 }
 
 #[tokio::test]
+async fn a_storm_of_cuts_leaves_nobody_waiting() {
+    let mut dice = Dice::new(Dice::seed());
+    let stage = Stage::start().await;
+    let (first, second) = (stage.pair(Scope::Approve).await, stage.pair(Scope::Approve).await);
+    let (first, second) = (first.connect().await, second.connect().await);
+    let (mut here, mut there) = (client(&first).await, client(&second).await);
+    // Short enough to hit links in every state between dialled and up.
+    for _ in 0..100 {
+        let side = if dice.roll(3) == 0 { &stage.host_side } else { &stage.device_side };
+        side.reset();
+        tokio::time::sleep(dice.between(1, 60)).await;
+    }
+    here.echo().await;
+    there.echo().await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_lost_its_connections_is_back_soon() {
+    let stage = Stage::start().await;
+    let device = stage.pair(Scope::Approve).await;
+    let remote = device.connect().await;
+    let mut far = client(&remote).await;
+    let lost = Instant::now();
+    stage.host_side.lose();
+    far.echo().await;
+    // 10 s to notice the link, 10 s in which the relay hands out a data connection that is lost as well; the
+    // control connection alone would be noticed after 45 s.
+    assert!(lost.elapsed() < Duration::from_secs(30), "the host was away for {:?}", lost.elapsed());
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_host_keeps_its_connections() {
+    let stage = Stage::start().await;
+    stage.pair(Scope::Approve).await;
+    let before = Instant::now();
+    // Longer than the heartbeat, after which each end may speak.
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    let dials = stage.host_side.dials();
+    // The spare that takes the place of the pairing's circuit may be late.
+    let settled = before + Duration::from_secs(5);
+    assert_eq!(dials.iter().filter(|at| **at > settled).count(), 0, "a host with nothing to do dials");
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn an_approval_asked_while_the_device_is_away_waits_and_is_answered_once() {
     let stage = Stage::start().await;
     let device = stage.pair(Scope::Approve).await;

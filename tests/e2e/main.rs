@@ -4,6 +4,7 @@ mod blind;
 mod codex_backend;
 mod firewall_schema;
 mod links;
+mod refusals;
 mod revoke;
 mod state_files;
 mod tui;

@@ -132,7 +132,8 @@ pub struct Stage {
     pub relay: TestRelay,
     limits: SessionLimits,
     home: TempDir,
-    log: Log,
+    /// What agent and devices log.
+    pub log: Log,
     _logging: DefaultGuard,
 }
 
@@ -228,11 +229,6 @@ impl Stage {
         let (events, _) = mpsc::channel(1);
         let (_answers, answers) = mpsc::channel(1);
         self.agent.control().handle(request, Exchange { events, answers }).await.unwrap()
-    }
-
-    /// What agent and devices have logged, at their most talkative.
-    pub fn log(&self) -> Vec<u8> {
-        self.log.kept()
     }
 
     /// Ends everything in order.

@@ -300,6 +300,7 @@ impl Agent {
         if let Some(local) = local {
             let _ = local.await;
         }
+        tracing::debug!("the local socket is closed");
         // Tasks that hold the tunnel end first: then dropping it here ends it, and with it the acceptor's circuits.
         drop(_watchers);
         tunnel.stop();
@@ -307,7 +308,9 @@ impl Agent {
             tracing::warn!("sessions did not end in time");
         }
         drop((control, tunnel));
+        tracing::debug!("sessions have ended");
         codex.stop().await;
+        tracing::debug!("codex has ended");
         if let Err(error) = devices.flush() {
             tracing::warn!(%error, "when devices were last seen could not be written");
         }

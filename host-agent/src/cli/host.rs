@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use reachback_proto::control::{EnrollKey, MAX_ENROLL_KEY};
@@ -23,8 +24,11 @@ use crate::firewall::ceiling::Ceiling;
 use crate::local_api::events::{CodexState, TunnelState};
 use crate::local_api::{Event, Failure};
 use crate::platform::files;
-use crate::platform::signals::stop_wanted;
+use crate::platform::signals::{stop_wanted, stop_within};
 use crate::state::host::HostState;
+
+/// How long an orderly end may take: sessions' last words, Codex, the relay's links, each with a limit of its own.
+pub(super) const STOP_TIME: Duration = Duration::from_secs(20);
 
 /// Start the host agent alone, against a relay that runs elsewhere.
 ///
@@ -126,7 +130,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
         () = agent.control().stop_wanted() => {}
     }
     output.say("\nStopping…");
-    agent.shutdown().await;
+    stop_within(STOP_TIME, agent.shutdown()).await;
     Ok(ExitCode::SUCCESS)
 }
 

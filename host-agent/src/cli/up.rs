@@ -13,7 +13,7 @@ use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
 use url::Url;
 
 use super::Home;
-use super::host::{CodexArgs, ceiling, denied, own_codex, tell};
+use super::host::{CodexArgs, STOP_TIME, ceiling, denied, own_codex, tell};
 use super::output::Output;
 use super::pair::{self, Codes, Wish};
 use crate::agent::{Agent, AgentConfig};
@@ -24,7 +24,7 @@ use crate::demo::home::DemoHome;
 use crate::demo::model::ScriptedModel;
 use crate::local_api::{Confirm, Event, Failure};
 use crate::platform::programs;
-use crate::platform::signals::stop_wanted;
+use crate::platform::signals::{stop_wanted, stop_within};
 use crate::state::lock::HomeLock;
 
 /// Codes are shown for this long, renewed every five minutes.
@@ -108,8 +108,11 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
         () = agent.control().stop_wanted() => {}
     }
     output.say("\nStopping…");
-    agent.shutdown().await;
-    relay.shutdown().await;
+    stop_within(STOP_TIME, async {
+        agent.shutdown().await;
+        relay.shutdown().await;
+    })
+    .await;
     Ok(ExitCode::SUCCESS)
 }
 

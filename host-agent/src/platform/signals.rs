@@ -17,3 +17,14 @@ pub async fn stop_wanted() {
     }
     let _ = tokio::signal::ctrl_c().await;
 }
+
+/// Lets `ending` take its time, but no longer than `limit`, and not past a second wish to stop.
+///
+/// What is left then ends hard, with the process.
+pub async fn stop_within(limit: std::time::Duration, ending: impl Future<Output = ()>) {
+    tokio::select! {
+        () = ending => {}
+        () = stop_wanted() => tracing::warn!("asked twice: stopping at once"),
+        () = tokio::time::sleep(limit) => tracing::warn!("not everything ended in time"),
+    }
+}

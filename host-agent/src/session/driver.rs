@@ -173,21 +173,22 @@ impl Driver {
     /// Takes the record just read, and those behind it that are already here.
     fn records(&mut self) -> Result<(), SessionError> {
         let now = Instant::now();
-        let (mut more, mut budget) = (true, BATCH);
-        while more {
+        for left in (0..BATCH).rev() {
             self.session.handle_record(&self.record, now)?;
+            // What is read must be handled: the next turn reads over it.
+            if left == 0 {
+                break;
+            }
             // Polled with a real waker again before the task sleeps.
             let mut cx = Context::from_waker(Waker::noop());
-            more = match self.link.as_mut().map(|link| link.poll_record(&mut cx, &mut self.record)) {
-                Some(Poll::Ready(Ok(()))) => true,
+            match self.link.as_mut().map(|link| link.poll_record(&mut cx, &mut self.record)) {
+                Some(Poll::Ready(Ok(()))) => {}
                 Some(Poll::Ready(Err(error))) => {
                     self.lose_link(&error.to_string(), error.reconnect_in());
-                    false
+                    break;
                 }
-                Some(Poll::Pending) | None => false,
-            };
-            budget -= 1;
-            more &= budget > 0;
+                Some(Poll::Pending) | None => break,
+            }
         }
         Ok(())
     }
