@@ -12,6 +12,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::dice::Dice;
 use crate::tmux::Terminal;
 use crate::{PATIENCE, codex};
 
@@ -135,8 +136,12 @@ impl Process {
 }
 
 /// A free port of loopback, given back for whoever is to listen there: those that are started twice need it twice.
+///
+/// Not one of those that systems give to who asks for any: another connection would have it in the meantime.
 pub fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let mut dice = Dice::new(Dice::seed());
+    let ports = std::iter::repeat_with(|| SocketAddr::from(([127, 0, 0, 1], 20_000 + dice.roll(10_000) as u16)));
+    ports.take(1000).find(|addr| TcpListener::bind(addr).is_ok()).expect("a port between 20000 and 30000 is free")
 }
 
 /// How a command ended, and what it printed.

@@ -86,12 +86,15 @@ async fn without_codex_the_fix_is_how_to_install_it() {
 
 #[tokio::test]
 async fn what_codex_says_when_it_ends_at_once_is_in_the_reason() {
-    let (_home, config) = home("echo 'bad config.toml at line 3' >&2; exit 7");
-    let server = AppServer::start(config);
-    let (reason, fix) = failure(&server).await;
-    assert!(reason.contains("bad config.toml at line 3") && reason.contains('7'), "{reason}");
-    assert!(fix.is_some());
-    server.stop().await;
+    let backtrace = "echo 'Error: bad config.toml at line 3' >&2; echo '   0: <unknown>' >&2; exit 7";
+    for script in ["echo 'bad config.toml at line 3' >&2; exit 7", backtrace] {
+        let (_home, config) = home(script);
+        let server = AppServer::start(config);
+        let (reason, fix) = failure(&server).await;
+        assert!(reason.contains("bad config.toml at line 3") && reason.contains('7'), "{reason}");
+        assert!(fix.is_some());
+        server.stop().await;
+    }
 }
 
 #[tokio::test]
