@@ -26,6 +26,10 @@ const HALF_CLOSED: Duration = Duration::from_secs(5);
 /// How long the close of a circuit may take to write; an end that is stuck does not get more.
 const CLOSE: Duration = Duration::from_secs(2);
 
+/// How long a circuit runs on when its device was put out. The host's own last word is under way then, and a device
+/// believes nobody else that it was revoked; whatever the device still says meets a host that has ended its session.
+const LAST_WORD: Duration = Duration::from_millis(250);
+
 /// What ends a circuit from outside.
 pub(super) struct Ends<'a> {
     /// The device's link is put out.
@@ -81,12 +85,16 @@ async fn splice(state: &State, device: Halves<'_>, host: Halves<'_>, ends: Ends<
             ended = &mut to_device => rest(ended, to_host).await,
         }
     };
+    tokio::pin!(both);
     tokio::select! {
-        // A revocation is at once, whatever else is ready.
+        // A revocation comes first, whatever else is ready.
         biased;
-        why = ends.end.ended() => Outcome::PutOut(why),
+        why = ends.end.ended() => {
+            let _ended = timeout(LAST_WORD, &mut both).await;
+            Outcome::PutOut(why)
+        }
         () = state.lifecycle.soft().cancelled() => Outcome::Restarting,
-        outcome = both => outcome,
+        outcome = &mut both => outcome,
         () = pump.activity.idle(ms(limits.circuit_idle_ms)) => Outcome::Over(Limit::CircuitIdle),
         () = sleep_until(ends.until.unwrap_or_else(Instant::now)), if ends.until.is_some() => {
             Outcome::Over(Limit::PairingCircuit)
