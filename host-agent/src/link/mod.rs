@@ -18,6 +18,7 @@ pub mod tls;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use reachback_proto::crypto::channel::{Channel, ChannelError, Opener, Sealer};
 
 use handshake::{BlockStream, HandshakeFailed};
@@ -103,9 +104,19 @@ impl SecureLink {
         std::future::poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// Says goodbye to the relay; the circuit is gone either way.
+    /// Says goodbye to the relay, and waits for its own; the circuit is gone either way. Give it a limit.
+    ///
+    /// A socket that is dropped with something unread in it is reset, and a reset overtakes what was just written: the
+    /// last word would be lost.
     pub async fn close(mut self) {
-        let _ = std::future::poll_fn(|cx| self.stream.circuit().poll_close(cx)).await;
+        let circuit = self.stream.circuit();
+        if std::future::poll_fn(|cx| circuit.poll_close(cx)).await.is_err() {
+            return;
+        }
+        let mut unread = BytesMut::new();
+        while let Ok(1..) = std::future::poll_fn(|cx| circuit.poll_read(cx, &mut unread)).await {
+            unread.clear();
+        }
     }
 }
 
