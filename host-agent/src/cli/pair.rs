@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use super::Home;
 use super::output::Output;
 use crate::local_api::{Answer, Client, Confirm, DeviceInfo, Event, Failure, Reply, Request, Response, Shown};
+use crate::platform::terminal::forget_typed;
 use crate::qr::{Paint, Qr};
 
 /// Waits this long for a device unless told otherwise: an hour, codes being renewed every five minutes.
@@ -131,6 +132,8 @@ fn show(url: &Shown, code: &Shown, codes: Codes, output: Output) {
 }
 
 async fn ask(name: &str, platform: &str, output: Output) -> anyhow::Result<Answer> {
+    // An Enter from before would refuse this device, and digits from before would be another one's.
+    forget_typed();
     // Its name is the device's own word, cleaned of what a terminal would obey.
     let shown = "Type the six digits that it shows, or just Enter to refuse:";
     output.say(format_args!("\n`{name}` ({platform}) wants to pair. {shown}"));

@@ -1,4 +1,4 @@
-//! A program that has the terminal, ended from outside.
+//! The terminal: a program that has it, ended from outside, and what was typed too early.
 //!
 //! The stock terminal UI puts the terminal into a mode of its own and, when it
 //! is ended by a signal, leaves it there: no line ends, no echo.
@@ -16,6 +16,11 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// Ends enhanced keys, bracketed paste and focus reports, shows the cursor, and clears what stood below it.
 const PLAIN: &str = "\x1b[<u\x1b[?2004l\x1b[?1004l\x1b[?25h\x1b[0m\r\n\x1b[J";
+
+/// Forgets what was typed at the terminal and not read yet: it was no answer to a question that comes now.
+pub fn forget_typed() {
+    imp::forget_typed();
+}
 
 /// How the terminal was found.
 pub struct Found(Option<imp::TerminalModes>);

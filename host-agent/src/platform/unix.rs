@@ -83,3 +83,8 @@ pub(super) async fn connect(path: &Path) -> io::Result<Stream> {
 pub(super) fn peer_uid(stream: &Stream) -> io::Result<u32> {
     stream.peer_cred().map(|peer| peer.uid())
 }
+
+pub(super) fn forget_typed() {
+    // Not a terminal: then a program answers, and it may have done so already.
+    let _ = rustix::termios::tcflush(std::io::stdin(), rustix::termios::QueueSelector::IFlush);
+}
