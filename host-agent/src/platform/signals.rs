@@ -18,13 +18,25 @@ pub async fn stop_wanted() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
+/// How long tasks that were dropped get to let go of what they hold: Codex's processes are ended by such a drop.
+const LET_GO: std::time::Duration = std::time::Duration::from_millis(300);
+
 /// Lets `ending` take its time, but no longer than `limit`, and not past a second wish to stop.
 ///
-/// What is left then ends hard, with the process.
+/// What is left then is dropped, which ends it hard.
 pub async fn stop_within(limit: std::time::Duration, ending: impl Future<Output = ()>) {
-    tokio::select! {
-        () = ending => {}
-        () = stop_wanted() => tracing::warn!("asked twice: stopping at once"),
-        () = tokio::time::sleep(limit) => tracing::warn!("not everything ended in time"),
+    let is_done = tokio::select! {
+        () = ending => true,
+        () = stop_wanted() => {
+            tracing::warn!("asked twice: stopping at once");
+            false
+        }
+        () = tokio::time::sleep(limit) => {
+            tracing::warn!("not everything ended in time");
+            false
+        }
+    };
+    if !is_done {
+        tokio::time::sleep(LET_GO).await;
     }
 }
