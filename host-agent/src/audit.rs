@@ -14,6 +14,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,9 @@ pub struct Entry {
 pub enum What {
     /// The device asked Codex for something, or answered it.
     Action {
+        /// The environment that it worked in. Lines of before there were several name none: that was `local`.
+        #[serde(default = "local")]
+        environment: String,
         /// Codex's method, or that of the request that was answered.
         method: Option<String>,
         /// The thread.
@@ -76,6 +80,10 @@ pub enum What {
     Paused,
     /// The device is let in again.
     Resumed,
+}
+
+fn local() -> String {
+    LOCAL_ENVIRONMENT.to_owned()
 }
 
 /// The log could not be written or read.
@@ -230,6 +238,7 @@ mod tests {
             at: Timestamp::from_unix(second),
             device_id: DeviceId::of(&PublicKey([7; 32])),
             what: What::Action {
+                environment: local(),
                 method: Some("turn/start".into()),
                 thread: Some("t1".into()),
                 decision: "passed".into(),
@@ -253,7 +262,7 @@ mod tests {
         let line = serde_json::to_value(entry(0)).unwrap();
         let device = DeviceId::of(&PublicKey([7; 32])).to_string();
         let want = serde_json::json!({
-            "at": "1970-01-01T00:00:00Z", "device_id": device, "event": "action", "method": "turn/start",
+            "at": "1970-01-01T00:00:00Z", "device_id": device, "event": "action", "environment": "local", "method": "turn/start",
             "thread": "t1", "decision": "passed", "scope": "approve",
         });
         assert_eq!(line, want);

@@ -10,6 +10,8 @@ use crate::wire::{DecodeError, Reader, Write, varint_len};
 pub const MAX_RESUME_CHANNELS: usize = 256;
 /// Longest environment name, in bytes.
 pub const MAX_ENVIRONMENT: usize = 256;
+/// The environment that is the host itself. Others are named after what they are, such as `ssh:devbox`.
+pub const LOCAL_ENVIRONMENT: &str = "local";
 /// Longest text of a channel's close, in bytes.
 pub const MAX_CLOSE_TEXT: usize = 400;
 

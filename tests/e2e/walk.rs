@@ -106,7 +106,7 @@ async fn up_tells_programs_each_event_with_its_fields() {
     has(&tunnel, &["state", "transport", "reason"]);
     assert_eq!((text(&tunnel["transport"]), &tunnel["reason"]), ("wss", &Value::Null));
     let codex = up.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
-    has(&codex, &["state", "adapter", "version"]);
+    has(&codex, &["environment", "state", "adapter", "version"]);
     assert_eq!((text(&codex["adapter"]), text(&codex["version"])), ("app-server", "0.169.0"));
     let pairing = up.event("pairing").await;
     has(&pairing, &["url", "code", "expires_at"]);
@@ -428,7 +428,7 @@ async fn without_codex_the_command_that_installs_it_is_named() {
         "{error}"
     );
     let state = up.line("codex failed", |line| line["event"] == "codex" && line["state"] == "failed").await;
-    has(&state, &["state", "adapter", "version"]);
+    has(&state, &["environment", "state", "adapter", "version"]);
 
     // The host is there all the same, and says so to whoever connects.
     let device = Home::new();

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reachback_host::agent::control::PairOptions;
+use reachback_host::agent::environments::LocalEnvironment;
+use reachback_host::agent::environments::workspaces::Surroundings;
 use reachback_host::agent::{Agent, AgentConfig, StartError};
 use reachback_host::backoff::BackoffConfig;
 use reachback_host::codex::CodexBackend;
@@ -26,6 +28,7 @@ use reachback_host::state::controller::{ControllerStore, PairedHost};
 use reachback_host::state::devices::Device;
 use reachback_proto::control::{EnrollKey, RelayToPeer};
 use reachback_proto::crypto::keys::Identity;
+use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::ids::DeviceId;
 use reachback_proto::pairing::{Name, Origin, PairingUrl, Platform, TypedCode};
 use reachback_proto::scope::Scope;
@@ -254,8 +257,18 @@ fn agent_config(
         public_relay: Some(origin(relays[1])),
         new_relay: false,
         enroll_key: None,
-        codex: backend,
-        ceiling: Ceiling { roots: vec![codex.home.project().into()], ..Ceiling::default() },
+        local: LocalEnvironment {
+            codex: backend,
+            ceiling: Ceiling { roots: vec![codex.home.project().into()], ..Ceiling::default() },
+            surroundings: Surroundings {
+                home: None,
+                state: vec![home.into(), codex.home.codex_home().into()],
+                roots: Vec::new(),
+                codex_config: Some(codex.home.codex_home().join("config.toml")),
+                working_dir: Some(codex.home.project().into()),
+            },
+            open: Vec::new(),
+        },
         backoff: FAST,
         session_limits,
     }
@@ -344,5 +357,5 @@ impl TestDevice {
 
 /// An app-server client on a new channel of a session.
 pub async fn client(remote: &RemoteHost) -> Client {
-    Client::over(remote.open_channel("local").await.unwrap()).await
+    Client::over(remote.open_channel(LOCAL_ENVIRONMENT).await.unwrap()).await
 }

@@ -17,8 +17,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::environments::Environments;
 use super::sessions::Sessions;
-use crate::codex::{CodexBackend, CodexState};
+use crate::codex::CodexState;
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
 use crate::state::devices::DeviceStore;
 
@@ -36,8 +37,8 @@ pub struct ApiContext {
     pub host: HostId,
     /// What people call it.
     pub name: String,
-    /// Codex on this machine.
-    pub codex: Arc<dyn CodexBackend>,
+    /// Where devices work.
+    pub environments: Arc<Environments>,
     /// The devices accepted.
     pub devices: Arc<DeviceStore>,
     /// Their sessions.
@@ -61,7 +62,7 @@ pub async fn serve(
     channel: ChannelHandle,
 ) {
     let ChannelHandle { sender, mut incoming } = channel;
-    let mut codex = context.codex.state();
+    let mut codex = context.environments.own().codex.state();
     loop {
         let sent = tokio::select! {
             message = incoming.recv() => match message {
@@ -126,12 +127,15 @@ impl ApiContext {
             "agentVersion": env!("CARGO_PKG_VERSION"),
             "deviceId": device,
             "scope": scope,
-            "codex": codex(&self.codex.state().borrow()),
+            "codex": codex(&self.environments.own().codex.state().borrow()),
         })
     }
 
     fn environments(&self, _: DeviceId, _: Scope) -> Value {
-        json!({ "data": [{ "name": "local", "state": codex(&self.codex.state().borrow())["state"] }] })
+        let environments = self.environments.iter().map(
+            |environment| json!({ "name": environment.name, "state": codex(&environment.codex.state().borrow())["state"] }),
+        );
+        json!({ "data": environments.collect::<Vec<_>>() })
     }
 
     fn devices(&self, _: DeviceId, _: Scope) -> Value {

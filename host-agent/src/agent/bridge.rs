@@ -61,6 +61,8 @@ const UNRECORDED: End =
 pub struct Recorder {
     /// The device.
     pub device: DeviceId,
+    /// The environment that it works in.
+    pub environment: String,
     /// The log.
     pub log: Arc<AuditLog>,
 }
@@ -74,6 +76,7 @@ impl Recorder {
             _ => None,
         };
         let what = What::Action {
+            environment: self.environment.clone(),
             method: audit.method.map(str::to_owned),
             thread: audit.thread.clone(),
             decision: audit.decision.name().to_owned(),
@@ -269,7 +272,11 @@ mod tests {
             paths: Arc::new(OnThisMachine),
         };
         let home = tempfile::tempdir().unwrap();
-        let recorder = Recorder { device: DeviceId([1; 16]), log: Arc::new(AuditLog::open(home.path()).unwrap()) };
+        let recorder = Recorder {
+            device: DeviceId([1; 16]),
+            environment: "test".into(),
+            log: Arc::new(AuditLog::open(home.path()).unwrap()),
+        };
         tokio::spawn(run(host, connection, scope, policy, recorder));
         let asking = async {
             ask(&mut server, ANSWERS / 2).await;

@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::environments::Environments;
 use super::pairing::{Answer as Word, Offer, OfferEvent, OfferOptions, Pairings};
 use super::sessions::Sessions;
 use super::tunnel::Tunnel;
 use super::{AgentEvents, codex_status, tunnel_status};
 use crate::audit::{AuditLog, Entry, What};
-use crate::codex::CodexBackend;
 use crate::local_api::events::{DeviceState, Shown};
 use crate::local_api::{Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, Status};
 use crate::state::devices::{ChangeError, Device, DeviceStore};
@@ -31,7 +31,7 @@ pub struct Control {
     pub(super) sessions: Arc<Sessions>,
     pub(super) pairings: Arc<Pairings>,
     pub(super) tunnel: Arc<Tunnel>,
-    pub(super) codex: Arc<dyn CodexBackend>,
+    pub(super) environments: Arc<Environments>,
     pub(super) audit: Arc<AuditLog>,
     pub(super) events: AgentEvents,
     pub(super) stop_wanted: CancellationToken,
@@ -216,6 +216,7 @@ impl Control {
     }
 
     fn status(&self) -> Response {
+        let own = self.environments.own();
         let list = self.devices.current();
         let connected = self.sessions.presence().into_iter().filter(|(_, up)| *up).map(|(id, _)| id).collect();
         Response::Status(Box::new(Status {
@@ -227,7 +228,7 @@ impl Control {
             relay_url: Some(self.relay_url.clone()),
             fingerprint: self.tunnel.relay_key().borrow().as_ref().map(RelayId::of),
             tunnel: tunnel_status(&self.tunnel.state().borrow()),
-            codex: Some(codex_status(&self.codex.state().borrow())),
+            codex: Some(codex_status(&own.name, &own.codex.state().borrow())),
             devices: list.devices.len(),
             connected,
             paused: list.paused,

@@ -16,12 +16,12 @@ use tokio::task::JoinSet;
 
 use super::api::{self, ApiContext};
 use super::bridge;
+use super::environments::Environments;
 use super::sessions::Sessions;
 use super::tunnel::Tunnel;
 use crate::audit::AuditLog;
-use crate::codex::CodexBackend;
 use crate::firewall::Policy;
-use crate::firewall::ceiling::{Ceiling, OnThisMachine};
+use crate::firewall::ceiling::OnThisMachine;
 use crate::local_api::events::{DeviceState, Event};
 use crate::session::{ChannelHandle, SessionEvent, SessionState, StartedSession};
 use crate::state::devices::{DeviceList, DeviceStore};
@@ -38,10 +38,8 @@ pub struct SessionContext {
     pub sessions: Arc<Sessions>,
     /// The devices accepted.
     pub devices: Arc<DeviceStore>,
-    /// Codex on this machine.
-    pub codex: Arc<dyn CodexBackend>,
-    /// What the owner lets devices choose.
-    pub ceiling: Arc<Ceiling>,
+    /// Where devices work.
+    pub environments: Arc<Environments>,
     /// What devices do is written here.
     pub audit: Arc<AuditLog>,
     /// What the API tells.
@@ -143,27 +141,28 @@ async fn open(
     environment: &str,
 ) {
     let number = channel.sender.number();
-    match environment {
-        "local" => match context.codex.connect().await {
-            Ok(connection) => {
-                tracing::debug!(device = %device.short(), number, "channel opened");
-                let policy = Policy {
-                    scope: *scope.borrow(),
-                    lasting_grants: false,
-                    ceiling: Arc::clone(&context.ceiling),
-                    paths: Arc::new(OnThisMachine),
-                };
-                let recorder = bridge::Recorder { device, log: Arc::clone(&context.audit) };
-                bridge::run(channel, connection, scope, policy, recorder).await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a channel was opened while Codex is not there");
-                let _ = channel.sender.close(ChannelCloseReason::BackendGone, &error.to_string()).await;
-            }
-        },
-        _ => {
-            let text = "this host has no such environment; `local` is its own Codex";
-            let _ = channel.sender.close(ChannelCloseReason::Refused, text).await;
+    let Some(environment) = context.environments.find(environment) else {
+        let names: Vec<_> = context.environments.iter().map(|environment| environment.name.as_str()).collect();
+        let text = format!("this host has no such environment; it has: {}", names.join(", "));
+        let _ = channel.sender.close(ChannelCloseReason::Refused, &text).await;
+        return;
+    };
+    match environment.codex.connect().await {
+        Ok(connection) => {
+            tracing::debug!(device = %device.short(), number, environment = environment.name, "channel opened");
+            let policy = Policy {
+                scope: *scope.borrow(),
+                lasting_grants: false,
+                ceiling: Arc::clone(&environment.ceiling),
+                paths: Arc::new(OnThisMachine),
+            };
+            let recorder =
+                bridge::Recorder { device, environment: environment.name.clone(), log: Arc::clone(&context.audit) };
+            bridge::run(channel, connection, scope, policy, recorder).await;
+        }
+        Err(error) => {
+            tracing::warn!(%error, environment = environment.name, "a channel was opened while Codex is not there");
+            let _ = channel.sender.close(ChannelCloseReason::BackendGone, &error.to_string()).await;
         }
     }
 }

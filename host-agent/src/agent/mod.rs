@@ -16,13 +16,14 @@ pub mod acceptor;
 pub mod api;
 pub mod bridge;
 pub mod control;
+pub mod environments;
 pub mod host_session;
 pub mod pairing;
 pub mod sessions;
 pub mod tunnel;
 mod turns;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,8 +40,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::audit::{AuditError, AuditLog};
 use crate::backoff::BackoffConfig;
-use crate::codex::{CodexBackend, CodexState};
-use crate::firewall::ceiling::Ceiling;
+use crate::codex::CodexState;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::local_api::events::{CodexState as CodexWord, Transport, TunnelState as TunnelWord};
 use crate::local_api::{self, CodexStatus, Event, Failure, TunnelStatus};
@@ -51,8 +51,11 @@ use crate::state::devices::{ChangeError, DeviceStore};
 use crate::state::host::{HostState, HostStateError, RelayPin};
 use crate::state::lock::{HomeLock, LockError};
 use crate::state::timestamp::Timestamp;
+use crate::state::workspaces::WorkspaceStore;
 use acceptor::Acceptor;
 use control::Control;
+use environments::workspaces::{ChangeError as WorkspaceError, NotOpen};
+use environments::{Environment, Environments, LocalEnvironment};
 use host_session::SessionContext;
 use pairing::{HostIntroduction, Pairings};
 use sessions::Sessions;
@@ -83,10 +86,8 @@ pub struct AgentConfig {
     pub new_relay: bool,
     /// The one-time key, for a relay that does not know this host yet.
     pub enroll_key: Option<EnrollKey>,
-    /// Codex on this machine.
-    pub codex: Arc<dyn CodexBackend>,
-    /// What the owner lets devices choose.
-    pub ceiling: Ceiling,
+    /// Codex on this machine, and its folders.
+    pub local: LocalEnvironment,
     /// Between tries to reach the relay.
     pub backoff: BackoffConfig,
     /// Bounds of each device's session.
@@ -112,6 +113,9 @@ pub enum StartError {
     /// The device list.
     #[error(transparent)]
     Devices(#[from] ChangeError),
+    /// A folder that was to be opened to devices.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
     /// The local socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -148,7 +152,7 @@ pub struct Agent {
     control: Arc<Control>,
     events: AgentEvents,
     from_start: Option<broadcast::Receiver<Event>>,
-    codex: Arc<dyn CodexBackend>,
+    environments: Arc<Environments>,
     devices: Arc<DeviceStore>,
     host: HostId,
     stop: CancellationToken,
@@ -174,6 +178,7 @@ impl Agent {
         let devices = Arc::new(DeviceStore::open(&config.home, Timestamp::now())?);
         devices.expire(Timestamp::now())?;
         let audit = Arc::new(AuditLog::open(&config.home)?);
+        let environments = Arc::new(open_environments(&config.home, config.local)?);
         let sessions = Arc::new(Sessions::default());
         let (events, from_start) = broadcast::channel(EVENTS);
         let events = AgentEvents(events);
@@ -202,7 +207,7 @@ impl Agent {
         let api = Arc::new(api::ApiContext {
             host,
             name: name.as_str().to_owned(),
-            codex: Arc::clone(&config.codex),
+            environments: Arc::clone(&environments),
             devices: Arc::clone(&devices),
             sessions: Arc::clone(&sessions),
         });
@@ -216,8 +221,7 @@ impl Agent {
             context: SessionContext {
                 sessions: Arc::clone(&sessions),
                 devices: Arc::clone(&devices),
-                codex: Arc::clone(&config.codex),
-                ceiling: Arc::new(config.ceiling),
+                environments: Arc::clone(&environments),
                 audit: Arc::clone(&audit),
                 api,
                 tunnel: Arc::clone(&tunnel),
@@ -233,7 +237,7 @@ impl Agent {
             sessions,
             pairings,
             tunnel: Arc::clone(&tunnel),
-            codex: Arc::clone(&config.codex),
+            environments: Arc::clone(&environments),
             audit: Arc::clone(&audit),
             events: events.clone(),
             stop_wanted: CancellationToken::new(),
@@ -250,17 +254,17 @@ impl Agent {
             None => None,
         };
         let ready = Ready { host, name: name.as_str().to_owned(), relay_url };
-        let watchers = vec![
+        let mut watchers = vec![
             spawn(watch_tunnel(Arc::clone(&tunnel), events.clone(), ready, state, config.relay.to_string())),
-            spawn(watch_codex(Arc::clone(&config.codex), events.clone())),
             spawn(keep_house(Arc::clone(&devices))),
             spawn(keep_ahead(tunnel.stored(), Arc::clone(&devices))),
         ];
+        watchers.extend(environments.iter().map(|environment| spawn(watch_codex(environment.clone(), events.clone()))));
         Ok(Self {
             control,
             events,
             from_start: Some(from_start),
-            codex: config.codex,
+            environments,
             devices,
             host,
             stop,
@@ -295,7 +299,7 @@ impl Agent {
 
     /// Ends everything, with a last word to devices. See the module's header for the order.
     pub async fn shutdown(self) {
-        let Self { control, codex, devices, stop, acceptor, local, _watchers, tunnel, _lock, .. } = self;
+        let Self { control, environments, devices, stop, acceptor, local, _watchers, tunnel, _lock, .. } = self;
         stop.cancel();
         if let Some(local) = local {
             let _ = local.await;
@@ -309,7 +313,7 @@ impl Agent {
         }
         drop((control, tunnel));
         tracing::debug!("sessions have ended");
-        codex.stop().await;
+        environments.stop().await;
         tracing::debug!("codex has ended");
         if let Err(error) = devices.flush() {
             tracing::warn!(%error, "when devices were last seen could not be written");
@@ -375,11 +379,26 @@ fn tunnel_status(state: &TunnelState) -> TunnelStatus {
     TunnelStatus { state, transport, reason }
 }
 
-async fn watch_codex(codex: Arc<dyn CodexBackend>, events: AgentEvents) {
-    let mut state = codex.state();
+/// The environments of a home, with the folders that are to be opened now.
+fn open_environments(home: &Path, mut local: LocalEnvironment) -> Result<Environments, StartError> {
+    let store = Arc::new(WorkspaceStore::open(home)?);
+    let open = std::mem::take(&mut local.open);
+    let environments = Environments::local(local, &store);
+    for folder in open {
+        match environments.own().workspaces.add(&folder, Timestamp::now()) {
+            // Said once more.
+            Err(WorkspaceError::NotOpen { not: NotOpen::Already, .. }) => {}
+            other => drop(other?),
+        }
+    }
+    Ok(environments)
+}
+
+async fn watch_codex(environment: Arc<Environment>, events: AgentEvents) {
+    let mut state = environment.codex.state();
     loop {
         let now = state.borrow_and_update().clone();
-        events.send(Event::Codex(codex_status(&now)));
+        events.send(Event::Codex(codex_status(&environment.name, &now)));
         if let CodexState::Failed { reason, fix } = now {
             let failure = Failure::new("codex_failed", reason);
             events.send(Event::Error(match fix {
@@ -394,7 +413,7 @@ async fn watch_codex(codex: Arc<dyn CodexBackend>, events: AgentEvents) {
 }
 
 /// Codex's state, in the words of the public format.
-fn codex_status(state: &CodexState) -> CodexStatus {
+fn codex_status(environment: &str, state: &CodexState) -> CodexStatus {
     let (state, version) = match state {
         CodexState::Starting => (CodexWord::Starting, None),
         CodexState::Ready { version, .. } => (CodexWord::Ready, version.clone()),
@@ -402,7 +421,7 @@ fn codex_status(state: &CodexState) -> CodexStatus {
         _ => (CodexWord::Stopped, None),
     };
     // One adapter for now; whether its server was joined or started is in the log.
-    CodexStatus { state, adapter: "app-server".into(), version }
+    CodexStatus { environment: environment.to_owned(), state, adapter: "app-server".into(), version }
 }
 
 /// Sees that the relay does not hold a newer device list than there is: it would ignore this one.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::ids::DeviceId;
 
 use super::Home;
@@ -59,8 +60,11 @@ pub(super) fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow::Resu
 fn words(what: &What) -> (String, String, String) {
     let word = |text: &str| (text.to_owned(), String::new(), String::new());
     match what {
-        What::Action { method, thread, decision, reason, .. } => (
-            method.clone().unwrap_or_else(|| "(unknown)".into()),
+        What::Action { environment, method, thread, decision, reason, .. } => (
+            match (method.as_deref().unwrap_or("(unknown)"), environment.as_str()) {
+                (method, LOCAL_ENVIRONMENT) => method.to_owned(),
+                (method, elsewhere) => format!("{elsewhere}: {method}"),
+            },
             thread.clone().unwrap_or_default(),
             reason.as_ref().map_or_else(|| decision.clone(), |reason| format!("{decision}: {reason}")),
         ),

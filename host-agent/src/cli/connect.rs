@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use reachback_proto::frame::ByeReason;
+use reachback_proto::frame::{ByeReason, LOCAL_ENVIRONMENT};
 use serde_json::json;
 use tokio::process::Command;
 use tokio::sync::watch;
@@ -37,7 +37,7 @@ pub(super) struct ConnectArgs {
     /// The host: its name, its id, or the start of its id. Without it, the only one there is.
     host: Option<String>,
     /// Where on the host: `local` is the host itself.
-    #[arg(long, value_name = "NAME", default_value = "local")]
+    #[arg(long, value_name = "NAME", default_value = LOCAL_ENVIRONMENT)]
     env: String,
     /// The folder on the host to work in.
     #[arg(short = 'C', long = "cd", value_name = "DIR")]

@@ -16,10 +16,13 @@ use zeroize::Zeroizing;
 use super::Home;
 use super::join::own_name;
 use super::output::Output;
+use crate::agent::environments::LocalEnvironment;
+use crate::agent::environments::workspaces::Surroundings;
 use crate::agent::{Agent, AgentConfig};
 use crate::backoff::BackoffConfig;
 use crate::codex::CodexBackend;
 use crate::codex::app_server::{AppServer, CodexConfig};
+use crate::demo::home::DemoHome;
 use crate::firewall::ceiling::Ceiling;
 use crate::local_api::events::{CodexState, TunnelState};
 use crate::local_api::{Event, Failure};
@@ -114,8 +117,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
         public_relay: None,
         new_relay: args.new_relay,
         enroll_key,
-        codex,
-        ceiling: ceiling(home, None),
+        local: local_environment(home, &args.codex, codex, None)?,
         backoff: BackoffConfig::default(),
         session_limits: SessionLimits::default(),
     })
@@ -181,11 +183,39 @@ fn line(event: &Event, has_own_start: bool) -> Option<String> {
     })
 }
 
-/// Devices work below the user's home folder, and never in the agent's own state.
-pub(super) fn ceiling(home: &Home, demo_project: Option<&Path>) -> Ceiling {
-    let mut roots: Vec<_> = std::env::home_dir().into_iter().collect();
-    roots.extend(demo_project.map(Path::to_owned));
-    Ceiling { roots, closed: key_folders(home), ..Ceiling::default() }
+/// The host's own environment: its Codex, and where devices may work.
+pub(super) fn local_environment(
+    home: &Home,
+    args: &CodexArgs,
+    codex: Arc<dyn CodexBackend>,
+    demo: Option<&DemoHome>,
+) -> anyhow::Result<LocalEnvironment> {
+    let user_home = std::env::home_dir();
+    let codex_home = match demo {
+        Some(demo) => Some(demo.codex_home().to_owned()),
+        None => args.config(Vec::new()).codex_home(),
+    };
+    let working_dir = match (demo, &args.workdir) {
+        (Some(demo), _) => Some(demo.project().to_owned()),
+        (None, Some(folder)) => Some(std::path::absolute(folder)?),
+        (None, None) => std::env::current_dir().ok(),
+    };
+    let mut roots: Vec<_> = user_home.iter().cloned().collect();
+    roots.extend(demo.map(|demo| demo.project().to_owned()));
+    let mut state = vec![home.path.clone(), home.places.runtime(&home.path)?.path().to_owned()];
+    state.extend(codex_home.clone());
+    Ok(LocalEnvironment {
+        codex,
+        ceiling: Ceiling { roots: roots.clone(), closed: key_folders(home), ..Ceiling::default() },
+        surroundings: Surroundings {
+            home: user_home,
+            state,
+            roots,
+            codex_config: codex_home.map(|home| home.join("config.toml")),
+            working_dir,
+        },
+        open: Vec::new(),
+    })
 }
 
 /// The folders that hold keys. Not all of the home: the demo's project is in it.

@@ -13,7 +13,7 @@ use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
 use url::Url;
 
 use super::Home;
-use super::host::{CodexArgs, STOP_TIME, ceiling, denied, own_codex, tell};
+use super::host::{CodexArgs, STOP_TIME, denied, local_environment, own_codex, tell};
 use super::output::Output;
 use super::pair::{self, Codes, Wish};
 use crate::agent::{Agent, AgentConfig};
@@ -90,8 +90,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
             // It is the relay of this process and this home, whatever address it had before.
             new_relay: true,
             enroll_key: Some(relay.create_enroll_key().await?),
-            codex,
-            ceiling: ceiling(home, demo.as_ref().map(|demo| demo.home.project())),
+            local: local_environment(home, &args.codex, codex, demo.as_ref().map(|demo| &demo.home))?,
             backoff: BackoffConfig::default(),
             session_limits: SessionLimits::default(),
         },

@@ -89,7 +89,8 @@ impl CodexConfig {
         self.codex_home().map(|home| unix_socket::control_socket(&home))
     }
 
-    fn codex_home(&self) -> Option<PathBuf> {
+    /// `CODEX_HOME`, chosen or the user's own; `None` when the user has no home folder.
+    pub fn codex_home(&self) -> Option<PathBuf> {
         self.home.clone().or_else(|| Some(std::env::home_dir()?.join(".codex")))
     }
 

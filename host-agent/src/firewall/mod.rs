@@ -25,6 +25,7 @@
 //! refusals that the stock terminal UI needs to be told in another way.
 
 pub mod ceiling;
+pub mod folders;
 pub mod parse;
 pub mod responses;
 pub mod table;

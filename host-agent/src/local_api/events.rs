@@ -130,6 +130,8 @@ pub enum DeviceState {
 /// Codex at this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodexStatus {
+    /// The environment that it works in: `local`, the host itself.
+    pub environment: String,
     /// Whether it runs.
     pub state: CodexState,
     /// How the agent talks to it: `app-server (attached)`, `ssh`, …
@@ -234,8 +236,14 @@ mod tests {
                 format!(r#"{{"event":"device","device_id":"{device_id}","state":"scope_changed"}}"#),
             ),
             (
-                Event::Codex(CodexStatus { state: CodexState::Ready, adapter: "app-server".into(), version: None }),
-                r#"{"event":"codex","state":"ready","adapter":"app-server","version":null}"#.into(),
+                Event::Codex(CodexStatus {
+                    environment: "local".into(),
+                    state: CodexState::Ready,
+                    adapter: "app-server".into(),
+                    version: None,
+                }),
+                r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","version":null}"#
+                    .into(),
             ),
             (
                 Event::Error(Failure::new("no_relay", "the relay does not answer").fix("start it")),

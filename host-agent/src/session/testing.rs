@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::ids::SessionId;
 use reachback_proto::session::{Session, SessionLimits};
 
@@ -15,7 +16,7 @@ pub(crate) async fn channel() -> (ChannelHandle, ChannelHandle, [StartedSession;
     let (device_link, host_link) = links().await;
     host.handle.attach(host_link, None).await.unwrap();
     device.handle.attach(device_link, None).await.unwrap();
-    let near = device.handle.open_channel("local").await.unwrap();
+    let near = device.handle.open_channel(LOCAL_ENVIRONMENT).await.unwrap();
     let Some(SessionEvent::ChannelOpened { channel: far, .. }) = host.events.recv().await else {
         panic!("the channel does not open at the host")
     };

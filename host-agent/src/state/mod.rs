@@ -5,6 +5,7 @@
 //!   agent.json                     pid and socket of that agent  lock.rs
 //!   host/host.json                 this host's keys, name, relay host.rs
 //!   host/devices.json              who may connect               devices.rs
+//!   host/workspaces.json           folders open to devices       workspaces.rs
 //!   controller/hosts/<id>.json     hosts this machine controls   controller.rs
 //! ```
 //!
@@ -23,6 +24,7 @@ pub mod find;
 pub mod host;
 pub mod lock;
 pub mod timestamp;
+pub mod workspaces;
 
 mod secret_text;
 

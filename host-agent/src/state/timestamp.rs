@@ -20,6 +20,9 @@ pub struct Timestamp(u64);
 pub struct ParseTimestampError;
 
 impl Timestamp {
+    /// The first second of 1970.
+    pub const EPOCH: Self = Self(0);
+
     /// What the system's clock says. Only callers at the rim use it; the rest is given a `now`.
     pub fn now() -> Self {
         Self::from(SystemTime::now())

@@ -17,6 +17,9 @@ use super::super::api::ApiContext;
 use super::super::pairing::HostIntroduction;
 use super::super::tunnel::{Tunnel, TunnelConfig};
 use super::*;
+use crate::agent::environments::Environments;
+use crate::agent::environments::LocalEnvironment;
+use crate::agent::environments::workspaces::Surroundings;
 use crate::audit::AuditLog;
 use crate::backoff::BackoffConfig;
 use crate::codex::{CodexBackend, CodexConnection, CodexState, ConnectError};
@@ -24,6 +27,7 @@ use crate::firewall::ceiling::Ceiling;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::testing::{Pipe, pipes};
 use crate::state::devices::Device;
+use crate::state::workspaces::WorkspaceStore;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -79,11 +83,19 @@ impl Door {
             backoff: BackoffConfig::default(),
         }));
         let codex: Arc<dyn CodexBackend> = Arc::new(NoCodex(watch::Sender::new(CodexState::Stopped)));
+        let local = LocalEnvironment {
+            codex,
+            ceiling: Ceiling::default(),
+            surroundings: Surroundings::default(),
+            open: Vec::new(),
+        };
+        let store = Arc::new(WorkspaceStore::open(home.path()).unwrap());
+        let environments = Arc::new(Environments::local(local, &store));
         let sessions = Arc::new(Sessions::default());
         let api = Arc::new(ApiContext {
             host: HOST,
             name: name.as_str().into(),
-            codex: Arc::clone(&codex),
+            environments: Arc::clone(&environments),
             devices: Arc::clone(&devices),
             sessions: Arc::clone(&sessions),
         });
@@ -91,8 +103,7 @@ impl Door {
         let context = SessionContext {
             sessions: Arc::clone(&sessions),
             devices: Arc::clone(&devices),
-            codex,
-            ceiling: Arc::new(Ceiling::default()),
+            environments,
             audit: Arc::clone(&audit),
             api,
             tunnel: Arc::clone(&tunnel),

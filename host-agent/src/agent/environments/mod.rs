@@ -1,0 +1,81 @@
+//! Where devices work: each environment is a Codex on some machine, and the folders there.
+//!
+//! A channel names its environment when it is opened; what a device may do in
+//! it is decided with that environment's own ceiling, workspaces and real
+//! paths. `local` is the host itself; SSH hosts will be more of them.
+
+pub mod workspaces;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use reachback_proto::frame::LOCAL_ENVIRONMENT;
+
+use crate::codex::CodexBackend;
+use crate::firewall::ceiling::Ceiling;
+use crate::state::workspaces::WorkspaceStore;
+use workspaces::{Surroundings, Workspaces};
+
+/// One Codex, and what devices may choose there.
+pub struct Environment {
+    /// What channels, events and the audit log call it.
+    pub name: String,
+    /// Its Codex.
+    pub codex: Arc<dyn CodexBackend>,
+    /// What the owner lets devices choose.
+    pub ceiling: Arc<Ceiling>,
+    /// Where devices may work.
+    pub workspaces: Arc<Workspaces>,
+}
+
+/// All environments of a host.
+pub struct Environments {
+    all: Vec<Arc<Environment>>,
+}
+
+/// What the agent needs to know about the host's own environment.
+pub struct LocalEnvironment {
+    /// Codex on this machine.
+    pub codex: Arc<dyn CodexBackend>,
+    /// What the owner lets devices choose.
+    pub ceiling: Ceiling,
+    /// The machine's folders.
+    pub surroundings: Surroundings,
+    /// Folders to open to devices, as `reachback workspace add` does.
+    pub open: Vec<PathBuf>,
+}
+
+impl Environments {
+    /// The host's own environment alone.
+    pub fn local(local: LocalEnvironment, store: &Arc<WorkspaceStore>) -> Self {
+        let LocalEnvironment { codex, ceiling, surroundings, open: _ } = local;
+        let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, Arc::clone(store), surroundings);
+        let environment = Environment {
+            name: LOCAL_ENVIRONMENT.to_owned(),
+            codex,
+            ceiling: Arc::new(ceiling),
+            workspaces: Arc::new(workspaces),
+        };
+        Self { all: vec![Arc::new(environment)] }
+    }
+
+    /// The environment of this name.
+    pub fn find(&self, name: &str) -> Option<&Arc<Environment>> {
+        self.all.iter().find(|environment| environment.name == name)
+    }
+
+    /// All of them; the host's own comes first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Environment>> {
+        self.all.iter()
+    }
+
+    /// The host's own.
+    pub fn own(&self) -> &Arc<Environment> {
+        self.all.first().expect("made with the host's own environment")
+    }
+
+    /// Ends every Codex that was started here, and waits until they are gone.
+    pub async fn stop(&self) {
+        futures_util::future::join_all(self.all.iter().map(|environment| environment.codex.stop())).await;
+    }
+}
