@@ -94,7 +94,8 @@ async fn up_tells_programs_each_event_with_its_fields() {
     let mut up =
         home.start(&["up", "--demo", "--listen", &listen, "--codex", codex.to_str().unwrap(), "--name", "tower"]);
     let ready = up.event("ready").await;
-    has(&ready, &["relay_url", "host_id", "host_name", "fingerprint"]);
+    has(&ready, &["relay_url", "host_id", "host_name", "fingerprint", "home"]);
+    assert_eq!(text(&ready["home"]), home.path().to_str().unwrap());
     assert_eq!((text(&ready["relay_url"]), text(&ready["host_name"])), (&*format!("http://{listen}"), "tower"));
     assert_eq!(
         (text(&ready["host_id"]).len(), text(&ready["fingerprint"]).len()),

@@ -253,7 +253,8 @@ impl Agent {
             }
             None => None,
         };
-        let ready = Ready { host, name: name.as_str().to_owned(), relay_url };
+        let home = config.home.to_string_lossy().into_owned();
+        let ready = Ready { host, name: name.as_str().to_owned(), relay_url, home };
         let mut watchers = vec![
             spawn(watch_tunnel(Arc::clone(&tunnel), events.clone(), ready, state, config.relay.to_string())),
             spawn(keep_house(Arc::clone(&devices))),
@@ -329,6 +330,7 @@ struct Ready {
     host: HostId,
     name: String,
     relay_url: String,
+    home: String,
 }
 
 /// Tells the tunnel's state, and keeps the relay's key once it is known.
@@ -358,6 +360,7 @@ async fn watch_tunnel(tunnel: Arc<Tunnel>, events: AgentEvents, ready: Ready, mu
                     host_id: ready.host,
                     host_name: ready.name.clone(),
                     fingerprint: RelayId::of(&key),
+                    home: ready.home.clone(),
                 });
             }
         }

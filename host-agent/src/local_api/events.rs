@@ -26,6 +26,8 @@ pub enum Event {
         host_name: String,
         /// The relay's id, to compare with what the relay's operator says.
         fingerprint: RelayId,
+        /// Where its state is: the other commands' REACHBACK_HOME.
+        home: String,
     },
     /// A device can be paired; a later one of these replaces it.
     Pairing {
@@ -201,9 +203,15 @@ mod tests {
         let (host_id, device_id, fingerprint) = (HostId::of(&key), DeviceId::of(&key), RelayId::of(&key));
         let cases = [
             (
-                Event::Ready { relay_url: "https://r".into(), host_id, host_name: "tower".into(), fingerprint },
+                Event::Ready {
+                    relay_url: "https://r".into(),
+                    host_id,
+                    host_name: "tower".into(),
+                    fingerprint,
+                    home: "/srv/rb".into(),
+                },
                 format!(
-                    r#"{{"event":"ready","relay_url":"https://r","host_id":"{host_id}","host_name":"tower","fingerprint":"{fingerprint}"}}"#
+                    r#"{{"event":"ready","relay_url":"https://r","host_id":"{host_id}","host_name":"tower","fingerprint":"{fingerprint}","home":"/srv/rb"}}"#
                 ),
             ),
             (
