@@ -54,7 +54,7 @@ async fn keys_do_a_turn_an_approval_and_an_interrupt() {
     terminal.prompt("hello", "Enter").await;
     terminal.shows("With a real model you would now simply say what you want done.").await;
 
-    let file = up.home.path().join("demo/project/made-by-codex");
+    let file = up.home.project().join("made-by-codex");
     terminal.prompt("run touch made-by-codex", "Enter").await;
     terminal.shows("Would you like to run the following command?").await;
     assert!(!file.exists(), "it ran before it was approved");

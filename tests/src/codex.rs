@@ -35,7 +35,8 @@ impl TestCodex {
         std::fs::create_dir_all(&e2e).unwrap();
         let folder = tempfile::Builder::new().prefix("codex-").tempdir_in(e2e).unwrap();
         let model = ScriptedModel::start().await.unwrap();
-        let home = DemoHome::prepare(folder.path(), model.addr()).unwrap();
+        let home =
+            DemoHome::prepare(&folder.path().join("home"), &folder.path().join("project"), model.addr()).unwrap();
         Self { home, model, folder }
     }
 

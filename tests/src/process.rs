@@ -199,6 +199,11 @@ impl Home {
         self.folder.path().join("state")
     }
 
+    /// The project of a demo on it.
+    pub fn project(&self) -> PathBuf {
+        self.folder.path().join("state-project")
+    }
+
     /// Starts `reachback` with `--json`.
     pub fn start(&self, args: &[&str]) -> Process {
         let mut command = self.command(args);
@@ -237,10 +242,16 @@ impl Home {
         command
     }
 
-    fn env(&self) -> [(&'static str, PathBuf); 3] {
+    fn env(&self) -> [(&'static str, PathBuf); 4] {
         let folder = self.folder.path();
-        // Sockets go with the folder, where its path is short enough for them.
-        [("REACHBACK_HOME", self.path()), ("CODEX_HOME", folder.join("codex")), ("XDG_RUNTIME_DIR", folder.into())]
+        [
+            ("REACHBACK_HOME", self.path()),
+            ("CODEX_HOME", folder.join("codex")),
+            // Sockets go with the folder, where its path is short enough for them.
+            ("XDG_RUNTIME_DIR", folder.into()),
+            // Where the homes are that nobody chose: `reachback`, and `reachback-demo` for a demo.
+            ("XDG_STATE_HOME", folder.into()),
+        ]
     }
 }
 

@@ -218,7 +218,7 @@ pub(super) fn local_environment(
     })
 }
 
-/// The folders that hold keys. Not all of the home: the demo's project is in it.
+/// The folders that hold keys. Not all of the home: a demo's `CODEX_HOME` is in it.
 fn key_folders(home: &Home) -> Vec<PathBuf> {
     ["host", "controller", "relay"].map(|folder| home.path.join(folder)).to_vec()
 }

@@ -20,7 +20,7 @@ use crate::agent::{Agent, AgentConfig};
 use crate::backoff::BackoffConfig;
 use crate::codex::CodexBackend;
 use crate::codex::app_server::{AppServer, CodexConfig};
-use crate::demo::home::DemoHome;
+use crate::demo::home::{DemoHome, project_beside};
 use crate::demo::model::ScriptedModel;
 use crate::local_api::{Confirm, Event, Failure};
 use crate::platform::programs;
@@ -188,7 +188,7 @@ impl Demo {
         let program = std::path::absolute(program)?;
         let model = ScriptedModel::start().await.context("the scripted model does not start")?;
         crate::platform::files::state_dir(&home.path)?;
-        let folders = DemoHome::prepare(&home.path.join("demo"), model.addr())?;
+        let folders = DemoHome::prepare(&home.path, &project_beside(&home.path), model.addr())?;
         std::fs::write(demo_codex_file(home), program.as_os_str().as_encoded_bytes())?;
         let config = CodexConfig { deny: denied(home)?, ..folders.codex(program) };
         let codex = Arc::new(AppServer::start(config));

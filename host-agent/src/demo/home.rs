@@ -3,7 +3,8 @@
 //! `config.toml` is written anew each time, as the model's port changes, and
 //! with it a catalog of models that holds the script alone: Codex would warn of
 //! a model it does not know, and offer others that are not there. The project
-//! is only filled where it is empty, so what was made in it stays.
+//! is only filled where it is empty, so what was made in it stays. It lies beside
+//! REACHBACK_HOME and never in it: devices work there, and keys are no neighbours.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::codex::app_server::CodexConfig;
+use crate::platform::dirs::beside;
 
 /// The model's name towards Codex.
 const MODEL: &str = "reachback-demo";
@@ -49,16 +51,25 @@ pub struct DemoHome {
     project: PathBuf,
 }
 
+/// Where the project of the demo in `home` is.
+pub fn project_beside(home: &Path) -> PathBuf {
+    beside(home, "-project")
+}
+
 impl DemoHome {
-    /// Makes or renews the folders below `root` for a model at `model`.
-    pub fn prepare(root: &Path, model: SocketAddr) -> Result<Self, PrepareError> {
-        let (codex_home, project) = (root.join("codex-home"), root.join("project"));
-        for folder in [&codex_home, &project] {
+    /// Makes or renews the folders for a model at `model`: the `CODEX_HOME` in `home`, which is Reachback's, and `project`.
+    pub fn prepare(home: &Path, project: &Path, model: SocketAddr) -> Result<Self, PrepareError> {
+        let codex_home = home.join("demo").join("codex-home");
+        for folder in [&codex_home, project] {
             private_folder(folder).map_err(failed("make", folder))?;
         }
         // Codex looks trust up by the real path.
-        let codex_home = codex_home.canonicalize().map_err(failed("find", &codex_home))?;
-        let project = project.canonicalize().map_err(failed("find", &project))?;
+        let real = |path: &Path| path.canonicalize().map_err(failed("find", path));
+        let (codex_home, project) = (real(&codex_home)?, real(project)?);
+        if project.starts_with(real(home)?) {
+            let inside = "it leads into the demo's home, where devices must not work: choose another home with --home";
+            return Err(failed("work in", &project)(io::Error::other(inside)));
+        }
 
         let catalog = codex_home.join("models.json");
         replace(&catalog, &catalog_json()).map_err(failed("write", &catalog))?;
@@ -220,14 +231,48 @@ mod tests {
         ([127, 0, 0, 1], port).into()
     }
 
+    fn prepare(home: &Path, port: u16) -> Result<DemoHome, PrepareError> {
+        DemoHome::prepare(home, &project_beside(home), model(port))
+    }
+
+    #[test]
+    fn the_project_lies_beside_the_home_and_an_older_one_in_it_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let home = root.path().join("home");
+        let old = home.join("demo/project/README.md");
+        std::fs::create_dir_all(old.parent().unwrap()).unwrap();
+        std::fs::write(&old, "made by an earlier build").unwrap();
+        let demo = prepare(&home, 1).unwrap();
+        assert_eq!(demo.project(), root.path().canonicalize().unwrap().join("home-project"));
+        assert!(demo.codex_home().starts_with(home.canonicalize().unwrap()));
+        assert_eq!(std::fs::read_to_string(old).unwrap(), "made by an earlier build");
+    }
+
+    #[test]
+    fn a_project_that_leads_into_the_home_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let home = root.path().join("home");
+        // The parent of `home` by its other name: what is beside that lies in it.
+        std::fs::create_dir(&home).unwrap();
+        let refused = prepare(&home.join(".."), 1).unwrap_err();
+        assert!(refused.to_string().starts_with("could not work in `"), "{refused}");
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(&home, project_beside(&home)).unwrap();
+            assert!(prepare(&home, 1).is_err());
+            assert!(!home.join("README.md").exists(), "it was filled");
+        }
+    }
+
     #[test]
     fn preparing_twice_moves_the_model_and_keeps_the_project() {
         let root = tempfile::tempdir().unwrap();
-        let home = DemoHome::prepare(root.path(), model(1111)).unwrap();
+        let prepare = |port| prepare(&root.path().join("home"), port);
+        let home = prepare(1111).unwrap();
         std::fs::write(home.project().join("README.md"), "mine now").unwrap();
         std::fs::remove_file(home.project().join("greet.sh")).unwrap();
 
-        assert_eq!(DemoHome::prepare(root.path(), model(2222)).unwrap(), home);
+        assert_eq!(prepare(2222).unwrap(), home);
         let config = std::fs::read_to_string(home.codex_home().join("config.toml")).unwrap();
         assert!(config.contains("http://127.0.0.1:2222/v1") && !config.contains("1111"), "{config}");
         assert_eq!(std::fs::read_to_string(home.project().join("README.md")).unwrap(), "mine now");
@@ -253,14 +298,16 @@ mod tests {
     fn nobody_else_may_look_into_the_home() {
         use std::os::unix::fs::PermissionsExt;
         let root = tempfile::tempdir().unwrap();
-        let home = DemoHome::prepare(&root.path().join("new"), model(1)).unwrap();
-        assert_eq!(home.codex_home().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        let home = prepare(&root.path().join("new"), 1).unwrap();
+        for folder in [home.codex_home(), home.project()] {
+            assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        }
     }
 
     #[test]
     fn a_root_that_is_a_file_is_refused_by_name() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let refused = DemoHome::prepare(file.path(), model(1)).unwrap_err().to_string();
+        let refused = prepare(file.path(), 1).unwrap_err().to_string();
         assert!(refused.starts_with("could not make `"), "{refused}");
     }
 }

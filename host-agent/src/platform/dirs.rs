@@ -101,6 +101,11 @@ impl Places {
         }
     }
 
+    /// The folder for a demo's state unless one is chosen: beside the usual one. Nothing is made yet.
+    pub fn demo_state(&self) -> Result<PathBuf, DirsError> {
+        Ok(beside(&self.default_state(OS)?, "-demo"))
+    }
+
     fn default_state(&self, os: Os) -> Result<PathBuf, DirsError> {
         let (folder, variable) = match os {
             Os::Linux => {
@@ -164,6 +169,13 @@ impl RuntimeDir {
     }
 }
 
+/// The sibling of `path` that is called the same with `ending` after it.
+pub fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    path.with_file_name(name)
+}
+
 /// Eight hex characters that stand for a home, however its path is written.
 fn home_tag(home: &Path) -> Result<String, DirsError> {
     let path = match home.canonicalize() {
@@ -208,6 +220,18 @@ mod tests {
         assert_eq!(places.state(Some(Path::new("/srv/rb"))).unwrap(), Path::new("/srv/rb"));
         assert!(places.state(Some(Path::new("rb"))).unwrap().is_absolute());
         assert_eq!(places.state(Some(Path::new(""))).unwrap(), places.state(None).unwrap());
+    }
+
+    #[test]
+    fn a_demos_state_lies_beside_the_usual() {
+        let demo = places().demo_state().unwrap();
+        assert_eq!(demo, beside(&places().state(None).unwrap(), "-demo"));
+        assert!(Places::default().demo_state().is_err());
+        for (path, sibling) in
+            [("/srv/rb", "/srv/rb-demo"), ("/srv/rb/", "/srv/rb-demo"), ("/srv/r.b", "/srv/r.b-demo")]
+        {
+            assert_eq!(beside(Path::new(path), "-demo"), Path::new(sibling));
+        }
     }
 
     #[test]
