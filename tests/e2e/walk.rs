@@ -1,6 +1,6 @@
 //! The newcomer's walk with the programs themselves: what they print, for people and programs, and how they end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -146,6 +146,115 @@ async fn up_tells_programs_each_event_with_its_fields() {
     has(&error, &["code", "message", "fix"]);
     assert!(text(&error["fix"]).contains("`reachback pair`"), "no next step in {error}");
     assert_eq!(up.stop().await, Some(0));
+}
+
+/// Every file and folder below `folder`, with what is in the files.
+fn everything_in(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(everything_in(&path));
+            found.insert(path, Vec::new());
+        } else {
+            let content = std::fs::read(&path).unwrap();
+            found.insert(path, content);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_demo_and_the_real_codex_refuse_each_others_homes() {
+    let codex = codex::program();
+    let demo = ["up", "--demo", "--listen", "127.0.0.1:0", "--codex", codex.to_str().unwrap()];
+    let real = Home::new();
+    let mut command = real.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
+    // It is a real host without a Codex as well.
+    command.env("PATH", "/nonexistent");
+    let mut up = Process::spawn("reachback up", command);
+    assert_eq!(text(&up.event("ready").await["home"]), real.path().to_str().unwrap());
+    let usual = real.path().with_file_name("reachback-demo");
+    let words = [
+        &*format!("{} is the home of a real host", real.path().display()),
+        &format!("reachback up --demo --home {}", usual.display()),
+    ];
+    failed(&real.run(&demo).await, 1, &words);
+    assert_eq!(up.stop().await, Some(0));
+    let before = everything_in(&real.path());
+    let refused = real.json(&demo).await;
+    assert_eq!((refused.code, text(&refused.event("error")["code"])), (1, "not_a_demo_home"), "{refused:?}");
+    assert_eq!(everything_in(&real.path()), before, "the refused home was changed");
+    assert!(!real.project().exists() && !usual.exists(), "a refused demo left something");
+
+    let mut up = Up::start().await;
+    assert_eq!(up.process.stop().await, Some(0));
+    let before = everything_in(&up.home.path());
+    let usual = up.home.path().with_file_name("reachback");
+    let words = [
+        &*format!("{} is a demo's home", up.home.path().display()),
+        "must not reach the real Codex",
+        &format!("--home {}", usual.display()),
+        "reachback up --demo",
+    ];
+    for args in [&["up", "--listen", "127.0.0.1:0"][..], &["host"]] {
+        failed(&up.home.run(args).await, 1, &words);
+        let refused = up.home.json(args).await;
+        assert_eq!((refused.code, text(&refused.event("error")["code"])), (1, "demo_home"), "{refused:?}");
+    }
+    assert_eq!(everything_in(&up.home.path()), before, "the refused home was changed");
+    up.restart().await;
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_demo_without_a_chosen_home_has_its_own_and_says_how_to_find_it() {
+    let person = Home::new();
+    let codex = codex::program();
+    let unchosen = |args: &[&str]| {
+        let mut command = person.command(args);
+        command.env_remove("REACHBACK_HOME");
+        command
+    };
+    let (usual, own) = (person.path().with_file_name("reachback"), person.path().with_file_name("reachback-demo"));
+    let up = unchosen(&["up", "--demo", "--listen", "127.0.0.1:0", "--codex", codex.to_str().unwrap()]);
+    let mut up = Process::spawn("reachback up", up);
+    let says = |line: &Value, words: &str| line.as_str().is_some_and(|line| line.trim() == words);
+    let pointer = format!("export REACHBACK_HOME={}", own.display());
+    up.line("how to find it", |line| says(line, &pointer)).await;
+    up.line("that codex is ready", |line| says(line, "Codex 0.169.0 is ready.")).await;
+    assert!(person.path().with_file_name("reachback-demo-project").join("README.md").exists());
+    assert!(!own.join("demo/project").exists(), "devices work in the home");
+
+    // With the line that was printed, the others find it.
+    let pointed = |args: &[&str]| {
+        let mut command = person.command(args);
+        command.env("REACHBACK_HOME", &own);
+        command
+    };
+    let mut pair = Process::spawn("reachback pair", pointed(&["pair", "--yes", "--json"]));
+    let device = Home::new();
+    device.json(&["join", text(&pair.event("pairing").await["url"]), "--name", "laptop"]).await.ok();
+    assert_eq!(pair.exit().await, Some(0));
+    let list = finished(pointed(&["devices"]), "").await.ok();
+    assert!(list.out.contains("laptop") && list.err.is_empty(), "{list:?}");
+    assert!(finished(pointed(&["audit"]), "").await.ok().out.contains("paired, scope approve"));
+
+    // Without it they speak of the usual home, and name the other.
+    let list = finished(unchosen(&["devices"]), "").await.ok();
+    assert!(list.out.contains("No devices.") && list.err.contains(&pointer), "{list:?}");
+    let audit = finished(unchosen(&["audit"]), "").await.ok();
+    assert!(audit.out.contains("Nothing, so far.") && audit.err.contains(&pointer), "{audit:?}");
+    failed(&finished(unchosen(&["devices", "revoke", "laptop"]), "").await, 1, &["there is no device yet", &pointer]);
+    let wrong = finished(unchosen(&["pair", "--yes"]), "").await;
+    failed(&wrong, 1, &[&format!("no agent runs on {}", usual.display()), "reachback up", &pointer]);
+    let wrong = finished(unchosen(&["pair", "--yes", "--json"]), "").await.event("error");
+    assert!(text(&wrong["fix"]).contains(&pointer), "{wrong}");
+    assert!(!usual.join("host/host.json").exists(), "the demo made the usual home a host's");
+
+    assert_eq!(up.stop().await, Some(0));
+    let list = finished(unchosen(&["devices"]), "").await.ok();
+    assert!(list.err.is_empty(), "a demo that ended is named: {list:?}");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::ids::DeviceId;
 
 use super::Home;
+use super::demo;
 use super::output::{Output, table};
 use crate::audit::{self, Entry, What};
 use crate::local_api::Failure;
@@ -27,7 +28,7 @@ pub(super) struct AuditArgs {
     device: Option<String>,
 }
 
-pub(super) fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow::Result<ExitCode> {
     let now = Timestamp::now();
     let since = args.since.as_deref().map(|text| moment(text, now)).transpose()?;
     let (entries, skipped) = audit::read(&home.path)?;
@@ -44,6 +45,9 @@ pub(super) fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow::Resu
     entries.iter().for_each(|entry| output.object(entry));
     if skipped > 0 {
         output.remark(format_args!("{skipped} lines could not be read."));
+    }
+    if let Some(elsewhere) = demo::elsewhere(home).await {
+        output.remark(format_args!("No agent runs on {}; {elsewhere}", home.path.display()));
     }
     if entries.is_empty() {
         output.say("Nothing, so far.");

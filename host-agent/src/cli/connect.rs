@@ -160,7 +160,7 @@ fn remote_config(host: PairedHost) -> anyhow::Result<RemoteConfig> {
     })
 }
 
-/// The Codex that was named, else the one on the search path, else the demo's of this home.
+/// The Codex that was named, else the one on the search path, else a demo's.
 fn codex_program(home: &Home, named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     if let Some(named) = named {
         return Ok(named);
@@ -168,7 +168,7 @@ fn codex_program(home: &Home, named: Option<PathBuf>) -> anyhow::Result<PathBuf>
     if let Some(found) = crate::platform::programs::find("codex") {
         return Ok(found);
     }
-    match super::up::demo_codex(home) {
+    match super::demo::codex(home) {
         Some(demo) => Ok(demo),
         None => Err(Failure::new("no_codex", "there is no `codex` on this computer's search path").fix(INSTALL).into()),
     }

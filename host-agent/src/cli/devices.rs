@@ -8,7 +8,8 @@ use reachback_proto::scope::Scope;
 use serde::Serialize;
 
 use super::Home;
-use super::output::{Output, table};
+use super::demo;
+use super::output::{self, Output, table};
 use crate::local_api::{Client, ClientError, DeviceInfo, Failure, Request, Response};
 use crate::state::devices::DeviceStore;
 use crate::state::lock::HomeLock;
@@ -60,7 +61,16 @@ pub(super) async fn run(home: &Home, args: DevicesArgs, output: Output) -> anyho
     };
     let response = match Client::open(&home.path, &request).await {
         Ok(client) => client.finish().await?,
-        Err(ClientError::NotRunning { .. }) => without_agent(home, &request)?,
+        Err(ClientError::NotRunning { .. }) => {
+            let elsewhere = demo::elsewhere(home).await;
+            match (without_agent(home, &request), elsewhere) {
+                (Ok(response), Some(elsewhere)) => {
+                    output.remark(format_args!("No agent runs on {}; {elsewhere}", home.path.display()));
+                    response
+                }
+                (done, elsewhere) => done.map_err(|error| output::with_fix(error, elsewhere))?,
+            }
+        }
         Err(error) => return Err(error.into()),
     };
     match (&request, response) {

@@ -14,6 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 use zeroize::Zeroizing;
 
 use super::Home;
+use super::demo::{self, Purpose};
 use super::join::own_name;
 use super::output::Output;
 use crate::agent::environments::LocalEnvironment;
@@ -103,13 +104,16 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
         let failure = Failure::new("no_quic", "this version has no QUIC tunnel");
         return Err(failure.fix("leave --transport out, or say --transport wss").into());
     }
+    demo::check(home, Purpose::Real)?;
     let relay = match args.relay {
         Some(relay) => relay,
         None => known_relay(&home.path)?,
     };
     let enroll_key = args.enroll_file.as_deref().map(read_enroll_key).transpose()?;
+    // Before anything of another agent on this home is touched.
+    let lock = demo::acquire(home, Purpose::Real)?;
     let codex = own_codex(home, &args.codex)?;
-    let mut agent = Agent::start(AgentConfig {
+    let config = AgentConfig {
         runtime: Some(home.places.runtime(&home.path)?),
         home: home.path.clone(),
         name: args.codex.name(),
@@ -120,8 +124,8 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
         local: local_environment(home, &args.codex, codex, None)?,
         backoff: BackoffConfig::default(),
         session_limits: SessionLimits::default(),
-    })
-    .await?;
+    };
+    let mut agent = Agent::start_locked(lock, config).await?;
     output.say("Starting; Ctrl-C stops.");
     let events = agent.events_from_start();
     tokio::select! {

@@ -106,9 +106,9 @@ pub(super) fn own_name() -> String {
     name.map_or_else(|| "this computer".to_owned(), |name| name.as_str().to_owned())
 }
 
-/// A name as it is typed in a shell.
+/// A name or a path as it is typed in a shell.
 pub(super) fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     if !name.is_empty() && name.chars().all(plain) {
         name.to_owned()
     } else {

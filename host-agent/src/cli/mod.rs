@@ -6,6 +6,7 @@
 
 mod audit;
 mod connect;
+mod demo;
 mod devices;
 mod host;
 mod hosts;
@@ -15,13 +16,13 @@ mod pair;
 mod up;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::platform::dirs::Places;
+use crate::platform::dirs::{DirsError, Places};
 use output::Output;
 
 /// Use Codex on a machine you trust from your other computers and your phone, through a relay of your own that can read nothing.
@@ -73,6 +74,22 @@ enum Command {
 struct Home {
     path: PathBuf,
     places: Places,
+    /// Whether it was chosen: by `--home` or by the environment.
+    is_chosen: bool,
+    /// Where commands look that are given no `--home`.
+    usual: Option<PathBuf>,
+}
+
+impl Home {
+    /// The home that was `chosen`, else the system's; `variable` is what the environment chooses.
+    fn find(places: Places, chosen: Option<&Path>, variable: Option<&Path>) -> Result<Self, DirsError> {
+        Ok(Self {
+            path: places.state(chosen)?,
+            is_chosen: chosen.is_some_and(|path| !path.as_os_str().is_empty()),
+            usual: places.state(variable).ok(),
+            places,
+        })
+    }
 }
 
 /// Runs one command.
@@ -82,16 +99,16 @@ pub async fn run(cli: Cli) -> ExitCode {
     if let Err(error) = init_logging(&common.log) {
         return output.fail(&error);
     }
-    let home = match find_home(common.home) {
+    let home = match find_home(common.home.as_deref()) {
         Ok(home) => home,
-        Err(error) => return output.fail(&error),
+        Err(error) => return output.fail(&error.into()),
     };
     let done = match command {
         Command::Up(args) => up::run(&home, args, output).await,
         Command::Host(args) => host::run(&home, args, output).await,
         Command::Pair(args) => pair::run(&home, args, output).await,
         Command::Devices(args) => devices::run(&home, args, output).await,
-        Command::Audit(args) => audit::run(&home, &args, output),
+        Command::Audit(args) => audit::run(&home, &args, output).await,
         Command::Join(args) => join::run(&home, args, output).await,
         Command::Hosts(args) => hosts::run(&home, args, output).await,
         Command::Connect(args) => connect::run(&home, args, output).await,
@@ -107,8 +124,8 @@ fn init_logging(filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn find_home(chosen: Option<PathBuf>) -> anyhow::Result<Home> {
+fn find_home(chosen: Option<&Path>) -> Result<Home, DirsError> {
     let places = Places::from_env(|name| std::env::var_os(name));
-    let path = places.state(chosen.as_deref())?;
-    Ok(Home { path, places })
+    let variable = std::env::var_os("REACHBACK_HOME").map(PathBuf::from);
+    Home::find(places, chosen, variable.as_deref())
 }

@@ -105,6 +105,17 @@ fn failure(error: &anyhow::Error) -> Failure {
     }
 }
 
+/// The same failure, with one more thing to do about it.
+pub(super) fn with_fix(error: anyhow::Error, another: Option<String>) -> anyhow::Error {
+    let Some(another) = another else { return error };
+    let failure = failure(&error);
+    let fix = match &failure.fix {
+        Some(fix) => format!("{fix}; {another}"),
+        None => another,
+    };
+    failure.fix(fix).into()
+}
+
 /// Columns of text, for a list.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
@@ -138,5 +149,9 @@ mod tests {
         assert_eq!(failure(&error), Failure::new("x", "message").fix("do this"));
         let error = anyhow::anyhow!("inner").context("outer");
         assert_eq!(failure(&error), Failure::new("failed", "outer: inner"));
+        let error = with_fix(with_fix(error, None), Some("do this".into()));
+        assert_eq!(failure(&error), Failure::new("failed", "outer: inner").fix("do this"));
+        let error = with_fix(error, Some("or that".into()));
+        assert_eq!(failure(&error).fix.as_deref(), Some("do this; or that"));
     }
 }

@@ -9,8 +9,11 @@ use reachback_proto::scope::Scope;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::Home;
-use super::output::Output;
-use crate::local_api::{Answer, Client, Confirm, DeviceInfo, Event, Failure, Reply, Request, Response, Shown};
+use super::demo;
+use super::output::{Output, with_fix};
+use crate::local_api::{
+    Answer, Client, ClientError, Confirm, DeviceInfo, Event, Failure, Reply, Request, Response, Shown,
+};
 use crate::platform::terminal::forget_typed;
 use crate::qr::{Paint, Qr};
 
@@ -45,7 +48,12 @@ pub(super) async fn run(home: &Home, args: PairArgs, output: Output) -> anyhow::
     }
     let confirm = if args.yes { Confirm::None } else { Confirm::Digits };
     let wish = Wish { scope: args.scope, confirm, wait: args.wait, codes: Codes::Qr };
-    let device = drive(home, wish, |event| output.event(event), output).await?;
+    let device = match drive(home, wish, |event| output.event(event), output).await {
+        Err(error) if matches!(error.downcast_ref(), Some(ClientError::NotRunning { .. })) => {
+            return Err(with_fix(error, demo::elsewhere(home).await));
+        }
+        other => other?,
+    };
     output.say(format_args!("Paired: {} ({}), scope {}.", device.name, device.device_id.short(), device.scope));
     if device.scope < Scope::Approve {
         let hint = format!("reachback devices scope {} approve", device.device_id.short());

@@ -13,6 +13,7 @@ use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
 use url::Url;
 
 use super::Home;
+use super::demo::{self, Purpose};
 use super::host::{CodexArgs, STOP_TIME, denied, local_environment, own_codex, tell};
 use super::output::Output;
 use super::pair::{self, Codes, Wish};
@@ -25,7 +26,9 @@ use crate::demo::model::ScriptedModel;
 use crate::local_api::{Confirm, Event, Failure};
 use crate::platform::programs;
 use crate::platform::signals::{stop_wanted, stop_within};
+use crate::state::demo::mark;
 use crate::state::lock::HomeLock;
+use crate::state::timestamp::Timestamp;
 
 /// Codes are shown for this long, renewed every five minutes.
 const PAIRING_WAIT: u32 = 24 * 3600;
@@ -33,7 +36,8 @@ const PAIRING_WAIT: u32 = 24 * 3600;
 /// Start a relay and a host agent in one process, and show a code to pair with.
 ///
 /// Without --listen the relay is for this computer only. With --demo a real Codex talks to a scripted
-/// model that runs here: no account, no network, and nothing of yours is touched.
+/// model that runs here: no account, no network, and nothing of yours is touched. The demo has a home of its
+/// own, so that no device paired with it reaches your Codex.
 #[derive(Debug, Args)]
 pub(super) struct UpArgs {
     /// Use a scripted model and a private Codex, to try things out.
@@ -62,9 +66,13 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     };
     // What a phone's browser accepts without a warning: plain HTTP on loopback, or a certificate someone vouches for.
     let codes = if args.listen.ip().is_loopback() || args.tls_cert.is_some() { Codes::Qr } else { Codes::NoQr };
+    let (home, purpose) = match args.demo {
+        true => (&demo::home_of_demo(home)?, Purpose::Demo),
+        false => (home, Purpose::Real),
+    };
     // Before anything of another agent on this home is touched.
-    let lock = HomeLock::acquire(&home.path)?;
-    let demo = if args.demo { Some(Demo::start(home, &args.codex).await?) } else { None };
+    let lock = demo::acquire(home, purpose)?;
+    let demo = if args.demo { Some(Demo::start(home, &lock, &args.codex).await?) } else { None };
     let codex: Arc<dyn CodexBackend> = match &demo {
         Some(demo) => Arc::clone(&demo.codex),
         None => own_codex(home, &args.codex)?,
@@ -97,7 +105,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     )
     .await?;
     let events = agent.events_from_start();
-    greet(&args, &public, demo.is_some(), output);
+    greet(home, &args, &public, output);
     tokio::select! {
         // Signals first: whoever reads that it is ready may stop it at once.
         biased;
@@ -152,7 +160,7 @@ fn direct(args: &UpArgs, relay: &Relay) -> anyhow::Result<Origin> {
     Ok(format!("{scheme}://{addr}").parse()?)
 }
 
-fn greet(args: &UpArgs, relay: &Origin, is_demo: bool, output: Output) {
+fn greet(home: &Home, args: &UpArgs, relay: &Origin, output: Output) {
     let reach = if args.listen.ip().is_loopback() && args.public_url.is_none() {
         " (this computer only; for others: --listen ADDRESS:7420)"
     } else {
@@ -162,8 +170,13 @@ fn greet(args: &UpArgs, relay: &Origin, is_demo: bool, output: Output) {
         "Reachback is up. Ctrl-C stops it.\n\n  Host   {}\n  Relay  {relay}{reach}",
         args.codex.name()
     ));
-    if is_demo {
+    if args.demo {
         output.say("  Codex  the real one, with a scripted model that runs here (--demo)");
+        if let Some(pointer) = demo::pointer(home) {
+            output.say(format_args!(
+                "\nFor `reachback devices`, `audit` and `pair` in another terminal, first:\n  {pointer}"
+            ));
+        }
     }
     if !args.listen.ip().is_loopback() && args.tls_cert.is_none() {
         output.say(
@@ -180,28 +193,19 @@ struct Demo {
 }
 
 impl Demo {
-    async fn start(home: &Home, args: &CodexArgs) -> anyhow::Result<Self> {
+    async fn start(home: &Home, lock: &HomeLock, args: &CodexArgs) -> anyhow::Result<Self> {
         let program = args.codex.clone().or_else(|| programs::find("codex")).ok_or_else(|| {
             Failure::new("no_codex", "the demo needs a real Codex, and there is no `codex` on the search path")
                 .fix("install it: npm install -g @openai/codex; or in a checkout: cargo xtask up --demo")
         })?;
         let program = std::path::absolute(program)?;
         let model = ScriptedModel::start().await.context("the scripted model does not start")?;
-        crate::platform::files::state_dir(&home.path)?;
+        // Before there is anything of the demo in it, and not before a demo is possible here.
+        mark(lock, Timestamp::now())?;
         let folders = DemoHome::prepare(&home.path, &project_beside(&home.path), model.addr())?;
-        std::fs::write(demo_codex_file(home), program.as_os_str().as_encoded_bytes())?;
+        std::fs::write(demo::codex_file(&home.path), program.as_os_str().as_encoded_bytes())?;
         let config = CodexConfig { deny: denied(home)?, ..folders.codex(program) };
         let codex = Arc::new(AppServer::start(config));
         Ok(Self { home: folders, codex, _model: model })
     }
-}
-
-fn demo_codex_file(home: &Home) -> PathBuf {
-    home.path.join("demo").join("codex-program")
-}
-
-/// The Codex that the demo of this home runs, for `connect` on the same computer.
-pub(super) fn demo_codex(home: &Home) -> Option<PathBuf> {
-    let path = PathBuf::from(std::fs::read_to_string(demo_codex_file(home)).ok()?);
-    path.is_file().then_some(path)
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   agent.lock                     one agent per home            lock.rs
 //!   agent.json                     pid and socket of that agent  lock.rs
+//!   demo.json                      that the home is a demo's     demo.rs
 //!   host/host.json                 this host's keys, name, relay host.rs
 //!   host/devices.json              who may connect               devices.rs
 //!   host/workspaces.json           folders open to devices       workspaces.rs
@@ -19,6 +20,7 @@
 
 pub mod atomic;
 pub mod controller;
+pub mod demo;
 pub mod devices;
 pub mod find;
 pub mod host;
