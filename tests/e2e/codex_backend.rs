@@ -133,7 +133,7 @@ async fn a_denied_folder_stays_closed_even_to_an_approved_command() {
     let keys = test.home.codex_home().parent().unwrap().join("the keys");
     std::fs::create_dir(&keys).unwrap();
     std::fs::write(keys.join("key"), "SECRET").unwrap();
-    let backend = AppServer::start(CodexConfig { deny: vec![keys.clone()], ..test.config() });
+    let backend = AppServer::start(CodexConfig { profiles: Some(test.profiles(vec![keys.clone()])), ..test.config() });
     let mut client = Client::connect(&backend).await;
     let thread = client.thread(&test).await;
     let read = format!("cat '{}'; touch allowed", keys.join("key").display());

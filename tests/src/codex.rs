@@ -3,10 +3,13 @@
 //! Homes are below `target/e2e`: Codex warns about homes in the temporary folder, and does less there.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use reachback_host::codex::app_server::{AppServer, CodexConfig};
+use reachback_host::codex::permissions::Profiles;
 use reachback_host::codex::{CodexBackend, CodexState};
 use reachback_host::demo::{DemoHome, ScriptedModel};
+use ring::rand::SystemRandom;
 use tempfile::TempDir;
 
 use crate::PATIENCE;
@@ -45,6 +48,12 @@ impl TestCodex {
         // Codex runs commands in a login shell: what the user's profile does, and how long it takes, is kept out.
         let home = ("HOME".into(), self.folder.path().into());
         CodexConfig { env: vec![home], ..self.home.codex(program()) }
+    }
+
+    /// Profiles for its threads that deny these folders.
+    pub fn profiles(&self, deny: Vec<PathBuf>) -> Arc<Profiles> {
+        let config = self.home.codex_home().join("config.toml");
+        Arc::new(Profiles::new(&SystemRandom::new(), deny, Some(config)).unwrap())
     }
 
     /// A backend on it; wait with [`ready`]. Stop it at the end of the test.

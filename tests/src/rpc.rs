@@ -72,15 +72,19 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to Codex itself and initializes.
+    /// Connects to Codex itself and initializes, with all of its API: a device's connection has that, too.
     pub async fn connect(backend: &dyn CodexBackend) -> Self {
-        Self::over(backend.connect().await.unwrap()).await
+        Self::initialized(backend.connect().await.unwrap(), json!({ "experimentalApi": true })).await
     }
 
     /// Initializes on a connection of any kind.
     pub async fn over(pipe: impl Pipe + 'static) -> Self {
+        Self::initialized(pipe, Value::Null).await
+    }
+
+    async fn initialized(pipe: impl Pipe + 'static, capabilities: Value) -> Self {
         let mut client = Self::raw(pipe);
-        let params = json!({ "clientInfo": { "name": "reachback_e2e", "version": "0" } });
+        let params = json!({ "clientInfo": { "name": "reachback_e2e", "version": "0" }, "capabilities": capabilities });
         client.request("initialize", params).await.unwrap();
         client.send(&json!({ "method": "initialized" })).await;
         client

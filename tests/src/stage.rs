@@ -260,6 +260,7 @@ fn agent_config(
         local: LocalEnvironment {
             codex: backend,
             ceiling: Ceiling { roots: vec![codex.home.project().into()], ..Ceiling::default() },
+            profiles: codex.profiles(vec![home.into()]),
             surroundings: Surroundings {
                 home: None,
                 state: vec![home.into(), codex.home.codex_home().into()],

@@ -6,16 +6,18 @@
 //! meets the question of another app-server.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use crate::audit::{AuditError, AuditLog, Entry, What};
 use crate::codex::{CodexConnection, CodexReceiver, CodexSender, Utf8Bytes};
-use crate::firewall::{Audit, CodexVerdict, Decision, Firewall, Policy};
+use crate::firewall::{Audit, CodexVerdict, Decision, Firewall, FromDevice, Policy, Question};
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
 use crate::state::timestamp::Timestamp;
 
@@ -24,6 +26,11 @@ const TO_CODEX: usize = 16;
 /// Answers of the agent itself on their way to Codex. As deep as its own queue: a Codex that asks for more without
 /// reading is stuck.
 const ANSWERS: usize = 128;
+
+/// Answers to the agent's own questions that nobody has looked at yet: one is open at a time, a few may come late.
+const OWN: usize = 8;
+/// How long Codex may take to answer one: it reads the head of a file.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Carries messages both ways until one side ends.
 pub async fn run(
@@ -39,9 +46,10 @@ pub async fn run(
     let CodexConnection { sender: to_codex, receiver: from_codex, .. } = codex;
     let (queue, queued) = mpsc::channel(TO_CODEX);
     let (answers, answered) = mpsc::channel(ANSWERS);
+    let (own, asked) = mpsc::channel(OWN);
     let (reason, why) = tokio::select! {
-        end = up(incoming, &sender, &firewall, queue, &recorder) => end,
-        end = down(from_codex, &sender, &firewall, answers, device) => end,
+        end = up(incoming, &sender, &firewall, queue, asked, &recorder) => end,
+        end = down(from_codex, &sender, &firewall, answers, own, device) => end,
         end = write(to_codex, queued, answered, &sender) => end,
         () = follow(scope, &firewall) => (ChannelCloseReason::Done, "the session ended"),
     };
@@ -75,6 +83,7 @@ impl Recorder {
             _ if !audit.changing => return Ok(()),
             _ => None,
         };
+        let reason = reason.or_else(|| audit.unguarded.then(|| UNGUARDED.to_owned()));
         let what = What::Action {
             environment: self.environment.clone(),
             method: audit.method.map(str::to_owned),
@@ -87,10 +96,13 @@ impl Recorder {
     }
 }
 
-/// A device's message for Codex, and the number to acknowledge once Codex has it.
+/// The reason in a line about the model acting in a thread that the agent's own permission profile does not hold.
+const UNGUARDED: &str = "unguarded";
+
+/// A message for Codex, and the device's number to acknowledge once Codex has it.
 struct ToCodex {
     bytes: Bytes,
-    seq: u64,
+    seq: Option<u64>,
 }
 
 async fn up(
@@ -98,17 +110,26 @@ async fn up(
     sender: &ChannelSender,
     firewall: &Mutex<Firewall>,
     queue: mpsc::Sender<ToCodex>,
+    mut asked: mpsc::Receiver<Bytes>,
     recorder: &Recorder,
 ) -> End {
     while let Some(message) = incoming.recv().await {
         let Incoming::Message { seq, bytes } = message else {
             return (ChannelCloseReason::Done, "the device closed the channel");
         };
-        let (verdict, scope) = {
-            let mut firewall = firewall.lock().unwrap_or_else(PoisonError::into_inner);
-            let verdict = firewall.from_device(&bytes);
-            (verdict, firewall.policy().scope)
+        let locked = || firewall.lock().unwrap_or_else(PoisonError::into_inner);
+        let step = locked().from_device(&bytes);
+        let verdict = match step {
+            FromDevice::Verdict(verdict) => verdict,
+            FromDevice::Ask(question) => {
+                if queue.send(ToCodex { bytes: question.to_codex.clone(), seq: None }).await.is_err() {
+                    return CODEX_ENDED;
+                }
+                let answer = answer(&question, &mut asked).await;
+                locked().answered(*question, answer.as_deref())
+            }
         };
+        let scope = locked().policy().scope;
         note(recorder.device, &verdict.audit);
         if let Err(error) = recorder.record(&verdict.audit, scope) {
             tracing::error!(%error, "nothing passes to codex while the audit log can't be written");
@@ -122,7 +143,7 @@ async fn up(
         match verdict.to_codex {
             // Acknowledged once Codex has it.
             Some(bytes) => {
-                if queue.send(ToCodex { bytes, seq }).await.is_err() {
+                if queue.send(ToCodex { bytes, seq: Some(seq) }).await.is_err() {
                     return CODEX_ENDED;
                 }
             }
@@ -134,6 +155,19 @@ async fn up(
         }
     }
     SESSION_ENDED
+}
+
+/// What Codex says to the agent's own question; `None` when it takes too long.
+async fn answer(question: &Question, asked: &mut mpsc::Receiver<Bytes>) -> Option<Bytes> {
+    let answered = async {
+        loop {
+            let message = asked.recv().await?;
+            if question.is_answered_by(&message) {
+                return Some(message);
+            }
+        }
+    };
+    timeout(ANSWER_PATIENCE, answered).await.ok().flatten()
 }
 
 /// Says in the log what did not simply pass. Method and thread are Codex's own words, never a device's.
@@ -151,6 +185,7 @@ async fn down(
     sender: &ChannelSender,
     firewall: &Mutex<Firewall>,
     answers: mpsc::Sender<Bytes>,
+    own: mpsc::Sender<Bytes>,
     device: DeviceId,
 ) -> End {
     while let Some(message) = from_codex.next().await {
@@ -180,6 +215,11 @@ async fn down(
                 note(device, &audit);
                 true
             }
+            // Never waits, like the above: where it is full, nobody waits for this one.
+            CodexVerdict::Own(bytes) => {
+                let _ = own.try_send(bytes);
+                true
+            }
         };
         if !sent {
             return SESSION_ENDED;
@@ -199,7 +239,7 @@ async fn write(
             // Codex waits for the agent's answers; a device's messages wait for it.
             biased;
             Some(bytes) = answered.recv() => (bytes, None),
-            Some(ToCodex { bytes, seq }) = queued.recv() => (bytes, Some(seq)),
+            Some(ToCodex { bytes, seq }) = queued.recv() => (bytes, seq),
             else => return SESSION_ENDED,
         };
         // The firewall forwards what it parsed, so this is text.
@@ -225,18 +265,17 @@ async fn follow(mut scope: watch::Receiver<Scope>, firewall: &Mutex<Firewall>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures_util::SinkExt;
     use ring::rand::SystemRandom;
     use tokio::io::DuplexStream;
-    use tokio::time::timeout;
     use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::tungstenite::Message;
 
     use super::*;
     use crate::codex::Instance;
+    use crate::codex::permissions::Profiles;
     use crate::firewall::ceiling::{Ceiling, OnThisMachine};
+    use crate::firewall::folders::NoFolders;
     use crate::session::testing;
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -270,6 +309,9 @@ mod tests {
             lasting_grants: false,
             ceiling: Arc::new(Ceiling::default()),
             paths: Arc::new(OnThisMachine),
+            folders: Arc::new(NoFolders),
+            profiles: Arc::new(Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap()),
+            is_own_codex: true,
         };
         let home = tempfile::tempdir().unwrap();
         let recorder = Recorder {

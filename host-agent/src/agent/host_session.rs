@@ -20,6 +20,7 @@ use super::environments::Environments;
 use super::sessions::Sessions;
 use super::tunnel::Tunnel;
 use crate::audit::AuditLog;
+use crate::codex::{Adapter, CodexState};
 use crate::firewall::Policy;
 use crate::firewall::ceiling::OnThisMachine;
 use crate::local_api::events::{DeviceState, Event};
@@ -155,6 +156,12 @@ async fn open(
                 lasting_grants: false,
                 ceiling: Arc::clone(&environment.ceiling),
                 paths: Arc::new(OnThisMachine),
+                folders: Arc::clone(&environment.workspaces) as _,
+                profiles: Arc::clone(&environment.profiles),
+                is_own_codex: matches!(
+                    &*environment.codex.state().borrow(),
+                    CodexState::Ready { adapter: Adapter::Started, .. }
+                ),
             };
             let recorder =
                 bridge::Recorder { device, environment: environment.name.clone(), log: Arc::clone(&context.audit) };

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use reachback_proto::control::{EnrollKey, MAX_ENROLL_KEY};
 use reachback_proto::pairing::Origin;
 use reachback_proto::session::SessionLimits;
+use ring::rand::SystemRandom;
 use tokio::sync::broadcast::error::RecvError;
 use zeroize::Zeroizing;
 
@@ -23,6 +24,7 @@ use crate::agent::{Agent, AgentConfig};
 use crate::backoff::BackoffConfig;
 use crate::codex::CodexBackend;
 use crate::codex::app_server::{AppServer, CodexConfig};
+use crate::codex::permissions::Profiles;
 use crate::demo::home::DemoHome;
 use crate::firewall::ceiling::Ceiling;
 use crate::local_api::events::{CodexState, TunnelState};
@@ -88,12 +90,11 @@ impl CodexArgs {
         self.name.clone().unwrap_or_else(own_name)
     }
 
-    fn config(&self, deny: Vec<PathBuf>) -> CodexConfig {
+    fn config(&self) -> CodexConfig {
         CodexConfig {
             program: self.codex.clone().unwrap_or_else(|| "codex".into()),
             home: self.codex_home.clone(),
             working_dir: self.workdir.clone(),
-            deny,
             ..CodexConfig::default()
         }
     }
@@ -191,13 +192,14 @@ fn line(event: &Event, has_own_start: bool) -> Option<String> {
 pub(super) fn local_environment(
     home: &Home,
     args: &CodexArgs,
-    codex: Arc<dyn CodexBackend>,
+    codex: OwnCodex,
     demo: Option<&DemoHome>,
 ) -> anyhow::Result<LocalEnvironment> {
+    let OwnCodex { codex, profiles } = codex;
     let user_home = std::env::home_dir();
     let codex_home = match demo {
         Some(demo) => Some(demo.codex_home().to_owned()),
-        None => args.config(Vec::new()).codex_home(),
+        None => args.config().codex_home(),
     };
     let working_dir = match (demo, &args.workdir) {
         (Some(demo), _) => Some(demo.project().to_owned()),
@@ -211,6 +213,7 @@ pub(super) fn local_environment(
     Ok(LocalEnvironment {
         codex,
         ceiling: Ceiling { roots: roots.clone(), closed: key_folders(home), ..Ceiling::default() },
+        profiles,
         surroundings: Surroundings {
             home: user_home,
             state,
@@ -228,7 +231,7 @@ fn key_folders(home: &Home) -> Vec<PathBuf> {
 }
 
 /// What Codex and its commands are kept from: keys, and the socket through which devices are let in.
-pub(super) fn denied(home: &Home) -> anyhow::Result<Vec<PathBuf>> {
+fn denied(home: &Home) -> anyhow::Result<Vec<PathBuf>> {
     let mut denied = key_folders(home);
     for folder in &denied {
         // Codex's sandbox denies only what is there when it starts.
@@ -264,7 +267,24 @@ fn read_enroll_key(path: &Path) -> anyhow::Result<EnrollKey> {
     }
 }
 
+/// A Codex that the agent runs or joins, and the profiles of its threads.
+#[derive(Clone)]
+pub(super) struct OwnCodex {
+    codex: Arc<dyn CodexBackend>,
+    profiles: Arc<Profiles>,
+}
+
+impl OwnCodex {
+    /// Starts it, kept from the agent's own folders.
+    pub(super) fn start(home: &Home, config: CodexConfig) -> anyhow::Result<Self> {
+        let file = config.codex_home().map(|home| home.join("config.toml"));
+        let profiles = Arc::new(Profiles::new(&SystemRandom::new(), denied(home)?, file)?);
+        let config = CodexConfig { profiles: Some(Arc::clone(&profiles)), ..config };
+        Ok(Self { codex: Arc::new(AppServer::start(config)), profiles })
+    }
+}
+
 /// Codex as `--codex` and the like say it.
-pub(super) fn own_codex(home: &Home, args: &CodexArgs) -> anyhow::Result<Arc<dyn CodexBackend>> {
-    Ok(Arc::new(AppServer::start(args.config(denied(home)?))))
+pub(super) fn own_codex(home: &Home, args: &CodexArgs) -> anyhow::Result<OwnCodex> {
+    OwnCodex::start(home, args.config())
 }

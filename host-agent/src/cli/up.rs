@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
@@ -14,13 +13,11 @@ use url::Url;
 
 use super::Home;
 use super::demo::{self, Purpose};
-use super::host::{CodexArgs, STOP_TIME, denied, local_environment, own_codex, tell};
+use super::host::{CodexArgs, OwnCodex, STOP_TIME, local_environment, own_codex, tell};
 use super::output::Output;
 use super::pair::{self, Codes, Wish};
 use crate::agent::{Agent, AgentConfig};
 use crate::backoff::BackoffConfig;
-use crate::codex::CodexBackend;
-use crate::codex::app_server::{AppServer, CodexConfig};
 use crate::demo::home::{DemoHome, project_beside};
 use crate::demo::model::ScriptedModel;
 use crate::local_api::{Confirm, Event, Failure};
@@ -73,8 +70,8 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     // Before anything of another agent on this home is touched.
     let lock = demo::acquire(home, purpose)?;
     let demo = if args.demo { Some(Demo::start(home, &lock, &args.codex).await?) } else { None };
-    let codex: Arc<dyn CodexBackend> = match &demo {
-        Some(demo) => Arc::clone(&demo.codex),
+    let codex = match &demo {
+        Some(demo) => demo.codex.clone(),
         None => own_codex(home, &args.codex)?,
     };
     let relay = Relay::start(RelayConfig {
@@ -188,7 +185,7 @@ fn greet(home: &Home, args: &UpArgs, relay: &Origin, output: Output) {
 
 struct Demo {
     home: DemoHome,
-    codex: Arc<dyn CodexBackend>,
+    codex: OwnCodex,
     _model: ScriptedModel,
 }
 
@@ -204,8 +201,7 @@ impl Demo {
         mark(lock, Timestamp::now())?;
         let folders = DemoHome::prepare(&home.path, &project_beside(&home.path), model.addr())?;
         std::fs::write(demo::codex_file(&home.path), program.as_os_str().as_encoded_bytes())?;
-        let config = CodexConfig { deny: denied(home)?, ..folders.codex(program) };
-        let codex = Arc::new(AppServer::start(config));
+        let codex = OwnCodex::start(home, folders.codex(program))?;
         Ok(Self { home: folders, codex, _model: model })
     }
 }

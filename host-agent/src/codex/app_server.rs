@@ -16,6 +16,7 @@ use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -25,7 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::permissions;
+use super::permissions::Profiles;
 use super::process::{INSTALL, Process};
 use super::unix_socket::{self, SocketError};
 use super::{
@@ -65,9 +66,9 @@ pub struct CodexConfig {
     /// Settings that win over `config.toml`, as `key=value` (`codex -c`). Default: none. A server that was
     /// already running does not have them.
     pub overrides: Vec<String>,
-    /// Folders that commands may neither read nor write, absolute. Default: none. A server that was already
-    /// running does not know of them, and a user who runs Codex without a sandbox has chosen not to have this.
-    pub deny: Vec<PathBuf>,
+    /// What threads may do that choose nothing. Default: `None`, what `config.toml` says. A server that was already
+    /// running does not know of them.
+    pub profiles: Option<Arc<Profiles>>,
 }
 
 impl Default for CodexConfig {
@@ -78,7 +79,7 @@ impl Default for CodexConfig {
             env: Vec::new(),
             working_dir: None,
             overrides: Vec::new(),
-            deny: Vec::new(),
+            profiles: None,
         }
     }
 }
@@ -95,22 +96,9 @@ impl CodexConfig {
     }
 
     /// All settings for a server that we start.
-    async fn settings(&self) -> Vec<String> {
+    fn settings(&self) -> Vec<String> {
         let mut settings = self.overrides.clone();
-        if !self.deny.is_empty() {
-            let config = match self.codex_home() {
-                Some(home) => tokio::fs::read_to_string(home.join("config.toml")).await.unwrap_or_default(),
-                None => String::new(),
-            };
-            // A file that is not TOML is for Codex to complain about: it does not start then.
-            match permissions::denying(&self.deny, &config.parse().unwrap_or_default()) {
-                Some(denying) => settings.extend(denying),
-                None => tracing::warn!(
-                    "commands that codex runs can read the agent's keys: choose a sandbox in its config.toml, such as \
-                     sandbox_mode = \"workspace-write\""
-                ),
-            }
-        }
+        settings.extend(self.profiles.iter().flat_map(|profiles| profiles.for_process()));
         settings
     }
 }
@@ -346,7 +334,7 @@ impl Supervisor {
             Err(SocketError::Nobody) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut process = Process::app_server(&self.config, &self.config.settings().await)?;
+        let mut process = Process::app_server(&self.config, &self.config.settings())?;
         let listening = async {
             loop {
                 match unix_socket::open(&socket).await {

@@ -17,7 +17,7 @@
 
 pub mod app_server;
 mod connection;
-mod permissions;
+pub mod permissions;
 mod process;
 mod unix_socket;
 

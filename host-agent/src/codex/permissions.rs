@@ -1,48 +1,132 @@
-//! Keeps commands that Codex runs away from some folders, such as the one with the agent's keys.
+//! The permission profiles that threads of devices run under.
 //!
-//! Codex knows *permission profiles*; one made here extends what the user's
-//! `config.toml` chooses and denies the folders. Given on the command line it wins
-//! over the older `sandbox_mode` in that file, and denies approved commands too.
-//! A client that names a sandbox of its own in `thread/start` gets that instead,
-//! so the firewall must not let devices do so.
+//! Codex knows *permission profiles*. The agent makes two of its own: one that
+//! may write in the thread's folder, for workspaces, and one that only reads,
+//! for everything else. Both extend what the owner's `config.toml` chooses, are
+//! never looser than it, and deny the folders with the agent's keys, approved
+//! commands included. No device names a profile: the firewall writes these into
+//! every request that opens a thread, with their definition, because a thread
+//! that is forked or resumed without them falls back to profiles that deny
+//! nothing. Their names are random per run, so that no configuration file can
+//! have an opinion about them.
 //!
-//! Without a sandbox (`danger-full-access`) nothing can be denied; and where the
-//! user chose nothing, nothing is, see [`denying`].
+//! A server that the agent starts also gets the first one as its default, where
+//! the owner chose a sandbox, so that threads of the owner's terminal are kept
+//! from the keys too. Where the owner chose to have none (`danger-full-access`)
+//! nothing can be denied, see [`Profiles::writing`].
 
 use std::path::{Path, PathBuf};
 
+use reachback_proto::crypto::keys::{self, KeyError};
+use ring::rand::SecureRandom;
 use toml::{Table, Value};
 
-/// The profile's name, as `/permissions` shows it.
-const PROFILE: &str = "reachback";
+/// The profiles of one run of the agent.
+#[derive(Debug, Clone)]
+pub struct Profiles {
+    run: String,
+    deny: Vec<PathBuf>,
+    config: Option<PathBuf>,
+}
 
-/// The settings (`key=value`) that deny `folders`, on top of what `config` chooses.
-///
-/// `None` when it chose to have no sandbox, or nothing at all: then Codex goes by how far each folder is trusted, and any
-/// profile made here would be looser than that somewhere.
-pub(super) fn denying(folders: &[PathBuf], config: &Table) -> Option<Vec<String>> {
-    let base = match (text(config, "default_permissions"), text(config, "sandbox_mode")) {
-        // The older setting is the one that counts where both are there.
-        (_, Some("danger-full-access")) | (Some(":danger-full-access"), None) => return None,
-        (_, Some("read-only")) => ":read-only",
-        (_, Some(_)) => ":workspace",
-        (None, None) => return None,
-        (Some(chosen), None) => chosen,
-    };
-    let mut filesystem = Table::new();
-    let mut profile = Table::from_iter([("extends".to_owned(), Value::from(base))]);
-    if base == ":workspace"
-        && let Some(settings) = config.get("sandbox_workspace_write").and_then(Value::as_table)
-    {
-        carry_over(settings, &mut filesystem, &mut profile);
+/// A profile, and what it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Its name, for `permissions` and in `activePermissionProfile`.
+    pub id: String,
+    /// Its definition, as a value of `permissions` in Codex's configuration.
+    pub definition: serde_json::Value,
+}
+
+impl Profiles {
+    /// Profiles that deny `deny` (absolute) on top of what `config`, Codex's `config.toml`, chooses.
+    pub fn new(rng: &dyn SecureRandom, deny: Vec<PathBuf>, config: Option<PathBuf>) -> Result<Self, KeyError> {
+        let run: [u8; 8] = keys::random(rng)?;
+        Ok(Self { run: data_encoding::HEXLOWER.encode(&run), deny, config })
     }
-    // Last, so that a writable folder of the user does not open a denied one.
-    filesystem.extend(folders.iter().map(|folder| (utf8(folder), Value::from("deny"))));
-    profile.insert("filesystem".to_owned(), Value::Table(filesystem));
-    Some(vec![
-        format!("default_permissions={}", Value::from(PROFILE)),
-        format!("permissions.{PROFILE}={}", Value::Table(profile)),
-    ])
+
+    /// For a folder that is trusted. `None` where the owner chose to have no sandbox: that holds for devices, too.
+    pub fn writing(&self) -> Option<Profile> {
+        let config = self.config();
+        let base = match chosen(&config) {
+            Chosen::NoSandbox => return None,
+            Chosen::Nothing => ":workspace",
+            Chosen::Base(base) => base,
+        };
+        Some(Profile { id: self.writing_id(), definition: json(self.definition(base, &config)) })
+    }
+
+    /// For any other folder.
+    pub fn reading(&self) -> Profile {
+        Profile { id: self.reading_id(), definition: json(self.definition(":read-only", &Table::new())) }
+    }
+
+    /// Whether a thread under the profile of this name is kept from the keys.
+    pub fn guards(&self, id: &str) -> bool {
+        id == self.writing_id() || id == self.reading_id()
+    }
+
+    /// Settings (`key=value`) for a server that the agent starts: the default of threads that choose nothing.
+    ///
+    /// Empty where the owner chose no sandbox, or nothing at all: then Codex goes by how far each folder is trusted, and any
+    /// profile made here would be looser than that somewhere.
+    pub(super) fn for_process(&self) -> Vec<String> {
+        let config = self.config();
+        let Chosen::Base(base) = chosen(&config) else { return Vec::new() };
+        let id = self.writing_id();
+        let definition = Value::Table(self.definition(base, &config));
+        vec![format!("default_permissions={}", Value::from(id.as_str())), format!("permissions.{id}={definition}")]
+    }
+
+    fn writing_id(&self) -> String {
+        format!("reachback-{}", self.run)
+    }
+
+    fn reading_id(&self) -> String {
+        format!("reachback-{}-read", self.run)
+    }
+
+    /// What the owner's `config.toml` says now. A file that is not TOML is for Codex to complain about: it does not start then.
+    fn config(&self) -> Table {
+        let text = self.config.as_ref().map(|path| std::fs::read_to_string(path).unwrap_or_default());
+        text.unwrap_or_default().parse().unwrap_or_default()
+    }
+
+    fn definition(&self, base: &str, config: &Table) -> Table {
+        let mut filesystem = Table::new();
+        let mut profile = Table::from_iter([("extends".to_owned(), Value::from(base))]);
+        if base == ":workspace"
+            && let Some(settings) = config.get("sandbox_workspace_write").and_then(Value::as_table)
+        {
+            carry_over(settings, &mut filesystem, &mut profile);
+        }
+        // Last, so that a writable folder of the user does not open a denied one.
+        filesystem.extend(self.deny.iter().map(|folder| (utf8(folder), Value::from("deny"))));
+        profile.insert("filesystem".to_owned(), Value::Table(filesystem));
+        profile
+    }
+}
+
+/// What a `config.toml` says about the sandbox.
+#[derive(Debug, PartialEq, Eq)]
+enum Chosen<'a> {
+    /// Codex decides by how far each folder is trusted.
+    Nothing,
+    /// There is to be none.
+    NoSandbox,
+    /// This profile.
+    Base(&'a str),
+}
+
+fn chosen(config: &Table) -> Chosen<'_> {
+    match (text(config, "default_permissions"), text(config, "sandbox_mode")) {
+        // The older setting is the one that counts where both are there.
+        (_, Some("danger-full-access")) | (Some(":danger-full-access"), None) => Chosen::NoSandbox,
+        (_, Some("read-only")) => Chosen::Base(":read-only"),
+        (_, Some(_)) => Chosen::Base(":workspace"),
+        (None, None) => Chosen::Nothing,
+        (Some(chosen), None) => Chosen::Base(chosen),
+    }
 }
 
 /// What `[sandbox_workspace_write]` says, in the words of a profile.
@@ -65,6 +149,10 @@ fn text<'a>(config: &'a Table, key: &str) -> Option<&'a str> {
     config.get(key).and_then(Value::as_str)
 }
 
+fn json(table: Table) -> serde_json::Value {
+    serde_json::to_value(table).expect("a table of texts, booleans and tables is JSON")
+}
+
 fn utf8(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -73,44 +161,81 @@ fn utf8(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    /// The profile for a `config.toml`, read back.
-    fn profile(config: &str) -> Option<Table> {
-        let settings = denying(&[PathBuf::from("/home/me/.rea\"ch back")], &config.parse().unwrap())?;
-        let read: Table = settings.join("\n").parse().expect("the settings are TOML");
-        assert_eq!(read["default_permissions"].as_str(), Some(PROFILE));
-        let profile = read["permissions"][PROFILE].as_table().unwrap().clone();
-        assert_eq!(profile["filesystem"]["/home/me/.rea\"ch back"].as_str(), Some("deny"));
-        Some(profile)
+    const KEYS: &str = "/home/me/.rea\"ch back";
+
+    /// Profiles for a `config.toml`, and the folder that it lies in.
+    fn profiles(config: &str) -> (tempfile::TempDir, Profiles) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, config).unwrap();
+        let profiles = Profiles::new(&ring::rand::SystemRandom::new(), vec![KEYS.into()], Some(path)).unwrap();
+        (dir, profiles)
     }
 
     #[test]
-    fn the_users_own_choice_is_what_is_extended() {
+    fn the_owners_own_choice_is_what_is_extended() {
         for (config, base) in [
             ("sandbox_mode = 'workspace-write'", ":workspace"),
             ("sandbox_mode = 'read-only'", ":read-only"),
             ("default_permissions = 'mine'", "mine"),
             ("default_permissions = 'mine'\nsandbox_mode = 'read-only'", ":read-only"),
+            ("", ":workspace"),
         ] {
-            assert_eq!(profile(config).unwrap()["extends"].as_str(), Some(base), "{config}");
+            let (_dir, profiles) = profiles(config);
+            let writing = profiles.writing().expect(config);
+            assert_eq!(
+                (&writing.definition["extends"], &writing.definition["filesystem"][KEYS]),
+                (&base.into(), &"deny".into())
+            );
+            let reading = profiles.reading();
+            assert_eq!(reading.definition["extends"], ":read-only", "{config}");
+            assert_eq!(reading.definition["filesystem"][KEYS], "deny", "{config}");
+            assert!(profiles.guards(&writing.id) && profiles.guards(&reading.id) && writing.id != reading.id);
+            assert!(!profiles.guards(":workspace") && !profiles.guards("reachback") && !profiles.guards(""));
         }
     }
 
     #[test]
-    fn without_a_sandbox_or_a_choice_nothing_is_set() {
-        assert_eq!(profile(""), None);
-        assert_eq!(profile("sandbox_mode = 'danger-full-access'"), None);
-        assert_eq!(profile("default_permissions = ':danger-full-access'"), None);
+    fn a_server_of_the_agents_own_guards_the_terminals_threads_where_a_sandbox_was_chosen() {
+        let (_dir, chosen) = profiles("sandbox_mode = 'workspace-write'");
+        let read: Table = chosen.for_process().join("\n").parse().expect("the settings are TOML");
+        let id = chosen.writing().unwrap().id;
+        assert_eq!(read["default_permissions"].as_str(), Some(&*id));
+        assert_eq!(read["permissions"][&id]["filesystem"][KEYS].as_str(), Some("deny"));
+        assert!(profiles("").1.for_process().is_empty(), "looser than Codex's own default in an untrusted folder");
+    }
+
+    #[test]
+    fn without_a_sandbox_nothing_is_denied_where_one_may_write() {
+        for config in ["sandbox_mode = 'danger-full-access'", "default_permissions = ':danger-full-access'"] {
+            let (_dir, profiles) = profiles(config);
+            assert_eq!(profiles.writing(), None, "{config}");
+            assert!(profiles.for_process().is_empty(), "{config}");
+        }
+    }
+
+    #[test]
+    fn a_choice_that_changes_counts_from_the_next_thread_on() {
+        let (dir, profiles) = profiles("sandbox_mode = 'workspace-write'");
+        std::fs::write(dir.path().join("config.toml"), "sandbox_mode = 'read-only'").unwrap();
+        assert_eq!(profiles.writing().unwrap().definition["extends"], ":read-only");
+    }
+
+    #[test]
+    fn no_two_runs_have_the_same_names() {
+        assert_ne!(profiles("").1.reading().id, profiles("").1.reading().id);
     }
 
     #[test]
     fn older_settings_of_the_sandbox_are_kept() {
-        let profile = profile(
+        let (_dir, profiles) = profiles(
             "sandbox_mode = 'workspace-write'\n[sandbox_workspace_write]\nnetwork_access = true\n\
              writable_roots = ['/data', '/home/me/.rea\"ch back']\nexclude_slash_tmp = true",
-        )
-        .unwrap();
-        assert_eq!(profile["network"]["enabled"].as_bool(), Some(true));
-        assert_eq!(profile["filesystem"]["/data"].as_str(), Some("write"));
-        assert_eq!(profile["filesystem"][":slash_tmp"].as_str(), Some("read"));
+        );
+        let definition = profiles.writing().unwrap().definition;
+        assert_eq!(definition["network"]["enabled"], true);
+        assert_eq!(definition["filesystem"]["/data"], "write");
+        assert_eq!(definition["filesystem"][":slash_tmp"], "read");
+        assert_eq!(definition["filesystem"][KEYS], "deny");
     }
 }

@@ -10,18 +10,6 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
-/// How far Codex's sandbox reaches, tightest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Sandbox {
-    /// Reads only.
-    ReadOnly,
-    /// Writes below the thread's roots.
-    WorkspaceWrite,
-    /// No sandbox.
-    DangerFullAccess,
-}
-
 /// When Codex asks before it runs something, most often first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -41,13 +29,8 @@ pub struct Ceiling {
     pub roots: Vec<PathBuf>,
     /// Directories that devices never work in, even below a root: the agent's and Codex's own state. Default: none.
     pub closed: Vec<PathBuf>,
-    /// The widest sandbox that a device may choose. Default: `None`, the host's own configuration holds. A thread with
-    /// a sandbox of its own can read the agent's keys: the profile that denies them is part of that configuration.
-    pub sandbox: Option<Sandbox>,
     /// The quietest approval policy that a device may choose. Default: `None`, the host's own configuration holds.
     pub approval: Option<Approval>,
-    /// Whether a sandbox that a device chooses may reach the network. Default: no.
-    pub network: bool,
     /// Whether devices that may approve may also run commands outside Codex's sandbox and approvals. Default: no.
     pub outside_sandbox: bool,
 }

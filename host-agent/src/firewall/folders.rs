@@ -85,6 +85,26 @@ pub trait Folders: fmt::Debug + Send + Sync {
     fn workspaces(&self) -> Vec<PathBuf>;
 }
 
+/// A machine on which no folder is open, for tests.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct NoFolders;
+
+#[cfg(test)]
+impl Folders for NoFolders {
+    fn place(&self, _: &str) -> Result<Place, NoPlace> {
+        Err(NoPlace::Outside)
+    }
+
+    fn unnamed(&self) -> Result<PathBuf, NoPlace> {
+        Err(NoPlace::Unnamed(Unnamed::None))
+    }
+
+    fn workspaces(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
 /// The path without `.`; `None` when it is relative, has a `..` or holds a NUL.
 ///
 /// A `..` is refused rather than resolved: behind a link it leads elsewhere than it looks.

@@ -18,6 +18,8 @@
 //! - [`table`] says for every method and parameter who may and why; `params`
 //!   applies it below the owner's [`ceiling`].
 //! - [`responses`] knows what is open and which answers fit.
+//! - `threads` writes the folder, its trust and the permission profile into what opens a thread, and knows which profile holds.
+//!   For a thread that was recorded earlier it has to ask Codex first: [`FromDevice::Ask`].
 //!
 //! A refused request is answered in words that a terminal shows to a person,
 //! with code [`REFUSED`]. An answer can't be answered, so a refused one becomes
@@ -34,8 +36,11 @@ mod params;
 mod stock;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -45,14 +50,24 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use ceiling::{Ceiling, RealPath};
+use folders::{Folders, Place};
 use params::{Filter, ParamsError};
 use parse::{Message, ParseError, RequestId};
 use responses::{Answer, AnswerError, Asked, OpenRequests, Route, server_request};
 use stock::Manner;
-use table::{Access, Method};
+use table::{Access, Method, ThreadUse};
+use threads::{Opening, Threads};
+
+use crate::codex::permissions::Profiles;
 
 /// The JSON-RPC error code of a refusal.
 pub const REFUSED: i32 = -32010;
+
+/// How the ids of the agent's own requests to Codex begin; a device's may not.
+const OWN_ID: &str = "reachback:";
+
+/// Threads that a connection may be opening at once; a terminal opens three at its start.
+const MAX_OPENING: usize = 256;
 
 /// What one device may do at one app-server.
 #[derive(Debug, Clone)]
@@ -65,6 +80,12 @@ pub struct Policy {
     pub ceiling: Arc<Ceiling>,
     /// Where paths lead on the machine that the app-server runs on.
     pub paths: Arc<dyn RealPath>,
+    /// Which folders devices may work in there.
+    pub folders: Arc<dyn Folders>,
+    /// What threads of devices may read and write.
+    pub profiles: Arc<Profiles>,
+    /// Whether the agent started the app-server, with what keeps folders from running things.
+    pub is_own_codex: bool,
 }
 
 /// Why something did not pass, as `data.reason` says it.
@@ -142,6 +163,38 @@ pub struct Audit {
     pub decision: Decision,
     /// Whether it would change something: worth a line even when it passed.
     pub changing: bool,
+    /// Whether the model was let act in a thread that is not under the agent's own permission profile.
+    pub unguarded: bool,
+}
+
+/// What is to be done with a message from a device.
+#[derive(Debug)]
+pub enum FromDevice {
+    /// This.
+    Verdict(DeviceVerdict),
+    /// It depends on something that Codex knows: ask, and go on with [`Firewall::answered`]. Messages after it wait.
+    Ask(Box<Question>),
+}
+
+/// What the agent asks Codex before it lets a device's request through.
+#[derive(Debug)]
+pub struct Question {
+    /// The agent's own request, for Codex.
+    pub to_codex: Bytes,
+    number: u64,
+    id: RequestId,
+    method: &'static Method,
+    thread: String,
+    seen: params::Seen,
+    body: Vec<u8>,
+}
+
+impl Question {
+    /// Whether a message of Codex, which was for the agent, answers this. One that came too late answers an earlier one.
+    pub fn is_answered_by(&self, message: &[u8]) -> bool {
+        let id = json!(own_id(self.number)).to_string();
+        serde_json::from_slice::<Look<'_>>(message).is_ok_and(|look| look.id.is_some_and(|found| found.get() == id))
+    }
 }
 
 /// What to do about a message from a device.
@@ -166,6 +219,8 @@ pub enum CodexVerdict {
     AnswerInAgent(AgentAnswer, Audit),
     /// Goes nowhere.
     Drop(Audit),
+    /// The answer to the agent's own [`Question`].
+    Own(Bytes),
 }
 
 /// An answer that the agent owes Codex.
@@ -188,12 +243,23 @@ pub struct Firewall {
     greeted: bool,
     stock: bool,
     open: OpenRequests,
+    threads: Threads,
+    opening: HashSet<RequestId>,
+    questions: u64,
 }
 
 impl Firewall {
     /// For a new app-server connection.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, greeted: false, stock: false, open: OpenRequests::default() }
+        Self {
+            policy,
+            greeted: false,
+            stock: false,
+            open: OpenRequests::default(),
+            threads: Threads::default(),
+            opening: HashSet::new(),
+            questions: 0,
+        }
     }
 
     /// The policy in force.
@@ -212,9 +278,9 @@ impl Firewall {
     }
 
     /// Judges one message of the device.
-    pub fn from_device(&mut self, bytes: &[u8]) -> DeviceVerdict {
-        match parse::parse(bytes) {
-            Ok(Message::Request { id, method, params }) => self.request(id, &method, params),
+    pub fn from_device(&mut self, bytes: &[u8]) -> FromDevice {
+        FromDevice::Verdict(match parse::parse(bytes) {
+            Ok(Message::Request { id, method, params }) => return self.request(id, &method, params),
             Ok(Message::Notification { method, params }) => self.notification(&method, params),
             Ok(Message::Response { id, result }) => {
                 let Policy { scope, lasting_grants, .. } = self.policy;
@@ -229,47 +295,184 @@ impl Firewall {
             }
             // Without a number that can be trusted there is nobody to tell.
             Err(_) => refused(None, None, Reason::Malformed, true, Vec::new()),
-        }
+        })
     }
 
-    fn request(&mut self, id: RequestId, name: &str, raw: Option<&RawValue>) -> DeviceVerdict {
+    fn request(&mut self, id: RequestId, name: &str, raw: Option<&RawValue>) -> FromDevice {
         let Some(method) = table::method(name) else {
             let message = format!("this host does not open `{}` to devices", shown(name));
-            return self.refusal(&id, name, None, None, Refusal { reason: Reason::Method, message, needed: None });
+            let refusal = Refusal { reason: Reason::Method, message, needed: None };
+            return FromDevice::Verdict(self.refusal(&id, name, None, None, refusal));
         };
-        let mut trimmed = Filter {
-            scope: self.policy.scope,
-            ceiling: &self.policy.ceiling,
-            paths: &*self.policy.paths,
-            seen: params::Seen::default(),
-        };
-        let mut body = Vec::with_capacity(raw.map_or(0, |raw| raw.get().len()) + name.len() + 64);
+        let mut filter = Filter { policy: &self.policy, threads: &self.threads, seen: params::Seen::default() };
+        let mut body = Vec::with_capacity(raw.map_or(0, |raw| raw.get().len()) + name.len() + 512);
         let checked = self.admitted(method).and_then(|()| {
             if name == "initialized" {
                 return Err(Refusal::malformed("`initialized` is a notification"));
             }
-            head(&mut body, &id, method.name)?;
-            if let Some(raw) = raw {
-                body.extend_from_slice(br#","params":"#);
-                trimmed.params(method.params, raw, &mut body)?;
+            if id.as_text().is_some_and(|id| id.starts_with(OWN_ID)) {
+                return Err(Refusal::malformed("ids that begin with `reachback:` are the agent's own"));
             }
-            body.push(b'}');
+            head(&mut body, &id, method.name)?;
+            match raw {
+                Some(raw) if method.thread == ThreadUse::Any || raw.get() != "null" => {
+                    body.extend_from_slice(br#","params":"#);
+                    filter.params(method.params, raw, &mut body)?;
+                }
+                _ if method.thread == ThreadUse::Any => {}
+                _ => body.extend_from_slice(br#","params":{}"#),
+            }
             Ok(())
         });
-        let seen = trimmed.seen;
-        match checked {
-            Ok(()) => {
-                if name == "initialize" {
-                    self.greeted = true;
-                    self.stock = stock::is_stock(&body);
-                }
-                passed(method, seen, body)
+        let seen = filter.seen;
+        match checked.map(|()| (method.thread, seen.thread.clone())) {
+            Ok((ThreadUse::Resumes | ThreadUse::Forks, Some(thread))) => {
+                self.questions += 1;
+                let number = self.questions;
+                let ask = json!({
+                    "id": own_id(number),
+                    "method": "thread/read",
+                    "params": { "threadId": thread, "includeTurns": false },
+                });
+                let to_codex = ask.to_string().into();
+                FromDevice::Ask(Box::new(Question { to_codex, number, id, method, thread, seen, body }))
             }
+            Ok(_) => FromDevice::Verdict(self.passes(id, method, seen, body)),
             Err(refusal) => {
                 let thread = seen.thread.or_else(|| raw.and_then(params::thread));
-                self.refusal(&id, name, Some(method), thread, refusal)
+                FromDevice::Verdict(self.refusal(&id, name, Some(method), thread, refusal))
             }
         }
+    }
+
+    /// Goes on with a request once Codex has answered what it depends on; `None` when it did not in time.
+    pub fn answered(&mut self, question: Question, answer: Option<&[u8]>) -> DeviceVerdict {
+        let answer = answer.filter(|answer| question.is_answered_by(answer));
+        let Question { id, method, thread, mut seen, body, .. } = question;
+        let look = answer.and_then(|answer| serde_json::from_slice::<Look<'_>>(answer).ok());
+        let recorded = look.map(|look| look.result.and_then(|result| threads::recorded(result.get())));
+        let judged = match recorded {
+            None => Err(Refusal::params("Codex did not say in time where this thread works: try again")),
+            Some(None) => Err(Refusal::params("this host has no such thread, or none that can be opened")),
+            Some(Some(recorded)) => self.admitted(method).and_then(|()| self.opening(method, &recorded, &mut seen)),
+        };
+        match judged {
+            Ok((opening, is_cold)) => {
+                let mut verdict = self.opens(id, method, seen, body, &opening);
+                verdict.audit.changing |= is_cold;
+                verdict
+            }
+            Err(refusal) => self.refusal(&id, method.name, Some(method), Some(thread), refusal),
+        }
+    }
+
+    /// How a thread that was recorded earlier is opened, and whether that loads something.
+    fn opening(
+        &self,
+        method: &'static Method,
+        recorded: &threads::Recorded,
+        seen: &mut params::Seen,
+    ) -> Result<(Opening, bool), Refusal> {
+        let policy = &self.policy;
+        let named = seen.place.take();
+        let place = named.map_or_else(|| policy.folders.place(&recorded.cwd), Ok);
+        if method.thread == ThreadUse::Resumes && recorded.is_loaded {
+            let place = place.ok().filter(|place| policy.scope >= Scope::Steer && threads::admits(place, policy));
+            let opening = place.map(|place| Opening::at(&place, policy, false));
+            return Ok((opening.unwrap_or_else(|| Opening::watching(&recorded.cwd, policy)), false));
+        }
+        if policy.scope < Scope::Steer {
+            let message = "this thread is not loaded: loading it needs scope `steer`, this device has `view`. Reading it does not";
+            return Err(Refusal { reason: Reason::Scope, message: message.into(), needed: Some(Scope::Steer) });
+        }
+        match place {
+            Ok(place) if threads::admits(&place, policy) => Ok((Opening::at(&place, policy, seen.without_tools), true)),
+            other => Err(Refusal::params(&threads::not_here(Some(Path::new(&recorded.cwd)), other.err().as_ref()))),
+        }
+    }
+
+    /// What becomes of a request whose parameters are in order.
+    fn passes(&mut self, id: RequestId, method: &'static Method, seen: params::Seen, body: Vec<u8>) -> DeviceVerdict {
+        if method.name == "thread/unsubscribe"
+            && let Some(thread) = &seen.thread
+        {
+            self.threads.forget(thread);
+        }
+        match method.thread {
+            ThreadUse::Any => {
+                let mut verdict = passed(method, seen, body);
+                if method.name == "initialize" {
+                    self.greeted = true;
+                    self.stock = verdict.to_codex.as_deref().is_some_and(stock::is_stock);
+                    verdict.to_codex = verdict.to_codex.map(with_experimental_api);
+                }
+                verdict
+            }
+            ThreadUse::Starts => {
+                let place = match seen.place.clone() {
+                    Some(place) => place,
+                    None => match self.policy.folders.unnamed() {
+                        Ok(workspace) => Place::Workspace(workspace),
+                        Err(why) => {
+                            let refusal = Refusal::params(&threads::not_here(None, Some(&why)));
+                            return self.refusal(&id, method.name, Some(method), None, refusal);
+                        }
+                    },
+                };
+                let opening = Opening::at(&place, &self.policy, seen.without_tools);
+                self.opens(id, method, seen, body, &opening)
+            }
+            ThreadUse::Resumes | ThreadUse::Forks => {
+                self.refusal(&id, method.name, Some(method), None, Refusal::params("`threadId` is missing"))
+            }
+            ThreadUse::Prompts | ThreadUse::PromptsUnder => self.prompts(&id, method, seen, body),
+        }
+    }
+
+    /// A request that opens a thread, with what the agent adds to it.
+    fn opens(
+        &mut self,
+        id: RequestId,
+        method: &'static Method,
+        mut seen: params::Seen,
+        mut body: Vec<u8>,
+        opening: &Opening,
+    ) -> DeviceVerdict {
+        if self.opening.len() >= MAX_OPENING {
+            let refusal = Refusal::params("too many threads are being opened at once: wait for the answers");
+            return self.refusal(&id, method.name, Some(method), seen.thread, refusal);
+        }
+        self.opening.insert(id);
+        let kept = std::mem::take(&mut seen.config);
+        add(&mut body, &opening.params(kept, &self.policy));
+        passed(method, seen, body)
+    }
+
+    /// A request that lets the model act: under the agent's own profile, or from `approve` on.
+    fn prompts(&self, id: &RequestId, method: &'static Method, seen: params::Seen, mut body: Vec<u8>) -> DeviceVerdict {
+        let Policy { scope, profiles, .. } = &self.policy;
+        let known = seen.thread.as_ref().map(|thread| self.threads.get(thread));
+        let profile = known.flatten().and_then(|thread| thread.profile.as_deref());
+        let profile = profile.filter(|id| profiles.guards(id));
+        // Without a sandbox there is no profile that could be another one.
+        let is_guarded = profile.is_some() || known.is_none() || profiles.writing().is_none();
+        if !is_guarded && *scope < Scope::Approve {
+            let message = match known.flatten() {
+                Some(_) => format!(
+                    "this thread runs under a permission profile that is not the agent's, and is for watching: prompting it \
+                     needs scope `approve`; this device has `{scope}`"
+                ),
+                None => "this connection has not opened the thread: resume it first".to_owned(),
+            };
+            let refusal = Refusal { reason: Reason::Scope, message, needed: Some(Scope::Approve) };
+            return self.refusal(id, method.name, Some(method), seen.thread, refusal);
+        }
+        if let (ThreadUse::PromptsUnder, Some(profile)) = (method.thread, profile) {
+            add(&mut body, &Map::from_iter([("permissions".to_owned(), json!(profile))]));
+        }
+        let mut verdict = passed(method, seen, body);
+        verdict.audit.unguarded = !is_guarded;
+        verdict
     }
 
     fn notification(&mut self, name: &str, raw: Option<&RawValue>) -> DeviceVerdict {
@@ -287,7 +490,7 @@ impl Firewall {
         if raw.is_some_and(|raw| parse::transcode(raw, &mut Vec::new()).is_err()) {
             return refused(Some(method.name), None, Reason::Malformed, false, Vec::new());
         }
-        passed(method, params::Seen::default(), format!(r#"{{"method":"{}"}}"#, method.name).into())
+        passed(method, params::Seen::default(), format!(r#"{{"method":"{}""#, method.name).into())
     }
 
     /// Whether this device may call the method at all, now.
@@ -325,6 +528,7 @@ impl Firewall {
                     thread,
                     decision: if lessened.is_some() { Decision::Lessened } else { Decision::Passed },
                     changing: true,
+                    unguarded: false,
                 },
             },
             Err(e) => {
@@ -374,11 +578,22 @@ impl Firewall {
 
     /// Judges one message of Codex. Notifications and responses are only looked at, and go on as they came.
     pub fn from_codex(&mut self, bytes: Bytes) -> CodexVerdict {
-        let Ok(Look { id, method, params }) = serde_json::from_slice::<Look<'_>>(&bytes) else {
+        let Ok(Look { id, method, params, result }) = serde_json::from_slice::<Look<'_>>(&bytes) else {
             return withheld(None, None);
         };
         match (method.as_ref().map(|name| name.0.as_ref()), id) {
-            (None, Some(_)) => CodexVerdict::Forward(bytes),
+            (None, Some(id)) => {
+                let Ok(id) = serde_json::from_str::<RequestId>(id.get()) else { return withheld(None, None) };
+                if id.as_text().is_some_and(|id| id.starts_with(OWN_ID)) {
+                    return CodexVerdict::Own(bytes);
+                }
+                if self.opening.remove(&id)
+                    && let Some((id, thread)) = result.and_then(|result| threads::opened(result.get()))
+                {
+                    self.threads.remember(id, thread);
+                }
+                CodexVerdict::Forward(bytes)
+            }
             (Some(name), None) => self
                 .codex_notification(name, params)
                 .map_or_else(|| withheld(None, None), |()| CodexVerdict::Forward(bytes.clone())),
@@ -394,6 +609,7 @@ impl Firewall {
             request_id: RequestId,
         }
         table::NOTIFICATIONS.binary_search(&name).ok()?;
+        self.threads.notice(name, params.map_or("", RawValue::get));
         if name == "serverRequest/resolved" {
             let resolved: Resolved = serde_json::from_str(params?.get()).ok()?;
             self.open.close(&resolved.request_id);
@@ -408,8 +624,13 @@ impl Firewall {
         match request.route {
             Route::Withheld => return withheld(Some(request.name), None),
             Route::Agent => {
-                let audit =
-                    Audit { method: Some(request.name), thread: None, decision: Decision::Answered, changing: false };
+                let audit = Audit {
+                    method: Some(request.name),
+                    thread: None,
+                    decision: Decision::Answered,
+                    changing: false,
+                    unguarded: false,
+                };
                 return CodexVerdict::AnswerInAgent(AgentAnswer { id }, audit);
             }
             Route::Device(_) => {}
@@ -427,7 +648,13 @@ impl Firewall {
                 let thread = self.open.about(&id).and_then(|(_, thread)| thread);
                 let scope = self.policy.scope;
                 let words = format!("Codex waits for an answer that needs scope `{needed}`; this device has `{scope}`");
-                let audit = Audit { method: Some(request.name), thread, decision: Decision::Withheld, changing: false };
+                let audit = Audit {
+                    method: Some(request.name),
+                    thread,
+                    decision: Decision::Withheld,
+                    changing: false,
+                    unguarded: false,
+                };
                 CodexVerdict::Instead(warning(audit.thread.as_deref(), &words), audit)
             }
             None => withheld(Some(request.name), None),
@@ -444,6 +671,8 @@ struct Look<'a> {
     method: Option<Name<'a>>,
     #[serde(borrow, default)]
     params: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
 }
 
 /// A text that is borrowed where it can be; a bare `Option<Cow>` would always be copied.
@@ -461,13 +690,17 @@ impl Refusal {
     fn malformed(message: &str) -> Self {
         Self { reason: Reason::Malformed, message: message.to_owned(), needed: None }
     }
+
+    fn params(message: &str) -> Self {
+        Self { reason: Reason::Params, message: message.to_owned(), needed: None }
+    }
 }
 
 impl From<ParamsError> for Refusal {
     fn from(e: ParamsError) -> Self {
         let reason = match e {
             ParamsError::Malformed(_) => Reason::Malformed,
-            ParamsError::Refused { .. } => Reason::Params,
+            ParamsError::Refused { .. } | ParamsError::Folder { .. } => Reason::Params,
             ParamsError::Outside => Reason::Method,
         };
         Self { reason, message: e.to_string(), needed: None }
@@ -488,18 +721,55 @@ fn head(out: &mut Vec<u8>, id: &RequestId, method: &str) -> Result<(), serde_jso
     serde_json::to_writer(out, id)
 }
 
+/// The id of the agent's own request with this number, as it is on the wire.
+fn own_id(number: u64) -> String {
+    format!("{OWN_ID}{number}")
+}
+
+/// Adds members to the parameters that `body` ends with, which are an object.
+fn add(body: &mut Vec<u8>, members: &Map<String, Value>) {
+    let closing = body.pop();
+    debug_assert_eq!(closing, Some(b'}'));
+    for (name, value) in members {
+        if body.last() != Some(&b'{') {
+            body.push(b',');
+        }
+        body.extend_from_slice(json!(name).to_string().as_bytes());
+        body.push(b':');
+        body.extend_from_slice(value.to_string().as_bytes());
+    }
+    body.push(b'}');
+}
+
+/// An `initialize` of a connection that may use all of Codex's API: only there does it take the profile and the roots that
+/// the agent adds.
+fn with_experimental_api(initialize: Bytes) -> Bytes {
+    let Ok(mut message) = serde_json::from_slice::<Value>(&initialize) else { return initialize };
+    let Some(params) = message.get_mut("params").and_then(Value::as_object_mut) else { return initialize };
+    let capabilities = params.entry("capabilities").or_insert(Value::Null);
+    if capabilities.is_null() {
+        *capabilities = json!({});
+    }
+    if let Some(capabilities) = capabilities.as_object_mut() {
+        capabilities.insert("experimentalApi".to_owned(), json!(true));
+    }
+    message.to_string().into()
+}
+
 fn changes(method: &Method) -> bool {
     method.access != Access::From(Scope::View)
 }
 
-fn passed(method: &'static Method, seen: params::Seen, body: Vec<u8>) -> DeviceVerdict {
-    let params::Seen { thread, dropped, unknown } = seen;
+/// Lets a message through whose `body` lacks nothing but its end.
+fn passed(method: &'static Method, seen: params::Seen, mut body: Vec<u8>) -> DeviceVerdict {
+    body.push(b'}');
+    let params::Seen { thread, dropped, unknown, .. } = seen;
     let whole = dropped.is_empty() && unknown == 0;
     let decision = if whole { Decision::Passed } else { Decision::Trimmed { dropped, unknown } };
     DeviceVerdict {
         to_codex: Some(body.into()),
         to_device: Vec::new(),
-        audit: Audit { method: Some(method.name), thread, decision, changing: changes(method) },
+        audit: Audit { method: Some(method.name), thread, decision, changing: changes(method), unguarded: false },
     }
 }
 
@@ -510,12 +780,12 @@ fn refused(
     changing: bool,
     to_device: Vec<Bytes>,
 ) -> DeviceVerdict {
-    let audit = Audit { method, thread, decision: Decision::Refused(reason), changing };
+    let audit = Audit { method, thread, decision: Decision::Refused(reason), changing, unguarded: false };
     DeviceVerdict { to_codex: None, to_device, audit }
 }
 
 fn withheld(method: Option<&'static str>, thread: Option<String>) -> CodexVerdict {
-    CodexVerdict::Drop(Audit { method, thread, decision: Decision::Withheld, changing: false })
+    CodexVerdict::Drop(Audit { method, thread, decision: Decision::Withheld, changing: false, unguarded: false })
 }
 
 /// A notification that every client shows to its person.

@@ -8,14 +8,17 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use reachback_proto::scope::Scope;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
-use super::ceiling::{Approval, Ceiling, RealPath, Sandbox};
+use super::Policy;
+use super::ceiling::Approval;
+use super::folders::Place;
 use super::parse::{Keys, MAX_MEMBERS, ParseError, Text, transcode, write_text};
 use super::table::{Else, Params, Rule, rule_for};
+use super::threads::{Threads, admits, not_here};
 
 /// Longest thread id kept for the audit log, in bytes; Codex's have 36.
 const MAX_THREAD_ID: usize = 64;
@@ -29,6 +32,9 @@ pub(super) enum ParamsError {
     /// A parameter's value is not for devices to choose.
     #[error("`{name}`: {why}")]
     Refused { name: &'static str, why: &'static str },
+    /// A folder that the device may not work in.
+    #[error("`{name}`: {why}")]
+    Folder { name: &'static str, why: String },
     /// What is asked runs outside the sandbox, and the ceiling is closed for that.
     #[error("this runs outside Codex's sandbox and approvals, which this host does not open to devices")]
     Outside,
@@ -39,6 +45,12 @@ pub(super) enum ParamsError {
 pub(super) struct Seen {
     /// The thread that the message is about.
     pub(super) thread: Option<String>,
+    /// Where a thread is to be opened.
+    pub(super) place: Option<Place>,
+    /// What remains of the device's own configuration for a thread.
+    pub(super) config: Map<String, Value>,
+    /// Whether that makes a thread without tools.
+    pub(super) without_tools: bool,
     /// Parameters that chose something, and were not passed on.
     pub(super) dropped: Vec<&'static str>,
     /// Parameters that the table does not know.
@@ -47,15 +59,16 @@ pub(super) struct Seen {
 
 /// Applies rules for one device, once.
 pub(super) struct Filter<'a> {
-    pub(super) scope: Scope,
-    pub(super) ceiling: &'a Ceiling,
-    pub(super) paths: &'a dyn RealPath,
+    pub(super) policy: &'a Policy,
+    pub(super) threads: &'a Threads,
     pub(super) seen: Seen,
 }
 
 enum Fate {
     Keep,
     Leave,
+    /// Looked at, and for the agent to write.
+    Taken,
 }
 
 impl Filter<'_> {
@@ -95,11 +108,12 @@ impl Filter<'_> {
             }
             write_text::<serde_json::Error>(out, name).map_err(not_a_value)?;
             out.push(b':');
-            if matches!(self.value(rule, name, value, out)?, Fate::Leave) {
+            let fate = self.value(rule, name, value, out)?;
+            if !matches!(fate, Fate::Keep) {
                 out.truncate(before);
-                if !matches!(value.get(), "null" | "false" | "[]") {
-                    self.seen.dropped.push(name);
-                }
+            }
+            if matches!(fate, Fate::Leave) && !matches!(value.get(), "null" | "false" | "[]") {
+                self.seen.dropped.push(name);
             }
         }
         out.push(b'}');
@@ -115,8 +129,8 @@ impl Filter<'_> {
     ) -> Result<Fate, ParamsError> {
         let passes = match rule {
             Rule::Pass => true,
-            Rule::From(scope) => self.scope >= scope,
-            Rule::Outside => self.ceiling.outside_sandbox,
+            Rule::From(scope) => self.policy.scope >= scope,
+            Rule::Outside => self.policy.ceiling.outside_sandbox,
             Rule::Drop => false,
             _ if is_null(raw) => true,
             _ => return self.judged(rule, name, raw, out),
@@ -138,6 +152,8 @@ impl Filter<'_> {
         raw: &RawValue,
         out: &mut Vec<u8>,
     ) -> Result<Fate, ParamsError> {
+        const NO_WORKSPACE: &str =
+            "not a workspace of this host; its owner opens a folder with: reachback workspace add FOLDER";
         const KEPT: &str = "this host keeps its own value; its owner decides what devices may choose";
         const ELSEWHERE: &str = "not below the folders that this host opens to devices";
         let malformed = ParamsError::Refused { name, why: "not of the type that Codex expects" };
@@ -165,39 +181,56 @@ impl Filter<'_> {
                 Some(place) => self.write(&place, out),
                 None => refuse_or_leave(otherwise, name, ELSEWHERE),
             },
-            Rule::Paths(otherwise) => {
+            Rule::Opens => {
+                let wish = text(raw).map_err(|_| malformed)?;
+                let place = self.policy.folders.place(&wish);
+                match place {
+                    Ok(place) if admits(&place, self.policy) => self.seen.place = Some(place),
+                    other => return Err(ParamsError::Folder { name, why: not_here(None, other.err().as_ref()) }),
+                }
+                Ok(Fate::Taken)
+            }
+            Rule::Workspace(otherwise) => match text(raw).ok().and_then(|wish| self.workspace(&wish)) {
+                Some(folder) => self.write(&folder, out),
+                None => refuse_or_leave(otherwise, name, NO_WORKSPACE),
+            },
+            Rule::Workspaces(otherwise) => {
                 let wishes: Vec<String> = typed(raw).ok_or(malformed)?;
-                match wishes.iter().map(|wish| self.place(wish)).collect::<Option<Vec<_>>>() {
-                    Some(places) => self.write(&places, out),
-                    None => refuse_or_leave(otherwise, name, ELSEWHERE),
+                match wishes.iter().map(|wish| self.workspace(wish)).collect::<Option<Vec<_>>>() {
+                    Some(folders) => self.write(&folders, out),
+                    None => refuse_or_leave(otherwise, name, NO_WORKSPACE),
                 }
             }
-            Rule::Sandbox(otherwise) => {
-                // Not even a tighter one: a sandbox of the client's own takes the place of the host's permission
-                // profile, and with it goes what that denies: the folders with the agent's keys (measured).
-                keep_if(self.sandbox_allowed(typed(raw)), raw, out, otherwise, name, KEPT)
-            }
-            Rule::SandboxPolicy(otherwise) => keep_if(self.policy_allowed(raw), raw, out, otherwise, name, KEPT),
-            Rule::Profile(otherwise) => {
-                let wish = match text(raw).as_deref() {
-                    Ok(":read-only") => Some(Sandbox::ReadOnly),
-                    Ok(":workspace") => Some(Sandbox::WorkspaceWrite),
-                    Ok(":danger-full-access") => Some(Sandbox::DangerFullAccess),
-                    // The owner's own profiles may hold anything.
-                    _ => None,
+            Rule::Folders(otherwise) => {
+                let wishes: Vec<String> = typed(raw).ok_or(malformed)?;
+                let place = |wish: &String| {
+                    let place = self.policy.folders.place(wish).ok().filter(|place| admits(place, self.policy))?;
+                    place.path().to_str().map(str::to_owned)
                 };
-                keep_if(self.sandbox_allowed(wish), raw, out, otherwise, name, KEPT)
+                match wishes.iter().map(place).collect::<Option<Vec<_>>>() {
+                    Some(folders) => self.write(&folders, out),
+                    None => refuse_or_leave(otherwise, name, NO_WORKSPACE),
+                }
+            }
+            Rule::Moves => {
+                let wish = text(raw).map_err(|_| malformed)?;
+                let own = self.seen.thread.as_ref().and_then(|id| self.threads.get(id)?.folder.as_deref());
+                match self.workspace(&wish) {
+                    Some(folder) => self.write(&folder, out),
+                    None if own.is_some_and(|own| own == std::path::Path::new(&*wish)) => Ok(Fate::Leave),
+                    None => Err(ParamsError::Refused { name, why: NO_WORKSPACE }),
+                }
             }
             Rule::Approval(otherwise) => {
                 let wish = typed(raw).unwrap_or(Approval::Never);
-                keep_if(self.ceiling.approval.is_some_and(|most| wish <= most), raw, out, otherwise, name, KEPT)
+                keep_if(self.policy.ceiling.approval.is_some_and(|most| wish <= most), raw, out, otherwise, name, KEPT)
             }
             Rule::Reviewer(otherwise) => {
                 let person = text(raw).is_ok_and(|who| who == "user");
-                let allowed = person || self.ceiling.approval == Some(Approval::Never);
+                let allowed = person || self.policy.ceiling.approval == Some(Approval::Never);
                 keep_if(allowed, raw, out, otherwise, name, KEPT)
             }
-            Rule::Config => self.config(members(raw).map_err(|_| malformed)?, out),
+            Rule::Config => self.config(members(raw).map_err(|_| malformed)?),
             Rule::OptOut => {
                 let mut names: Vec<String> = typed(raw).ok_or(malformed)?;
                 names.retain(|name| name != "serverRequest/resolved");
@@ -205,7 +238,7 @@ impl Filter<'_> {
             }
             Rule::ReadOnlyGit => {
                 let command: Vec<String> = typed(raw).ok_or(malformed)?;
-                if self.ceiling.outside_sandbox || reads_a_repository(&command) {
+                if self.policy.ceiling.outside_sandbox || reads_a_repository(&command) {
                     self.write(&command, out)
                 } else {
                     Err(ParamsError::Outside)
@@ -231,7 +264,9 @@ impl Filter<'_> {
             match self.value(rule, name, item, out)? {
                 Fate::Keep => {}
                 // An item can't be left out without changing what the others mean.
-                Fate::Leave => return Err(ParamsError::Refused { name, why: "not for devices to choose" }),
+                Fate::Leave | Fate::Taken => {
+                    return Err(ParamsError::Refused { name, why: "not for devices to choose" });
+                }
             }
         }
         out.push(b']');
@@ -239,81 +274,41 @@ impl Filter<'_> {
     }
 
     fn place(&self, wish: &str) -> Option<String> {
-        self.ceiling.place(wish, self.paths)?.into_os_string().into_string().ok()
+        self.policy.ceiling.place(wish, &*self.policy.paths)?.into_os_string().into_string().ok()
     }
 
-    fn sandbox_allowed(&self, wish: Option<Sandbox>) -> bool {
-        let Some((wish, most)) = wish.zip(self.ceiling.sandbox) else { return false };
-        wish <= most && (wish < Sandbox::DangerFullAccess || self.ceiling.network)
-    }
-
-    fn policy_allowed(&self, raw: &RawValue) -> bool {
-        #[derive(Deserialize)]
-        #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
-        enum Policy {
-            DangerFullAccess {},
-            ReadOnly {
-                #[serde(default)]
-                network_access: bool,
-            },
-            WorkspaceWrite {
-                #[serde(default)]
-                network_access: bool,
-                #[serde(default)]
-                writable_roots: Vec<String>,
-                #[serde(default, rename = "excludeSlashTmp")]
-                _exclude_slash_tmp: bool,
-                #[serde(default, rename = "excludeTmpdirEnvVar")]
-                _exclude_tmpdir_env_var: bool,
-            },
+    /// The workspace that a device named.
+    fn workspace(&self, wish: &str) -> Option<String> {
+        match self.policy.folders.place(wish) {
+            Ok(Place::Workspace(folder)) => folder.into_os_string().into_string().ok(),
+            _ => None,
         }
-        let (mode, network, roots) = match typed(raw) {
-            Some(Policy::DangerFullAccess {}) => (Sandbox::DangerFullAccess, true, Vec::new()),
-            Some(Policy::ReadOnly { network_access }) => (Sandbox::ReadOnly, network_access, Vec::new()),
-            Some(Policy::WorkspaceWrite { network_access, writable_roots, .. }) => {
-                (Sandbox::WorkspaceWrite, network_access, writable_roots)
-            }
-            // `externalSandbox` says that something else confines Codex; a device can't know.
-            None => return false,
-        };
-        // Forwarded as they are, so they must be in their normal form already.
-        let placed = roots.iter().all(|root| self.place(root).as_ref() == Some(root));
-        self.sandbox_allowed(Some(mode)) && (!network || self.ceiling.network) && placed
     }
 
     /// Keeps reasoning effort, and what makes the stock client's title thread one without tools.
-    fn config(&mut self, members: Vec<(Cow<'_, str>, &RawValue)>, out: &mut Vec<u8>) -> Result<Fate, ParamsError> {
+    fn config(&mut self, members: Vec<(Cow<'_, str>, &RawValue)>) -> Result<Fate, ParamsError> {
         let given = |key: &str| members.iter().find(|(name, _)| name == key).map(|(_, value)| value.get());
-        let toolless = TOOLLESS_CORE.iter().all(|(key, value)| given(key) == Some(*value));
+        let without_tools = WITHOUT_TOOLS.iter().all(|(key, value)| given(key) == Some(*value));
         let keep = |key: &str, value: &RawValue| match key {
             "model_reasoning_effort" => text(value).is_ok_and(|effort| effort.len() <= 32),
+            // The agent's own profile, which reads only, takes its place.
+            "default_permissions" => false,
             _ => {
-                toolless
-                    && (TOOLLESS_CORE.contains(&(key, value.get()))
-                        || TOOLLESS_OFF.contains(&key) && value.get() == "false")
+                without_tools
+                    && (WITHOUT_TOOLS.contains(&(key, value.get()))
+                        || SWITCHED_OFF.contains(&key) && value.get() == "false")
             }
         };
-        out.push(b'{');
-        let start = out.len();
         let mut left = false;
         for (key, value) in &members {
-            if !keep(key, value) {
-                left = true;
-                continue;
+            if keep(key, value) {
+                self.seen.config.insert(key.clone().into_owned(), typed(value).unwrap_or_default());
+            } else {
+                left |= !(without_tools && key == "default_permissions");
             }
-            if out.len() > start {
-                out.push(b',');
-            }
-            write_text::<serde_json::Error>(out, key).map_err(not_a_value)?;
-            out.push(b':');
-            transcode(value, out)?;
         }
-        let kept = out.len() > start;
-        out.push(b'}');
-        if left && kept {
-            self.seen.dropped.push("config");
-        }
-        Ok(if left && !kept { Fate::Leave } else { Fate::Keep })
+        self.seen.without_tools = without_tools;
+        Ok(if left { Fate::Leave } else { Fate::Taken })
     }
 
     fn write<T: serde::Serialize>(&self, value: &T, out: &mut Vec<u8>) -> Result<Fate, ParamsError> {
@@ -324,7 +319,7 @@ impl Filter<'_> {
 
 /// Without these a thread may still run something, and then the others are not its client's to switch off: hooks, for one,
 /// may be how the owner guards commands.
-const TOOLLESS_CORE: [(&str, &str); 5] = [
+const WITHOUT_TOOLS: [(&str, &str); 5] = [
     ("features.shell_tool", "false"),
     ("features.unified_exec", "false"),
     ("mcp_servers", "{}"),
@@ -333,7 +328,7 @@ const TOOLLESS_CORE: [(&str, &str); 5] = [
 ];
 
 /// What else the stock client switches off for the thread that finds a title.
-const TOOLLESS_OFF: [&str; 24] = [
+const SWITCHED_OFF: [&str; 24] = [
     "cloud.skills.enabled",
     "features.apps",
     "features.code_mode",

@@ -51,21 +51,25 @@ pub enum Rule {
     Refuse,
     /// Passes where the ceiling opens what runs outside the sandbox; not passed on elsewhere.
     Outside,
-    /// An absolute path below the ceiling's roots.
+    /// The folder that a thread is to be opened in: a workspace, or from `approve` on one below the allowed roots. Not passed
+    /// on itself: the agent names the folder, with what goes with it.
+    Opens,
+    /// A folder that equals a workspace.
+    Workspace(Else),
+    /// A list of such folders. An empty list passes.
+    Workspaces(Else),
+    /// A folder for a thread that is open: a workspace; the thread's own is not passed on, since it holds anyway.
+    Moves,
+    /// A list of folders that are only looked at: workspaces, or from `approve` on folders below the allowed roots.
+    Folders(Else),
+    /// A file below the ceiling's roots.
     Path(Else),
-    /// A list of such paths. An empty list passes.
-    Paths(Else),
-    /// The name of a sandbox mode, at most the ceiling's.
-    Sandbox(Else),
-    /// A sandbox policy, at most the ceiling's.
-    SandboxPolicy(Else),
-    /// The name of a permission profile, at most the ceiling's sandbox.
-    Profile(Else),
     /// An approval policy, at most the ceiling's.
     Approval(Else),
     /// Who answers approvals: a person always, a model only where the owner lets approvals go unasked.
     Reviewer(Else),
-    /// Overrides of Codex's configuration: reasoning effort, and the stock client's thread without tools.
+    /// Overrides of Codex's configuration: reasoning effort, and the stock client's thread without tools. Not passed on
+    /// itself: the agent adds its own to it.
     Config,
     /// Names of notifications not to send; never `serverRequest/resolved`, by which open requests are closed here.
     OptOut,
@@ -91,8 +95,33 @@ pub struct Method {
     pub access: Access,
     /// The rule for each parameter.
     pub params: &'static Params,
+    /// What it does with the thread that it names.
+    pub thread: ThreadUse,
     /// Why.
     pub why: &'static str,
+}
+
+/// What a method does with a thread. See [`super::threads`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThreadUse {
+    /// Nothing that depends on its folder or its profile.
+    Any,
+    /// Starts a new one.
+    Starts,
+    /// Loads it again, or joins it.
+    Resumes,
+    /// Starts a new one in its place.
+    Forks,
+    /// Lets the model act in it, now or later.
+    Prompts,
+    /// Lets the model act in it, and can say under which profile.
+    PromptsUnder,
+}
+
+impl Method {
+    const fn that(self, thread: ThreadUse) -> Self {
+        Self { thread, ..self }
+    }
 }
 
 /// The rule for a parameter; `None` for one that is not in the table.
@@ -106,22 +135,24 @@ pub fn method(name: &str) -> Option<&'static Method> {
 }
 
 const fn from(scope: Scope, name: &'static str, params: &'static Params, why: &'static str) -> Method {
-    Method { name, access: Access::From(scope), params, why }
+    Method { name, access: Access::From(scope), params, thread: ThreadUse::Any, why }
 }
 
 const fn outside(name: &'static str, params: &'static Params) -> Method {
-    Method { name, access: Access::Outside, params, why: "runs outside Codex's sandbox and approvals" }
+    let why = "runs outside Codex's sandbox and approvals";
+    Method { name, access: Access::Outside, params, thread: ThreadUse::Any, why }
 }
 
 const fn never(name: &'static str, why: &'static str) -> Method {
-    Method { name, access: Access::Never, params: ANY, why }
+    Method { name, access: Access::Never, params: ANY, thread: ThreadUse::Any, why }
 }
 
 use Else::{Drop as OrDrop, Refuse as OrRefuse};
 use Rule::{
-    Approval, ByType, Config, Drop, Each, Object, OptOut, Outside, Pass, Path, Paths, Profile, ReadOnlyGit, Refuse,
-    Reviewer, Sandbox, SandboxPolicy,
+    Approval, ByType, Config, Drop, Each, Folders, Moves, Object, Opens, OptOut, Outside, Pass, Path, ReadOnlyGit,
+    Refuse, Reviewer, Workspace, Workspaces,
 };
+use ThreadUse::{Forks, Prompts, PromptsUnder, Resumes, Starts};
 
 /// Parameters of a method that no device calls: nobody looks at them.
 pub const ANY: &Params = &[];
@@ -131,6 +162,7 @@ const PAGE: &Params = &[(Pass, &["cursor", "limit"])];
 const THREAD_PAGE: &Params = &[(Pass, &["threadId", "cursor", "limit"])];
 
 const CAPABILITIES: &Params = &[
+    // The agent's own additions need `experimentalApi`, so it is always set.
     (Pass, &["experimentalApi", "extensions", "mcpServerOpenaiFormElicitation"]),
     // Where a managed host insists on a person, that person must be one who may approve.
     (Rule::From(Approve), &["requiredHumanApproval"]),
@@ -156,9 +188,9 @@ const INPUT: Rule = Each(&ByType(&[
 
 /// Environments are the host's own (`environment/add` is refused); only the place inside is chosen.
 const ENVIRONMENTS: Rule =
-    Each(&Object(&[(Pass, &["environmentId"]), (Path(OrRefuse), &["cwd"]), (Drop, &["runtimeWorkspaceRoots"])]));
+    Each(&Object(&[(Pass, &["environmentId"]), (Workspace(OrRefuse), &["cwd"]), (Drop, &["runtimeWorkspaceRoots"])]));
 
-const PROJECT_ROOTS: Rule = Each(&Object(&[(Path(OrRefuse), &["path"])]));
+const PROJECT_ROOTS: Rule = Each(&Object(&[(Workspace(OrRefuse), &["path"])]));
 
 const MODE: Rule = Object(&[
     (Pass, &["mode"]),
@@ -206,17 +238,19 @@ pub static METHODS: &[Method] = &[
                     "dynamicTools",
                 ],
             ),
-            (Path(OrRefuse), &["cwd"]),
+            (Opens, &["cwd"]),
             (ENVIRONMENTS, &["environments"]),
-            (Sandbox(OrDrop), &["sandbox"]),
-            (Profile(OrDrop), &["permissions"]),
             (Approval(OrDrop), &["approvalPolicy"]),
             (Reviewer(OrDrop), &["approvalsReviewer"]),
             (Config, &["config"]),
-            // Roots widen what is writable; capability roots load skills and plugins; raw events are the model's own traffic.
+            // The agent names the profile; a sandbox of the client's own, even a tighter one, would take its place, and with
+            // it goes what it denies (measured). Roots widen what is writable; capability roots load skills and plugins; raw
+            // events are the model's own traffic.
             (
                 Drop,
                 &[
+                    "permissions",
+                    "sandbox",
                     "runtimeWorkspaceRoots",
                     "selectedCapabilityRoots",
                     "experimentalRawEvents",
@@ -226,7 +260,8 @@ pub static METHODS: &[Method] = &[
             ),
         ],
         "a new thread, in the host's own sandbox and approvals",
-    ),
+    )
+    .that(Starts),
     from(
         View,
         "thread/resume",
@@ -236,15 +271,15 @@ pub static METHODS: &[Method] = &[
                 Rule::From(Steer),
                 &["model", "modelProvider", "serviceTier", "personality", "baseInstructions", "developerInstructions"],
             ),
-            (Profile(OrDrop), &["permissions"]),
             (Approval(OrDrop), &["approvalPolicy"]),
             (Reviewer(OrDrop), &["approvalsReviewer"]),
-            // The thread keeps its place and its sandbox; `history` and `path` would resume what the host never had.
-            (Drop, &["cwd", "runtimeWorkspaceRoots", "sandbox", "config"]),
+            // The thread keeps its place; `history` and `path` would resume what the host never had.
+            (Drop, &["cwd", "runtimeWorkspaceRoots", "sandbox", "permissions", "config"]),
             (Refuse, &["history", "path"]),
         ],
-        "following a thread is resuming it",
-    ),
+        "following a thread is resuming it; loading it needs `steer`",
+    )
+    .that(Resumes),
     from(
         Steer,
         "thread/fork",
@@ -269,17 +304,16 @@ pub static METHODS: &[Method] = &[
                     "experimentalPredictionMode",
                 ],
             ),
-            (Path(OrRefuse), &["cwd"]),
-            (Sandbox(OrDrop), &["sandbox"]),
-            (Profile(OrDrop), &["permissions"]),
+            (Opens, &["cwd"]),
             (Approval(OrDrop), &["approvalPolicy"]),
             (Reviewer(OrDrop), &["approvalsReviewer"]),
             (Config, &["config"]),
-            (Drop, &["runtimeWorkspaceRoots"]),
+            (Drop, &["runtimeWorkspaceRoots", "sandbox", "permissions"]),
             (Refuse, &["path"]),
         ],
         "a new thread from an old one",
-    ),
+    )
+    .that(Forks),
     from(
         Steer,
         "thread/sample",
@@ -299,7 +333,8 @@ pub static METHODS: &[Method] = &[
             ],
         )],
         "a question beside the thread",
-    ),
+    )
+    .that(Prompts),
     from(Steer, "thread/sample/cancel", &[(Pass, &["requestId"])], "ends one's own question"),
     from(Steer, "thread/archive", THREAD, "tidies, and can be undone"),
     from(Approve, "thread/delete", THREAD, "cannot be undone"),
@@ -312,13 +347,15 @@ pub static METHODS: &[Method] = &[
         "thread/prediction/request",
         &[(Pass, &["threadId", "sourceTurnId"])],
         "asks the model what comes next",
-    ),
+    )
+    .that(Prompts),
     from(
         Steer,
         "thread/goal/set",
         &[(Pass, &["threadId", "objective", "origin", "status", "tokenBudget"])],
         "a prompt that lasts",
-    ),
+    )
+    .that(Prompts),
     from(View, "thread/goal/get", THREAD, "reads"),
     from(Steer, "thread/goal/clear", &[(Pass, &["threadId", "origin"])], "a prompt that lasts"),
     from(
@@ -326,17 +363,20 @@ pub static METHODS: &[Method] = &[
         "thread/queue/add",
         &[(Pass, &["threadId", "clientUserMessageId", "responsesapiClientMetadata"]), (INPUT, &["input"])],
         "a prompt for later",
-    ),
+    )
+    .that(Prompts),
     from(View, "thread/queue/list", THREAD_PAGE, "reads"),
     from(
         Steer,
         "thread/queue/update",
         &[(Pass, &["threadId", "queuedSubmissionId", "responsesapiClientMetadata"]), (INPUT, &["input"])],
         "a prompt for later",
-    ),
+    )
+    .that(Prompts),
     from(Steer, "thread/queue/delete", &[(Pass, &["threadId", "queuedSubmissionId"])], "a prompt for later"),
     from(Steer, "thread/queue/reorder", &[(Pass, &["threadId", "queuedSubmissionIds"])], "a prompt for later"),
-    from(Steer, "thread/queue/start", &[(Pass, &["threadId", "queuedSubmissionId"])], "a prompt for later"),
+    from(Steer, "thread/queue/start", &[(Pass, &["threadId", "queuedSubmissionId"])], "a prompt for later")
+        .that(Prompts),
     from(
         Steer,
         "thread/metadata/update",
@@ -380,29 +420,30 @@ pub static METHODS: &[Method] = &[
             // A plugin may bring the hooks that guard commands.
             (Rule::From(Approve), &["disabledPluginIds"]),
             (MODE, &["collaborationMode"]),
-            (Path(OrRefuse), &["cwd"]),
+            (Moves, &["cwd"]),
             (ENVIRONMENTS, &["environments"]),
-            (SandboxPolicy(OrRefuse), &["sandboxPolicy"]),
-            (Profile(OrRefuse), &["permissions"]),
+            (Refuse, &["sandboxPolicy", "permissions"]),
             (Approval(OrRefuse), &["approvalPolicy"]),
             (Reviewer(OrRefuse), &["approvalsReviewer"]),
         ],
         "model, effort and mode of a thread",
-    ),
+    )
+    .that(Prompts),
     from(Steer, "thread/memoryMode/set", &[(Pass, &["threadId", "mode"])], "whether a thread is remembered"),
     from(View, "thread/memory/read", THREAD, "reads"),
     from(View, "memory/status", &[(Pass, &["minConsolidatedThreads"])], "reads"),
     never("memory/reset", "forgets for every client, and cannot be undone"),
     never("rollout/compress", "rewrites the host's files"),
     from(Steer, "thread/unarchive", THREAD, "tidies, and can be undone"),
-    from(Steer, "thread/compact/start", THREAD, "shortens what the model sees"),
-    outside("thread/shellCommand", &[(Pass, &["threadId", "command", "timeoutMs"])]),
+    from(Steer, "thread/compact/start", THREAD, "shortens what the model sees").that(Prompts),
+    outside("thread/shellCommand", &[(Pass, &["threadId", "command", "timeoutMs"])]).that(Prompts),
     from(
         Approve,
         "thread/approveGuardianDeniedAction",
         &[(Pass, &["threadId", "event"])],
         "an approval in the shape of a request",
-    ),
+    )
+    .that(Prompts),
     from(Steer, "thread/backgroundTerminals/clean", THREAD, "an interrupt"),
     from(View, "thread/backgroundTerminals/list", THREAD_PAGE, "reads"),
     from(Steer, "thread/backgroundTerminals/terminate", &[(Pass, &["threadId", "processId"])], "an interrupt"),
@@ -498,34 +539,46 @@ pub static METHODS: &[Method] = &[
         "reads",
     ),
     from(View, "thread/items/read", &[(Pass, &["threadId", "turnId", "itemIds"])], "reads"),
-    from(Steer, "thread/guardianReview", THREAD, "asks the reviewing model"),
-    from(Approve, "thread/inject_items", &[(Pass, &["threadId", "items"])], "forges what the model remembers"),
+    from(Steer, "thread/guardianReview", THREAD, "asks the reviewing model").that(Prompts),
+    from(Approve, "thread/inject_items", &[(Pass, &["threadId", "items"])], "forges what the model remembers")
+        .that(Prompts),
     from(
         Steer,
         "thread/prepareApprovedPlan",
         &[(Pass, &["threadId", "markdown"]), (Path(OrRefuse), &["attachmentPath"])],
         "a prompt made of a plan",
-    ),
+    )
+    .that(Prompts),
     // Skills, hooks, plugins, apps
-    from(View, "skills/list", &[(Paths(OrDrop), &["cwds"]), (Pass, &["forceReload"])], "reads"),
+    from(View, "skills/list", &[(Workspaces(OrDrop), &["cwds"]), (Pass, &["forceReload"])], "reads"),
     never("skills/extraRoots/set", "instructions from any folder, for every client"),
-    from(View, "hooks/list", &[(Paths(OrDrop), &["cwds"]), (Pass, &["threadId"])], "reads"),
+    from(View, "hooks/list", &[(Workspaces(OrDrop), &["cwds"]), (Pass, &["threadId"])], "reads"),
     never("marketplace/add", "where the host's plugins come from"),
     never("marketplace/remove", "where the host's plugins come from"),
     never("marketplace/upgrade", "where the host's plugins come from"),
-    from(View, "plugin/list", &[(Paths(OrDrop), &["cwds"]), (Pass, &["forceRefetch", "marketplaceKinds"])], "reads"),
+    from(
+        View,
+        "plugin/list",
+        &[(Workspaces(OrDrop), &["cwds"]), (Pass, &["forceRefetch", "marketplaceKinds"])],
+        "reads",
+    ),
     from(
         View,
         "plugin/search",
-        &[(Paths(OrDrop), &["cwds"]), (Pass, &["cursor", "limit", "scope", "searchTerm"])],
+        &[(Workspaces(OrDrop), &["cwds"]), (Pass, &["cursor", "limit", "scope", "searchTerm"])],
         "reads",
     ),
-    from(View, "plugin/installed", &[(Paths(OrDrop), &["cwds"]), (Pass, &["installSuggestionPluginNames"])], "reads"),
+    from(
+        View,
+        "plugin/installed",
+        &[(Workspaces(OrDrop), &["cwds"]), (Pass, &["installSuggestionPluginNames"])],
+        "reads",
+    ),
     never("plugin/reconcile", "installs programs on the host"),
     from(
         View,
         "plugin/read",
-        &[(Path(OrRefuse), &["marketplacePath"]), (Pass, &["pluginName", "remoteMarketplaceName"])],
+        &[(Workspace(OrRefuse), &["marketplacePath"]), (Pass, &["pluginName", "remoteMarketplaceName"])],
         "reads",
     ),
     from(View, "plugin/skill/read", &[(Pass, &["remoteMarketplaceName", "remotePluginId", "skillName"])], "reads"),
@@ -581,16 +634,15 @@ pub static METHODS: &[Method] = &[
             (INPUT, &["input"]),
             (MODE, &["collaborationMode"]),
             // Clients repeat the thread's place with every prompt, and the owner may have started it anywhere.
-            (Path(OrDrop), &["cwd"]),
+            (Workspace(OrDrop), &["cwd"]),
             (ENVIRONMENTS, &["environments"]),
-            (SandboxPolicy(OrDrop), &["sandboxPolicy"]),
-            (Profile(OrDrop), &["permissions"]),
             (Approval(OrDrop), &["approvalPolicy"]),
             (Reviewer(OrDrop), &["approvalsReviewer"]),
-            (Drop, &["runtimeWorkspaceRoots", "cyberAccessProgram"]),
+            (Drop, &["runtimeWorkspaceRoots", "cyberAccessProgram", "sandboxPolicy", "permissions"]),
         ],
         "a prompt",
-    ),
+    )
+    .that(PromptsUnder),
     from(
         Steer,
         "turn/settings/update",
@@ -600,7 +652,8 @@ pub static METHODS: &[Method] = &[
             (Reviewer(OrRefuse), &["approvalsReviewer"]),
         ],
         "model and effort of the running turn",
-    ),
+    )
+    .that(Prompts),
     from(
         Steer,
         "turn/steer",
@@ -619,7 +672,8 @@ pub static METHODS: &[Method] = &[
             (INPUT, &["input"]),
         ],
         "a prompt",
-    ),
+    )
+    .that(Prompts),
     from(Steer, "turn/interrupt", &[(Pass, &["threadId", "turnId"])], "an interrupt"),
     // Voice: what is said is a prompt.
     from(
@@ -652,10 +706,12 @@ pub static METHODS: &[Method] = &[
             ],
         )],
         "a prompt by voice",
-    ),
-    from(Steer, "thread/realtime/appendAudio", &[(Pass, &["threadId", "audio"])], "a prompt by voice"),
-    from(Steer, "thread/realtime/appendText", &[(Pass, &["threadId", "role", "text"])], "a prompt by voice"),
-    from(Steer, "thread/realtime/appendSpeech", &[(Pass, &["threadId", "text"])], "a prompt by voice"),
+    )
+    .that(Prompts),
+    from(Steer, "thread/realtime/appendAudio", &[(Pass, &["threadId", "audio"])], "a prompt by voice").that(Prompts),
+    from(Steer, "thread/realtime/appendText", &[(Pass, &["threadId", "role", "text"])], "a prompt by voice")
+        .that(Prompts),
+    from(Steer, "thread/realtime/appendSpeech", &[(Pass, &["threadId", "text"])], "a prompt by voice").that(Prompts),
     from(Steer, "thread/realtime/stop", THREAD, "a prompt by voice"),
     from(View, "thread/timeline/list", THREAD_PAGE, "reads"),
     from(View, "thread/realtime/listVoices", NONE, "reads"),
@@ -675,7 +731,8 @@ pub static METHODS: &[Method] = &[
             ),
         ],
         "a prompt",
-    ),
+    )
+    .that(Prompts),
     // Models and features
     from(View, "model/list", &[(Pass, &["cursor", "limit", "includeHidden", "modelProvider"])], "reads"),
     from(View, "account/gatewayOAuth/read", &[(Pass, &["modelProvider"])], "reads"),
@@ -685,7 +742,7 @@ pub static METHODS: &[Method] = &[
     never("modelProvider/config/write", "where the host's prompts and keys go"),
     from(View, "modelProvider/capabilities/read", NONE, "reads"),
     from(View, "experimentalFeature/list", &[(Pass, &["cursor", "limit", "threadId"])], "reads"),
-    from(View, "permissionProfile/list", &[(Pass, &["cursor", "limit"]), (Path(OrDrop), &["cwd"])], "reads"),
+    from(View, "permissionProfile/list", &[(Pass, &["cursor", "limit"]), (Workspace(OrDrop), &["cwd"])], "reads"),
     never("experimentalFeature/enablement/set", "the host's configuration, for every client"),
     never("remoteControl/enable", "lets someone else in"),
     never("remoteControl/disable", "shuts someone else out"),
@@ -701,7 +758,7 @@ pub static METHODS: &[Method] = &[
     from(View, "environment/status", &[(Pass, &["environmentId"])], "reads"),
     // MCP servers
     never("mcpServer/oauth/login", "signs in"),
-    from(Admin, "config/mcpServer/reload", NONE, "restarts programs of every client"),
+    never("config/mcpServer/reload", "starts the programs of every loaded thread's folder"),
     from(View, "mcpServerStatus/list", &[(Pass, &["cursor", "limit", "detail", "serverName", "threadId"])], "reads"),
     from(
         Approve,
@@ -741,7 +798,7 @@ pub static METHODS: &[Method] = &[
         "command/exec",
         &[
             (ReadOnlyGit, &["command"]),
-            (Path(OrRefuse), &["cwd"]),
+            (Workspace(OrRefuse), &["cwd"]),
             (Pass, &["disableOutputCap", "outputBytesCap", "timeoutMs"]),
             (
                 Outside,
@@ -785,7 +842,12 @@ pub static METHODS: &[Method] = &[
     outside("process/kill", &[(Pass, &["processHandle"])]),
     outside("process/resizePty", &[(Pass, &["processHandle", "size"])]),
     // Configuration
-    from(Steer, "config/read", &[(Pass, &["includeLayers"]), (Path(OrDrop), &["cwd"])], "reads what may hold tokens"),
+    from(
+        Steer,
+        "config/read",
+        &[(Pass, &["includeLayers"]), (Workspace(OrDrop), &["cwd"])],
+        "reads what may hold tokens",
+    ),
     never("externalAgentConfig/detect", "searches the user's home"),
     never("externalAgentConfig/import", "the host's configuration"),
     never("externalAgentConfig/import/recordHistory", "the host's configuration"),
@@ -796,18 +858,18 @@ pub static METHODS: &[Method] = &[
     from(View, "account/read", &[(Rule::From(Admin), &["refreshToken"])], "reads; the stock client asks at its start"),
     // Old names, still answered
     from(View, "getConversationSummary", &[(Pass, &["conversationId"]), (Refuse, &["rolloutPath"])], "reads"),
-    from(Steer, "gitDiffToRemote", &[(Path(OrRefuse), &["cwd"])], "reads a repository"),
+    never("gitDiffToRemote", "runs what a repository configures, outside the sandbox"),
     never("getAuthStatus", "holds the token itself"),
     from(
         Steer,
         "fuzzyFileSearch",
-        &[(Paths(OrRefuse), &["roots"]), (Pass, &["query", "cancellationToken"])],
+        &[(Folders(OrRefuse), &["roots"]), (Pass, &["query", "cancellationToken"])],
         "names of files",
     ),
     from(
         Steer,
         "fuzzyFileSearch/sessionStart",
-        &[(Paths(OrRefuse), &["roots"]), (Pass, &["sessionId"])],
+        &[(Folders(OrRefuse), &["roots"]), (Pass, &["sessionId"])],
         "names of files",
     ),
     from(Steer, "fuzzyFileSearch/sessionUpdate", &[(Pass, &["sessionId", "query"])], "names of files"),

@@ -3,9 +3,15 @@
 
 use proptest::prelude::*;
 
-use super::ceiling::{Approval, AsWritten, Sandbox};
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use super::ceiling::{Approval, AsWritten};
+use super::folders::{NoPlace, Unnamed};
 use super::table::METHODS;
+use super::threads::Thread;
 use super::*;
+use crate::codex::permissions::Profile;
 
 const THREAD: &str = "0198f000-0000-7000-8000-000000000001";
 
@@ -13,8 +19,57 @@ fn ceiling() -> Ceiling {
     Ceiling { roots: vec!["/home/me".into()], closed: vec!["/home/me/.codex".into()], ..Ceiling::default() }
 }
 
+/// `/home/me/project` and `/srv/repo` are workspaces; below `/home/me` is open from `approve` on.
+#[derive(Debug)]
+struct SomeFolders;
+
+impl Folders for SomeFolders {
+    fn place(&self, wish: &str) -> Result<Place, NoPlace> {
+        let path = folders::plain(wish).ok_or(NoPlace::Form)?;
+        match path.to_str() {
+            Some("/home/me/project" | "/srv/repo") => Ok(Place::Workspace(path)),
+            Some("/" | "/home" | "/home/me") => Err(NoPlace::Home),
+            _ if path.starts_with("/home/me/.codex") => Err(NoPlace::State),
+            _ if path.starts_with("/home/me") || path.starts_with("/srv/repo") => Ok(Place::Below(path)),
+            _ => Err(NoPlace::Outside),
+        }
+    }
+
+    fn unnamed(&self) -> Result<PathBuf, NoPlace> {
+        Ok(PROJECT.into())
+    }
+
+    fn workspaces(&self) -> Vec<PathBuf> {
+        vec![PROJECT.into(), "/srv/repo".into()]
+    }
+}
+
+const PROJECT: &str = "/home/me/project";
+const KEYS: &str = "/home/me/.local/state/reachback/host";
+
+static PROFILES: LazyLock<Arc<Profiles>> =
+    LazyLock::new(|| Arc::new(Profiles::new(&ring::rand::SystemRandom::new(), vec![KEYS.into()], None).unwrap()));
+
+/// The profile of threads in a workspace.
+fn writing() -> Value {
+    json!(PROFILES.writing().unwrap().id)
+}
+
+/// The profile of all other threads.
+fn reading() -> Value {
+    json!(PROFILES.reading().id)
+}
+
 fn policy(scope: Scope) -> Policy {
-    Policy { scope, lasting_grants: false, ceiling: Arc::new(ceiling()), paths: Arc::new(AsWritten) }
+    Policy {
+        scope,
+        lasting_grants: false,
+        ceiling: Arc::new(ceiling()),
+        paths: Arc::new(AsWritten),
+        folders: Arc::new(SomeFolders),
+        profiles: Arc::clone(&PROFILES),
+        is_own_codex: true,
+    }
 }
 
 /// A channel on which `initialize` has passed.
@@ -22,6 +77,8 @@ fn firewall(policy: Policy) -> Firewall {
     let mut firewall = Firewall::new(policy);
     let hello = json!({"id": 0, "method": "initialize", "params": {"clientInfo": {"name": "t", "version": "1"}}});
     assert!(send(&mut firewall, &hello).to_codex.is_some());
+    let thread = Thread { folder: Some(PROJECT.into()), profile: writing().as_str().map(str::to_owned) };
+    firewall.threads.remember(THREAD.to_owned(), thread);
     firewall
 }
 
@@ -30,7 +87,55 @@ fn with_scope(scope: Scope) -> Firewall {
 }
 
 fn send(firewall: &mut Firewall, message: &Value) -> DeviceVerdict {
-    firewall.from_device(message.to_string().as_bytes())
+    send_bytes(firewall, message.to_string().as_bytes())
+}
+
+/// Sends a message; Codex, if it is asked, says that the thread works in the project and is loaded.
+fn send_bytes(firewall: &mut Firewall, message: &[u8]) -> DeviceVerdict {
+    match firewall.from_device(message) {
+        FromDevice::Verdict(verdict) => verdict,
+        FromDevice::Ask(question) => {
+            let answer = recorded(&question, PROJECT, "idle");
+            firewall.answered(*question, Some(&answer))
+        }
+    }
+}
+
+/// What Codex says about a thread that the agent asks for.
+fn recorded(question: &Question, cwd: &str, status: &str) -> Vec<u8> {
+    let ask: Value = serde_json::from_slice(&question.to_codex).unwrap();
+    assert_eq!(ask["method"], "thread/read");
+    let thread = json!({"id": ask["params"]["threadId"], "cwd": cwd, "status": {"type": status}, "environments": null});
+    json!({"id": ask["id"], "result": {"thread": thread}}).to_string().into()
+}
+
+/// A request about a thread that was recorded in this folder and has this status.
+fn about(firewall: &mut Firewall, method: &str, params: Value, cwd: &str, status: &str) -> DeviceVerdict {
+    let message = json!({"id": 7, "method": method, "params": params}).to_string();
+    match firewall.from_device(message.as_bytes()) {
+        FromDevice::Verdict(verdict) => verdict,
+        FromDevice::Ask(question) => {
+            let answer = recorded(&question, cwd, status);
+            firewall.answered(*question, Some(&answer))
+        }
+    }
+}
+
+/// The parameters that reached Codex, without what the agent adds to a request that opens a thread.
+fn kept(verdict: &DeviceVerdict) -> Value {
+    let mut params = forwarded(verdict);
+    let object = params.as_object_mut().unwrap();
+    for added in ["runtimeWorkspaceRoots", "permissions", "cwd"] {
+        object.remove(added);
+    }
+    let config = object["config"].as_object_mut().expect("the agent's configuration");
+    for added in ["projects", "permissions", "default_permissions", "project_root_markers"] {
+        config.remove(added);
+    }
+    if config.is_empty() {
+        object.remove("config");
+    }
+    params
 }
 
 fn call(firewall: &mut Firewall, method: &str, params: Value) -> DeviceVerdict {
@@ -116,6 +221,17 @@ fn initialize_loses_what_a_device_must_not_have() {
 }
 
 #[test]
+fn a_connection_may_use_what_the_agent_adds_whatever_its_client_asks_for() {
+    for capabilities in [json!(null), json!({}), json!({"experimentalApi": false})] {
+        let hello = json!({"clientInfo": {"name": "t", "version": "1"}, "capabilities": capabilities});
+        let passed = forwarded(&call(&mut Firewall::new(policy(Scope::View)), "initialize", hello));
+        assert_eq!(passed["capabilities"], json!({"experimentalApi": true}));
+    }
+    let passed = forwarded(&call(&mut Firewall::new(policy(Scope::View)), "initialize", json!({})));
+    assert_eq!(passed["capabilities"], json!({"experimentalApi": true}));
+}
+
+#[test]
 fn a_scope_refusal_names_both_scopes() {
     let verdict = call(&mut with_scope(Scope::View), "turn/start", json!({"threadId": THREAD, "input": []}));
     let error = parsed(&verdict.to_device);
@@ -131,7 +247,11 @@ fn a_scope_refusal_names_both_scopes() {
 fn every_method_needs_what_the_table_says() {
     for method in METHODS.iter().filter(|method| method.name != "initialize" && method.name != "initialized") {
         for scope in Scope::ALL {
-            let verdict = send(&mut with_scope(scope), &json!({"id": 7, "method": method.name}));
+            let params = match method.thread {
+                ThreadUse::Resumes | ThreadUse::Forks => json!({"threadId": THREAD}),
+                _ => Value::Null,
+            };
+            let verdict = call(&mut with_scope(scope), method.name, params);
             let expected = match method.access {
                 Access::From(needed) if scope >= needed => None,
                 Access::From(_) => Some("scope"),
@@ -207,6 +327,7 @@ fn a_prompt_keeps_its_words_and_loses_its_overrides() {
     let passed = forwarded(&verdict);
     let kept = json!({
         "threadId": THREAD, "input": params["input"], "turnTrigger": "user", "cwd": "/home/me/project", "effort": null,
+        "permissions": writing(),
     });
     assert_eq!(passed, kept);
     assert_eq!(verdict.audit.thread.as_deref(), Some(THREAD));
@@ -227,38 +348,375 @@ fn what_forges_or_unguards_a_turn_needs_approve() {
         ("thread/settings/update", "disabledPluginIds"),
     ] {
         let params = json!({"threadId": THREAD, name: ["x"]});
-        assert_eq!(
-            forwarded(&call(&mut with_scope(Scope::Steer), method, params.clone())),
-            json!({"threadId": THREAD})
-        );
-        assert_eq!(forwarded(&call(&mut with_scope(Scope::Approve), method, params.clone())), params);
+        let passed = |scope| {
+            let mut passed = forwarded(&call(&mut with_scope(scope), method, params.clone()));
+            passed.as_object_mut().unwrap().remove("permissions");
+            passed
+        };
+        assert_eq!(passed(Scope::Steer), json!({"threadId": THREAD}));
+        assert_eq!(passed(Scope::Approve), params);
     }
 }
 
 #[test]
 fn a_prompt_for_a_thread_elsewhere_stays_there() {
-    let params = json!({"threadId": THREAD, "input": [], "cwd": "/srv/project"});
-    let verdict = call(&mut with_scope(Scope::Steer), "turn/start", params);
-    assert_eq!(forwarded(&verdict), json!({"threadId": THREAD, "input": []}));
+    for elsewhere in ["/srv/project", "/home/me/x", "/home/me", "/srv/repo/sub"] {
+        let params = json!({"threadId": THREAD, "input": [], "cwd": elsewhere});
+        let verdict = call(&mut with_scope(Scope::Admin), "turn/start", params);
+        assert_eq!(forwarded(&verdict), json!({"threadId": THREAD, "input": [], "permissions": writing()}));
+    }
+}
+
+/// The configuration for a thread in a workspace.
+fn trusted(folder: &str) -> Value {
+    let Profile { id, definition } = PROFILES.writing().unwrap();
+    json!({
+        "projects": {folder: {"trust_level": "trusted"}}, "permissions": {&id: definition}, "default_permissions": id,
+    })
+}
+
+/// The configuration for a thread in any other folder.
+fn untrusted(folder: &str) -> Value {
+    let Profile { id, definition } = PROFILES.reading();
+    let no = json!({"trust_level": "untrusted"});
+    json!({
+        "projects": {"/": no, PROJECT: no, "/srv/repo": no, folder: no}, "project_root_markers": ["proc/self/exe"],
+        "permissions": {&id: definition}, "default_permissions": id,
+    })
 }
 
 #[test]
-fn a_new_thread_starts_below_the_roots_or_not_at_all() {
-    let mut firewall = with_scope(Scope::Approve);
+fn below_approve_a_thread_starts_in_a_workspace_or_not_at_all() {
+    let mut firewall = with_scope(Scope::Steer);
     let start = |firewall: &mut Firewall, cwd: &str| call(firewall, "thread/start", json!({"cwd": cwd}));
-    assert_eq!(forwarded(&start(&mut firewall, "/home/me/a/../b/."))["cwd"], "/home/me/b");
-    for outside in ["/", "/etc", "/home/me/../you", "/home/me/.codex", "relative", ""] {
-        let verdict = start(&mut firewall, outside);
-        assert_eq!(refusal(&verdict)["reason"], "params", "{outside:?} passed");
+    let passed = forwarded(&start(&mut firewall, "/srv/repo/."));
+    let wanted = json!({
+        "cwd": "/srv/repo", "runtimeWorkspaceRoots": ["/srv/repo"], "permissions": writing(), "config": trusted("/srv/repo"),
+    });
+    assert_eq!(passed, wanted);
+    for elsewhere in [
+        "/",
+        "/etc",
+        "/home",
+        "/home/me",
+        "/home/me/x",
+        "/srv/repo/sub",
+        "/home/me/.codex",
+        "/srv/../srv/repo",
+        "x",
+        "",
+    ] {
+        let verdict = start(&mut firewall, elsewhere);
+        assert_eq!(refusal(&verdict)["reason"], "params", "{elsewhere:?} passed");
         let said = parsed(&verdict.to_device)["error"]["message"].to_string();
         assert!(
             said.contains("cwd") && !said.contains("/etc"),
-            "{said} should name the parameter, and not repeat its value"
+            "{said} should name the parameter, not repeat its value"
         );
     }
+    let outside = parsed(&start(&mut firewall, "/home/me/x").to_device)["error"]["message"].to_string();
+    assert!(outside.contains("reachback workspace add"), "no next step in {outside}");
     assert_eq!(refusal(&call(&mut firewall, "thread/start", json!({"cwd": ["/home/me"]})))["reason"], "params");
-    let environments = json!({"environments": [{"environmentId": "local", "cwd": "/etc"}]});
-    assert_eq!(refusal(&call(&mut firewall, "thread/start", environments))["reason"], "params");
+}
+
+#[test]
+fn from_approve_on_it_may_be_a_folder_below_the_roots_in_which_nothing_runs() {
+    let start = |policy: Policy, cwd: &str| call(&mut firewall(policy), "thread/start", json!({"cwd": cwd}));
+    for below in ["/home/me/x", "/srv/repo/sub"] {
+        let passed = forwarded(&start(policy(Scope::Approve), below));
+        let wanted = json!({
+            "cwd": below, "runtimeWorkspaceRoots": [below], "permissions": reading(), "config": untrusted(below),
+        });
+        assert_eq!(passed, wanted);
+        // A server that the agent did not start lacks some of what keeps a folder quiet.
+        let joined = |scope| Policy { is_own_codex: false, ..policy(scope) };
+        assert_eq!(refusal(&start(joined(Scope::Approve), below))["reason"], "params", "{below} in a joined server");
+        assert_eq!(forwarded(&start(joined(Scope::Admin), below)), wanted);
+    }
+    for never in ["/", "/home/me", "/home/me/.codex/x", "/etc"] {
+        assert_eq!(refusal(&start(policy(Scope::Admin), never))["reason"], "params", "{never} passed");
+    }
+}
+
+#[test]
+fn a_thread_that_names_no_folder_gets_one_all_the_same() {
+    for params in [json!({}), json!(null), json!({"cwd": null})] {
+        let passed = forwarded(&call(&mut with_scope(Scope::Steer), "thread/start", params));
+        assert_eq!((&passed["cwd"], &passed["config"]), (&json!(PROJECT), &trusted(PROJECT)));
+    }
+    let bare = send(&mut with_scope(Scope::Steer), &json!({"id": 1, "method": "thread/start"}));
+    assert_eq!(forwarded(&bare)["cwd"], PROJECT);
+
+    #[derive(Debug)]
+    struct Several;
+    impl Folders for Several {
+        fn place(&self, wish: &str) -> Result<Place, NoPlace> {
+            SomeFolders.place(wish)
+        }
+        fn unnamed(&self) -> Result<PathBuf, NoPlace> {
+            Err(NoPlace::Unnamed(Unnamed::Several))
+        }
+        fn workspaces(&self) -> Vec<PathBuf> {
+            SomeFolders.workspaces()
+        }
+    }
+    let policy = Policy { folders: Arc::new(Several), ..policy(Scope::Admin) };
+    let verdict = call(&mut firewall(policy), "thread/start", json!({}));
+    assert_eq!(refusal(&verdict)["reason"], "params");
+    assert!(parsed(&verdict.to_device)["error"]["message"].to_string().contains("several workspaces"));
+}
+
+#[test]
+fn environments_and_projects_are_workspaces_whatever_the_scope() {
+    for (method, name, value) in [
+        ("thread/start", "environments", json!([{"environmentId": "local", "cwd": "/home/me/x"}])),
+        ("turn/start", "environments", json!([{"environmentId": "local", "cwd": "/home/me/x"}])),
+        ("thread/settings/update", "environments", json!([{"environmentId": "local", "cwd": "/srv/repo/sub"}])),
+        ("turn/settings/update", "environments", json!([{"environmentId": "local", "cwd": "/etc"}])),
+        ("thread/settings/update", "cwd", json!("/home/me/x")),
+        ("project/create", "roots", json!([{"path": "/home/me/x"}])),
+        ("project/update", "roots", json!([{"path": "/srv/repo"}, {"path": "/home/me"}])),
+        ("command/exec", "cwd", json!("/home/me/x")),
+        ("plugin/read", "marketplacePath", json!("/home/me/x")),
+    ] {
+        let verdict = call(&mut with_scope(Scope::Admin), method, json!({"threadId": THREAD, name: value}));
+        assert_eq!(refusal(&verdict)["reason"], "params", "{method} {name} passed");
+    }
+    // Lists that a client asks for by itself go on without the folder.
+    for (method, name) in [
+        ("skills/list", "cwds"),
+        ("hooks/list", "cwds"),
+        ("plugin/list", "cwds"),
+        ("plugin/installed", "cwds"),
+        ("plugin/search", "cwds"),
+    ] {
+        let passed = forwarded(&call(&mut with_scope(Scope::Admin), method, json!({name: ["/home/me/x", PROJECT]})));
+        assert_eq!(passed.get(name), None, "{method}");
+        let passed = forwarded(&call(&mut with_scope(Scope::View), method, json!({name: [PROJECT]})));
+        assert_eq!(passed[name], json!([PROJECT]), "{method}");
+    }
+    for (method, name) in [("permissionProfile/list", "cwd"), ("config/read", "cwd")] {
+        let passed = forwarded(&call(&mut with_scope(Scope::Admin), method, json!({name: "/home/me/x"})));
+        assert_eq!(passed.get(name), None, "{method}");
+    }
+}
+
+#[test]
+fn a_client_may_repeat_the_folder_that_its_thread_is_in() {
+    let mut firewall = with_scope(Scope::Approve);
+    let own = Thread { folder: Some("/home/me/x".into()), profile: reading().as_str().map(str::to_owned) };
+    firewall.threads.remember("mine".to_owned(), own);
+    let params = json!({"threadId": "mine", "cwd": "/home/me/x", "model": "m"});
+    let passed = forwarded(&call(&mut firewall, "thread/settings/update", params));
+    assert_eq!(passed, json!({"threadId": "mine", "model": "m"}));
+    let params = json!({"threadId": "mine", "cwd": "/srv/repo"});
+    assert_eq!(forwarded(&call(&mut firewall, "thread/settings/update", params.clone())), params);
+    let params = json!({"threadId": "mine", "cwd": "/home/me/y"});
+    assert_eq!(refusal(&call(&mut firewall, "thread/settings/update", params))["reason"], "params");
+}
+
+#[test]
+fn a_thread_that_is_not_loaded_is_opened_where_a_new_one_could_start() {
+    let resume = |policy: Policy, cwd: &str| {
+        about(
+            &mut firewall(policy),
+            "thread/resume",
+            json!({"threadId": THREAD, "excludeTurns": true}),
+            cwd,
+            "notLoaded",
+        )
+    };
+    let verdict = resume(policy(Scope::Steer), PROJECT);
+    let wanted = json!({
+        "threadId": THREAD, "excludeTurns": true, "cwd": PROJECT, "runtimeWorkspaceRoots": [PROJECT],
+        "permissions": writing(), "config": trusted(PROJECT),
+    });
+    assert_eq!(forwarded(&verdict), wanted);
+    assert!(verdict.audit.changing, "loading a thread is written down");
+    let verdict = resume(policy(Scope::View), PROJECT);
+    assert_eq!(refusal(&verdict)["reason"], "scope");
+    assert_eq!(refusal(&verdict)["needed"], "steer");
+
+    let verdict = resume(policy(Scope::Steer), "/home/me/x");
+    assert_eq!(refusal(&verdict)["reason"], "params");
+    let said = parsed(&verdict.to_device)["error"]["message"].to_string();
+    assert!(said.contains("reachback workspace add /home/me/x"), "no next step in {said}");
+    assert_eq!(forwarded(&resume(policy(Scope::Approve), "/home/me/x"))["config"], untrusted("/home/me/x"));
+    for never in ["/home/me", "/home/me/.codex", "/etc", "", "relative"] {
+        assert_eq!(refusal(&resume(policy(Scope::Admin), never))["reason"], "params", "{never} passed");
+    }
+}
+
+#[test]
+fn a_thread_that_is_loaded_may_be_watched_by_all_wherever_it_works() {
+    for (scope, cwd) in [
+        (Scope::View, PROJECT),
+        (Scope::View, "/etc"),
+        (Scope::Steer, "/etc"),
+        (Scope::Steer, "/home/me/x"),
+        (Scope::Admin, "/"),
+    ] {
+        let verdict = about(&mut with_scope(scope), "thread/resume", json!({"threadId": THREAD}), cwd, "active");
+        let passed = forwarded(&verdict);
+        // Were it unloaded in the meantime, nothing of its folder would run.
+        assert_eq!((&passed["permissions"], &passed["config"]), (&reading(), &untrusted(cwd)), "{scope} {cwd}");
+        assert!(!verdict.audit.changing, "watching changes nothing");
+    }
+    let verdict = about(&mut with_scope(Scope::Steer), "thread/resume", json!({"threadId": THREAD}), PROJECT, "idle");
+    assert_eq!(forwarded(&verdict)["config"], trusted(PROJECT));
+}
+
+#[test]
+fn a_fork_works_where_a_new_thread_could() {
+    let fork = |scope, params: Value, cwd: &str| about(&mut with_scope(scope), "thread/fork", params, cwd, "idle");
+    let passed = forwarded(&fork(Scope::Steer, json!({"threadId": THREAD}), PROJECT));
+    assert_eq!(
+        (&passed["cwd"], &passed["config"], &passed["permissions"]),
+        (&json!(PROJECT), &trusted(PROJECT), &writing())
+    );
+    let passed = forwarded(&fork(Scope::Steer, json!({"threadId": THREAD, "cwd": "/srv/repo"}), "/etc"));
+    assert_eq!(passed["config"], trusted("/srv/repo"));
+    for scope in [Scope::Steer, Scope::Approve] {
+        let verdict = fork(scope, json!({"threadId": THREAD}), "/etc");
+        assert_eq!(refusal(&verdict)["reason"], "params", "{scope}");
+    }
+    assert_eq!(refusal(&fork(Scope::View, json!({"threadId": THREAD}), PROJECT))["reason"], "scope");
+    assert_eq!(refusal(&fork(Scope::Steer, json!({}), PROJECT))["reason"], "params");
+}
+
+#[test]
+fn a_question_to_codex_that_fails_refuses_the_request() {
+    let ask = |firewall: &mut Firewall| {
+        let message = json!({"id": 7, "method": "thread/resume", "params": {"threadId": THREAD}}).to_string();
+        match firewall.from_device(message.as_bytes()) {
+            FromDevice::Ask(question) => question,
+            FromDevice::Verdict(verdict) => panic!("{verdict:?} without a question"),
+        }
+    };
+    let mut firewall = with_scope(Scope::Admin);
+    for answer in [
+        None,
+        Some(&b"garbage"[..]),
+        Some(br#"{"id":7,"result":{"thread":{"cwd":"/srv/repo","status":{"type":"idle"}}}}"#),
+    ] {
+        let question = ask(&mut firewall);
+        assert_eq!(refusal(&firewall.answered(*question, answer))["reason"], "params");
+    }
+    let question = ask(&mut firewall);
+    let id: Value = serde_json::from_slice::<Value>(&question.to_codex).unwrap()["id"].clone();
+    let unknown = json!({"id": id, "error": {"code": -32600, "message": "/home/me/secret: line 3"}}).to_string();
+    let verdict = firewall.answered(*question, Some(unknown.as_bytes()));
+    assert_eq!(refusal(&verdict)["reason"], "params");
+    assert!(!parsed(&verdict.to_device).to_string().contains("secret"));
+    // The answer to an earlier one is not taken for this one's.
+    let (first, second) = (ask(&mut firewall), ask(&mut firewall));
+    let late = recorded(&first, PROJECT, "idle");
+    assert!(first.is_answered_by(&late) && !second.is_answered_by(&late));
+    assert_eq!(refusal(&firewall.answered(*second, Some(&late)))["reason"], "params");
+}
+
+#[test]
+fn the_agents_own_ids_are_not_for_devices_and_its_answers_not_either() {
+    let mut firewall = with_scope(Scope::Admin);
+    let verdict = send(&mut firewall, &json!({"id": "reachback:1", "method": "thread/list", "params": {}}));
+    assert_eq!(refusal(&verdict)["reason"], "malformed");
+    let answer = r#"{"id":"reachback:1","result":{}}"#;
+    assert_eq!(firewall.from_codex(answer.into()), CodexVerdict::Own(answer.into()));
+}
+
+/// Lets Codex answer request 7, which opened a thread, with this profile.
+fn opened(firewall: &mut Firewall, thread: &str, profile: Value) {
+    let result = json!({"thread": {"id": thread, "turns": []}, "cwd": PROJECT, "activePermissionProfile": profile});
+    firewall.from_codex(json!({"id": 7, "result": result}).to_string().into());
+}
+
+/// What lets the model act.
+fn prompts() -> impl Iterator<Item = &'static str> {
+    let prompting = |method: &&Method| matches!(method.thread, ThreadUse::Prompts | ThreadUse::PromptsUnder);
+    METHODS.iter().filter(prompting).filter(|method| matches!(method.access, Access::From(_))).map(|method| method.name)
+}
+
+#[test]
+fn a_thread_under_another_profile_is_for_watching_below_approve() {
+    assert!(prompts().count() > 15);
+    for profile in [json!({"id": ":workspace", "extends": null}), json!(null), json!({"id": "reachback"})] {
+        for method in prompts() {
+            let mut steering = with_scope(Scope::Steer);
+            about(&mut steering, "thread/resume", json!({"threadId": THREAD}), PROJECT, "idle");
+            opened(&mut steering, THREAD, profile.clone());
+            let verdict = call(&mut steering, method, json!({"threadId": THREAD}));
+            assert_eq!(refusal(&verdict)["reason"], "scope", "{method} under {profile}");
+
+            let mut approving = with_scope(Scope::Admin);
+            about(&mut approving, "thread/resume", json!({"threadId": THREAD}), PROJECT, "idle");
+            opened(&mut approving, THREAD, profile.clone());
+            let verdict = call(&mut approving, method, json!({"threadId": THREAD}));
+            assert_eq!(forwarded(&verdict).get("permissions"), None, "{method} under {profile}");
+            assert!(verdict.audit.unguarded && verdict.audit.changing, "{method} under {profile}");
+        }
+    }
+}
+
+#[test]
+fn a_thread_that_this_connection_did_not_open_is_opened_before_it_is_prompted() {
+    for method in prompts().filter(|method| table::method(method).unwrap().access == Access::From(Scope::Steer)) {
+        let verdict = call(&mut with_scope(Scope::Steer), method, json!({"threadId": "another"}));
+        assert_eq!(refusal(&verdict)["reason"], "scope", "{method}");
+        assert!(call(&mut with_scope(Scope::Approve), method, json!({"threadId": "another"})).audit.unguarded);
+    }
+}
+
+#[test]
+fn a_prompt_goes_under_the_profile_that_the_thread_was_opened_with() {
+    let mut firewall = with_scope(Scope::Approve);
+    call(&mut firewall, "thread/start", json!({"cwd": "/home/me/x"}));
+    opened(&mut firewall, "new", json!({"id": reading(), "extends": ":read-only"}));
+    let verdict = call(&mut firewall, "turn/start", json!({"threadId": "new", "input": [], "permissions": writing()}));
+    assert_eq!(forwarded(&verdict)["permissions"], reading());
+    assert!(!verdict.audit.unguarded);
+    // Only an answer to what opens a thread says so.
+    let claim = json!({"thread": {"id": "claimed"}, "activePermissionProfile": {"id": writing()}});
+    firewall.from_codex(json!({"id": 7, "result": claim}).to_string().into());
+    assert!(call(&mut firewall, "turn/start", json!({"threadId": "claimed", "input": []})).audit.unguarded);
+}
+
+#[test]
+fn what_codex_says_about_a_threads_profile_is_followed() {
+    let mut firewall = with_scope(Scope::Steer);
+    let mut may_prompt = |method: &str, params: Value, thread: &str| {
+        firewall.from_codex(json!({"method": method, "params": params}).to_string().into());
+        call(&mut firewall, "turn/start", json!({"threadId": thread, "input": []})).to_codex.is_some()
+    };
+    let settings =
+        |id: Value| json!({"threadId": THREAD, "threadSettings": {"activePermissionProfile": id, "cwd": PROJECT}});
+    let (updated, completed) = ("thread/settings/updated", "item/completed");
+    let spawned = |parent: &str, child: &str| {
+        json!({"threadId": parent, "item": {
+            "id": "i", "type": "collabAgentToolCall", "tool": "spawnAgent", "senderThreadId": parent, "receiverThreadIds": [child],
+        }})
+    };
+    assert!(!may_prompt(updated, settings(json!({"id": ":danger-full-access"})), THREAD));
+    assert!(!may_prompt(updated, settings(json!(null)), THREAD));
+    assert!(may_prompt(updated, settings(json!({"id": writing()})), THREAD));
+    // A sub-agent is under its parent's; a thread that somebody else starts is not.
+    assert!(may_prompt(completed, spawned(THREAD, "child"), "child"));
+    assert!(!may_prompt(completed, spawned("unknown", "other"), "other"));
+    assert!(!may_prompt(completed, json!({"threadId": THREAD, "item": {"id": "i", "type": "agentMessage"}}), "other"));
+    assert!(!may_prompt("thread/closed", json!({"threadId": THREAD}), THREAD));
+}
+
+#[test]
+fn without_a_sandbox_there_is_no_profile_to_be_under() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config.toml");
+    std::fs::write(&config, "sandbox_mode = 'danger-full-access'").unwrap();
+    let profiles = Profiles::new(&ring::rand::SystemRandom::new(), vec![KEYS.into()], Some(config)).unwrap();
+    let mut firewall = firewall(Policy { profiles: Arc::new(profiles), ..policy(Scope::Steer) });
+    let passed = forwarded(&call(&mut firewall, "thread/start", json!({})));
+    assert_eq!((passed.get("permissions"), &passed["config"]["permissions"]), (None, &Value::Null));
+    opened(&mut firewall, "new", json!(null));
+    let verdict = call(&mut firewall, "turn/start", json!({"threadId": "new", "input": []}));
+    assert_eq!(forwarded(&verdict), json!({"threadId": "new", "input": []}));
 }
 
 #[test]
@@ -269,11 +727,11 @@ fn overrides_of_a_new_thread_are_the_hosts() {
         "selectedCapabilityRoots": [{"id": "x", "location": {"type": "environment", "environmentId": "local", "path": "/tmp"}}],
         "dynamicTools": [], "ephemeral": true,
     });
-    let passed = forwarded(&call(&mut with_scope(Scope::Admin), "thread/start", params));
-    let kept = json!({
-        "cwd": null, "approvalsReviewer": "user", "config": {"model_reasoning_effort": "low"}, "dynamicTools": [], "ephemeral": true,
+    let passed = kept(&call(&mut with_scope(Scope::Admin), "thread/start", params));
+    let wanted = json!({
+        "approvalsReviewer": "user", "config": {"model_reasoning_effort": "low"}, "dynamicTools": [], "ephemeral": true,
     });
-    assert_eq!(passed, kept);
+    assert_eq!(passed, wanted);
 }
 
 /// What the stock client sends to find a title; without its `config` the thread would have tools.
@@ -311,7 +769,7 @@ fn title_thread() -> Value {
     config.insert("default_permissions".to_owned(), json!(":read-only"));
     config.insert("web_search".to_owned(), json!("disabled"));
     json!({
-        "model": "m", "modelProvider": "p", "cwd": "/home/me/x", "sandbox": "read-only", "config": config, "ephemeral": true,
+        "model": "m", "modelProvider": "p", "cwd": PROJECT, "sandbox": "read-only", "config": config, "ephemeral": true,
         "threadSource": "thread_title", "environments": [], "dynamicTools": [],
     })
 }
@@ -320,8 +778,14 @@ fn title_thread() -> Value {
 fn the_stock_clients_title_thread_has_no_tools() {
     let mut params = title_thread();
     let verdict = call(&mut with_scope(Scope::Steer), "thread/start", params.clone());
-    params.as_object_mut().unwrap().remove("sandbox");
-    assert_eq!(forwarded(&verdict), params);
+    for theirs in ["sandbox", "cwd"] {
+        params.as_object_mut().unwrap().remove(theirs);
+    }
+    params["config"].as_object_mut().unwrap().remove("default_permissions");
+    assert_eq!(kept(&verdict), params);
+    // Without tools, but kept from the keys: a fork of it has tools again.
+    let passed = forwarded(&verdict);
+    assert_eq!((&passed["permissions"], &passed["config"]["default_permissions"]), (&reading(), &reading()));
     assert_eq!(verdict.audit.decision, Decision::Trimmed { dropped: vec!["sandbox"], unknown: 0 });
 }
 
@@ -345,7 +809,7 @@ fn hooks_are_not_switched_off_where_something_can_run() {
         let mut params = title_thread();
         params["config"].as_object_mut().unwrap().remove(missing);
         let passed = forwarded(&call(&mut with_scope(Scope::Admin), "thread/start", params));
-        assert_eq!(passed["config"], Value::Null, "without {missing}");
+        assert_eq!(passed["config"], trusted(PROJECT), "without {missing}");
     }
     let mut params = title_thread();
     params["config"]["features.hooks"] = json!(true);
@@ -377,8 +841,7 @@ fn a_setting_that_a_person_chose_is_refused_aloud() {
 
 #[test]
 fn an_owner_can_raise_the_ceiling_and_wishes_below_it_pass() {
-    let raised =
-        Arc::new(Ceiling { sandbox: Some(Sandbox::WorkspaceWrite), approval: Some(Approval::OnRequest), ..ceiling() });
+    let raised = Arc::new(Ceiling { approval: Some(Approval::OnRequest), ..ceiling() });
     let mut firewall = firewall(Policy { ceiling: raised, ..policy(Scope::Steer) });
     let mut wish = |name: &str, value: Value| {
         call(&mut firewall, "thread/settings/update", json!({"threadId": THREAD, name: value})).to_codex.is_some()
@@ -386,30 +849,19 @@ fn an_owner_can_raise_the_ceiling_and_wishes_below_it_pass() {
     assert!(wish("approvalPolicy", json!("untrusted")) && wish("approvalPolicy", json!("on-request")));
     assert!(!wish("approvalPolicy", json!("never")) && !wish("approvalPolicy", json!({"granular": {"rules": false}})));
     assert!(!wish("approvalsReviewer", json!("guardian_subagent")));
-    assert!(wish("permissions", json!(":workspace")) && wish("permissions", json!(":read-only")));
-    assert!(!wish("permissions", json!(":danger-full-access")) && !wish("permissions", json!("own")));
-    assert!(wish(
-        "sandboxPolicy",
-        json!({"type": "workspaceWrite", "writableRoots": ["/home/me/x"], "excludeSlashTmp": true})
-    ));
-    for wide in [
-        json!({"type": "dangerFullAccess"}),
-        json!({"type": "externalSandbox"}),
-        json!({"type": "readOnly", "networkAccess": true}),
-        json!({"type": "workspaceWrite", "networkAccess": true}),
-        json!({"type": "workspaceWrite", "writableRoots": ["/"]}),
-        json!({"type": "workspaceWrite", "writableRoots": ["/home/me/../you"]}),
-        json!({"type": "workspaceWrite", "new": 1}),
-        json!("workspaceWrite"),
-    ] {
-        assert!(!wish("sandboxPolicy", wide.clone()), "{wide} passed");
+    // Profiles and sandboxes are the agent's, however high the ceiling.
+    for profile in [":workspace", ":read-only", ":danger-full-access", "own"] {
+        assert!(!wish("permissions", json!(profile)), "{profile} passed");
+    }
+    for policy in [json!({"type": "readOnly"}), json!({"type": "workspaceWrite", "writableRoots": []}), json!("x")] {
+        assert!(!wish("sandboxPolicy", policy.clone()), "{policy} passed");
     }
 }
 
 #[test]
 fn a_viewer_resumes_without_choosing_anything() {
     let params = json!({"threadId": THREAD, "excludeTurns": true, "model": "m", "developerInstructions": "d", "sandbox": "read-only", "cwd": "/home/me"});
-    let passed = forwarded(&call(&mut with_scope(Scope::View), "thread/resume", params.clone()));
+    let passed = kept(&call(&mut with_scope(Scope::View), "thread/resume", params.clone()));
     assert_eq!(passed, json!({"threadId": THREAD, "excludeTurns": true}));
     let passed = forwarded(&call(&mut with_scope(Scope::Steer), "thread/resume", params));
     assert_eq!(passed["model"], "m");
@@ -444,7 +896,8 @@ fn git_that_only_reads_passes_for_diff_and_nothing_else_runs() {
         ["git", "-c", "safe.bareRepository=explicit", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"];
     let diff = ["diff", "--no-textconv", "--no-ext-diff", "--submodule=short", "--ignore-submodules=dirty", "--color"];
     let exec = |words: &[&[&str]]| {
-        let params = json!({"command": words.concat(), "cwd": "/home/me/p", "timeoutMs": 1, "env": {"GIT_DIR": "/x"}, "size": null});
+        let params =
+            json!({"command": words.concat(), "cwd": PROJECT, "timeoutMs": 1, "env": {"GIT_DIR": "/x"}, "size": null});
         call(&mut with_scope(Scope::Approve), "command/exec", params)
     };
     for reads in [
@@ -480,17 +933,17 @@ fn malformed_parameters_are_refused_with_the_requests_number() {
         ["[]", "1", "\"x\"", "true", r#"{"threadId":"a","threadId":"b"}"#, r#"{"threadId":"a","thread\u0049d":"b"}"#]
     {
         let message = format!(r#"{{"id":"x","method":"thread/read","params":{params}}}"#);
-        let verdict = with_scope(Scope::Admin).from_device(message.as_bytes());
+        let verdict = send_bytes(&mut with_scope(Scope::Admin), message.as_bytes());
         assert_eq!(refusal(&verdict)["reason"], "malformed", "{params}");
         assert_eq!(parsed(&verdict.to_device)["id"], "x");
     }
     // Also where the value would not have been passed on.
     for hidden in ["config", "runtimeWorkspaceRoots", "unknownParameter", "dynamicTools"] {
         let message = format!(r#"{{"id":1,"method":"thread/start","params":{{"{hidden}":[[{{"a":1,"a":2}}]]}}}}"#);
-        let verdict = with_scope(Scope::Admin).from_device(message.as_bytes());
+        let verdict = send_bytes(&mut with_scope(Scope::Admin), message.as_bytes());
         assert_ne!(refusal(&verdict)["reason"], Value::Null, "{hidden}");
     }
-    let verdict = with_scope(Scope::Admin).from_device(br#"{"id":1,"method":"thread/read""#);
+    let verdict = send_bytes(&mut with_scope(Scope::Admin), br#"{"id":1,"method":"thread/read""#);
     assert_eq!((verdict.to_codex, verdict.to_device), (None, vec![]));
     assert_eq!(verdict.audit.decision, Decision::Refused(Reason::Malformed));
 }
@@ -548,7 +1001,13 @@ fn an_approval_passes_once_for_a_device_that_may_approve() {
     assert_eq!(parsed(&verdict.to_codex), json!({"id": 3, "result": {"decision": "accept"}}));
     assert_eq!(
         verdict.audit,
-        Audit { method: Some(FILES), thread: Some(THREAD.to_owned()), decision: Decision::Passed, changing: true }
+        Audit {
+            method: Some(FILES),
+            thread: Some(THREAD.to_owned()),
+            decision: Decision::Passed,
+            changing: true,
+            unguarded: false
+        }
     );
     let again = send(&mut firewall, &json!({"id": 3, "result": {"decision": "accept"}}));
     assert_eq!((again.to_codex, again.to_device), (None, vec![]));
@@ -628,7 +1087,7 @@ fn an_answer_that_does_not_fit_leaves_the_request_open() {
         assert_eq!((verdict.to_codex, verdict.audit.decision), (None, Decision::Refused(Reason::Params)), "{unfit}");
         assert_eq!(verdict.to_device.len(), 1);
     }
-    let twice = firewall.from_device(br#"{"id":3,"result":{"decision":"decline","decision":"accept"}}"#);
+    let twice = send_bytes(&mut firewall, br#"{"id":3,"result":{"decision":"decline","decision":"accept"}}"#);
     assert_eq!((twice.to_codex, twice.audit.decision), (None, Decision::Refused(Reason::Malformed)));
     let odd = send(&mut firewall, &json!({"id": 3, "error": {"code": "x"}}));
     assert_eq!(odd.audit.decision, Decision::Refused(Reason::Params));
@@ -899,7 +1358,15 @@ fn allowed(bytes: &Bytes, scope: Scope) -> Result<(), TestCaseError> {
     let method = table::method(name).ok_or_else(|| TestCaseError::fail(format!("{name} is not in the table")))?;
     let Access::From(needed) = method.access else { return Err(TestCaseError::fail(format!("{name} passed"))) };
     prop_assert!(scope >= needed, "{name} passed for {scope}");
-    for key in object.get("params").and_then(Value::as_object).into_iter().flat_map(|params| params.keys()) {
+    let added = |key: &String| match method.thread {
+        ThreadUse::Starts | ThreadUse::Resumes | ThreadUse::Forks => {
+            ["config", "cwd", "permissions", "runtimeWorkspaceRoots"].contains(&key.as_str())
+        }
+        ThreadUse::PromptsUnder => key == "permissions",
+        _ => false,
+    };
+    let params = object.get("params").and_then(Value::as_object);
+    for key in params.into_iter().flat_map(|params| params.keys()).filter(|key| !added(key)) {
         prop_assert!(table::rule_for(method.params, key).is_some(), "{name} passed {key}");
     }
     prop_assert_eq!(parse::parse(bytes).is_ok(), true, "what passes is itself well formed");
@@ -946,7 +1413,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_pass_what_the_table_refuses(bytes in prop::collection::vec(any::<u8>(), 0..200), scope in any_scope()) {
         let mut firewall = with_scope(scope);
-        if let Some(passed) = firewall.from_device(&bytes).to_codex {
+        if let Some(passed) = send_bytes(&mut firewall, &bytes).to_codex {
             allowed(&passed, scope)?;
         }
         firewall.from_codex(bytes.into());
@@ -971,11 +1438,14 @@ proptest! {
             for path in ["cwd", "path"] {
                 let place = message["params"].get(path).and_then(Value::as_str);
                 let filter = message["method"] == "thread/list";
-                prop_assert!(filter || place.is_none_or(|place| place.starts_with("/home/me")), "{}", message);
+                let open = |place: &str| place == PROJECT || place == "/srv/repo" || scope >= Scope::Approve && place.starts_with("/home/me/");
+                prop_assert!(filter || place.is_none_or(open), "{}", message);
             }
-            for kept in ["approvalPolicy", "permissions", "sandboxPolicy", "runtimeWorkspaceRoots", "history"] {
+            for kept in ["approvalPolicy", "sandboxPolicy", "history"] {
                 prop_assert!(message["params"].get(kept).is_none_or(Value::is_null), "{}", message);
             }
+            let profile = &message["params"]["permissions"];
+            prop_assert!(profile.as_str().is_none_or(|id| PROFILES.guards(id)), "{}", message);
         } else {
             prop_assert_eq!(verdict.to_device.len(), 1, "a refusal is said");
         }
@@ -988,7 +1458,7 @@ proptest! {
         let mut bytes = request.to_string().into_bytes();
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at) } else { bytes[at] = byte }
-        if let Some(passed) = with_scope(scope).from_device(&bytes).to_codex {
+        if let Some(passed) = send_bytes(&mut with_scope(scope), &bytes).to_codex {
             allowed(&passed, scope)?;
         }
     }
@@ -998,7 +1468,7 @@ proptest! {
         let text = request.to_string();
         let again = if escaped { r#","\u006dethod":"process/spawn"}"# } else { r#","method":"process/spawn"}"# };
         let doubled = format!("{}{again}", &text[..text.len() - 1]);
-        prop_assert_eq!(with_scope(scope).from_device(doubled.as_bytes()).to_codex, None);
+        prop_assert_eq!(send_bytes(&mut with_scope(scope), doubled.as_bytes()).to_codex, None);
     }
 
     #[test]

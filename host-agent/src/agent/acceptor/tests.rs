@@ -22,6 +22,7 @@ use crate::agent::environments::LocalEnvironment;
 use crate::agent::environments::workspaces::Surroundings;
 use crate::audit::AuditLog;
 use crate::backoff::BackoffConfig;
+use crate::codex::permissions::Profiles;
 use crate::codex::{CodexBackend, CodexConnection, CodexState, ConnectError};
 use crate::firewall::ceiling::Ceiling;
 use crate::link::relay::{RelayAddress, RelayTrust};
@@ -86,6 +87,7 @@ impl Door {
         let local = LocalEnvironment {
             codex,
             ceiling: Ceiling::default(),
+            profiles: Arc::new(Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap()),
             surroundings: Surroundings::default(),
             open: Vec::new(),
         };

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use reachback_proto::frame::LOCAL_ENVIRONMENT;
 
 use crate::codex::CodexBackend;
+use crate::codex::permissions::Profiles;
 use crate::firewall::ceiling::Ceiling;
 use crate::state::workspaces::WorkspaceStore;
 use workspaces::{Surroundings, Workspaces};
@@ -26,6 +27,8 @@ pub struct Environment {
     pub ceiling: Arc<Ceiling>,
     /// Where devices may work.
     pub workspaces: Arc<Workspaces>,
+    /// What their threads may read and write there.
+    pub profiles: Arc<Profiles>,
 }
 
 /// All environments of a host.
@@ -39,6 +42,8 @@ pub struct LocalEnvironment {
     pub codex: Arc<dyn CodexBackend>,
     /// What the owner lets devices choose.
     pub ceiling: Ceiling,
+    /// What threads of devices may read and write; a server that the agent starts has to know the same ones.
+    pub profiles: Arc<Profiles>,
     /// The machine's folders.
     pub surroundings: Surroundings,
     /// Folders to open to devices, as `reachback workspace add` does.
@@ -48,13 +53,14 @@ pub struct LocalEnvironment {
 impl Environments {
     /// The host's own environment alone.
     pub fn local(local: LocalEnvironment, store: &Arc<WorkspaceStore>) -> Self {
-        let LocalEnvironment { codex, ceiling, surroundings, open: _ } = local;
+        let LocalEnvironment { codex, ceiling, profiles, surroundings, open: _ } = local;
         let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, Arc::clone(store), surroundings);
         let environment = Environment {
             name: LOCAL_ENVIRONMENT.to_owned(),
             codex,
             ceiling: Arc::new(ceiling),
             workspaces: Arc::new(workspaces),
+            profiles,
         };
         Self { all: vec![Arc::new(environment)] }
     }

@@ -1,0 +1,276 @@
+//! Opening and prompting threads: the folder and the profile are the host's.
+//!
+//! A thread that is started, forked or loaded again takes what its folder
+//! configures, runs its MCP servers outside the sandbox, and falls back to
+//! Codex's own profiles unless it is told otherwise, every time (measured on
+//! Codex 0.152 to 0.169). So the firewall writes three things into every such
+//! request: the folder, whether it is trusted, and the agent's own permission
+//! profile with its definition. Nothing is left to the host's files, and nothing
+//! is written to them.
+//!
+//! - `thread/start` names its folder, or gets the one that is meant.
+//! - `thread/resume` and `thread/fork` do not: the folder that the thread was
+//!   recorded with is looked up first, with a request of the agent's own
+//!   ([`Question`]). A thread that is not loaded is opened only where a new one
+//!   could be started. One that is loaded may be watched by all.
+//! - What prompts the model needs a thread that this connection opened, because
+//!   its answer said which profile holds. Under another profile than the
+//!   agent's, prompting needs `approve`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use reachback_proto::scope::Scope;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Policy;
+use super::folders::{NoPlace, Place};
+use crate::codex::permissions::Profile;
+
+/// Threads of one connection that are remembered. A terminal opens a few; over this, the device opens its thread again.
+const MAX_THREADS: usize = 4096;
+
+/// Below this file every folder of a Linux machine lies, so the top becomes the project's root, and with it untrusted what
+/// nobody trusts by name. Where it does not exist, each folder is its own root.
+const TOP: &str = "proc/self/exe";
+
+/// What is known of a thread that this connection opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Thread {
+    /// Where it works.
+    pub(super) folder: Option<PathBuf>,
+    /// The profile that its turns run under.
+    pub(super) profile: Option<String>,
+}
+
+/// The threads of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    known: HashMap<String, Thread>,
+}
+
+impl Threads {
+    pub(super) fn get(&self, id: &str) -> Option<&Thread> {
+        self.known.get(id)
+    }
+
+    pub(super) fn remember(&mut self, id: String, thread: Thread) {
+        if self.known.len() >= MAX_THREADS && !self.known.contains_key(&id) {
+            self.known.clear();
+        }
+        self.known.insert(id, thread);
+    }
+
+    pub(super) fn forget(&mut self, id: &str) {
+        self.known.remove(id);
+    }
+
+    /// Follows what Codex says about threads that are known here.
+    pub(super) fn notice(&mut self, method: &str, params: &str) {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Settings {
+            thread_id: String,
+            thread_settings: Options,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Options {
+            #[serde(default)]
+            cwd: Option<PathBuf>,
+            #[serde(default)]
+            active_permission_profile: Option<Active>,
+        }
+        #[derive(Deserialize)]
+        struct Completed {
+            item: Item,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Item {
+            r#type: String,
+            #[serde(default)]
+            sender_thread_id: Option<String>,
+            #[serde(default)]
+            receiver_thread_ids: Vec<String>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Closed {
+            thread_id: String,
+        }
+        match method {
+            "thread/settings/updated" => {
+                let Ok(Settings { thread_id, thread_settings }) = serde_json::from_str(params) else { return };
+                if let Some(thread) = self.known.get_mut(&thread_id) {
+                    thread.profile = thread_settings.active_permission_profile.map(|active| active.id);
+                    thread.folder = thread_settings.cwd.or(thread.folder.take());
+                }
+            }
+            // A sub-agent inherits its parent's profile, every connection hears of it, and no notification says that it began.
+            "item/completed" => {
+                let Ok(Completed { item }) = serde_json::from_str(params) else { return };
+                if item.r#type != "collabAgentToolCall" {
+                    return;
+                }
+                let parent = item.sender_thread_id.and_then(|parent| self.known.get(&parent).cloned());
+                for child in item.receiver_thread_ids {
+                    if let Some(parent) = &parent
+                        && !self.known.contains_key(&child)
+                    {
+                        self.remember(child, parent.clone());
+                    }
+                }
+            }
+            "thread/closed" => {
+                if let Ok(Closed { thread_id }) = serde_json::from_str(params) {
+                    self.forget(&thread_id);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Active {
+    id: String,
+}
+
+/// A thread as the answer to its opening describes it.
+pub(super) fn opened(result: &str) -> Option<(String, Thread)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Opened {
+        thread: Id,
+        #[serde(default)]
+        cwd: Option<PathBuf>,
+        #[serde(default)]
+        active_permission_profile: Option<Active>,
+    }
+    #[derive(Deserialize)]
+    struct Id {
+        id: String,
+    }
+    let Opened { thread, cwd, active_permission_profile } = serde_json::from_str(result).ok()?;
+    Some((thread.id, Thread { folder: cwd, profile: active_permission_profile.map(|active| active.id) }))
+}
+
+/// What `thread/read` says about a thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Recorded {
+    /// Where it works, or did when it was last loaded.
+    pub(super) cwd: String,
+    /// Whether it is loaded now.
+    pub(super) is_loaded: bool,
+}
+
+/// Reads the result of `thread/read`; `None` when it is not one.
+pub(super) fn recorded(result: &str) -> Option<Recorded> {
+    #[derive(Deserialize)]
+    struct Read {
+        thread: Thread,
+    }
+    #[derive(Deserialize)]
+    struct Thread {
+        cwd: String,
+        status: Status,
+    }
+    #[derive(Deserialize)]
+    struct Status {
+        r#type: String,
+    }
+    let Read { thread: Thread { cwd, status } } = serde_json::from_str(result).ok()?;
+    Some(Recorded { cwd, is_loaded: status.r#type != "notLoaded" })
+}
+
+/// How a thread is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Opening {
+    /// The folder.
+    folder: PathBuf,
+    /// Whether what it configures runs.
+    trusted: bool,
+    /// The profile that is asked for; `None` where the owner chose no sandbox.
+    profile: Option<Profile>,
+}
+
+impl Opening {
+    /// In a place that the device may work in.
+    pub(super) fn at(place: &Place, policy: &Policy, without_tools: bool) -> Self {
+        let trusted = matches!(place, Place::Workspace(_));
+        let profile = match trusted && !without_tools {
+            true => policy.profiles.writing(),
+            false => Some(policy.profiles.reading()),
+        };
+        Self { folder: place.path().to_owned(), trusted, profile }
+    }
+
+    /// For a thread that is loaded, wherever it works: Codex does not look at this then. Should it have been unloaded in the
+    /// meantime, nothing of its folder runs.
+    pub(super) fn watching(folder: &str, policy: &Policy) -> Self {
+        Self { folder: folder.into(), trusted: false, profile: Some(policy.profiles.reading()) }
+    }
+
+    /// The parameters that the agent adds to a request, with what is `kept` of the device's own configuration.
+    pub(super) fn params(&self, kept: Map<String, Value>, policy: &Policy) -> Map<String, Value> {
+        let mut config = kept;
+        let trust = |level: &str| json!({ "trust_level": level });
+        let folder = self.folder.to_string_lossy().into_owned();
+        let mut projects = Map::new();
+        if self.trusted {
+            projects.insert(folder.clone(), trust("trusted"));
+        } else {
+            // Were the folder swapped for a link before Codex opens it, what it leads to is not trusted either.
+            for workspace in policy.folders.workspaces() {
+                projects.insert(workspace.to_string_lossy().into_owned(), trust("untrusted"));
+            }
+            projects.insert("/".to_owned(), trust("untrusted"));
+            projects.insert(folder.clone(), trust("untrusted"));
+            config.insert("project_root_markers".to_owned(), json!([TOP]));
+        }
+        config.insert("projects".to_owned(), projects.into());
+        let mut params = Map::new();
+        if let Some(Profile { id, definition }) = &self.profile {
+            config.insert("permissions".to_owned(), json!({ id.as_str(): definition }));
+            config.insert("default_permissions".to_owned(), json!(id));
+            params.insert("permissions".to_owned(), json!(id));
+        }
+        params.insert("config".to_owned(), config.into());
+        params.insert("cwd".to_owned(), json!(folder));
+        // A thread may have been recorded with more roots than its folder.
+        params.insert("runtimeWorkspaceRoots".to_owned(), json!([folder]));
+        params
+    }
+}
+
+/// Whether a device may have a thread loaded or started in a place.
+pub(super) fn admits(place: &Place, policy: &Policy) -> bool {
+    match place {
+        Place::Workspace(_) => true,
+        // In a server that the agent did not start, too little keeps such a folder from running things.
+        Place::Below(_) if !policy.is_own_codex => policy.scope >= Scope::Admin,
+        Place::Below(_) => policy.scope >= Scope::Approve,
+    }
+}
+
+/// Why a folder is refused, in words for the person at the device. The folder is named when the host knows it already.
+pub(super) fn not_here(folder: Option<&Path>, why: Option<&NoPlace>) -> String {
+    let place = folder.map_or_else(|| "this folder".to_owned(), |folder| format!("`{}`", folder.display()));
+    let shown = folder.map_or_else(|| "FOLDER".to_owned(), |folder| folder.display().to_string());
+    match why {
+        None | Some(NoPlace::Outside) => {
+            format!(
+                "{place} is not a workspace of this host. Its owner opens it there with: reachback workspace add {shown}"
+            )
+        }
+        Some(NoPlace::Unnamed(_)) => {
+            format!(
+                "{}. Its owner opens one there with: reachback workspace add FOLDER",
+                why.map(ToString::to_string).unwrap_or_default()
+            )
+        }
+        Some(why) => format!("{place} is not open to devices: {why}"),
+    }
+}
