@@ -7,9 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use super::Home;
-use super::join::quoted;
 use crate::local_api::{Client, Failure, Request};
 use crate::platform::dirs::beside;
+use crate::platform::programs::quoted;
 use crate::state::demo::HomeKind;
 use crate::state::lock::HomeLock;
 

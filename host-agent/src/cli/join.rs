@@ -13,6 +13,7 @@ use super::pair::read_line;
 use crate::connect::join::{self, Invitation, JoinError};
 use crate::link::relay::RelayError;
 use crate::local_api::Failure;
+use crate::platform::programs::quoted;
 use crate::state::controller::ControllerStore;
 
 /// Make this computer a device of a host.
@@ -104,14 +105,4 @@ async fn invitation(url: Option<String>, output: Output) -> anyhow::Result<Invit
 pub(super) fn own_name() -> String {
     let name = hostname::get().ok().and_then(|name| Name::cleaned(&name.to_string_lossy()));
     name.map_or_else(|| "this computer".to_owned(), |name| name.as_str().to_owned())
-}
-
-/// A name or a path as it is typed in a shell.
-pub(super) fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-    if !name.is_empty() && name.chars().all(plain) {
-        name.to_owned()
-    } else {
-        format!("'{}'", name.replace('\'', r"'\''"))
-    }
 }
