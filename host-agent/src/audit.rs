@@ -1,9 +1,9 @@
-//! The host's audit log: every changing action from afar, and every change of who may act.
+//! The host's audit log: every changing action from afar, and every change of who may act, and where.
 //!
 //! One JSON object a line in `host/audit/audit.jsonl`, for this user only. A line
 //! is written *before* its action passes to Codex; when it can't be written the
 //! action does not pass, so nothing happens from afar without a trace. Lines hold
-//! methods, ids and decisions, never text of prompts, commands or files.
+//! methods, ids, decisions and the paths of workspaces, never text of prompts, commands or files.
 //!
 //! At [`ROTATE_AT`] the file becomes `audit.1.jsonl` and older ones move up;
 //! [`KEEP`] are kept. A crash can leave a last line without its end; readers skip
@@ -27,10 +27,20 @@ use crate::state::timestamp::Timestamp;
 pub const ROTATE_AT: u64 = 8 << 20;
 /// Files kept beside the current one.
 pub const KEEP: u32 = 8;
-/// Longest line that is read back; none that is written comes near it.
-const MAX_LINE: u64 = 16 * 1024;
+/// Longest line that is read back. None that is written is as long: a path has 4096 bytes, of which each may take six.
+const MAX_LINE: u64 = 32 * 1024;
 
 /// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// About a device.
+    Device(Entry),
+    /// About a folder.
+    Folder(FolderEntry),
+}
+
+/// What a device did, or what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// When.
@@ -80,6 +90,39 @@ pub enum What {
     Paused,
     /// The device is let in again.
     Resumed,
+}
+
+/// The host's owner opened or closed a folder to devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderEntry {
+    /// When.
+    pub at: Timestamp,
+    /// What happened to it.
+    pub event: FolderChange,
+    /// The environment that it is in.
+    pub environment: String,
+    /// The folder.
+    pub path: String,
+}
+
+/// What happened to a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FolderChange {
+    /// It was opened.
+    WorkspaceAdded,
+    /// It was closed.
+    WorkspaceRemoved,
+}
+
+impl Line {
+    /// When it was written.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Device(entry) => entry.at,
+            Self::Folder(entry) => entry.at,
+        }
+    }
 }
 
 fn local() -> String {
@@ -136,6 +179,15 @@ impl AuditLog {
     ///
     /// Blocks for as long as one small write takes.
     pub fn write(&self, entry: &Entry) -> Result<(), AuditError> {
+        self.append(entry)
+    }
+
+    /// The same about a folder.
+    pub fn write_folder(&self, entry: &FolderEntry) -> Result<(), AuditError> {
+        self.append(entry)
+    }
+
+    fn append(&self, entry: &impl Serialize) -> Result<(), AuditError> {
         let mut line = serde_json::to_vec(entry).expect("entries have string keys");
         line.push(b'\n');
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,7 +208,7 @@ impl AuditLog {
 }
 
 /// Every line of a home's log that can be read, oldest first, and how many could not.
-pub fn read(home: &Path) -> Result<(Vec<Entry>, usize), AuditError> {
+pub fn read(home: &Path) -> Result<(Vec<Line>, usize), AuditError> {
     let folder = folder(home);
     let (mut entries, mut skipped) = (Vec::new(), 0);
     for number in (0..=KEEP).rev() {
@@ -248,13 +300,47 @@ mod tests {
         }
     }
 
+    fn line(second: u64) -> Line {
+        Line::Device(entry(second))
+    }
+
     #[test]
     fn lines_are_read_back_in_order_across_restarts() {
         let home = tempfile::tempdir().unwrap();
         for second in 0..3 {
             AuditLog::open(home.path()).unwrap().write(&entry(second)).unwrap();
         }
-        assert_eq!(read(home.path()).unwrap(), ((0..3).map(entry).collect(), 0));
+        assert_eq!(read(home.path()).unwrap(), ((0..3).map(line).collect(), 0));
+    }
+
+    #[test]
+    fn folders_stand_among_devices_and_every_older_line_is_still_read() {
+        let home = tempfile::tempdir().unwrap();
+        let log = AuditLog::open(home.path()).unwrap();
+        let device = DeviceId::of(&PublicKey([7; 32]));
+        // As earlier builds wrote them.
+        let older = [
+            format!(r#"{{"at":"1970-01-01T00:00:00Z","device_id":"{device}","event":"paired","scope":"steer"}}"#),
+            format!(r#"{{"at":"1970-01-01T00:00:00Z","device_id":"{device}","event":"revoked"}}"#),
+            format!(
+                r#"{{"at":"1970-01-01T00:00:00Z","device_id":"{device}","event":"action","method":"turn/start","decision":"passed","scope":"approve"}}"#
+            ),
+        ];
+        fs::write(file(&folder(home.path()), 0), older.map(|line| line + "\n").concat()).unwrap();
+        let opened = FolderEntry {
+            at: Timestamp::from_unix(1),
+            event: FolderChange::WorkspaceAdded,
+            environment: local(),
+            path: "/srv/project".into(),
+        };
+        log.write_folder(&opened).unwrap();
+        let (lines, skipped) = read(home.path()).unwrap();
+        assert_eq!((lines.len(), skipped), (4, 0));
+        assert!(lines[..3].iter().all(|line| matches!(line, Line::Device(_))), "{lines:?}");
+        assert_eq!(lines[3], Line::Folder(opened.clone()));
+        let want =
+            r#"{"at":"1970-01-01T00:00:01Z","event":"workspace_added","environment":"local","path":"/srv/project"}"#;
+        assert_eq!(serde_json::to_string(&opened).unwrap(), want);
     }
 
     #[test]
@@ -275,9 +361,9 @@ mod tests {
         (0..200).for_each(|second| log.write(&entry(second)).unwrap());
         let (entries, skipped) = read(home.path()).unwrap();
         assert_eq!(skipped, 0);
-        assert_eq!(entries.last(), Some(&entry(199)));
+        assert_eq!(entries.last(), Some(&line(199)));
         assert!(entries.len() < 200, "nothing was dropped");
-        assert!(entries.windows(2).all(|pair| pair[0].at < pair[1].at), "out of order");
+        assert!(entries.windows(2).all(|pair| pair[0].at() < pair[1].at()), "out of order");
         let files = fs::read_dir(folder(home.path())).unwrap().count();
         assert_eq!(files, KEEP as usize + 1);
     }
@@ -290,7 +376,7 @@ mod tests {
         let mut half = OpenOptions::new().append(true).open(&path).unwrap();
         half.write_all(br#"{"at":"1970-01-01T00:00:01Z","dev"#).unwrap();
         AuditLog::open(home.path()).unwrap().write(&entry(2)).unwrap();
-        assert_eq!(read(home.path()).unwrap(), (vec![entry(0), entry(2)], 1));
+        assert_eq!(read(home.path()).unwrap(), (vec![line(0), line(2)], 1));
     }
 
     #[cfg(unix)]

@@ -9,13 +9,13 @@ use reachback_proto::ids::DeviceId;
 
 use super::Home;
 use super::demo;
-use super::output::{Output, table};
-use crate::audit::{self, Entry, What};
+use super::output::{Output, printable, table};
+use crate::audit::{self, Entry, FolderChange, FolderEntry, Line, What};
 use crate::local_api::Failure;
 use crate::state::devices::DeviceStore;
 use crate::state::timestamp::Timestamp;
 
-/// Show what devices did, and who changed what they may do.
+/// Show what devices did, and who changed what they may do, and where.
 ///
 /// Every changing action from afar is written here before it passes to Codex, and every refusal.
 #[derive(Debug, Args)]
@@ -31,34 +31,58 @@ pub(super) struct AuditArgs {
 pub(super) async fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow::Result<ExitCode> {
     let now = Timestamp::now();
     let since = args.since.as_deref().map(|text| moment(text, now)).transpose()?;
-    let (entries, skipped) = audit::read(&home.path)?;
+    let (lines, skipped) = audit::read(&home.path)?;
     // Names of devices that are still there; a revoked one is known by its id.
     let names = DeviceStore::open(&home.path, now)?.current();
     let name = |id: DeviceId| names.device(id).map_or_else(String::new, |device| device.name.clone());
-    let wanted = |entry: &&Entry| {
-        let by_device = args.device.as_deref().is_none_or(|query| {
-            entry.device_id.to_string().starts_with(&query.to_ascii_lowercase()) || name(entry.device_id) == query
-        });
-        by_device && since.is_none_or(|since| entry.at >= since)
+    let wanted = |line: &&Line| {
+        let by_device = match (&args.device, line) {
+            (None, _) => true,
+            (Some(query), Line::Device(entry)) => {
+                entry.device_id.to_string().starts_with(&query.to_ascii_lowercase()) || name(entry.device_id) == *query
+            }
+            (Some(_), Line::Folder(_)) => false,
+        };
+        by_device && since.is_none_or(|since| line.at() >= since)
     };
-    let entries: Vec<&Entry> = entries.iter().filter(wanted).collect();
-    entries.iter().for_each(|entry| output.object(entry));
+    let lines: Vec<&Line> = lines.iter().filter(wanted).collect();
+    for line in &lines {
+        match line {
+            Line::Device(entry) => output.object(entry),
+            Line::Folder(entry) => output.object(entry),
+        }
+    }
     if skipped > 0 {
         output.remark(format_args!("{skipped} lines could not be read."));
     }
     if let Some(elsewhere) = demo::elsewhere(home).await {
         output.remark(format_args!("No agent runs on {}; {elsewhere}", home.path.display()));
     }
-    if entries.is_empty() {
+    if lines.is_empty() {
         output.say("Nothing, so far.");
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = entries.iter().map(|entry| {
-        let (what, about, decision) = words(&entry.what);
-        vec![entry.at.to_string(), entry.device_id.short(), name(entry.device_id), what, decision, about]
+    let rows = lines.iter().map(|line| match line {
+        Line::Device(Entry { at, device_id, what }) => {
+            let (what, about, decision) = words(what);
+            vec![at.to_string(), device_id.short(), name(*device_id), what, decision, about]
+        }
+        Line::Folder(entry) => folder_row(entry),
     });
-    output.say(table(&["WHEN", "DEVICE", "NAME", "WHAT", "DECISION", "THREAD"], &rows.collect::<Vec<_>>()));
+    output.say(table(&["WHEN", "DEVICE", "NAME", "WHAT", "DECISION", "THREAD OR FOLDER"], &rows.collect::<Vec<_>>()));
     Ok(ExitCode::SUCCESS)
+}
+
+fn folder_row(FolderEntry { at, event, environment, path }: &FolderEntry) -> Vec<String> {
+    let what = match event {
+        FolderChange::WorkspaceAdded => "workspace added",
+        FolderChange::WorkspaceRemoved => "workspace removed",
+    };
+    let what = match environment.as_str() {
+        LOCAL_ENVIRONMENT => what.to_owned(),
+        elsewhere => format!("{elsewhere}: {what}"),
+    };
+    vec![at.to_string(), String::new(), String::new(), what, String::new(), printable(path)]
 }
 
 fn words(what: &What) -> (String, String, String) {
