@@ -9,3 +9,4 @@ mod revoke;
 mod state_files;
 mod tui;
 mod walk;
+mod workspaces;

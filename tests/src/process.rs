@@ -235,6 +235,26 @@ impl Home {
         Terminal::sized(size, &binary("reachback"), args, &env)
     }
 
+    /// Runs `reachback` in a terminal whose shell is in `folder`.
+    pub fn terminal_in(&self, folder: &Path, args: &[&str]) -> Terminal {
+        let (env, program) = (self.env(), binary("reachback"));
+        let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.to_str().unwrap())).collect();
+        let there = ["-C", folder.to_str().unwrap(), program.to_str().unwrap()];
+        Terminal::start(Path::new("env"), &[&there[..], args].concat(), &env)
+    }
+
+    /// The `CODEX_HOME`.
+    pub fn codex_home(&self) -> PathBuf {
+        self.folder.path().join("codex")
+    }
+
+    /// A new folder beside both.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
     /// A command on this home, not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary("reachback"));

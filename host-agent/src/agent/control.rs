@@ -1,5 +1,6 @@
 //! What `reachback pair`, `devices` and the like ask of the running agent.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,11 @@ use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::environments::Environments;
+use super::environments::changes::{Changes, told};
 use super::pairing::{Answer as Word, Offer, OfferEvent, OfferOptions, Pairings};
 use super::sessions::Sessions;
 use super::tunnel::Tunnel;
-use super::{AgentEvents, codex_status, tunnel_status};
+use super::{AgentEvents, codex_status, tunnel_status, without_workspace};
 use crate::audit::{AuditLog, Entry, What};
 use crate::local_api::events::{DeviceState, Shown};
 use crate::local_api::{Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, Status};
@@ -235,6 +237,34 @@ impl Control {
         }))
     }
 
+    async fn workspaces(&self, exchange: &Exchange) -> Result<Response, Failure> {
+        for environment in self.environments.iter() {
+            for workspace in told(&environment.workspaces) {
+                tell(&exchange.events, Event::Workspace(workspace)).await?;
+            }
+        }
+        Ok(Response::Done)
+    }
+
+    fn add_workspace(&self, path: &str) -> Result<Response, Failure> {
+        let opened = self.changes().open(Path::new(path), Timestamp::now())?;
+        self.events.send(Event::WorkspaceAdded(opened.clone()));
+        Ok(Response::Workspace(opened))
+    }
+
+    fn remove_workspace(&self, path: &str) -> Result<Response, Failure> {
+        let closed = self.changes().close(Path::new(path), Timestamp::now())?;
+        self.events.send(Event::WorkspaceRemoved(closed.clone()));
+        if let Some(notice) = without_workspace(&self.environments) {
+            self.events.send(notice);
+        }
+        Ok(Response::Workspace(closed))
+    }
+
+    fn changes(&self) -> Changes<'_> {
+        Changes { workspaces: &self.environments.own().workspaces, audit: &self.audit }
+    }
+
     fn is_connected(&self, device: DeviceId) -> bool {
         self.sessions.presence().get(&device).copied().unwrap_or(false)
     }
@@ -248,6 +278,9 @@ impl Handler for Control {
             Request::Revoke { device } => self.revoke(&device).await,
             Request::SetScope { device, scope } => self.set_scope(&device, scope),
             Request::Pause { device, on } => self.pause(device.as_deref(), on).await,
+            Request::Workspaces => self.workspaces(&exchange).await,
+            Request::AddWorkspace { path } => self.add_workspace(&path),
+            Request::RemoveWorkspace { path } => self.remove_workspace(&path),
             Request::Pair { scope, confirm, ttl_seconds } => {
                 let patience = Duration::from_secs(ttl_seconds.into());
                 let device = self.pair(PairOptions { scope, confirm, patience }, exchange).await?;

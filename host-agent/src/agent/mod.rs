@@ -41,6 +41,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::audit::{AuditError, AuditLog};
 use crate::backoff::BackoffConfig;
 use crate::codex::CodexState;
+use crate::firewall::folders::Folders;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::local_api::events::{CodexState as CodexWord, Transport, TunnelState as TunnelWord};
 use crate::local_api::{self, CodexStatus, Event, Failure, TunnelStatus};
@@ -54,6 +55,7 @@ use crate::state::timestamp::Timestamp;
 use crate::state::workspaces::WorkspaceStore;
 use acceptor::Acceptor;
 use control::Control;
+use environments::changes::Changes;
 use environments::workspaces::{ChangeError as WorkspaceError, NotOpen};
 use environments::{Environment, Environments, LocalEnvironment};
 use host_session::SessionContext;
@@ -178,10 +180,13 @@ impl Agent {
         let devices = Arc::new(DeviceStore::open(&config.home, Timestamp::now())?);
         devices.expire(Timestamp::now())?;
         let audit = Arc::new(AuditLog::open(&config.home)?);
-        let environments = Arc::new(open_environments(&config.home, config.local)?);
+        let environments = Arc::new(open_environments(&config.home, &audit, config.local)?);
         let sessions = Arc::new(Sessions::default());
         let (events, from_start) = broadcast::channel(EVENTS);
         let events = AgentEvents(events);
+        if let Some(notice) = without_workspace(&environments) {
+            events.send(notice);
+        }
         let host = state.id();
 
         let pin = state.relay().filter(|pin| !config.new_relay && pin.url == config.relay.to_string());
@@ -383,18 +388,26 @@ fn tunnel_status(state: &TunnelState) -> TunnelStatus {
 }
 
 /// The environments of a home, with the folders that are to be opened now.
-fn open_environments(home: &Path, mut local: LocalEnvironment) -> Result<Environments, StartError> {
+fn open_environments(home: &Path, audit: &AuditLog, mut local: LocalEnvironment) -> Result<Environments, StartError> {
     let store = Arc::new(WorkspaceStore::open(home)?);
     let open = std::mem::take(&mut local.open);
     let environments = Environments::local(local, &store);
     for folder in open {
-        match environments.own().workspaces.add(&folder, Timestamp::now()) {
+        let changes = Changes { workspaces: &environments.own().workspaces, audit };
+        match changes.open(&folder, Timestamp::now()) {
             // Said once more.
             Err(WorkspaceError::NotOpen { not: NotOpen::Already, .. }) => {}
             other => drop(other?),
         }
     }
     Ok(environments)
+}
+
+/// What to know when there is no folder for devices to work in.
+fn without_workspace(environments: &Environments) -> Option<Event> {
+    let has_one = environments.iter().any(|environment| !environment.workspaces.workspaces().is_empty());
+    let notice = Failure::new("no_workspace", "no folder of this host is open to devices");
+    (!has_one).then(|| Event::Notice(notice.fix("open one: reachback workspace add DIR")))
 }
 
 async fn watch_codex(environment: Arc<Environment>, events: AgentEvents) {

@@ -101,6 +101,11 @@ pub(super) fn codex_file(home: &Path) -> PathBuf {
     home.join("demo").join("codex-program")
 }
 
+/// Codex's own state in a demo's home.
+pub(super) fn codex_home(home: &Path) -> PathBuf {
+    home.join("demo").join("codex-home")
+}
+
 /// The Codex that a demo runs, for `connect` on the same computer: this home's, else that of the demo's usual home.
 pub(super) fn codex(home: &Home) -> Option<PathBuf> {
     let homes = [Some(home.path.clone()), home.places.demo_state().ok()];

@@ -17,7 +17,8 @@ use zeroize::Zeroizing;
 use super::Home;
 use super::demo::{self, Purpose};
 use super::join::own_name;
-use super::output::Output;
+use super::opening;
+use super::output::{Output, printable};
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::environments::workspaces::Surroundings;
 use crate::agent::{Agent, AgentConfig};
@@ -80,9 +81,13 @@ pub(super) struct CodexArgs {
     /// Codex's own state, if not `~/.codex`.
     #[arg(long, env = "CODEX_HOME", value_name = "DIR")]
     pub(super) codex_home: Option<PathBuf>,
-    /// The folder that threads without a folder of their own work in. Default: where this was started.
+    /// The folder that threads without a folder of their own work in; opened to devices like --workspace. Default: where
+    /// this was started, which is opened only if you say so.
     #[arg(long, value_name = "DIR")]
     pub(super) workdir: Option<PathBuf>,
+    /// Open a folder to devices, as `reachback workspace add` does. Several times for several.
+    #[arg(long = "workspace", value_name = "DIR")]
+    pub(super) workspaces: Vec<PathBuf>,
 }
 
 impl CodexArgs {
@@ -113,6 +118,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
     let enroll_key = args.enroll_file.as_deref().map(read_enroll_key).transpose()?;
     // Before anything of another agent on this home is touched.
     let lock = demo::acquire(home, Purpose::Real)?;
+    opening::before_start(home, &args.codex, output).await?;
     let codex = own_codex(home, &args.codex)?;
     let config = AgentConfig {
         runtime: Some(home.places.runtime(&home.path)?),
@@ -180,11 +186,13 @@ fn line(event: &Event, has_own_start: bool) -> Option<String> {
             let state = serde_json::to_value(state).ok()?;
             format!("Device {}: {}", device_id.short(), state.as_str()?.replace('_', " "))
         }
-        Event::Error(failure) => match &failure.fix {
+        Event::WorkspaceAdded(workspace) => format!("Opened to devices: {}", printable(&workspace.path)),
+        Event::WorkspaceRemoved(workspace) => format!("Closed to devices: {}", printable(&workspace.path)),
+        Event::Notice(failure) | Event::Error(failure) => match &failure.fix {
             Some(fix) => format!("{}\n  {fix}", failure.message),
             None => failure.message.clone(),
         },
-        Event::Pairing { .. } | Event::PairingDigitsWanted { .. } => return None,
+        Event::Pairing { .. } | Event::PairingDigitsWanted { .. } | Event::Workspace(_) => return None,
     })
 }
 
@@ -195,8 +203,19 @@ pub(super) fn local_environment(
     codex: OwnCodex,
     demo: Option<&DemoHome>,
 ) -> anyhow::Result<LocalEnvironment> {
+    let surroundings = surroundings(home, args, demo)?;
     let OwnCodex { codex, profiles } = codex;
-    let user_home = std::env::home_dir();
+    Ok(LocalEnvironment {
+        codex,
+        ceiling: Ceiling { roots: surroundings.roots.clone(), closed: key_folders(home), ..Ceiling::default() },
+        profiles,
+        surroundings,
+        open: Vec::new(),
+    })
+}
+
+/// What there is on this machine besides workspaces.
+pub(super) fn surroundings(home: &Home, args: &CodexArgs, demo: Option<&DemoHome>) -> anyhow::Result<Surroundings> {
     let codex_home = match demo {
         Some(demo) => Some(demo.codex_home().to_owned()),
         None => args.config().codex_home(),
@@ -206,22 +225,22 @@ pub(super) fn local_environment(
         (None, Some(folder)) => Some(std::path::absolute(folder)?),
         (None, None) => std::env::current_dir().ok(),
     };
-    let mut roots: Vec<_> = user_home.iter().cloned().collect();
-    roots.extend(demo.map(|demo| demo.project().to_owned()));
+    let mut all = folders_of(home, codex_home)?;
+    all.roots.extend(demo.map(|demo| demo.project().to_owned()));
+    Ok(Surroundings { working_dir, ..all })
+}
+
+/// The folders of a machine whose Codex has this `CODEX_HOME`.
+pub(super) fn folders_of(home: &Home, codex_home: Option<PathBuf>) -> anyhow::Result<Surroundings> {
+    let user_home = std::env::home_dir();
     let mut state = vec![home.path.clone(), home.places.runtime(&home.path)?.path().to_owned()];
     state.extend(codex_home.clone());
-    Ok(LocalEnvironment {
-        codex,
-        ceiling: Ceiling { roots: roots.clone(), closed: key_folders(home), ..Ceiling::default() },
-        profiles,
-        surroundings: Surroundings {
-            home: user_home,
-            state,
-            roots,
-            codex_config: codex_home.map(|home| home.join("config.toml")),
-            working_dir,
-        },
-        open: Vec::new(),
+    Ok(Surroundings {
+        roots: user_home.iter().cloned().collect(),
+        home: user_home,
+        state,
+        codex_config: codex_home.map(|home| home.join("config.toml")),
+        working_dir: None,
     })
 }
 

@@ -11,9 +11,11 @@ mod devices;
 mod host;
 mod hosts;
 mod join;
+mod opening;
 mod output;
 mod pair;
 mod up;
+mod workspace;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -63,6 +65,7 @@ enum Command {
     Host(host::HostArgs),
     Pair(pair::PairArgs),
     Devices(devices::DevicesArgs),
+    Workspace(workspace::WorkspaceArgs),
     Audit(audit::AuditArgs),
     Join(join::JoinArgs),
     Hosts(hosts::HostsArgs),
@@ -108,6 +111,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Host(args) => host::run(&home, args, output).await,
         Command::Pair(args) => pair::run(&home, args, output).await,
         Command::Devices(args) => devices::run(&home, args, output).await,
+        Command::Workspace(args) => workspace::run(&home, args, output).await,
         Command::Audit(args) => audit::run(&home, &args, output).await,
         Command::Join(args) => join::run(&home, args, output).await,
         Command::Hosts(args) => hosts::run(&home, args, output).await,

@@ -14,6 +14,7 @@ use url::Url;
 use super::Home;
 use super::demo::{self, Purpose};
 use super::host::{CodexArgs, OwnCodex, STOP_TIME, local_environment, own_codex, tell};
+use super::opening;
 use super::output::Output;
 use super::pair::{self, Codes, Wish};
 use crate::agent::{Agent, AgentConfig};
@@ -38,7 +39,7 @@ const PAIRING_WAIT: u32 = 24 * 3600;
 #[derive(Debug, Args)]
 pub(super) struct UpArgs {
     /// Use a scripted model and a private Codex, to try things out.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "workspaces")]
     demo: bool,
     /// Where the relay listens. A network address gets TLS with a certificate that laptops pin.
     #[arg(long, value_name = "ADDR", default_value_t = DEFAULT_LISTEN)]
@@ -69,6 +70,9 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     };
     // Before anything of another agent on this home is touched.
     let lock = demo::acquire(home, purpose)?;
+    if !args.demo {
+        opening::before_start(home, &args.codex, output).await?;
+    }
     let demo = if args.demo { Some(Demo::start(home, &lock, &args.codex).await?) } else { None };
     let codex = match &demo {
         Some(demo) => demo.codex.clone(),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec, LinesCodecError};
 
-use super::{Answer, Failure, MAX_REPLY, Reply, Request, Response};
+use super::{Answer, Event, Failure, MAX_REPLY, Reply, Request, Response};
 use crate::platform::socket::{self, LocalStream, SocketError};
 use crate::state::atomic::FileError;
 use crate::state::lock::HomeLock;
@@ -90,11 +90,17 @@ impl Client {
     }
 
     /// The agent's response, for a request that has no events worth showing.
-    pub async fn finish(mut self) -> Result<Response, ClientError> {
+    pub async fn finish(self) -> Result<Response, ClientError> {
+        self.collect().await.map(|(_, response)| response)
+    }
+
+    /// The agent's events and its response, for a request that is answered at once.
+    pub async fn collect(mut self) -> Result<(Vec<Event>, Response), ClientError> {
+        let mut events = Vec::new();
         loop {
             match self.next().await? {
-                Reply::Event(_) => {}
-                Reply::Done(response) => return Ok(response),
+                Reply::Event(event) => events.push(event),
+                Reply::Done(response) => return Ok((events, response)),
                 Reply::Failed(failure) => return Err(failure.into()),
             }
         }

@@ -10,6 +10,7 @@ use reachback_proto::ids::{DeviceId, HostId, RelayId};
 use reachback_proto::scope::Scope;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::environments::workspaces::OpenedBy;
 use crate::state::timestamp::Timestamp;
 
 /// Something that happened.
@@ -65,6 +66,14 @@ pub enum Event {
     },
     /// Codex changed.
     Codex(CodexStatus),
+    /// A folder that devices may work in, or would if something were not in the way.
+    Workspace(WorkspaceStatus),
+    /// A folder was opened to devices.
+    WorkspaceAdded(WorkspaceStatus),
+    /// A folder was closed to devices.
+    WorkspaceRemoved(WorkspaceStatus),
+    /// Nothing is wrong, but someone should know.
+    Notice(Failure),
     /// Something went wrong.
     Error(Failure),
 }
@@ -156,7 +165,22 @@ pub enum CodexState {
     Stopped,
 }
 
-/// What went wrong, for a program and a person.
+/// A folder that somebody opened to devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkspaceStatus {
+    /// The environment that it is in.
+    pub environment: String,
+    /// Where it is.
+    pub path: String,
+    /// Who opened it.
+    pub by: OpenedBy,
+    /// Whether devices may work in it.
+    pub open: bool,
+    /// Why they may not.
+    pub reason: Option<String>,
+}
+
+/// What went wrong, or what to know, for a program and a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
@@ -252,6 +276,32 @@ mod tests {
                 }),
                 r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","version":null}"#
                     .into(),
+            ),
+            (
+                Event::WorkspaceAdded(WorkspaceStatus {
+                    environment: "local".into(),
+                    path: "/srv/project".into(),
+                    by: OpenedBy::Owner,
+                    open: true,
+                    reason: None,
+                }),
+                r#"{"event":"workspace_added","environment":"local","path":"/srv/project","by":"owner","open":true,"reason":null}"#
+                    .into(),
+            ),
+            (
+                Event::Workspace(WorkspaceStatus {
+                    environment: "local".into(),
+                    path: "/srv".into(),
+                    by: OpenedBy::Codex,
+                    open: false,
+                    reason: Some("it is a link".into()),
+                }),
+                r#"{"event":"workspace","environment":"local","path":"/srv","by":"codex","open":false,"reason":"it is a link"}"#
+                    .into(),
+            ),
+            (
+                Event::Notice(Failure::new("no_workspace", "no folder").fix("add one")),
+                r#"{"event":"notice","code":"no_workspace","message":"no folder","fix":"add one"}"#.into(),
             ),
             (
                 Event::Error(Failure::new("no_relay", "the relay does not answer").fix("start it")),

@@ -29,7 +29,7 @@ pub mod events;
 pub mod server;
 
 pub use client::{Client, ClientError};
-pub use events::{CodexStatus, Event, Failure, Shown, TunnelStatus};
+pub use events::{CodexStatus, Event, Failure, Shown, TunnelStatus, WorkspaceStatus};
 pub use server::{Exchange, Handler, serve};
 
 /// Longest line to the agent, in bytes. Requests are under 1 KiB; the rest is room for settings to come.
@@ -65,6 +65,18 @@ pub enum Request {
         device: Option<String>,
         /// Out or in.
         on: bool,
+    },
+    /// Folders that somebody opened to devices: an event `workspace` each, then [`Response::Done`].
+    Workspaces,
+    /// Open a folder to devices: [`Response::Workspace`].
+    AddWorkspace {
+        /// Its absolute path.
+        path: String,
+    },
+    /// Close a folder to devices: [`Response::Workspace`].
+    RemoveWorkspace {
+        /// Its absolute path.
+        path: String,
     },
     /// Pair a device: events `pairing`, `pairing_digits_wanted`, `paired`, then [`Response::Device`].
     Pair {
@@ -117,6 +129,8 @@ pub enum Response {
     },
     /// The device that was paired, changed or revoked.
     Device(DeviceInfo),
+    /// The folder that was opened or closed.
+    Workspace(WorkspaceStatus),
     /// It is done.
     Done,
 }

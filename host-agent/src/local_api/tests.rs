@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::events::TunnelState;
 use super::server::{ServeError, converse};
 use super::*;
+use crate::agent::environments::workspaces::OpenedBy;
 use crate::platform::socket::{self, LocalListener};
 use crate::state::atomic::FileError;
 use crate::state::lock::HomeLock;
@@ -90,6 +91,16 @@ fn device() -> DeviceInfo {
         connected: true,
         added_at: Timestamp::from_unix(1_795_413_540),
         last_seen: Timestamp::from_unix(1_795_413_540),
+    }
+}
+
+fn workspace() -> WorkspaceStatus {
+    WorkspaceStatus {
+        environment: "local".into(),
+        path: "/srv/project".into(),
+        by: OpenedBy::Owner,
+        open: true,
+        reason: None,
     }
 }
 
@@ -303,6 +314,7 @@ fn every_message_survives_its_line() {
         Reply::Done(Response::Status(Box::new(status))),
         Reply::Done(Response::Devices { paused: true, devices: vec![device()] }),
         Reply::Done(Response::Device(device())),
+        Reply::Done(Response::Workspace(workspace())),
         Reply::Done(Response::Done),
         Reply::Failed(Failure::new("x", "y")),
     ] {
@@ -320,6 +332,9 @@ fn every_message_survives_its_line() {
         Request::SetScope { device: "phone".into(), scope: Scope::View },
         Request::Pause { device: Some("phone".into()), on: false },
         Request::Pair { scope: None, confirm: Confirm::None, ttl_seconds: 60 },
+        Request::Workspaces,
+        Request::AddWorkspace { path: "/srv/project".into() },
+        Request::RemoveWorkspace { path: "/srv/project".into() },
         Request::Stop,
     ] {
         let line = serde_json::to_string(&request).unwrap();

@@ -4,6 +4,7 @@
 //! it is decided with that environment's own ceiling, workspaces and real
 //! paths. `local` is the host itself; SSH hosts will be more of them.
 
+pub mod changes;
 pub mod workspaces;
 
 use std::path::PathBuf;

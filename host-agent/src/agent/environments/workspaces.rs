@@ -14,6 +14,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::audit::AuditError;
 use crate::firewall::folders::{Folders, NoPlace, Place, Unnamed, plain};
 use crate::state::atomic::FileError;
 use crate::state::timestamp::Timestamp;
@@ -116,6 +117,9 @@ pub enum ChangeError {
         /// The folder.
         path: PathBuf,
     },
+    /// It could not be recorded.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The disk did not take it.
     #[error(transparent)]
     File(#[from] FileError),
@@ -175,8 +179,13 @@ impl Workspaces {
         all
     }
 
-    /// Opens a folder to devices; gives its real path.
-    pub fn add(&self, path: &Path, now: Timestamp) -> Result<PathBuf, ChangeError> {
+    /// The environment that they are in.
+    pub fn environment(&self) -> &str {
+        &self.environment
+    }
+
+    /// Whether a folder could be opened to devices; gives its real path.
+    pub fn could_open(&self, path: &Path) -> Result<PathBuf, ChangeError> {
         let refuse = |path: &Path, not| ChangeError::NotOpen { path: path.to_owned(), not };
         let real = path.canonicalize().map_err(|_| refuse(path, NoPlace::Missing.into()))?;
         self.check(&real).map_err(|not| refuse(&real, not))?;
@@ -197,23 +206,34 @@ impl Workspaces {
             };
             return Err(refuse(&real, not));
         }
+        Ok(real)
+    }
+
+    /// Opens a folder to devices; gives its real path.
+    pub fn add(&self, path: &Path, now: Timestamp) -> Result<PathBuf, ChangeError> {
+        let real = self.could_open(path)?;
         let listed = Listed { environment: self.environment.clone(), path: real.clone(), added_at: now };
         self.store.give(|list| {
-            list.closed.retain(|closed| closed.environment != self.environment || !real.starts_with(&closed.path));
+            // Itself only: one around it that the owner closed stays closed.
+            list.closed.retain(|closed| closed.environment != self.environment || closed.path != real);
             list.workspaces.retain(|other| other.environment != self.environment || other.path != real);
             list.workspaces.push(listed);
         })?;
         Ok(real)
     }
 
-    /// Closes a folder to devices, also one that Codex's configuration trusts; gives its path.
-    pub fn remove(&self, path: &Path, now: Timestamp) -> Result<PathBuf, ChangeError> {
-        let all = self.list();
+    /// The workspace of this name, whether or not it counts.
+    pub fn named(&self, path: &Path) -> Result<Workspace, ChangeError> {
         // One whose folder is gone has no real path any more.
         let names = [Some(path.to_owned()), path.canonicalize().ok()];
-        let found = all.iter().find(|workspace| names.iter().flatten().any(|name| *name == workspace.path));
-        let Some(workspace) = found else { return Err(ChangeError::Unknown { path: path.to_owned() }) };
-        let path = workspace.path.clone();
+        let is_named = |workspace: &Workspace| names.iter().flatten().any(|name| *name == workspace.path);
+        let found = self.list().into_iter().find(is_named);
+        found.ok_or_else(|| ChangeError::Unknown { path: path.to_owned() })
+    }
+
+    /// Closes a folder to devices, also one that Codex's configuration trusts; gives its path.
+    pub fn remove(&self, path: &Path, now: Timestamp) -> Result<PathBuf, ChangeError> {
+        let Workspace { path, .. } = self.named(path)?;
         let is_trusted = self.trusted().contains(&path);
         let closed = Listed { environment: self.environment.clone(), path: path.clone(), added_at: now };
         self.store.take(|list| {

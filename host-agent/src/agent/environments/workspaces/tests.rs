@@ -143,6 +143,11 @@ fn what_is_removed_stays_closed_also_when_codex_trusts_it() {
     assert_eq!(machine.workspaces().workspaces(), NONE);
     let twice = machine.workspaces().remove(&machine.path("home/one"), NOW);
     assert!(matches!(twice, Err(ChangeError::Unknown { .. })), "{twice:?}");
+    // Nor when the owner opens that alone.
+    machine.workspaces().add(&machine.path("home/two/inner"), NOW).unwrap();
+    assert_eq!(machine.workspaces().workspaces(), [machine.path("home/two/inner")]);
+    machine.workspaces().remove(&machine.path("home/two/inner"), NOW).unwrap();
+    assert_eq!(machine.workspaces().workspaces(), NONE);
     machine.workspaces().add(&machine.path("home/two"), NOW).unwrap();
     assert_eq!(machine.workspaces().workspaces(), [machine.path("home/two")]);
 }

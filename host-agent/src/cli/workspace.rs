@@ -1,0 +1,231 @@
+//! `reachback workspace`: which folders devices may work in.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use reachback_proto::frame::LOCAL_ENVIRONMENT;
+
+use super::Home;
+use super::demo;
+use super::host::folders_of;
+use super::output::{self, Output, printable, table};
+use crate::agent::environments::changes::{Changes, told};
+use crate::agent::environments::workspaces::{OpenedBy, Workspaces};
+use crate::audit::AuditLog;
+use crate::codex::app_server::CodexConfig;
+use crate::local_api::{Client, ClientError, Event, Failure, Request, Response, WorkspaceStatus};
+use crate::platform::programs::quoted;
+use crate::state::demo::HomeKind;
+use crate::state::lock::HomeLock;
+use crate::state::timestamp::Timestamp;
+use crate::state::workspaces::WorkspaceStore;
+
+const EXAMPLES: &str = "Examples, on the host:\n  \
+    cd ~/src/shop && reachback workspace add    open the folder that you are in\n  \
+    reachback workspace add /srv/site           open another one; devices may work there at once\n  \
+    reachback workspace list                    which are open, who opened them, and what is in the way of others\n  \
+    reachback workspace remove /srv/site        close it again, also when Codex trusts it";
+
+/// Which folders of this host devices may work in: add, list, remove.
+///
+/// A workspace is a folder that you add here, or one that Codex's own config.toml trusts (you said yes when Codex
+/// asked whether you trust it). A device that may steer starts threads in workspaces only: what is in such a folder is
+/// configuration that runs on this host, so it is for you to say which.
+///
+/// Workspaces do not nest: whoever writes in the outer one writes the inner one's configuration, too. Your home folder
+/// itself, Codex's folder and Reachback's are never workspaces, nor what contains them.
+///
+/// Devices with scope approve may also start threads in other folders below your home and in folders of a workspace;
+/// what is configured there does not run. Scope admin is no wider in this.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct WorkspaceArgs {
+    #[command(subcommand)]
+    action: Action,
+    // Where Codex says what it trusts, for when no agent runs; `up` and `host` have it as an option.
+    #[arg(long, env = "CODEX_HOME", hide = true, value_name = "DIR")]
+    codex_home: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Open a folder to devices. It takes hold at once, also in a running agent.
+    ///
+    /// The folder must be there. It can't be your home folder, Codex's or Reachback's, nor contain or lie in another
+    /// workspace. One that Codex's config.toml trusts is a workspace already; added here, it stays one when Codex
+    /// forgets it.
+    Add {
+        /// The folder. Default: the one that you are in.
+        dir: Option<PathBuf>,
+    },
+    /// Show all workspaces, who opened them, and why some do not count.
+    ///
+    /// A folder that was added or trusted does not count while it is gone, is a link, lies in another workspace, or is
+    /// one that is never open to devices.
+    List,
+    /// Close a folder to devices. What runs there goes on; new threads do not start there.
+    ///
+    /// Also one that Codex's config.toml trusts: it stays closed, with all that lies in it, until it is added again.
+    Remove {
+        /// The folder.
+        dir: PathBuf,
+    },
+}
+
+pub(super) async fn run(home: &Home, args: WorkspaceArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let request = match &args.action {
+        Action::List => Request::Workspaces,
+        Action::Add { dir } => Request::AddWorkspace { path: absolute(dir.as_deref().unwrap_or(Path::new(".")))? },
+        Action::Remove { dir } => Request::RemoveWorkspace { path: absolute(dir)? },
+    };
+    let (events, response) = match Client::open(&home.path, &request).await {
+        Ok(client) => client.collect().await?,
+        Err(ClientError::NotRunning { .. }) => {
+            let elsewhere = demo::elsewhere(home).await;
+            match (without_agent(home, args.codex_home, &request), elsewhere) {
+                (Ok(done), Some(elsewhere)) => {
+                    output.remark(format_args!("No agent runs on {}; {elsewhere}", home.path.display()));
+                    done
+                }
+                (done, elsewhere) => done.map_err(|error| output::with_fix(error, elsewhere))?,
+            }
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match (request, response) {
+        (Request::AddWorkspace { .. }, Response::Workspace(workspace)) => {
+            output.say(format_args!("Opened to devices: {}", printable(&workspace.path)));
+            output.event(&Event::WorkspaceAdded(workspace));
+        }
+        (_, Response::Workspace(workspace)) => {
+            output.say(closed(&workspace));
+            output.event(&Event::WorkspaceRemoved(workspace));
+        }
+        _ => list(&events, output),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The agent has another current folder, and its requests are text.
+fn absolute(dir: &Path) -> anyhow::Result<String> {
+    let path = std::path::absolute(dir)?.into_os_string().into_string();
+    Ok(path.map_err(|path| {
+        let message = format!("`{}` can't be a workspace: its path is not valid text", path.display());
+        Failure::new("workspace_not_text", message).fix("give it a name that is valid UTF-8")
+    })?)
+}
+
+/// What `list` prints of the events of a request.
+fn list(events: &[Event], output: Output) {
+    let workspaces: Vec<&WorkspaceStatus> = events
+        .iter()
+        .filter_map(|event| if let Event::Workspace(workspace) = event { Some(workspace) } else { None })
+        .collect();
+    events.iter().for_each(|event| output.event(event));
+    if workspaces.is_empty() {
+        output.say("No folder is open to devices. Open one: reachback workspace add DIR");
+        return;
+    }
+    output.say(table(&["FOLDER", "OPENED BY", "STATE"], &workspaces.into_iter().map(row).collect::<Vec<_>>()));
+}
+
+fn row(workspace: &WorkspaceStatus) -> Vec<String> {
+    let by = match workspace.by {
+        OpenedBy::Owner => "owner",
+        OpenedBy::Codex => "Codex's configuration",
+    };
+    let state = match &workspace.reason {
+        None => "open".to_owned(),
+        Some(reason) => format!("not open: {}", printable(reason)),
+    };
+    vec![printable(&workspace.path), by.to_owned(), state]
+}
+
+fn closed(workspace: &WorkspaceStatus) -> String {
+    let path = printable(&workspace.path);
+    match workspace.reason {
+        None => format!("Closed to devices: {path}"),
+        Some(_) => format!(
+            "Closed to devices: {path}\nCodex's own configuration still trusts it. To open it again: reachback workspace add {}",
+            printable(&quoted(&workspace.path))
+        ),
+    }
+}
+
+/// The same on the files, under the home's lock, when no agent runs.
+fn without_agent(
+    home: &Home,
+    codex_home: Option<PathBuf>,
+    request: &Request,
+) -> anyhow::Result<(Vec<Event>, Response)> {
+    let _lock = HomeLock::acquire(&home.path)?;
+    let codex_home = match HomeKind::of(&home.path)? {
+        HomeKind::Demo => Some(demo::codex_home(&home.path)),
+        HomeKind::New | HomeKind::Real => CodexConfig { home: codex_home, ..CodexConfig::default() }.codex_home(),
+    };
+    let store = Arc::new(WorkspaceStore::open(&home.path)?);
+    let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, store, folders_of(home, codex_home)?);
+    let (path, opens) = match request {
+        Request::AddWorkspace { path } => (path, true),
+        Request::RemoveWorkspace { path } => (path, false),
+        _ => return Ok((told(&workspaces).map(Event::Workspace).collect(), Response::Done)),
+    };
+    let audit = AuditLog::open(&home.path)?;
+    let changes = Changes { workspaces: &workspaces, audit: &audit };
+    let change = if opens { Changes::open } else { Changes::close };
+    let changed = change(changes, Path::new(path), Timestamp::now()).map_err(Failure::from)?;
+    Ok((Vec::new(), Response::Workspace(changed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Cli, Command};
+    use super::*;
+
+    fn action(args: &[&str]) -> Result<Action, clap::Error> {
+        match Cli::try_parse_from([&["reachback", "workspace"], args].concat())?.command {
+            Command::Workspace(WorkspaceArgs { action, .. }) => Ok(action),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn workspace(by: OpenedBy, reason: Option<&str>) -> WorkspaceStatus {
+        WorkspaceStatus {
+            environment: "local".into(),
+            path: "/srv/my project".into(),
+            by,
+            open: reason.is_none(),
+            reason: reason.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn add_means_the_current_folder_and_remove_names_one() {
+        assert!(matches!(action(&["add"]), Ok(Action::Add { dir: None })));
+        assert!(matches!(action(&["add", "x"]), Ok(Action::Add { dir: Some(_) })));
+        assert!(matches!(action(&["list"]), Ok(Action::List)));
+        for wrong in [&[][..], &["remove"], &["add", "x", "y"]] {
+            assert_eq!(action(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+        let here = absolute(Path::new(".")).unwrap();
+        assert_eq!(Path::new(&here), std::env::current_dir().unwrap());
+    }
+
+    #[test]
+    fn a_row_says_who_opened_it_and_why_it_does_not_count() {
+        assert_eq!(row(&workspace(OpenedBy::Owner, None)), ["/srv/my project", "owner", "open"]);
+        let row = row(&workspace(OpenedBy::Codex, Some("it lies in /srv")));
+        assert_eq!(row[1..], ["Codex's configuration", "not open: it lies in /srv"]);
+    }
+
+    #[test]
+    fn what_codex_trusts_still_is_named_with_the_way_back() {
+        assert_eq!(closed(&workspace(OpenedBy::Owner, None)), "Closed to devices: /srv/my project");
+        let words = closed(&workspace(OpenedBy::Codex, Some("the host's owner closed this folder to devices")));
+        assert!(words.ends_with("reachback workspace add '/srv/my project'"), "{words}");
+    }
+}
