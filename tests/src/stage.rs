@@ -259,7 +259,7 @@ fn agent_config(
         enroll_key: None,
         local: LocalEnvironment {
             codex: backend,
-            ceiling: Ceiling { roots: vec![codex.home.project().into()], ..Ceiling::default() },
+            ceiling: Ceiling::default(),
             profiles: codex.profiles(vec![home.into()]),
             surroundings: Surroundings {
                 home: None,

@@ -274,7 +274,7 @@ mod tests {
     use super::*;
     use crate::codex::Instance;
     use crate::codex::permissions::Profiles;
-    use crate::firewall::ceiling::{Ceiling, OnThisMachine};
+    use crate::firewall::ceiling::Ceiling;
     use crate::firewall::folders::NoFolders;
     use crate::session::testing;
 
@@ -308,7 +308,6 @@ mod tests {
             scope: Scope::View,
             lasting_grants: false,
             ceiling: Arc::new(Ceiling::default()),
-            paths: Arc::new(OnThisMachine),
             folders: Arc::new(NoFolders),
             profiles: Arc::new(Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap()),
             is_own_codex: true,

@@ -22,7 +22,6 @@ use super::tunnel::Tunnel;
 use crate::audit::AuditLog;
 use crate::codex::{Adapter, CodexState};
 use crate::firewall::Policy;
-use crate::firewall::ceiling::OnThisMachine;
 use crate::local_api::events::{DeviceState, Event};
 use crate::session::{ChannelHandle, SessionEvent, SessionState, StartedSession};
 use crate::state::devices::{DeviceList, DeviceStore};
@@ -155,7 +154,6 @@ async fn open(
                 scope: *scope.borrow(),
                 lasting_grants: false,
                 ceiling: Arc::clone(&environment.ceiling),
-                paths: Arc::new(OnThisMachine),
                 folders: Arc::clone(&environment.workspaces) as _,
                 profiles: Arc::clone(&environment.profiles),
                 is_own_codex: matches!(

@@ -205,13 +205,7 @@ pub(super) fn local_environment(
 ) -> anyhow::Result<LocalEnvironment> {
     let surroundings = surroundings(home, args, demo)?;
     let OwnCodex { codex, profiles } = codex;
-    Ok(LocalEnvironment {
-        codex,
-        ceiling: Ceiling { roots: surroundings.roots.clone(), closed: key_folders(home), ..Ceiling::default() },
-        profiles,
-        surroundings,
-        open: Vec::new(),
-    })
+    Ok(LocalEnvironment { codex, ceiling: Ceiling::default(), profiles, surroundings, open: Vec::new() })
 }
 
 /// What there is on this machine besides workspaces.

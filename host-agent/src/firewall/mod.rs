@@ -9,7 +9,7 @@
 //! ```text
 //!   device ──▶ parse ──▶ table + params ─────────────▶ Codex     requests
 //!                  └───▶ responses: open here? scope? fits? ──▶ Codex     answers
-//!   device ◀────────────── notifications, responses ─────────── Codex     only looked at
+//!   device ◀────── answers, media ◀─ notifications, responses ── Codex
 //!                  ┌──── responses: remembered, lasting choices taken out
 //!   device ◀───────┴────── requests (approvals, questions) ──── Codex
 //! ```
@@ -20,6 +20,7 @@
 //! - [`responses`] knows what is open and which answers fit.
 //! - `threads` writes the folder, its trust and the permission profile into what opens a thread, and knows which profile holds.
 //!   For a thread that was recorded earlier it has to ask Codex first: [`FromDevice::Ask`].
+//! - `media` and `answers` take out of what Codex says what is not for devices: file bytes, quotations of files, tokens.
 //!
 //! A refused request is answered in words that a terminal shows to a person,
 //! with code [`REFUSED`]. An answer can't be answered, so a refused one becomes
@@ -32,6 +33,8 @@ pub mod parse;
 pub mod responses;
 pub mod table;
 
+mod answers;
+mod media;
 mod params;
 mod stock;
 #[cfg(test)]
@@ -39,7 +42,7 @@ mod tests;
 mod threads;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,7 +52,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use ceiling::{Ceiling, RealPath};
+use answers::Awaited;
+use ceiling::Ceiling;
 use folders::{Folders, Place};
 use params::{Filter, ParamsError};
 use parse::{Message, ParseError, RequestId};
@@ -66,8 +70,8 @@ pub const REFUSED: i32 = -32010;
 /// How the ids of the agent's own requests to Codex begin; a device's may not.
 const OWN_ID: &str = "reachback:";
 
-/// Threads that a connection may be opening at once; a terminal opens three at its start.
-const MAX_OPENING: usize = 256;
+/// Requests of a connection whose answers are looked at and not there yet; a terminal has some ten at its start.
+const MAX_AWAITED: usize = 256;
 
 /// What one device may do at one app-server.
 #[derive(Debug, Clone)]
@@ -78,8 +82,6 @@ pub struct Policy {
     pub lasting_grants: bool,
     /// The most that any device may choose at this host.
     pub ceiling: Arc<Ceiling>,
-    /// Where paths lead on the machine that the app-server runs on.
-    pub paths: Arc<dyn RealPath>,
     /// Which folders devices may work in there.
     pub folders: Arc<dyn Folders>,
     /// What threads of devices may read and write.
@@ -182,10 +184,22 @@ pub struct Question {
     /// The agent's own request, for Codex.
     pub to_codex: Bytes,
     number: u64,
-    id: RequestId,
-    method: &'static Method,
+    request: Request,
     thread: String,
+}
+
+/// A device's request whose parameters are in order.
+#[derive(Debug)]
+struct Request {
+    id: RequestId,
+    /// The number that it goes to Codex under in place of its id, where the answer is looked at: a device could use an id twice,
+    /// and have the wrong answer looked at.
+    own: Option<u64>,
+    method: &'static Method,
+    /// The folder that the answer is about, as the device wrote it.
+    folder: Option<String>,
     seen: params::Seen,
+    /// The message as it goes on, without its last brace.
     body: Vec<u8>,
 }
 
@@ -244,8 +258,9 @@ pub struct Firewall {
     stock: bool,
     open: OpenRequests,
     threads: Threads,
-    opening: HashSet<RequestId>,
-    questions: u64,
+    awaited: HashMap<u64, Awaited>,
+    /// The last number of the agent's own.
+    numbers: u64,
 }
 
 impl Firewall {
@@ -257,8 +272,8 @@ impl Firewall {
             stock: false,
             open: OpenRequests::default(),
             threads: Threads::default(),
-            opening: HashSet::new(),
-            questions: 0,
+            awaited: HashMap::new(),
+            numbers: 0,
         }
     }
 
@@ -304,6 +319,7 @@ impl Firewall {
             let refusal = Refusal { reason: Reason::Method, message, needed: None };
             return FromDevice::Verdict(self.refusal(&id, name, None, None, refusal));
         };
+        let own = (method.answer != table::Answer::Plain).then(|| self.next_number());
         let mut filter = Filter { policy: &self.policy, threads: &self.threads, seen: params::Seen::default() };
         let mut body = Vec::with_capacity(raw.map_or(0, |raw| raw.get().len()) + name.len() + 512);
         let checked = self.admitted(method).and_then(|()| {
@@ -313,7 +329,7 @@ impl Firewall {
             if id.as_text().is_some_and(|id| id.starts_with(OWN_ID)) {
                 return Err(Refusal::malformed("ids that begin with `reachback:` are the agent's own"));
             }
-            head(&mut body, &id, method.name)?;
+            head(&mut body, own.map(|number| RequestId::Text(own_id(number))).as_ref().unwrap_or(&id), method.name)?;
             match raw {
                 Some(raw) if method.thread == ThreadUse::Any || raw.get() != "null" => {
                     body.extend_from_slice(br#","params":"#);
@@ -325,44 +341,53 @@ impl Firewall {
             Ok(())
         });
         let seen = filter.seen;
-        match checked.map(|()| (method.thread, seen.thread.clone())) {
-            Ok((ThreadUse::Resumes | ThreadUse::Forks, Some(thread))) => {
-                self.questions += 1;
-                let number = self.questions;
+        if let Err(refusal) = checked {
+            let thread = seen.thread.or_else(|| raw.and_then(params::thread));
+            return FromDevice::Verdict(self.refusal(&id, name, Some(method), thread, refusal));
+        }
+        let folder = raw.filter(|_| method.answer == table::Answer::Configuration).and_then(params::folder);
+        let request = Request { id, own, method, folder, seen, body };
+        match (method.thread, request.seen.thread.clone()) {
+            (ThreadUse::Resumes | ThreadUse::Forks, Some(thread)) => {
+                let number = self.next_number();
                 let ask = json!({
                     "id": own_id(number),
                     "method": "thread/read",
                     "params": { "threadId": thread, "includeTurns": false },
                 });
                 let to_codex = ask.to_string().into();
-                FromDevice::Ask(Box::new(Question { to_codex, number, id, method, thread, seen, body }))
+                FromDevice::Ask(Box::new(Question { to_codex, number, request, thread }))
             }
-            Ok(_) => FromDevice::Verdict(self.passes(id, method, seen, body)),
-            Err(refusal) => {
-                let thread = seen.thread.or_else(|| raw.and_then(params::thread));
-                FromDevice::Verdict(self.refusal(&id, name, Some(method), thread, refusal))
-            }
+            _ => FromDevice::Verdict(self.passes(request)),
         }
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
     }
 
     /// Goes on with a request once Codex has answered what it depends on; `None` when it did not in time.
     pub fn answered(&mut self, question: Question, answer: Option<&[u8]>) -> DeviceVerdict {
         let answer = answer.filter(|answer| question.is_answered_by(answer));
-        let Question { id, method, thread, mut seen, body, .. } = question;
+        let Question { mut request, thread, .. } = question;
         let look = answer.and_then(|answer| serde_json::from_slice::<Look<'_>>(answer).ok());
         let recorded = look.map(|look| look.result.and_then(|result| threads::recorded(result.get())));
         let judged = match recorded {
             None => Err(Refusal::params("Codex did not say in time where this thread works: try again")),
             Some(None) => Err(Refusal::params("this host has no such thread, or none that can be opened")),
-            Some(Some(recorded)) => self.admitted(method).and_then(|()| self.opening(method, &recorded, &mut seen)),
+            Some(Some(recorded)) => {
+                let admitted = self.admitted(request.method);
+                admitted.and_then(|()| self.opening(request.method, &recorded, &mut request.seen))
+            }
         };
         match judged {
             Ok((opening, is_cold)) => {
-                let mut verdict = self.opens(id, method, seen, body, &opening);
+                let mut verdict = self.opens(request, &opening);
                 verdict.audit.changing |= is_cold;
                 verdict
             }
-            Err(refusal) => self.refusal(&id, method.name, Some(method), Some(thread), refusal),
+            Err(refusal) => self.refused(&request, Some(thread), refusal),
         }
     }
 
@@ -392,15 +417,16 @@ impl Firewall {
     }
 
     /// What becomes of a request whose parameters are in order.
-    fn passes(&mut self, id: RequestId, method: &'static Method, seen: params::Seen, body: Vec<u8>) -> DeviceVerdict {
-        if method.name == "thread/unsubscribe"
-            && let Some(thread) = &seen.thread
-        {
-            self.threads.forget(thread);
-        }
+    fn passes(&mut self, request: Request) -> DeviceVerdict {
+        let method = request.method;
         match method.thread {
             ThreadUse::Any => {
-                let mut verdict = passed(method, seen, body);
+                if method.name == "thread/unsubscribe"
+                    && let Some(thread) = &request.seen.thread
+                {
+                    self.threads.forget(thread);
+                }
+                let mut verdict = self.forwarded(request);
                 if method.name == "initialize" {
                     self.greeted = true;
                     self.stock = verdict.to_codex.as_deref().is_some_and(stock::is_stock);
@@ -409,49 +435,34 @@ impl Firewall {
                 verdict
             }
             ThreadUse::Starts => {
-                let place = match seen.place.clone() {
-                    Some(place) => place,
-                    None => match self.policy.folders.unnamed() {
-                        Ok(workspace) => Place::Workspace(workspace),
-                        Err(why) => {
-                            let refusal = Refusal::params(&threads::not_here(None, Some(&why)));
-                            return self.refusal(&id, method.name, Some(method), None, refusal);
-                        }
-                    },
-                };
-                let opening = Opening::at(&place, &self.policy, seen.without_tools);
-                self.opens(id, method, seen, body, &opening)
+                let place =
+                    request.seen.place.clone().map_or_else(|| self.policy.folders.unnamed().map(Place::Workspace), Ok);
+                match place {
+                    Ok(place) => {
+                        let opening = Opening::at(&place, &self.policy, request.seen.without_tools);
+                        self.opens(request, &opening)
+                    }
+                    Err(why) => self.refused(&request, None, Refusal::params(&threads::not_here(None, Some(&why)))),
+                }
             }
             ThreadUse::Resumes | ThreadUse::Forks => {
-                self.refusal(&id, method.name, Some(method), None, Refusal::params("`threadId` is missing"))
+                self.refused(&request, None, Refusal::params("`threadId` is missing"))
             }
-            ThreadUse::Prompts | ThreadUse::PromptsUnder => self.prompts(&id, method, seen, body),
+            ThreadUse::Prompts | ThreadUse::PromptsUnder => self.prompts(request),
         }
     }
 
     /// A request that opens a thread, with what the agent adds to it.
-    fn opens(
-        &mut self,
-        id: RequestId,
-        method: &'static Method,
-        mut seen: params::Seen,
-        mut body: Vec<u8>,
-        opening: &Opening,
-    ) -> DeviceVerdict {
-        if self.opening.len() >= MAX_OPENING {
-            let refusal = Refusal::params("too many threads are being opened at once: wait for the answers");
-            return self.refusal(&id, method.name, Some(method), seen.thread, refusal);
-        }
-        self.opening.insert(id);
-        let kept = std::mem::take(&mut seen.config);
-        add(&mut body, &opening.params(kept, &self.policy));
-        passed(method, seen, body)
+    fn opens(&mut self, mut request: Request, opening: &Opening) -> DeviceVerdict {
+        let kept = std::mem::take(&mut request.seen.config);
+        add(&mut request.body, &opening.params(kept, &self.policy));
+        self.forwarded(request)
     }
 
     /// A request that lets the model act: under the agent's own profile, or from `approve` on.
-    fn prompts(&self, id: &RequestId, method: &'static Method, seen: params::Seen, mut body: Vec<u8>) -> DeviceVerdict {
+    fn prompts(&mut self, mut request: Request) -> DeviceVerdict {
         let Policy { scope, profiles, .. } = &self.policy;
-        let known = seen.thread.as_ref().map(|thread| self.threads.get(thread));
+        let known = request.seen.thread.as_ref().map(|thread| self.threads.get(thread));
         let profile = known.flatten().and_then(|thread| thread.profile.as_deref());
         let profile = profile.filter(|id| profiles.guards(id));
         // Without a sandbox there is no profile that could be another one.
@@ -465,14 +476,33 @@ impl Firewall {
                 None => "this connection has not opened the thread: resume it first".to_owned(),
             };
             let refusal = Refusal { reason: Reason::Scope, message, needed: Some(Scope::Approve) };
-            return self.refusal(id, method.name, Some(method), seen.thread, refusal);
+            return self.refused(&request, None, refusal);
         }
-        if let (ThreadUse::PromptsUnder, Some(profile)) = (method.thread, profile) {
-            add(&mut body, &Map::from_iter([("permissions".to_owned(), json!(profile))]));
+        if let (ThreadUse::PromptsUnder, Some(profile)) = (request.method.thread, profile) {
+            add(&mut request.body, &Map::from_iter([("permissions".to_owned(), json!(profile))]));
         }
-        let mut verdict = passed(method, seen, body);
+        let mut verdict = self.forwarded(request);
         verdict.audit.unguarded = !is_guarded;
         verdict
+    }
+
+    /// Lets a request through, and remembers that its answer is to be looked at.
+    fn forwarded(&mut self, request: Request) -> DeviceVerdict {
+        if request.own.is_some() && self.awaited.len() >= MAX_AWAITED {
+            let refusal = Refusal::params("too many requests of this kind at once: wait for the answers");
+            return self.refused(&request, None, refusal);
+        }
+        let Request { id, own, method, folder, seen, body } = request;
+        if let Some(own) = own {
+            self.awaited.insert(own, Awaited { id, method, folder });
+        }
+        passed(method, seen, body)
+    }
+
+    /// Refuses a request whose parameters are in order; `thread` is the one that it is about, where it does not say so itself.
+    fn refused(&self, request: &Request, thread: Option<String>, refusal: Refusal) -> DeviceVerdict {
+        let thread = thread.or_else(|| request.seen.thread.clone());
+        self.refusal(&request.id, request.method.name, Some(request.method), thread, refusal)
     }
 
     fn notification(&mut self, name: &str, raw: Option<&RawValue>) -> DeviceVerdict {
@@ -578,25 +608,41 @@ impl Firewall {
 
     /// Judges one message of Codex. Notifications and responses are only looked at, and go on as they came.
     pub fn from_codex(&mut self, bytes: Bytes) -> CodexVerdict {
-        let Ok(Look { id, method, params, result }) = serde_json::from_slice::<Look<'_>>(&bytes) else {
+        let Ok(Look { id, method, params, result, error }) = serde_json::from_slice::<Look<'_>>(&bytes) else {
             return withheld(None, None);
         };
         match (method.as_ref().map(|name| name.0.as_ref()), id) {
             (None, Some(id)) => {
                 let Ok(id) = serde_json::from_str::<RequestId>(id.get()) else { return withheld(None, None) };
-                if id.as_text().is_some_and(|id| id.starts_with(OWN_ID)) {
+                let Some(number) = id.as_text().and_then(|id| id.strip_prefix(OWN_ID)) else {
+                    return CodexVerdict::Forward(media::without_bytes(bytes));
+                };
+                let Some(awaited) = number.parse().ok().and_then(|number| self.awaited.remove(&number)) else {
                     return CodexVerdict::Own(bytes);
-                }
-                if self.opening.remove(&id)
-                    && let Some((id, thread)) = result.and_then(|result| threads::opened(result.get()))
+                };
+                if let Some(result) = result
+                    && awaited.method.thread.opens()
+                    && let Some((id, thread)) = threads::opened(result.get())
                 {
                     self.threads.remember(id, thread);
                 }
-                CodexVerdict::Forward(bytes)
+                let answer = match error {
+                    Some(error) => answers::error(&awaited, error),
+                    None => answers::result(&awaited, result.unwrap_or(RawValue::NULL), &self.policy),
+                };
+                match answer {
+                    Some(answer) => CodexVerdict::Forward(media::without_bytes(answer)),
+                    None => withheld(Some(awaited.method.name), None),
+                }
             }
-            (Some(name), None) => self
-                .codex_notification(name, params)
-                .map_or_else(|| withheld(None, None), |()| CodexVerdict::Forward(bytes.clone())),
+            (Some(name), None) => self.codex_notification(name, params).map_or_else(
+                || withheld(None, None),
+                |()| {
+                    CodexVerdict::Forward(
+                        answers::notification(name, &bytes).unwrap_or_else(|| media::without_bytes(bytes.clone())),
+                    )
+                },
+            ),
             (Some(name), Some(id)) => self.codex_request(name, id, params, &bytes),
             (None, None) => withheld(None, None),
         }
@@ -673,6 +719,8 @@ struct Look<'a> {
     params: Option<&'a RawValue>,
     #[serde(borrow, default)]
     result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
 }
 
 /// A text that is borrowed where it can be; a bare `Option<Cow>` would always be copied.

@@ -16,12 +16,16 @@ use serde_json::{Map, Value};
 use super::Policy;
 use super::ceiling::Approval;
 use super::folders::Place;
+use super::media;
 use super::parse::{Keys, MAX_MEMBERS, ParseError, Text, transcode, write_text};
 use super::table::{Else, Params, Rule, rule_for};
 use super::threads::{Threads, admits, not_here};
 
 /// Longest thread id kept for the audit log, in bytes; Codex's have 36.
 const MAX_THREAD_ID: usize = 64;
+
+/// Longest folder that is kept until an answer about it comes, in bytes: PATH_MAX of Linux.
+const MAX_FOLDER: usize = 4096;
 
 /// Why parameters do not pass.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -155,7 +159,9 @@ impl Filter<'_> {
         const NO_WORKSPACE: &str =
             "not a workspace of this host; its owner opens a folder with: reachback workspace add FOLDER";
         const KEPT: &str = "this host keeps its own value; its owner decides what devices may choose";
-        const ELSEWHERE: &str = "not below the folders that this host opens to devices";
+        const FILE: &str = "Codex opens no file of the host for a device: send the file itself, as a `data:` URL";
+        const IMAGE: &str = "an image is sent as a `data:` URL: image/png, jpeg, gif or webp, in base64, up to 8 MiB";
+        const AUDIO: &str = "sound is sent as a `data:` URL: audio/…, in base64, up to 8 MiB";
         let malformed = ParamsError::Refused { name, why: "not of the type that Codex expects" };
         if !matches!(rule, Rule::Object(_) | Rule::Each(_) | Rule::ByType(_)) {
             check(raw)?;
@@ -177,10 +183,15 @@ impl Filter<'_> {
                 self.object(rules, members, out)?;
                 Ok(Fate::Keep)
             }
-            Rule::Path(otherwise) => match text(raw).ok().and_then(|wish| self.place(&wish)) {
-                Some(place) => self.write(&place, out),
-                None => refuse_or_leave(otherwise, name, ELSEWHERE),
-            },
+            Rule::File => Err(ParamsError::Refused { name, why: FILE }),
+            Rule::Image => {
+                let is_image = text(raw).is_ok_and(|url| media::is_image(&url));
+                keep_if(is_image, raw, out, Else::Refuse, name, IMAGE)
+            }
+            Rule::Audio => {
+                let is_audio = text(raw).is_ok_and(|url| media::is_audio(&url));
+                keep_if(is_audio, raw, out, Else::Refuse, name, AUDIO)
+            }
             Rule::Opens => {
                 let wish = text(raw).map_err(|_| malformed)?;
                 let place = self.policy.folders.place(&wish);
@@ -271,10 +282,6 @@ impl Filter<'_> {
         }
         out.push(b']');
         Ok(())
-    }
-
-    fn place(&self, wish: &str) -> Option<String> {
-        self.policy.ceiling.place(wish, &*self.policy.paths)?.into_os_string().into_string().ok()
     }
 
     /// The workspace that a device named.
@@ -390,6 +397,13 @@ fn reads_a_repository(command: &[String]) -> bool {
 /// The thread that a refused message is about, as far as it says so.
 pub(super) fn thread(raw: &RawValue) -> Option<String> {
     thread_among(&members(raw).ok()?)
+}
+
+/// The folder that a message names as its `cwd`, as it is written there.
+pub(super) fn folder(raw: &RawValue) -> Option<String> {
+    let members = members(raw).ok()?;
+    let (_, folder) = members.iter().find(|(key, _)| key == "cwd")?;
+    text(folder).ok().filter(|folder| folder.len() <= MAX_FOLDER).map(Cow::into_owned)
 }
 
 fn thread_among(members: &[(Cow<'_, str>, &RawValue)]) -> Option<String> {

@@ -24,7 +24,7 @@ const FATAL: [&str; 5] = [
 ];
 
 /// Requests that it makes by itself: nobody waits for a word about them.
-const BY_ITSELF: [&str; 2] = ["config/read", "thread/readState/update"];
+const BY_ITSELF: [&str; 1] = ["thread/readState/update"];
 
 /// Whether an `initialize` that passed is the stock client's.
 pub(super) fn is_stock(initialize: &[u8]) -> bool {

@@ -62,8 +62,12 @@ pub enum Rule {
     Moves,
     /// A list of folders that are only looked at: workspaces, or from `approve` on folders below the allowed roots.
     Folders(Else),
-    /// A file below the ceiling's roots.
-    Path(Else),
+    /// The path of a file that Codex would open. Refused: between a check here and that, what is there may change.
+    File,
+    /// A `data:` URL that holds an image. No other URL: Codex passes those on to the model as they are.
+    Image,
+    /// A `data:` URL that holds sound.
+    Audio,
     /// An approval policy, at most the ceiling's.
     Approval(Else),
     /// Who answers approvals: a person always, a model only where the owner lets approvals go unasked.
@@ -97,6 +101,8 @@ pub struct Method {
     pub params: &'static Params,
     /// What it does with the thread that it names.
     pub thread: ThreadUse,
+    /// What its answer holds that is not for devices.
+    pub answer: Answer,
     /// Why.
     pub why: &'static str,
 }
@@ -118,9 +124,31 @@ pub enum ThreadUse {
     PromptsUnder,
 }
 
+impl ThreadUse {
+    /// Whether the answer describes a thread that is open then.
+    pub(super) fn opens(self) -> bool {
+        matches!(self, Self::Starts | Self::Resumes | Self::Forks)
+    }
+}
+
+/// What an answer holds that is not for devices. See [`super::answers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing.
+    Plain,
+    /// It reads files of a folder, and its errors quote them.
+    Quotes,
+    /// The owner's configuration.
+    Configuration,
+}
+
 impl Method {
     const fn that(self, thread: ThreadUse) -> Self {
         Self { thread, ..self }
+    }
+
+    const fn answering(self, answer: Answer) -> Self {
+        Self { answer, ..self }
     }
 }
 
@@ -135,22 +163,23 @@ pub fn method(name: &str) -> Option<&'static Method> {
 }
 
 const fn from(scope: Scope, name: &'static str, params: &'static Params, why: &'static str) -> Method {
-    Method { name, access: Access::From(scope), params, thread: ThreadUse::Any, why }
+    Method { name, access: Access::From(scope), params, thread: ThreadUse::Any, answer: Answer::Plain, why }
 }
 
 const fn outside(name: &'static str, params: &'static Params) -> Method {
     let why = "runs outside Codex's sandbox and approvals";
-    Method { name, access: Access::Outside, params, thread: ThreadUse::Any, why }
+    Method { name, access: Access::Outside, params, thread: ThreadUse::Any, answer: Answer::Plain, why }
 }
 
 const fn never(name: &'static str, why: &'static str) -> Method {
-    Method { name, access: Access::Never, params: ANY, thread: ThreadUse::Any, why }
+    Method { name, access: Access::Never, params: ANY, thread: ThreadUse::Any, answer: Answer::Plain, why }
 }
 
+use Answer::{Configuration, Quotes};
 use Else::{Drop as OrDrop, Refuse as OrRefuse};
 use Rule::{
-    Approval, ByType, Config, Drop, Each, Folders, Moves, Object, Opens, OptOut, Outside, Pass, Path, ReadOnlyGit,
-    Refuse, Reviewer, Workspace, Workspaces,
+    Approval, Audio, ByType, Config, Drop, Each, File, Folders, Image, Moves, Object, Opens, OptOut, Outside, Pass,
+    ReadOnlyGit, Refuse, Reviewer, Workspace, Workspaces,
 };
 use ThreadUse::{Forks, Prompts, PromptsUnder, Resumes, Starts};
 
@@ -173,13 +202,13 @@ const CAPABILITIES: &Params = &[
 
 const CLIENT_INFO: &Params = &[(Pass, &["name", "title", "version"])];
 
-/// What a person types, attaches and mentions. Files are the host's, so they lie below the roots.
+/// What a person types, attaches and mentions. What is attached is sent along, as bytes.
 const INPUT: Rule = Each(&ByType(&[
     ("text", &[(Pass, &["type", "text", "text_elements"])]),
-    ("image", &[(Pass, &["type", "detail", "url", "fileId"])]),
-    ("localImage", &[(Pass, &["type", "detail"]), (Path(OrRefuse), &["path"])]),
-    ("audio", &[(Pass, &["type", "url", "fileId"])]),
-    ("localAudio", &[(Pass, &["type"]), (Path(OrRefuse), &["path"])]),
+    ("image", &[(Pass, &["type", "detail"]), (Image, &["url"]), (Refuse, &["fileId"])]),
+    ("localImage", &[(Pass, &["type", "detail"]), (File, &["path"])]),
+    ("audio", &[(Pass, &["type"]), (Audio, &["url"]), (Refuse, &["fileId"])]),
+    ("localAudio", &[(Pass, &["type"]), (File, &["path"])]),
     // Codex compares the path with those of the skills it loaded itself.
     ("skill", &[(Pass, &["type", "name", "path"])]),
     // A name for the model, file or app:// address; nothing is read for it.
@@ -261,7 +290,8 @@ pub static METHODS: &[Method] = &[
         ],
         "a new thread, in the host's own sandbox and approvals",
     )
-    .that(Starts),
+    .that(Starts)
+    .answering(Quotes),
     from(
         View,
         "thread/resume",
@@ -279,7 +309,8 @@ pub static METHODS: &[Method] = &[
         ],
         "following a thread is resuming it; loading it needs `steer`",
     )
-    .that(Resumes),
+    .that(Resumes)
+    .answering(Quotes),
     from(
         Steer,
         "thread/fork",
@@ -313,7 +344,8 @@ pub static METHODS: &[Method] = &[
         ],
         "a new thread from an old one",
     )
-    .that(Forks),
+    .that(Forks)
+    .answering(Quotes),
     from(
         Steer,
         "thread/sample",
@@ -428,7 +460,8 @@ pub static METHODS: &[Method] = &[
         ],
         "model, effort and mode of a thread",
     )
-    .that(Prompts),
+    .that(Prompts)
+    .answering(Quotes),
     from(Steer, "thread/memoryMode/set", &[(Pass, &["threadId", "mode"])], "whether a thread is remembered"),
     from(View, "thread/memory/read", THREAD, "reads"),
     from(View, "memory/status", &[(Pass, &["minConsolidatedThreads"])], "reads"),
@@ -545,14 +578,14 @@ pub static METHODS: &[Method] = &[
     from(
         Steer,
         "thread/prepareApprovedPlan",
-        &[(Pass, &["threadId", "markdown"]), (Path(OrRefuse), &["attachmentPath"])],
+        &[(Pass, &["threadId", "markdown"]), (File, &["attachmentPath"])],
         "a prompt made of a plan",
     )
     .that(Prompts),
     // Skills, hooks, plugins, apps
-    from(View, "skills/list", &[(Workspaces(OrDrop), &["cwds"]), (Pass, &["forceReload"])], "reads"),
+    from(View, "skills/list", &[(Workspaces(OrDrop), &["cwds"]), (Pass, &["forceReload"])], "reads").answering(Quotes),
     never("skills/extraRoots/set", "instructions from any folder, for every client"),
-    from(View, "hooks/list", &[(Workspaces(OrDrop), &["cwds"]), (Pass, &["threadId"])], "reads"),
+    from(View, "hooks/list", &[(Workspaces(OrDrop), &["cwds"]), (Pass, &["threadId"])], "reads").answering(Quotes),
     never("marketplace/add", "where the host's plugins come from"),
     never("marketplace/remove", "where the host's plugins come from"),
     never("marketplace/upgrade", "where the host's plugins come from"),
@@ -561,26 +594,30 @@ pub static METHODS: &[Method] = &[
         "plugin/list",
         &[(Workspaces(OrDrop), &["cwds"]), (Pass, &["forceRefetch", "marketplaceKinds"])],
         "reads",
-    ),
+    )
+    .answering(Quotes),
     from(
         View,
         "plugin/search",
         &[(Workspaces(OrDrop), &["cwds"]), (Pass, &["cursor", "limit", "scope", "searchTerm"])],
         "reads",
-    ),
+    )
+    .answering(Quotes),
     from(
         View,
         "plugin/installed",
         &[(Workspaces(OrDrop), &["cwds"]), (Pass, &["installSuggestionPluginNames"])],
         "reads",
-    ),
+    )
+    .answering(Quotes),
     never("plugin/reconcile", "installs programs on the host"),
     from(
         View,
         "plugin/read",
         &[(Workspace(OrRefuse), &["marketplacePath"]), (Pass, &["pluginName", "remoteMarketplaceName"])],
         "reads",
-    ),
+    )
+    .answering(Quotes),
     from(View, "plugin/skill/read", &[(Pass, &["remoteMarketplaceName", "remotePluginId", "skillName"])], "reads"),
     never("plugin/share/save", "publishes the host's files"),
     never("plugin/share/updateTargets", "publishes the host's files"),
@@ -742,7 +779,8 @@ pub static METHODS: &[Method] = &[
     never("modelProvider/config/write", "where the host's prompts and keys go"),
     from(View, "modelProvider/capabilities/read", NONE, "reads"),
     from(View, "experimentalFeature/list", &[(Pass, &["cursor", "limit", "threadId"])], "reads"),
-    from(View, "permissionProfile/list", &[(Pass, &["cursor", "limit"]), (Workspace(OrDrop), &["cwd"])], "reads"),
+    from(View, "permissionProfile/list", &[(Pass, &["cursor", "limit"]), (Workspace(OrDrop), &["cwd"])], "reads")
+        .answering(Quotes),
     never("experimentalFeature/enablement/set", "the host's configuration, for every client"),
     never("remoteControl/enable", "lets someone else in"),
     never("remoteControl/disable", "shuts someone else out"),
@@ -759,13 +797,15 @@ pub static METHODS: &[Method] = &[
     // MCP servers
     never("mcpServer/oauth/login", "signs in"),
     never("config/mcpServer/reload", "starts the programs of every loaded thread's folder"),
-    from(View, "mcpServerStatus/list", &[(Pass, &["cursor", "limit", "detail", "serverName", "threadId"])], "reads"),
+    from(View, "mcpServerStatus/list", &[(Pass, &["cursor", "limit", "detail", "serverName", "threadId"])], "reads")
+        .answering(Quotes),
     from(
         Approve,
         "mcpServer/resource/read",
         &[(Pass, &["server", "uri", "threadId", "connectorId", "originCallId", "target", "_meta"])],
         "reads with the host's credentials",
-    ),
+    )
+    .answering(Quotes),
     outside(
         "mcpServer/event/stream/start",
         &[(Pass, &["server", "name", "arguments", "subscriptionId", "threadId", "_meta"])],
@@ -843,11 +883,12 @@ pub static METHODS: &[Method] = &[
     outside("process/resizePty", &[(Pass, &["processHandle", "size"])]),
     // Configuration
     from(
-        Steer,
+        View,
         "config/read",
         &[(Pass, &["includeLayers"]), (Workspace(OrDrop), &["cwd"])],
-        "reads what may hold tokens",
-    ),
+        "reads; below `steer` only what cannot hold tokens",
+    )
+    .answering(Configuration),
     never("externalAgentConfig/detect", "searches the user's home"),
     never("externalAgentConfig/import", "the host's configuration"),
     never("externalAgentConfig/import/recordHistory", "the host's configuration"),

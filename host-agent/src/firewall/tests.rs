@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use super::ceiling::{Approval, AsWritten};
+use super::ceiling::Approval;
 use super::folders::{NoPlace, Unnamed};
 use super::table::METHODS;
 use super::threads::Thread;
@@ -14,10 +14,6 @@ use super::*;
 use crate::codex::permissions::Profile;
 
 const THREAD: &str = "0198f000-0000-7000-8000-000000000001";
-
-fn ceiling() -> Ceiling {
-    Ceiling { roots: vec!["/home/me".into()], closed: vec!["/home/me/.codex".into()], ..Ceiling::default() }
-}
 
 /// `/home/me/project` and `/srv/repo` are workspaces; below `/home/me` is open from `approve` on.
 #[derive(Debug)]
@@ -64,8 +60,7 @@ fn policy(scope: Scope) -> Policy {
     Policy {
         scope,
         lasting_grants: false,
-        ceiling: Arc::new(ceiling()),
-        paths: Arc::new(AsWritten),
+        ceiling: Arc::new(Ceiling::default()),
         folders: Arc::new(SomeFolders),
         profiles: Arc::clone(&PROFILES),
         is_own_codex: true,
@@ -302,7 +297,7 @@ fn refused_from_afar_whatever_the_scope() {
 #[test]
 fn the_ceiling_opens_what_runs_outside_for_approvers_only() {
     let open = |scope| {
-        let ceiling = Arc::new(Ceiling { outside_sandbox: true, ..ceiling() });
+        let ceiling = Arc::new(Ceiling { outside_sandbox: true, ..Ceiling::default() });
         firewall(Policy { ceiling, ..policy(scope) })
     };
     let shell = json!({"threadId": THREAD, "command": "ls"});
@@ -624,10 +619,22 @@ fn the_agents_own_ids_are_not_for_devices_and_its_answers_not_either() {
     assert_eq!(firewall.from_codex(answer.into()), CodexVerdict::Own(answer.into()));
 }
 
-/// Lets Codex answer request 7, which opened a thread, with this profile.
+/// Lets Codex answer what the agent waits for, and gives what the device sees of it.
+fn answer(firewall: &mut Firewall, name: &str, value: Value) -> Value {
+    let number = *firewall.awaited.keys().max().expect("an answer is waited for");
+    let answer = json!({"id": format!("reachback:{number}"), name: value}).to_string();
+    let CodexVerdict::Forward(seen) = firewall.from_codex(answer.into()) else {
+        panic!("the answer is for the device")
+    };
+    let seen = parsed([&seen]);
+    assert_eq!(seen["id"], 7);
+    seen[name].clone()
+}
+
+/// Lets Codex answer what opened a thread with this profile.
 fn opened(firewall: &mut Firewall, thread: &str, profile: Value) {
     let result = json!({"thread": {"id": thread, "turns": []}, "cwd": PROJECT, "activePermissionProfile": profile});
-    firewall.from_codex(json!({"id": 7, "result": result}).to_string().into());
+    assert_eq!(answer(firewall, "result", result.clone()), result);
 }
 
 /// What lets the model act.
@@ -841,7 +848,7 @@ fn a_setting_that_a_person_chose_is_refused_aloud() {
 
 #[test]
 fn an_owner_can_raise_the_ceiling_and_wishes_below_it_pass() {
-    let raised = Arc::new(Ceiling { approval: Some(Approval::OnRequest), ..ceiling() });
+    let raised = Arc::new(Ceiling { approval: Some(Approval::OnRequest), ..Ceiling::default() });
     let mut firewall = firewall(Policy { ceiling: raised, ..policy(Scope::Steer) });
     let mut wish = |name: &str, value: Value| {
         call(&mut firewall, "thread/settings/update", json!({"threadId": THREAD, name: value})).to_codex.is_some()
@@ -873,20 +880,153 @@ fn a_viewer_resumes_without_choosing_anything() {
 }
 
 #[test]
-fn what_is_attached_lies_below_the_roots() {
-    let mut firewall = with_scope(Scope::Steer);
+fn what_is_attached_comes_along_and_codex_opens_no_file_for_a_device() {
+    let mut firewall = with_scope(Scope::Admin);
     let mut prompt = |item: Value| call(&mut firewall, "turn/start", json!({"threadId": THREAD, "input": [item]}));
-    let image = forwarded(&prompt(json!({"type": "localImage", "path": "/home/me/a.png", "secret": 1})));
-    assert_eq!(image["input"], json!([{"type": "localImage", "path": "/home/me/a.png"}]));
+    let (png, wav) = ("data:image/png;base64,AAAA", "data:audio/wav;base64,AAAA");
+    let image = forwarded(&prompt(json!({"type": "image", "url": png, "detail": null, "secret": 1})));
+    assert_eq!(image["input"], json!([{"type": "image", "url": png, "detail": null}]));
+    assert!(prompt(json!({"type": "audio", "url": wav})).to_codex.is_some());
     for refused in [
-        json!({"type": "localImage", "path": "/etc/shadow"}),
-        json!({"type": "localAudio", "path": "/home/me/.codex/auth.json"}),
+        json!({"type": "localImage", "path": "/home/me/project/a.png"}),
+        json!({"type": "localAudio", "path": "/home/me/project/a.wav"}),
+        json!({"type": "image", "url": "file:///home/me/project/a.png"}),
+        json!({"type": "image", "url": "/home/me/project/a.png"}),
+        json!({"type": "image", "url": "https://example.com/a.png"}),
+        json!({"type": "image", "url": wav}),
+        json!({"type": "audio", "url": png}),
+        json!({"type": "image", "url": [png]}),
+        json!({"type": "image", "fileId": "file-1"}),
+        json!({"type": "audio", "fileId": "file-1"}),
         json!({"type": "new", "path": "/home/me/a"}),
         json!({"path": "/home/me/a"}),
         json!("text"),
         json!([]),
     ] {
         assert_eq!(refusal(&prompt(refused.clone()))["reason"], "params", "{refused} passed");
+    }
+    for method in ["turn/steer", "thread/queue/add", "thread/queue/update"] {
+        let params = json!({"threadId": THREAD, "input": [{"type": "localImage", "path": "/etc/shadow"}]});
+        assert_eq!(refusal(&call(&mut with_scope(Scope::Admin), method, params))["reason"], "params", "{method}");
+    }
+    let plan = json!({"threadId": THREAD, "markdown": "x", "attachmentPath": "/home/me/project/plan.md"});
+    assert_eq!(refusal(&call(&mut with_scope(Scope::Admin), "thread/prepareApprovedPlan", plan))["reason"], "params");
+}
+
+#[test]
+fn the_bytes_of_what_was_attached_do_not_come_back() {
+    let mut firewall = with_scope(Scope::View);
+    let item = |url: &str| json!({"type": "userMessage", "content": [{"type": "image", "url": url}]});
+    let (whole, left) = (item("data:image/png;base64,QUJDRA=="), item("data:image/png;base64,"));
+    let mut seen = |message: Value| {
+        let CodexVerdict::Forward(seen) = firewall.from_codex(message.to_string().into()) else { panic!("it passes") };
+        parsed([&seen])
+    };
+    let started = |item: &Value| json!({"method": "item/started", "params": {"threadId": THREAD, "item": item}});
+    assert_eq!(seen(started(&whole)), started(&left));
+    let read = |item: &Value| json!({"id": 3, "result": {"thread": {"turns": [{"items": [item]}]}}});
+    assert_eq!(seen(read(&whole)), read(&left));
+    about(&mut firewall, "thread/resume", json!({"threadId": THREAD}), PROJECT, "idle");
+    let resumed = |item: &Value| json!({"thread": {"id": THREAD, "turns": [{"items": [item]}]}, "cwd": PROJECT});
+    assert_eq!(answer(&mut firewall, "result", resumed(&whole)), resumed(&left));
+}
+
+#[test]
+fn what_codex_says_about_files_quotes_none_of_them() {
+    let quoting = METHODS.iter().filter(|method| method.answer == table::Answer::Quotes);
+    let mut count = 0;
+    for method in quoting {
+        count += 1;
+        let mut firewall = with_scope(Scope::Admin);
+        let params = json!({"threadId": THREAD, "marketplacePath": PROJECT});
+        assert!(call(&mut firewall, method.name, params).to_codex.is_some(), "{}", method.name);
+        let said = "failed to load configuration: Error parsing project config file /w/config.toml: at line 2, column 3\n2 | SECRET";
+        let seen = answer(&mut firewall, "error", json!({"code": -32600, "message": said, "data": {"line": "SECRET"}}));
+        assert_eq!(seen["code"], -32600);
+        let words = seen["message"].as_str().unwrap();
+        assert!(words.starts_with("failed to load configuration in /w/config.toml at line 2, column 3 ("), "{words}");
+        assert!(!seen.to_string().contains("SECRET"), "{}: {seen}", method.name);
+    }
+    assert!(count >= 13, "{count} methods");
+    for method in ["skills/list", "hooks/list", "plugin/list", "plugin/installed", "mcpServerStatus/list"] {
+        let mut firewall = with_scope(Scope::View);
+        call(&mut firewall, method, json!({}));
+        let error = json!({"path": "/w/.codex/config.toml", "message": "invalid type: string \"SECRET\""});
+        let result = json!({
+            "data": [{"errors": [error], "warnings": ["invalid matcher \"SECRET\""], "toolsError": "x: SECRET", "name": "n"}],
+            "marketplaceLoadErrors": [error],
+        });
+        let seen = answer(&mut firewall, "result", result);
+        assert_eq!(seen["data"][0]["name"], "n");
+        assert!(seen["data"][0]["errors"][0]["message"].as_str().unwrap().starts_with("invalid type ("), "{seen}");
+        assert!(!seen.to_string().contains("SECRET"), "{method}: {seen}");
+    }
+    let mut firewall = with_scope(Scope::View);
+    for (method, params) in [
+        (
+            "configWarning",
+            json!({"summary": "Error parsing rules: SECRET", "details": "x.rules: \n1 | SECRET", "path": "/w/x.rules"}),
+        ),
+        ("warning", json!({"threadId": THREAD, "message": "invalid matcher \"SECRET\" in /w/.codex/hooks.json"})),
+        (
+            "mcpServer/startupStatus/updated",
+            json!({"name": "n", "status": "failed", "error": "the server said SECRET"}),
+        ),
+    ] {
+        let message = json!({"method": method, "params": params}).to_string();
+        let CodexVerdict::Forward(seen) = firewall.from_codex(message.into()) else { panic!("{method} passes") };
+        assert!(!parsed([&seen]).to_string().contains("SECRET"), "{method}");
+    }
+    let warning =
+        json!({"method": "warning", "params": {"threadId": THREAD, "message": "Heads up: \"long\" threads cost"}});
+    assert_eq!(firewall.from_codex(warning.to_string().into()), CodexVerdict::Forward(warning.to_string().into()));
+}
+
+#[test]
+fn an_id_used_twice_brings_no_answer_past_the_firewall() {
+    let mut firewall = with_scope(Scope::View);
+    let plain = call(&mut firewall, "thread/list", json!({}));
+    let looked_at = call(&mut firewall, "config/read", json!({}));
+    assert_eq!(parsed(&plain.to_codex)["id"], 7);
+    assert_eq!(parsed(&looked_at.to_codex)["id"], "reachback:1");
+    firewall.from_codex(json!({"id": 7, "result": {}}).to_string().into());
+    let seen = answer(&mut firewall, "result", json!({"config": {"mcp_servers": {"a": "SECRET"}}}));
+    assert!(!seen.to_string().contains("SECRET"), "{seen}");
+    // What is waited for is bounded, and answered once.
+    for _ in 0..super::MAX_AWAITED {
+        assert!(call(&mut firewall, "config/read", json!({})).to_codex.is_some());
+    }
+    assert_eq!(refusal(&call(&mut firewall, "config/read", json!({})))["reason"], "params");
+    answer(&mut firewall, "result", json!({}));
+    assert!(call(&mut firewall, "config/read", json!({})).to_codex.is_some());
+}
+
+#[test]
+fn a_viewers_configuration_holds_no_tokens() {
+    let result = json!({
+        "config": {"model": "m", "mcp_servers": {"a": {"env": {"TOKEN": "SECRET"}}}, "model_providers": {"p": {"http_headers": "SECRET"}}},
+        "layers": [{"config": "SECRET"}], "origins": {"model": "SECRET"},
+    });
+    let read = |scope| {
+        let mut firewall = with_scope(scope);
+        assert!(call(&mut firewall, "config/read", json!({"includeLayers": true})).to_codex.is_some());
+        answer(&mut firewall, "result", result.clone())
+    };
+    assert_eq!(read(Scope::View), json!({"config": {"model": "m"}, "layers": null, "origins": {}}));
+    assert_eq!(read(Scope::Steer), result);
+}
+
+#[test]
+fn a_client_is_told_that_its_folder_is_known() {
+    for (folder, level) in
+        [(PROJECT, "trusted"), ("/home/me/x", "untrusted"), (".", "untrusted"), ("/home/me/project/", "trusted")]
+    {
+        let mut firewall = with_scope(Scope::Approve);
+        let passed = forwarded(&call(&mut firewall, "config/read", json!({"cwd": folder, "includeLayers": true})));
+        assert_eq!(passed.get("cwd").is_some(), level == "trusted", "{folder}");
+        let seen = answer(&mut firewall, "result", json!({"config": {"projects": {"/a": {"trust_level": "trusted"}}}}));
+        assert_eq!(seen["config"]["projects"][folder], json!({"trust_level": level}), "{folder}");
+        assert_eq!(seen["config"]["projects"]["/a"], json!({"trust_level": "trusted"}));
     }
 }
 
@@ -981,7 +1121,7 @@ fn the_stock_client_hears_of_a_refusal_without_ending_at_it() {
     let verdict = call(&mut stock(Scope::View), "turn/start", json!({"threadId": THREAD, "input": []}));
     let [words, error] = &verdict.to_device[..] else { panic!("a warning, then the error") };
     assert_eq!((method(words), &parsed([error])["error"]["code"]), (json!("warning"), &json!(REFUSED)));
-    for quiet in ["config/read", "thread/readState/update", "no/such/method"] {
+    for quiet in ["thread/readState/update", "no/such/method"] {
         assert_eq!(call(&mut stock(Scope::View), quiet, json!({})).to_device.len(), 1, "{quiet}");
     }
     // Another client hears the same refusal as what it is.
