@@ -7,6 +7,7 @@ mod links;
 mod refusals;
 mod revoke;
 mod state_files;
+mod status;
 mod tui;
 mod walk;
 mod workspaces;

@@ -107,7 +107,7 @@ async fn up_tells_programs_each_event_with_its_fields() {
     has(&tunnel, &["state", "transport", "reason"]);
     assert_eq!((text(&tunnel["transport"]), &tunnel["reason"]), ("wss", &Value::Null));
     let codex = up.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
-    has(&codex, &["environment", "state", "adapter", "version"]);
+    has(&codex, &["environment", "state", "adapter", "version", "joined", "keys", "keys_reason"]);
     assert_eq!((text(&codex["adapter"]), text(&codex["version"])), ("app-server", "0.169.0"));
     let pairing = up.event("pairing").await;
     has(&pairing, &["url", "code", "expires_at"]);
@@ -538,7 +538,7 @@ async fn without_codex_the_command_that_installs_it_is_named() {
         "{error}"
     );
     let state = up.line("codex failed", |line| line["event"] == "codex" && line["state"] == "failed").await;
-    has(&state, &["environment", "state", "adapter", "version"]);
+    has(&state, &["environment", "state", "adapter", "version", "joined", "keys", "keys_reason"]);
 
     // The host is there all the same, and says so to whoever connects.
     let device = Home::new();
@@ -602,6 +602,8 @@ async fn help_and_errors_name_the_next_step() {
         ("host", "one-time enrolment key; it is needed once."),
         ("pair", "type them here."),
         ("devices", "A device is named by its name, its id, or the start of its id."),
+        ("status", "Keys are protected when commands that Codex runs can't read them"),
+        ("workspace", "cd ~/src/shop && reachback workspace add"),
         ("join", "it asks for the typed code."),
         ("hosts", "whether they are online"),
         ("connect", "after longer ones the terminal UI reconnects by itself"),

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use e2e::process::{Finished, Home, Process, finished};
-use e2e::stage::TestRelay;
+use e2e::stage::{Stage, TestRelay, client};
 use e2e::tmux::Terminal;
+use reachback_host::local_api::Request;
+use reachback_proto::scope::Scope;
 use serde_json::{Value, json};
 
 /// An agent with a relay, without Codex: folders are the owner's business alone.
@@ -329,4 +331,23 @@ async fn a_no_is_remembered_and_a_folder_that_can_not_be_opened_is_not_offered()
     assert!(!terminal.everything().contains("[Y/n]"), "{}", terminal.everything());
     end(&terminal).await;
     assert_eq!(owner.list().await, []);
+}
+
+#[tokio::test]
+async fn a_device_below_approve_works_in_a_folder_from_the_moment_it_is_opened_until_it_is_closed() {
+    let stage = Stage::start().await;
+    let owner = Home::new();
+    let folder = owner.folder("shop");
+    let path = str(&folder).to_owned();
+    let remote = stage.pair(Scope::Steer).await.connect().await;
+    let mut device = client(&remote).await;
+    let wish = json!({ "cwd": path });
+    let refused = device.request("thread/start", wish.clone()).await.unwrap_err();
+    assert!(refused["message"].as_str().unwrap().contains("reachback workspace add"), "no next step: {refused}");
+    stage.ask(Request::AddWorkspace { path: path.clone() }).await;
+    device.request("thread/start", wish.clone()).await.unwrap();
+    stage.ask(Request::RemoveWorkspace { path }).await;
+    let refused = device.request("thread/start", wish).await.unwrap_err();
+    assert_eq!(refused["code"], -32010, "{refused}");
+    stage.stop().await;
 }

@@ -230,7 +230,7 @@ impl Control {
             relay_url: Some(self.relay_url.clone()),
             fingerprint: self.tunnel.relay_key().borrow().as_ref().map(RelayId::of),
             tunnel: tunnel_status(&self.tunnel.state().borrow()),
-            codex: Some(codex_status(&own.name, &own.codex.state().borrow())),
+            codex: Some(codex_status(own, &own.codex.state().borrow())),
             devices: list.devices.len(),
             connected,
             paused: list.paused,

@@ -40,7 +40,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::audit::{AuditError, AuditLog};
 use crate::backoff::BackoffConfig;
-use crate::codex::CodexState;
+use crate::codex::keys::Keys;
+use crate::codex::{Adapter, CodexState};
 use crate::firewall::folders::Folders;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::local_api::events::{CodexState as CodexWord, Transport, TunnelState as TunnelWord};
@@ -414,7 +415,7 @@ async fn watch_codex(environment: Arc<Environment>, events: AgentEvents) {
     let mut state = environment.codex.state();
     loop {
         let now = state.borrow_and_update().clone();
-        events.send(Event::Codex(codex_status(&environment.name, &now)));
+        events.send(Event::Codex(codex_status(&environment, &now)));
         if let CodexState::Failed { reason, fix } = now {
             let failure = Failure::new("codex_failed", reason);
             events.send(Event::Error(match fix {
@@ -429,15 +430,32 @@ async fn watch_codex(environment: Arc<Environment>, events: AgentEvents) {
 }
 
 /// Codex's state, in the words of the public format.
-fn codex_status(environment: &str, state: &CodexState) -> CodexStatus {
-    let (state, version) = match state {
-        CodexState::Starting => (CodexWord::Starting, None),
-        CodexState::Ready { version, .. } => (CodexWord::Ready, version.clone()),
-        CodexState::Failed { .. } => (CodexWord::Failed, None),
-        _ => (CodexWord::Stopped, None),
+fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
+    let is_not = |state| CodexStatus {
+        environment: environment.name.clone(),
+        state,
+        // One for now.
+        adapter: "app-server".into(),
+        version: None,
+        joined: None,
+        keys: None,
+        keys_reason: None,
     };
-    // One adapter for now; whether its server was joined or started is in the log.
-    CodexStatus { environment: environment.to_owned(), state, adapter: "app-server".into(), version }
+    match state {
+        CodexState::Starting => is_not(CodexWord::Starting),
+        CodexState::Ready { version, adapter, .. } => {
+            let (keys, why) = Keys::of(&environment.profiles, *adapter);
+            CodexStatus {
+                version: version.clone(),
+                joined: Some(*adapter == Adapter::Attached),
+                keys: Some(keys),
+                keys_reason: why.map(str::to_owned),
+                ..is_not(CodexWord::Ready)
+            }
+        }
+        CodexState::Failed { .. } => is_not(CodexWord::Failed),
+        CodexState::Stopped => is_not(CodexWord::Stopped),
+    }
 }
 
 /// Sees that the relay does not hold a newer device list than there is: it would ignore this one.

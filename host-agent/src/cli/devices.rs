@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Home;
 use super::demo;
 use super::output::{self, Output, table};
+use super::status;
 use crate::local_api::{Client, ClientError, DeviceInfo, Failure, Request, Response};
 use crate::state::devices::DeviceStore;
 use crate::state::lock::HomeLock;
@@ -74,7 +75,12 @@ pub(super) async fn run(home: &Home, args: DevicesArgs, output: Output) -> anyho
         Err(error) => return Err(error.into()),
     };
     match (&request, response) {
-        (_, Response::Devices { paused, devices }) => list(&devices, paused, output),
+        (_, Response::Devices { paused, devices }) => {
+            list(&devices, paused, output);
+            if let Some(keys) = status::codex(home).await.as_ref().and_then(status::keys_line) {
+                output.say(format_args!("\n{keys}"));
+            }
+        }
         (Request::Revoke { .. }, Response::Device(device)) => {
             tell(&device, "revoked", output);
             output.say(format_args!("Revoked: {} ({}).", device.name, device.device_id.short()));
@@ -151,7 +157,7 @@ fn list(devices: &[DeviceInfo], all_paused: bool, output: Output) {
 }
 
 /// The same on the list itself, under the home's lock, when no agent runs.
-fn without_agent(home: &Home, request: &Request) -> anyhow::Result<Response> {
+pub(super) fn without_agent(home: &Home, request: &Request) -> anyhow::Result<Response> {
     let _lock = HomeLock::acquire(&home.path)?;
     let now = Timestamp::now();
     let store = DeviceStore::open(&home.path, now)?;

@@ -19,6 +19,7 @@ use super::demo::{self, Purpose};
 use super::join::own_name;
 use super::opening;
 use super::output::{Output, printable};
+use super::status::keys_line;
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::environments::workspaces::Surroundings;
 use crate::agent::{Agent, AgentConfig};
@@ -175,12 +176,18 @@ fn line(event: &Event, has_own_start: bool) -> Option<String> {
             (_, Some(reason)) => format!("Not connected to the relay: {reason}"),
             (_, None) => return None,
         },
-        Event::Codex(status) => match (status.state, &status.version) {
-            (CodexState::Ready, Some(version)) => format!("Codex {version} is ready."),
-            (CodexState::Ready, None) => "Codex is ready.".into(),
-            (CodexState::Failed, _) => "Codex is not running.".into(),
-            _ => return None,
-        },
+        Event::Codex(codex) => {
+            let state = match (codex.state, &codex.version) {
+                (CodexState::Ready, Some(version)) => format!("Codex {version} is ready."),
+                (CodexState::Ready, None) => "Codex is ready.".into(),
+                (CodexState::Failed, _) => "Codex is not running.".into(),
+                _ => return None,
+            };
+            match keys_line(codex) {
+                Some(keys) => format!("{state}\n{keys}"),
+                None => state,
+            }
+        }
         Event::Paired { name, scope, .. } => format!("Paired: {name}, scope {scope}."),
         Event::Device { device_id, state } => {
             let state = serde_json::to_value(state).ok()?;

@@ -14,6 +14,7 @@ mod join;
 mod opening;
 mod output;
 mod pair;
+mod status;
 mod up;
 mod workspace;
 
@@ -63,6 +64,7 @@ struct Common {
 enum Command {
     Up(up::UpArgs),
     Host(host::HostArgs),
+    Status(status::StatusArgs),
     Pair(pair::PairArgs),
     Devices(devices::DevicesArgs),
     Workspace(workspace::WorkspaceArgs),
@@ -109,6 +111,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done = match command {
         Command::Up(args) => up::run(&home, args, output).await,
         Command::Host(args) => host::run(&home, args, output).await,
+        Command::Status(args) => status::run(&home, args, output).await,
         Command::Pair(args) => pair::run(&home, args, output).await,
         Command::Devices(args) => devices::run(&home, args, output).await,
         Command::Workspace(args) => workspace::run(&home, args, output).await,

@@ -155,7 +155,7 @@ fn closed(workspace: &WorkspaceStatus) -> String {
 }
 
 /// The same on the files, under the home's lock, when no agent runs.
-fn without_agent(
+pub(super) fn without_agent(
     home: &Home,
     codex_home: Option<PathBuf>,
     request: &Request,

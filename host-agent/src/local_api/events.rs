@@ -11,6 +11,7 @@ use reachback_proto::scope::Scope;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::environments::workspaces::OpenedBy;
+use crate::codex::keys::Keys;
 use crate::state::timestamp::Timestamp;
 
 /// Something that happened.
@@ -145,10 +146,16 @@ pub struct CodexStatus {
     pub environment: String,
     /// Whether it runs.
     pub state: CodexState,
-    /// How the agent talks to it: `app-server (attached)`, `ssh`, …
+    /// How the agent talks to it: `app-server`, `ssh`, …
     pub adapter: String,
     /// Its version, once it said so.
     pub version: Option<String>,
+    /// Whether it was running already, and was joined; while it is ready.
+    pub joined: Option<bool>,
+    /// How far Reachback's keys are kept from what it runs; while it is ready.
+    pub keys: Option<Keys>,
+    /// Why no further.
+    pub keys_reason: Option<String>,
 }
 
 /// Whether Codex runs.
@@ -273,8 +280,11 @@ mod tests {
                     state: CodexState::Ready,
                     adapter: "app-server".into(),
                     version: None,
+                    joined: Some(false),
+                    keys: Some(Keys::Partly),
+                    keys_reason: Some("why".into()),
                 }),
-                r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","version":null}"#
+                r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","version":null,"joined":false,"keys":"partly","keys_reason":"why"}"#
                     .into(),
             ),
             (

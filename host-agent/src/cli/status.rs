@@ -1,0 +1,319 @@
+//! `reachback status`: how the agent of this host is, on one screen.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use reachback_proto::ids::{HostId, RelayId};
+use serde::Serialize;
+
+use super::output::{Output, printable};
+use super::{Home, demo, devices, workspace};
+use crate::agent::environments::workspaces::OpenedBy;
+use crate::codex::keys::Keys;
+use crate::local_api::events::{CodexState, TunnelState};
+use crate::local_api::{
+    Client, ClientError, CodexStatus, Event, Request, Response, Status, TunnelStatus, WorkspaceStatus,
+};
+use crate::state::host::HostState;
+use crate::state::timestamp::Timestamp;
+
+const EXAMPLES: &str = "Examples, on the host:\n  \
+    reachback status           for you\n  \
+    reachback status --json    for a program: a line `status`, then `tunnel`, `codex`, and a `workspace` for each folder";
+
+/// Show how this host is: its agent, relay, Codex, keys, devices and workspaces.
+///
+/// Keys are protected when commands that Codex runs can't read them (unless you choose otherwise for a thread, at this
+/// computer): what can read them, can be one of your devices. They are partly protected when that holds for what devices open, and not for other threads; unprotected when the agent can't vouch for it,
+/// because you chose to have no sandbox, or because this Codex was running already and was joined.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct StatusArgs {
+    // As for `workspace`.
+    #[arg(long, env = "CODEX_HOME", hide = true, value_name = "DIR")]
+    codex_home: Option<PathBuf>,
+}
+
+/// The first line for programs; `null` where no agent runs to say it.
+#[derive(Debug, Serialize)]
+struct StatusLine {
+    event: &'static str,
+    running: bool,
+    home: String,
+    version: Option<String>,
+    pid: Option<u32>,
+    started_at: Option<Timestamp>,
+    host_id: Option<HostId>,
+    host_name: Option<String>,
+    relay_url: Option<String>,
+    fingerprint: Option<RelayId>,
+    devices: usize,
+    connected: Option<usize>,
+    paused: bool,
+}
+
+/// All there is to show.
+struct Found {
+    line: StatusLine,
+    tunnel: Option<TunnelStatus>,
+    codex: Option<CodexStatus>,
+    workspaces: Vec<WorkspaceStatus>,
+}
+
+pub(super) async fn run(home: &Home, args: StatusArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let found = match running(home).await {
+        Ok(found) => found,
+        Err(ClientError::NotRunning { .. }) => {
+            let found = without_agent(home, args.codex_home)?;
+            if let Some(elsewhere) = demo::elsewhere(home).await {
+                output.remark(format_args!("No agent runs on {}; {elsewhere}", home.path.display()));
+            }
+            found
+        }
+        Err(error) => return Err(error.into()),
+    };
+    output.object(&found.line);
+    found.tunnel.iter().for_each(|tunnel| output.event(&Event::Tunnel(tunnel.clone())));
+    found.codex.iter().for_each(|codex| output.event(&Event::Codex(codex.clone())));
+    found.workspaces.iter().for_each(|workspace| output.event(&Event::Workspace(workspace.clone())));
+    output.say(screen(&found));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a running agent says of Codex; `None` when none runs or it does not say.
+pub(super) async fn codex(home: &Home) -> Option<CodexStatus> {
+    match Client::open(&home.path, &Request::Status).await.ok()?.finish().await.ok()? {
+        Response::Status(status) => status.codex,
+        _ => None,
+    }
+}
+
+async fn running(home: &Home) -> Result<Found, ClientError> {
+    let Response::Status(status) = Client::open(&home.path, &Request::Status).await?.finish().await? else {
+        return Err(ClientError::Malformed);
+    };
+    let (events, _) = Client::open(&home.path, &Request::Workspaces).await?.collect().await?;
+    let Status { version, pid, started_at, host_id, host_name, relay_url, fingerprint, tunnel, codex, .. } = *status;
+    let line = StatusLine {
+        event: "status",
+        running: true,
+        home: home.path.display().to_string(),
+        version: Some(version),
+        pid: Some(pid),
+        started_at: Some(started_at),
+        host_id: Some(host_id),
+        host_name: Some(host_name),
+        relay_url,
+        fingerprint,
+        devices: status.devices,
+        connected: Some(status.connected.len()),
+        paused: status.paused,
+    };
+    Ok(Found { line, tunnel: Some(tunnel), codex, workspaces: workspaces(events) })
+}
+
+/// What the files say, when no agent runs.
+fn without_agent(home: &Home, codex_home: Option<PathBuf>) -> anyhow::Result<Found> {
+    let host = HostState::load(&home.path)?;
+    let pin = host.as_ref().and_then(HostState::relay);
+    let (devices, paused) = match devices::without_agent(home, &Request::Devices)? {
+        Response::Devices { paused, devices } => (devices.len(), paused),
+        _ => (0, false),
+    };
+    let (events, _) = workspace::without_agent(home, codex_home, &Request::Workspaces)?;
+    let line = StatusLine {
+        event: "status",
+        running: false,
+        home: home.path.display().to_string(),
+        version: None,
+        pid: None,
+        started_at: None,
+        host_id: host.as_ref().map(HostState::id),
+        host_name: host.as_ref().map(|host| host.name().to_owned()),
+        relay_url: pin.map(|pin| pin.url.clone()),
+        fingerprint: pin.map(|pin| pin.id()),
+        devices,
+        connected: None,
+        paused,
+    };
+    Ok(Found { line, tunnel: None, codex: None, workspaces: workspaces(events) })
+}
+
+fn workspaces(events: Vec<Event>) -> Vec<WorkspaceStatus> {
+    let workspace = |event| if let Event::Workspace(workspace) = event { Some(workspace) } else { None };
+    events.into_iter().filter_map(workspace).collect()
+}
+
+/// What a person sees.
+fn screen(found: &Found) -> String {
+    let line = &found.line;
+    let agent = match (line.pid, &line.started_at) {
+        (Some(pid), Some(since)) => format!("running since {since}, process {pid}"),
+        _ => "not running; start it: reachback up, or reachback host".to_owned(),
+    };
+    let host = match (&line.host_name, &line.host_id) {
+        (Some(name), Some(id)) => format!("{name} ({})", id.short()),
+        _ => "none yet: its keys are made at the first start".to_owned(),
+    };
+    let mut rows = vec![("Agent", agent), ("Home", printable(&line.home)), ("Host", host), ("Relay", relay(found))];
+    if let Some(codex) = &found.codex {
+        rows.push(("Codex", codex_words(codex)));
+        rows.extend(keys(codex).map(|keys| ("Keys", keys)));
+    }
+    rows.push(("Devices", paired(line)));
+    let folders = found.workspaces.iter().map(folder).collect::<Vec<_>>();
+    let folders = match folders.is_empty() {
+        true => "none is open to devices; open one: reachback workspace add DIR".to_owned(),
+        false => folders.join(&format!("\n{:9}", "")),
+    };
+    rows.push(("Folders", folders));
+    rows.iter().map(|(name, words)| format!("{name:9}{words}")).collect::<Vec<_>>().join("\n")
+}
+
+fn relay(found: &Found) -> String {
+    let Some(url) = &found.line.relay_url else { return "none yet".to_owned() };
+    match &found.tunnel {
+        None => url.clone(),
+        Some(tunnel) => match (tunnel.state, &tunnel.reason) {
+            (TunnelState::Connected, _) => format!("{url}, connected"),
+            (_, Some(reason)) => format!("{url}, not connected: {}", printable(reason)),
+            (_, None) => format!("{url}, not connected"),
+        },
+    }
+}
+
+fn codex_words(codex: &CodexStatus) -> String {
+    let version = codex.version.as_ref().map(|version| format!("{version}, ")).unwrap_or_default();
+    match (codex.state, codex.joined) {
+        (CodexState::Ready, Some(true)) => format!("{version}{}, running before and joined", codex.adapter),
+        (CodexState::Ready, _) => format!("{version}{}, started by the agent", codex.adapter),
+        (CodexState::Starting, _) => "starting".to_owned(),
+        (CodexState::Failed, _) => "not running; the agent says why, and tries again".to_owned(),
+        (CodexState::Stopped, _) => "stopped".to_owned(),
+    }
+}
+
+fn paired(line: &StatusLine) -> String {
+    let connected = line.connected.map(|count| format!(", {count} connected")).unwrap_or_default();
+    let paused = if line.paused { "; all paused: `reachback devices resume` lets them in again" } else { "" };
+    match line.devices {
+        0 => "none paired; pair one: reachback pair".to_owned(),
+        count => format!("{count} paired{connected}{paused}"),
+    }
+}
+
+fn folder(workspace: &WorkspaceStatus) -> String {
+    let by = match workspace.by {
+        OpenedBy::Owner => "",
+        OpenedBy::Codex => " (Codex's configuration)",
+    };
+    let not = workspace.reason.as_ref().map(|reason| format!(", not open: {}", printable(reason)));
+    format!("{}{by}{}", printable(&workspace.path), not.unwrap_or_default())
+}
+
+/// How far the keys are kept from what Codex runs, for a person.
+fn keys(codex: &CodexStatus) -> Option<String> {
+    let word = match codex.keys? {
+        Keys::Protected => "protected",
+        Keys::Partly => "partly protected",
+        Keys::Unprotected => "not protected",
+    };
+    Some(match &codex.keys_reason {
+        None => format!("{word}: commands that Codex runs can't read them"),
+        Some(reason) => format!("{word}: {reason}"),
+    })
+}
+
+/// The same as a line that says whose keys.
+pub(super) fn keys_line(codex: &CodexStatus) -> Option<String> {
+    keys(codex).map(|keys| format!("Reachback's keys are {keys}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codex(keys: Option<Keys>, reason: Option<&str>) -> CodexStatus {
+        CodexStatus {
+            environment: "local".into(),
+            state: if keys.is_some() { CodexState::Ready } else { CodexState::Failed },
+            adapter: "app-server".into(),
+            version: keys.map(|_| "0.169.0".into()),
+            joined: keys.map(|keys| keys == Keys::Unprotected),
+            keys,
+            keys_reason: reason.map(str::to_owned),
+        }
+    }
+
+    fn found() -> Found {
+        let line = StatusLine {
+            event: "status",
+            running: false,
+            home: "/home/me/state".into(),
+            version: None,
+            pid: None,
+            started_at: None,
+            host_id: None,
+            host_name: None,
+            relay_url: None,
+            fingerprint: None,
+            devices: 0,
+            connected: None,
+            paused: false,
+        };
+        Found { line, tunnel: None, codex: None, workspaces: Vec::new() }
+    }
+
+    #[test]
+    fn a_home_that_was_never_used_says_how_to_begin() {
+        let screen = screen(&found());
+        for words in ["reachback up", "reachback workspace add DIR", "reachback pair", "Relay    none yet"] {
+            assert!(screen.contains(words), "no `{words}` in\n{screen}");
+        }
+    }
+
+    #[test]
+    fn a_screen_names_what_is_not_as_it_should_be() {
+        let workspace = |path: &str, by, reason: Option<&str>| WorkspaceStatus {
+            environment: "local".into(),
+            path: path.into(),
+            by,
+            open: reason.is_none(),
+            reason: reason.map(str::to_owned),
+        };
+        let found = found();
+        let line = StatusLine {
+            pid: Some(7),
+            started_at: Some(Timestamp::from_unix(0)),
+            relay_url: Some("https://r.example".into()),
+            devices: 2,
+            connected: Some(1),
+            paused: true,
+            ..found.line
+        };
+        let tunnel = TunnelStatus { state: TunnelState::Down, transport: None, reason: Some("no network".into()) };
+        let workspaces = vec![
+            workspace("/srv/a", OpenedBy::Owner, None),
+            workspace("/srv/a/b", OpenedBy::Codex, Some("it lies in /srv/a")),
+        ];
+        let codex = Some(codex(Some(Keys::Unprotected), Some("it was joined")));
+        let screen = screen(&Found { line, tunnel: Some(tunnel), codex, workspaces });
+        let lines: Vec<_> = screen.lines().collect();
+        assert_eq!(lines[3], "Relay    https://r.example, not connected: no network");
+        assert_eq!(lines[4], "Codex    0.169.0, app-server, running before and joined");
+        assert_eq!(lines[5], "Keys     not protected: it was joined");
+        assert!(lines[6].starts_with("Devices  2 paired, 1 connected; all paused"), "{screen}");
+        assert_eq!(lines[7], "Folders  /srv/a");
+        assert_eq!(lines[8], "         /srv/a/b (Codex's configuration), not open: it lies in /srv/a");
+    }
+
+    #[test]
+    fn nothing_is_said_about_keys_while_codex_does_not_run() {
+        assert_eq!(keys_line(&codex(None, None)), None);
+        let line = keys_line(&codex(Some(Keys::Protected), None)).unwrap();
+        assert_eq!(line, "Reachback's keys are protected: commands that Codex runs can't read them.");
+        let line = keys_line(&codex(Some(Keys::Partly), Some("why"))).unwrap();
+        assert_eq!(line, "Reachback's keys are partly protected: why.");
+    }
+}
