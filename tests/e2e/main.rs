@@ -10,4 +10,5 @@ mod state_files;
 mod status;
 mod tui;
 mod walk;
+mod watching;
 mod workspaces;

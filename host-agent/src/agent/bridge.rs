@@ -310,6 +310,7 @@ mod tests {
             ceiling: Arc::new(Ceiling::default()),
             folders: Arc::new(NoFolders),
             profiles: Arc::new(Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap()),
+            kept: Arc::default(),
             is_own_codex: true,
         };
         let home = tempfile::tempdir().unwrap();

@@ -147,7 +147,7 @@ async fn open(
         let _ = channel.sender.close(ChannelCloseReason::Refused, &text).await;
         return;
     };
-    match environment.codex.connect().await {
+    match environment.connect().await {
         Ok(connection) => {
             tracing::debug!(device = %device.short(), number, environment = environment.name, "channel opened");
             let policy = Policy {
@@ -156,6 +156,7 @@ async fn open(
                 ceiling: Arc::clone(&environment.ceiling),
                 folders: Arc::clone(&environment.workspaces) as _,
                 profiles: Arc::clone(&environment.profiles),
+                kept: Arc::clone(&environment.kept),
                 is_own_codex: matches!(
                     &*environment.codex.state().borrow(),
                     CodexState::Ready { adapter: Adapter::Started, .. }

@@ -58,7 +58,7 @@ use acceptor::Acceptor;
 use control::Control;
 use environments::changes::Changes;
 use environments::workspaces::{ChangeError as WorkspaceError, NotOpen};
-use environments::{Environment, Environments, LocalEnvironment};
+use environments::{Environment, Environments, LocalEnvironment, keeper};
 use host_session::SessionContext;
 use pairing::{HostIntroduction, Pairings};
 use sessions::Sessions;
@@ -267,6 +267,7 @@ impl Agent {
             spawn(keep_ahead(tunnel.stored(), Arc::clone(&devices))),
         ];
         watchers.extend(environments.iter().map(|environment| spawn(watch_codex(environment.clone(), events.clone()))));
+        watchers.extend(environments.iter().map(|environment| spawn(keeper::run(Arc::clone(environment)))));
         Ok(Self {
             control,
             events,

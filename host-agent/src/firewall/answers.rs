@@ -108,7 +108,14 @@ pub(super) fn notification(method: &str, bytes: &Bytes) -> Option<Bytes> {
             _ => return None,
         },
         "configWarning" => {
-            clean(params.get_mut("summary"));
+            // Codex's own words, but for the names of keys.
+            if params
+                .get("summary")
+                .and_then(Value::as_str)
+                .is_some_and(|summary| summary.contains(['"', '`', '\n', '|']))
+            {
+                clean(params.get_mut("summary"));
+            }
             clean(params.get_mut("details"));
         }
         _ => match params.get_mut("error") {

@@ -29,6 +29,7 @@
 
 pub mod ceiling;
 pub mod folders;
+pub mod kept;
 pub mod parse;
 pub mod responses;
 pub mod table;
@@ -39,7 +40,7 @@ mod params;
 mod stock;
 #[cfg(test)]
 mod tests;
-mod threads;
+pub(crate) mod threads;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -55,6 +56,7 @@ use serde_json::{Map, Value, json};
 use answers::Awaited;
 use ceiling::Ceiling;
 use folders::{Folders, Place};
+use kept::Kept;
 use params::{Filter, ParamsError};
 use parse::{Message, ParseError, RequestId};
 use responses::{Answer, AnswerError, Asked, OpenRequests, Route, server_request};
@@ -86,6 +88,8 @@ pub struct Policy {
     pub folders: Arc<dyn Folders>,
     /// What threads of devices may read and write.
     pub profiles: Arc<Profiles>,
+    /// Which threads stay loaded.
+    pub kept: Arc<Kept>,
     /// Whether the agent started the app-server, with what keeps folders from running things.
     pub is_own_codex: bool,
 }
@@ -378,7 +382,7 @@ impl Firewall {
             Some(None) => Err(Refusal::params("this host has no such thread, or none that can be opened")),
             Some(Some(recorded)) => {
                 let admitted = self.admitted(request.method);
-                admitted.and_then(|()| self.opening(request.method, &recorded, &mut request.seen))
+                admitted.and_then(|()| self.opening(request.method, &thread, &recorded, &mut request.seen))
             }
         };
         match judged {
@@ -395,23 +399,32 @@ impl Firewall {
     fn opening(
         &self,
         method: &'static Method,
+        thread: &str,
         recorded: &threads::Recorded,
         seen: &mut params::Seen,
     ) -> Result<(Opening, bool), Refusal> {
         let policy = &self.policy;
         let named = seen.place.take();
         let place = named.map_or_else(|| policy.folders.place(&recorded.cwd), Ok);
-        if method.thread == ThreadUse::Resumes && recorded.is_loaded {
-            let place = place.ok().filter(|place| policy.scope >= Scope::Steer && threads::admits(place, policy));
-            let opening = place.map(|place| Opening::at(&place, policy, false));
-            return Ok((opening.unwrap_or_else(|| Opening::watching(&recorded.cwd, policy)), false));
-        }
-        if policy.scope < Scope::Steer {
-            let message = "this thread is not loaded: loading it needs scope `steer`, this device has `view`. Reading it does not";
-            return Err(Refusal { reason: Reason::Scope, message: message.into(), needed: Some(Scope::Steer) });
+        let joins = method.thread == ThreadUse::Resumes && recorded.is_loaded;
+        let is_followed = joins && (recorded.is_active || policy.kept.holds(thread));
+        if policy.scope < Scope::Steer && !is_followed {
+            let state = if recorded.is_loaded {
+                "nobody follows this thread at the moment"
+            } else {
+                "this thread is not loaded"
+            };
+            let message = format!(
+                "{state}: opening it needs scope `steer`, this device has `{}`. Reading it does not",
+                policy.scope
+            );
+            return Err(Refusal { reason: Reason::Scope, message, needed: Some(Scope::Steer) });
         }
         match place {
-            Ok(place) if threads::admits(&place, policy) => Ok((Opening::at(&place, policy, seen.without_tools), true)),
+            Ok(place) if policy.scope >= Scope::Steer && threads::admits(&place, policy) => {
+                Ok((Opening::at(&place, policy, seen.without_tools), !joins))
+            }
+            _ if is_followed => Ok((Opening::watching(&recorded.cwd, &policy.profiles), false)),
             other => Err(Refusal::params(&threads::not_here(Some(Path::new(&recorded.cwd)), other.err().as_ref()))),
         }
     }
@@ -455,7 +468,7 @@ impl Firewall {
     /// A request that opens a thread, with what the agent adds to it.
     fn opens(&mut self, mut request: Request, opening: &Opening) -> DeviceVerdict {
         let kept = std::mem::take(&mut request.seen.config);
-        add(&mut request.body, &opening.params(kept, &self.policy));
+        add(&mut request.body, &opening.params(kept, &*self.policy.folders));
         self.forwarded(request)
     }
 

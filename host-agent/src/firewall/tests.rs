@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use super::ceiling::Approval;
 use super::folders::{NoPlace, Unnamed};
+use super::kept::Kept;
 use super::table::METHODS;
 use super::threads::Thread;
 use super::*;
@@ -46,6 +47,13 @@ const KEYS: &str = "/home/me/.local/state/reachback/host";
 static PROFILES: LazyLock<Arc<Profiles>> =
     LazyLock::new(|| Arc::new(Profiles::new(&ring::rand::SystemRandom::new(), vec![KEYS.into()], None).unwrap()));
 
+/// The agent follows [`THREAD`].
+fn following() -> Arc<Kept> {
+    let kept = Arc::new(Kept::default());
+    kept.insert(THREAD.to_owned());
+    kept
+}
+
 /// The profile of threads in a workspace.
 fn writing() -> Value {
     json!(PROFILES.writing().unwrap().id)
@@ -63,6 +71,7 @@ fn policy(scope: Scope) -> Policy {
         ceiling: Arc::new(Ceiling::default()),
         folders: Arc::new(SomeFolders),
         profiles: Arc::clone(&PROFILES),
+        kept: following(),
         is_own_codex: true,
     }
 }
@@ -562,6 +571,18 @@ fn a_thread_that_is_loaded_may_be_watched_by_all_wherever_it_works() {
 }
 
 #[test]
+fn a_loaded_thread_that_nobody_is_known_to_follow_is_opened_like_one_that_is_not() {
+    let resume = |scope, cwd: &str, status: &str| {
+        let mut firewall = firewall(Policy { kept: Arc::default(), ..policy(scope) });
+        about(&mut firewall, "thread/resume", json!({"threadId": THREAD}), cwd, status)
+    };
+    assert_eq!(refusal(&resume(Scope::View, PROJECT, "idle"))["needed"], "steer");
+    assert!(resume(Scope::View, PROJECT, "active").to_codex.is_some());
+    assert_eq!(refusal(&resume(Scope::Steer, "/home/me/x", "idle"))["reason"], "params");
+    assert_eq!(forwarded(&resume(Scope::Steer, PROJECT, "idle"))["permissions"], writing());
+}
+
+#[test]
 fn a_fork_works_where_a_new_thread_could() {
     let fork = |scope, params: Value, cwd: &str| about(&mut with_scope(scope), "thread/fork", params, cwd, "idle");
     let passed = forwarded(&fork(Scope::Steer, json!({"threadId": THREAD}), PROJECT));
@@ -965,7 +986,7 @@ fn what_codex_says_about_files_quotes_none_of_them() {
     for (method, params) in [
         (
             "configWarning",
-            json!({"summary": "Error parsing rules: SECRET", "details": "x.rules: \n1 | SECRET", "path": "/w/x.rules"}),
+            json!({"summary": "unknown key `SECRET`", "details": "x.rules: \n1 | SECRET", "path": "/w/x.rules"}),
         ),
         ("warning", json!({"threadId": THREAD, "message": "invalid matcher \"SECRET\" in /w/.codex/hooks.json"})),
         (
@@ -977,6 +998,10 @@ fn what_codex_says_about_files_quotes_none_of_them() {
         let CodexVerdict::Forward(seen) = firewall.from_codex(message.into()) else { panic!("{method} passes") };
         assert!(!parsed([&seen]).to_string().contains("SECRET"), "{method}");
     }
+    let summary = "No sandbox: see https://example.com";
+    let plain = json!({"method": "configWarning", "params": {"summary": summary, "details": null}});
+    let CodexVerdict::Forward(seen) = firewall.from_codex(plain.to_string().into()) else { panic!("it passes") };
+    assert_eq!(parsed([&seen]), plain);
     let warning =
         json!({"method": "warning", "params": {"threadId": THREAD, "message": "Heads up: \"long\" threads cost"}});
     assert_eq!(firewall.from_codex(warning.to_string().into()), CodexVerdict::Forward(warning.to_string().into()));

@@ -25,8 +25,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Policy;
-use super::folders::{NoPlace, Place};
-use crate::codex::permissions::Profile;
+use super::folders::{Folders, NoPlace, Place};
+use crate::codex::permissions::{Profile, Profiles};
 
 /// Threads of one connection that are remembered. A terminal opens a few; over this, the device opens its thread again.
 const MAX_THREADS: usize = 4096;
@@ -159,15 +159,17 @@ pub(super) fn opened(result: &str) -> Option<(String, Thread)> {
 
 /// What `thread/read` says about a thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     /// Where it works, or did when it was last loaded.
-    pub(super) cwd: String,
+    pub(crate) cwd: String,
     /// Whether it is loaded now.
-    pub(super) is_loaded: bool,
+    pub(crate) is_loaded: bool,
+    /// Whether it is in the middle of a turn.
+    pub(crate) is_active: bool,
 }
 
 /// Reads the result of `thread/read`; `None` when it is not one.
-pub(super) fn recorded(result: &str) -> Option<Recorded> {
+pub(crate) fn recorded(result: &str) -> Option<Recorded> {
     #[derive(Deserialize)]
     struct Read {
         thread: Thread,
@@ -182,12 +184,13 @@ pub(super) fn recorded(result: &str) -> Option<Recorded> {
         r#type: String,
     }
     let Read { thread: Thread { cwd, status } } = serde_json::from_str(result).ok()?;
-    Some(Recorded { cwd, is_loaded: status.r#type != "notLoaded" })
+    let (is_loaded, is_active) = (status.r#type != "notLoaded", status.r#type == "active");
+    Some(Recorded { cwd, is_loaded, is_active })
 }
 
 /// How a thread is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Opening {
+pub(crate) struct Opening {
     /// The folder.
     folder: PathBuf,
     /// Whether what it configures runs.
@@ -207,14 +210,14 @@ impl Opening {
         Self { folder: place.path().to_owned(), trusted, profile }
     }
 
-    /// For a thread that is loaded, wherever it works: Codex does not look at this then. Should it have been unloaded in the
-    /// meantime, nothing of its folder runs.
-    pub(super) fn watching(folder: &str, policy: &Policy) -> Self {
-        Self { folder: folder.into(), trusted: false, profile: Some(policy.profiles.reading()) }
+    /// For a thread that is loaded and followed, wherever it works: Codex does not look at this then. Should it have been
+    /// unloaded in the meantime, nothing of its folder runs.
+    pub(crate) fn watching(folder: &str, profiles: &Profiles) -> Self {
+        Self { folder: folder.into(), trusted: false, profile: Some(profiles.reading()) }
     }
 
     /// The parameters that the agent adds to a request, with what is `kept` of the device's own configuration.
-    pub(super) fn params(&self, kept: Map<String, Value>, policy: &Policy) -> Map<String, Value> {
+    pub(crate) fn params(&self, kept: Map<String, Value>, folders: &dyn Folders) -> Map<String, Value> {
         let mut config = kept;
         let trust = |level: &str| json!({ "trust_level": level });
         let folder = self.folder.to_string_lossy().into_owned();
@@ -223,7 +226,7 @@ impl Opening {
             projects.insert(folder.clone(), trust("trusted"));
         } else {
             // Were the folder swapped for a link before Codex opens it, what it leads to is not trusted either.
-            for workspace in policy.folders.workspaces() {
+            for workspace in folders.workspaces() {
                 projects.insert(workspace.to_string_lossy().into_owned(), trust("untrusted"));
             }
             projects.insert("/".to_owned(), trust("untrusted"));

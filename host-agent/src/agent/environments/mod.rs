@@ -5,18 +5,26 @@
 //! paths. `local` is the host itself; SSH hosts will be more of them.
 
 pub mod changes;
+pub(crate) mod keeper;
 pub mod workspaces;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use reachback_proto::frame::LOCAL_ENVIRONMENT;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
-use crate::codex::CodexBackend;
 use crate::codex::permissions::Profiles;
+use crate::codex::{CodexBackend, CodexConnection, ConnectError, Instance};
 use crate::firewall::ceiling::Ceiling;
+use crate::firewall::kept::Kept;
 use crate::state::workspaces::WorkspaceStore;
 use workspaces::{Surroundings, Workspaces};
+
+/// How long a device waits for the agent to have been there first; an `initialize` takes milliseconds.
+const INTRODUCTION: Duration = Duration::from_secs(5);
 
 /// One Codex, and what devices may choose there.
 pub struct Environment {
@@ -30,6 +38,26 @@ pub struct Environment {
     pub workspaces: Arc<Workspaces>,
     /// What their threads may read and write there.
     pub profiles: Arc<Profiles>,
+    /// Threads that stay loaded there.
+    pub kept: Arc<Kept>,
+    /// The run of its server that knows the agent by name.
+    introduced: watch::Sender<Option<Instance>>,
+}
+
+impl Environment {
+    /// A new connection for a device. The server is called by the name of its first client: the agent goes first.
+    pub async fn connect(&self) -> Result<CodexConnection, ConnectError> {
+        let connection = self.codex.connect().await?;
+        let mut introduced = self.introduced.subscribe();
+        let is_first = introduced.wait_for(|instance| *instance == Some(connection.instance));
+        if timeout(INTRODUCTION, is_first).await.is_err() {
+            tracing::warn!(
+                environment = self.name,
+                "codex may be called by a device's name: the agent could not go first"
+            );
+        }
+        Ok(connection)
+    }
 }
 
 /// All environments of a host.
@@ -62,6 +90,8 @@ impl Environments {
             ceiling: Arc::new(ceiling),
             workspaces: Arc::new(workspaces),
             profiles,
+            kept: Arc::default(),
+            introduced: watch::Sender::new(None),
         };
         Self { all: vec![Arc::new(environment)] }
     }

@@ -1,0 +1,477 @@
+//! The agent's own connection to an environment's Codex: it follows what is opened there.
+//!
+//! - A thread that the agent follows stays loaded, so devices that may not load anything can join it, see
+//!   [`Kept`]; and what runs in its background outlives a phone that looks away for a minute.
+//! - It is the first connection to a server that the agent starts, so the server is called by the agent's name
+//!   and not by that of the first device (Codex uses the first client's name for all its traffic).
+//!
+//! It follows a thread when Codex says that one was started or loaded, while the connection that did so is there.
+//! What was loaded and idle before the agent came is left alone: following that could load it anew. It asks for
+//! almost no notifications, answers no question, and lets idle threads go: all but the last few, and those after a while.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, interval, sleep};
+
+use super::Environment;
+use crate::codex::permissions::Profiles;
+use crate::codex::{CodexConnection, CodexState};
+use crate::firewall::folders::Folders;
+use crate::firewall::kept::Kept;
+use crate::firewall::table::NOTIFICATIONS;
+use crate::firewall::threads::{self, Opening};
+
+/// Idle threads that are kept loaded: each may have MCP servers of its own.
+const MAX_IDLE: usize = 8;
+/// How long an idle thread is kept loaded.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(30 * 60);
+/// Between saying that a thread is not kept and letting it go: longer than the firewall waits for an answer about it.
+const NOTICE: Duration = Duration::from_secs(30);
+/// Between two looks at what has been idle for long.
+const LOOK: Duration = Duration::from_secs(10);
+/// Before a connection that ended is made again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Threads that are remembered. Over this, the oldest idle ones are forgotten, and can be joined while they are active.
+const MAX_KNOWN: usize = 1024;
+/// Threads that were loaded before, looked at in one list.
+const PAGE: usize = 100;
+
+/// What notifications the connection is for.
+const WANTED: [&str; 3] = ["thread/closed", "thread/started", "thread/status/changed"];
+
+/// Follows the threads of an environment until its Codex has stopped for good.
+pub(crate) async fn run(environment: Arc<Environment>) {
+    let mut state = environment.codex.state();
+    loop {
+        let known = state.wait_for(|state| matches!(state, CodexState::Ready { .. } | CodexState::Stopped)).await;
+        match known.map(|state| matches!(*state, CodexState::Ready { .. })) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return,
+        }
+        match environment.codex.connect().await {
+            Ok(connection) => follow(connection, &environment).await,
+            Err(error) => tracing::debug!(%error, "the agent's own connection to codex failed"),
+        }
+        environment.kept.clear();
+        sleep(PAUSE).await;
+    }
+}
+
+async fn follow(connection: CodexConnection, environment: &Environment) {
+    let CodexConnection { sender: mut to_codex, receiver: mut from_codex, instance } = connection;
+    let mut keeper = Keeper::new(&environment.kept, &*environment.workspaces, &environment.profiles);
+    let mut looks = interval(LOOK);
+    keeper.initialize();
+    loop {
+        for message in std::mem::take(&mut keeper.out) {
+            if to_codex.send(message.to_string()).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            message = from_codex.next() => match message {
+                Some(Ok(text)) => {
+                    keeper.hear(&text, Instant::now());
+                    environment.introduced.send_if_modified(|known| keeper.is_known && known.replace(instance) != Some(instance));
+                }
+                Some(Err(_)) | None => return,
+            },
+            _ = looks.tick() => keeper.let_go(Instant::now()),
+        }
+    }
+}
+
+/// What a request of the keeper is about.
+#[derive(Debug)]
+enum Asked {
+    Initialize,
+    /// What was loaded before.
+    Loaded,
+    /// How a thread is. It is followed if somebody opened it just now, or if it is in a turn.
+    Read {
+        thread: String,
+        is_fresh: bool,
+    },
+    Resume {
+        thread: String,
+    },
+    Unsubscribe,
+}
+
+/// A loaded thread.
+#[derive(Debug)]
+struct Known {
+    is_active: bool,
+    /// When it last changed.
+    since: Instant,
+    follows: Follows,
+}
+
+/// Whether the agent follows a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Follows {
+    No,
+    Yes,
+    /// Yes, and nobody relies on it any more.
+    Until(Instant),
+}
+
+/// What is known, and what is to be said next.
+struct Keeper<'a> {
+    kept: &'a Kept,
+    folders: &'a dyn Folders,
+    profiles: &'a Profiles,
+    known: HashMap<String, Known>,
+    asked: HashMap<u64, Asked>,
+    last: u64,
+    out: Vec<Value>,
+    /// Whether Codex knows the agent's name.
+    is_known: bool,
+}
+
+/// A message of Codex, as far as it is looked at.
+#[derive(Deserialize)]
+struct Heard<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Started {
+    thread: Id,
+}
+
+#[derive(Deserialize)]
+struct Id {
+    id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Changed {
+    thread_id: String,
+    status: Status,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    r#type: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Closed {
+    thread_id: String,
+}
+
+#[derive(Deserialize)]
+struct Loaded {
+    data: Vec<String>,
+}
+
+fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
+impl<'a> Keeper<'a> {
+    fn new(kept: &'a Kept, folders: &'a dyn Folders, profiles: &'a Profiles) -> Self {
+        Self {
+            kept,
+            folders,
+            profiles,
+            known: HashMap::new(),
+            asked: HashMap::new(),
+            last: 0,
+            out: Vec::new(),
+            is_known: false,
+        }
+    }
+
+    fn initialize(&mut self) {
+        let unwanted: Vec<_> = NOTIFICATIONS.iter().filter(|name| !WANTED.contains(name)).collect();
+        let params = json!({
+            "clientInfo": { "name": "reachback", "title": "Reachback", "version": env!("CARGO_PKG_VERSION") },
+            "capabilities": { "experimentalApi": true, "optOutNotificationMethods": unwanted },
+        });
+        self.ask(Asked::Initialize, "initialize", params);
+    }
+
+    fn ask(&mut self, asked: Asked, method: &str, params: Value) {
+        self.last += 1;
+        self.asked.insert(self.last, asked);
+        self.out.push(json!({ "id": self.last, "method": method, "params": params }));
+    }
+
+    fn hear(&mut self, text: &str, now: Instant) {
+        let Ok(Heard { id, method, params, result }) = serde_json::from_str(text) else { return };
+        match (method.as_deref(), id) {
+            (Some(name), None) => self.notified(name, params, now),
+            (None, Some(id)) => {
+                if let Some(asked) = id.get().parse().ok().and_then(|id| self.asked.remove(&id)) {
+                    self.answered(asked, result, now);
+                }
+            }
+            // What Codex asks is for those who can answer.
+            _ => {}
+        }
+    }
+
+    fn notified(&mut self, name: &str, params: Option<&RawValue>, now: Instant) {
+        match name {
+            "thread/started" => {
+                let Some(Started { thread }) = read(params) else { return };
+                self.look_at(thread.id, true);
+            }
+            "thread/status/changed" => {
+                let Some(Changed { thread_id, status }) = read(params) else { return };
+                if status.r#type == "notLoaded" {
+                    self.forget(&thread_id);
+                    return;
+                }
+                let is_active = status.r#type == "active";
+                match self.known.get_mut(&thread_id) {
+                    Some(known) => {
+                        known.is_active = is_active;
+                        known.since = now;
+                        if is_active && known.follows == Follows::No {
+                            self.look_at(thread_id, false);
+                        }
+                    }
+                    // Somebody loaded it.
+                    None => self.look_at(thread_id, true),
+                }
+            }
+            "thread/closed" => {
+                if let Some(Closed { thread_id }) = read(params) {
+                    self.forget(&thread_id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, asked: Asked, result: Option<&RawValue>, now: Instant) {
+        match asked {
+            Asked::Initialize => {
+                self.is_known = true;
+                self.out.push(json!({ "method": "initialized" }));
+                self.ask(Asked::Loaded, "thread/loaded/list", json!({ "limit": PAGE }));
+            }
+            Asked::Loaded => {
+                for thread in read(result).map(|Loaded { data }| data).unwrap_or_default() {
+                    self.look_at(thread, false);
+                }
+            }
+            Asked::Read { thread, is_fresh } => {
+                let Some(recorded) = result.and_then(|result| threads::recorded(result.get())) else { return };
+                if !recorded.is_loaded || self.known.len() >= MAX_KNOWN {
+                    return;
+                }
+                let known = Known { is_active: recorded.is_active, since: now, follows: Follows::No };
+                self.known.entry(thread.clone()).or_insert(known);
+                if is_fresh || recorded.is_active {
+                    let opening = Opening::watching(&recorded.cwd, self.profiles);
+                    let mut params = opening.params(Map::new(), self.folders);
+                    params.insert("threadId".to_owned(), json!(thread));
+                    params.insert("excludeTurns".to_owned(), json!(true));
+                    self.ask(Asked::Resume { thread }, "thread/resume", params.into());
+                }
+            }
+            // One that has had no turn yet can't be resumed: its first turn brings it here again.
+            Asked::Resume { thread } => {
+                if let (Some(_), Some(known)) = (result, self.known.get_mut(&thread)) {
+                    known.follows = Follows::Yes;
+                    self.kept.insert(thread);
+                    self.let_go(now);
+                }
+            }
+            Asked::Unsubscribe => {}
+        }
+    }
+
+    fn look_at(&mut self, thread: String, is_fresh: bool) {
+        let params = json!({ "threadId": thread, "includeTurns": false });
+        self.ask(Asked::Read { thread, is_fresh }, "thread/read", params);
+    }
+
+    fn forget(&mut self, thread: &str) {
+        self.known.remove(thread);
+        self.kept.remove(thread);
+    }
+
+    /// Lets go of what has been idle for long, and of what is too much.
+    fn let_go(&mut self, now: Instant) {
+        let mut idle: Vec<_> =
+            self.known.iter_mut().filter(|(_, known)| !known.is_active && known.follows == Follows::Yes).collect();
+        idle.sort_by_key(|(_, known)| std::cmp::Reverse(known.since));
+        for (place, (thread, known)) in idle.into_iter().enumerate() {
+            if place >= MAX_IDLE || now.duration_since(known.since) >= MAX_IDLE_TIME {
+                known.follows = Follows::Until(now + NOTICE);
+                self.kept.remove(thread);
+            }
+        }
+        let mut gone = Vec::new();
+        for (thread, known) in &mut self.known {
+            match known.follows {
+                // Somebody uses it again.
+                Follows::Until(_) if known.is_active => {
+                    known.follows = Follows::Yes;
+                    self.kept.insert(thread.clone());
+                }
+                Follows::Until(when) if when <= now => {
+                    known.follows = Follows::No;
+                    gone.push(thread.clone());
+                }
+                _ => {}
+            }
+        }
+        for thread in gone {
+            let params = json!({ "threadId": thread });
+            self.ask(Asked::Unsubscribe, "thread/unsubscribe", params);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ring::rand::SystemRandom;
+
+    use super::*;
+    use crate::firewall::folders::NoFolders;
+
+    /// A keeper whose Codex a test plays: what it asks is answered as the real one does (measured on 0.169.0).
+    struct Play<'a> {
+        keeper: Keeper<'a>,
+        now: Instant,
+    }
+
+    /// A method, and the thread that it was about.
+    type Seen = (String, String);
+
+    impl Play<'_> {
+        fn hear(&mut self, message: &Value) {
+            self.keeper.hear(&message.to_string(), self.now);
+        }
+
+        fn asked(&mut self) -> Vec<Value> {
+            std::mem::take(&mut self.keeper.out)
+        }
+
+        /// Answers until nothing more is asked.
+        fn settle(&mut self, status: &str) -> Vec<Seen> {
+            let mut seen = Vec::new();
+            loop {
+                let asked = self.asked();
+                if asked.is_empty() {
+                    return seen;
+                }
+                for request in asked {
+                    let method = request["method"].as_str().unwrap().to_owned();
+                    let result = match &*method {
+                        "thread/read" => json!({ "thread": { "cwd": "/w", "status": { "type": status } } }),
+                        "thread/loaded/list" => json!({ "data": ["before"] }),
+                        _ => json!({}),
+                    };
+                    seen.push((method, request["params"]["threadId"].as_str().unwrap_or_default().to_owned()));
+                    if let Some(id) = request.get("id") {
+                        self.hear(&json!({ "id": id, "result": result }));
+                    }
+                }
+            }
+        }
+
+        fn status(&mut self, thread: &str, status: &str) -> Vec<Seen> {
+            let params = json!({ "threadId": thread, "status": { "type": status } });
+            self.hear(&json!({ "method": "thread/status/changed", "params": params }));
+            self.settle(status)
+        }
+
+        fn started(&mut self, thread: &str) -> Vec<Seen> {
+            self.hear(&json!({ "method": "thread/started", "params": { "thread": { "id": thread } } }));
+            self.settle("idle")
+        }
+    }
+
+    fn play(test: impl FnOnce(Play<'_>, &Kept)) {
+        let (kept, profiles) = (Kept::default(), Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap());
+        let mut keeper = Keeper::new(&kept, &NoFolders, &profiles);
+        keeper.initialize();
+        test(Play { keeper, now: Instant::now() }, &kept);
+    }
+
+    fn asks(method: &str, thread: &str) -> Seen {
+        (method.to_owned(), thread.to_owned())
+    }
+
+    #[test]
+    fn what_is_opened_is_followed_and_what_was_idle_before_is_not() {
+        play(|mut play, kept| {
+            let seen = play.settle("idle");
+            assert!(seen.contains(&asks("thread/read", "before")), "{seen:?}");
+            assert!(!seen.contains(&asks("thread/resume", "before")), "{seen:?}");
+            assert!(play.started("new").contains(&asks("thread/resume", "new")));
+            assert!(play.status("loaded", "idle").contains(&asks("thread/resume", "loaded")));
+            assert!(kept.holds("new") && kept.holds("loaded") && !kept.holds("before"));
+            // The end of a turn is no sign that somebody is there; a turn is.
+            assert!(play.status("before", "idle").is_empty());
+            assert!(play.status("before", "active").contains(&asks("thread/resume", "before")));
+            assert!(kept.holds("before"));
+            play.hear(&json!({ "method": "thread/closed", "params": { "threadId": "new" } }));
+            assert!(play.status("loaded", "notLoaded").is_empty());
+            assert!(!kept.holds("new") && !kept.holds("loaded"));
+        });
+    }
+
+    #[test]
+    fn it_follows_as_one_who_only_reads() {
+        play(|mut play, _| {
+            play.settle("idle");
+            play.hear(&json!({ "method": "thread/started", "params": { "thread": { "id": "new" } } }));
+            let read = play.asked().remove(0);
+            let result = json!({ "thread": { "cwd": "/w", "status": { "type": "idle" } } });
+            play.hear(&json!({ "id": read["id"], "result": result }));
+            let resume = play.asked().remove(0);
+            assert_eq!(resume["params"]["permissions"], json!(play.keeper.profiles.reading().id));
+            assert_eq!(resume["params"]["config"]["projects"]["/w"], json!({ "trust_level": "untrusted" }));
+        });
+    }
+
+    #[test]
+    fn idle_threads_are_let_go_when_they_are_many_or_old_and_not_before_it_was_said() {
+        play(|mut play, kept| {
+            play.settle("idle");
+            for number in 0..=MAX_IDLE {
+                play.now += Duration::from_secs(1);
+                play.started(&format!("t{number}"));
+            }
+            assert!(!kept.holds("t0") && (1..=MAX_IDLE).all(|number| kept.holds(&format!("t{number}"))));
+            play.keeper.let_go(play.now);
+            assert!(play.asked().is_empty(), "somebody may have been told that it is kept");
+            play.now += NOTICE;
+            play.keeper.let_go(play.now);
+            assert_eq!(play.settle("idle"), [asks("thread/unsubscribe", "t0")]);
+
+            play.status("t1", "active");
+            play.now += MAX_IDLE_TIME;
+            play.keeper.let_go(play.now);
+            assert!(kept.holds("t1") && !kept.holds("t2"), "only what is idle is let go");
+            // A turn in time keeps it.
+            play.status("t2", "active");
+            play.now += NOTICE;
+            play.keeper.let_go(play.now);
+            assert!(kept.holds("t2"));
+            assert!(!play.settle("idle").contains(&asks("thread/unsubscribe", "t2")));
+        });
+    }
+}
