@@ -131,7 +131,7 @@ async fn a_relay_and_a_host_that_are_killed_while_enrolling_and_pairing_come_bac
     let serve = ["serve", "--json", "--data", data.to_str().unwrap(), "--listen", &listen];
     let (home, codex) = (Home::new(), TestCodex::prepare().await);
     let config = codex.config();
-    let folders = [config.program, config.home.unwrap(), config.working_dir.unwrap()];
+    let folders = [config.program, config.home.unwrap(), codex.home.project().into()];
     let [program, codex_home, workdir] = folders.each_ref().map(|path| path.to_str().unwrap().to_owned());
     let (mut fingerprint, mut host_id) = (None, None);
     let mut has_paired = false;

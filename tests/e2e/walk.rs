@@ -375,7 +375,7 @@ async fn relay_host_and_client_live_in_three_homes_of_one_machine() {
 
     let (home, codex) = (Home::new(), TestCodex::prepare().await);
     let config = codex.config();
-    let folders = [config.program, config.home.unwrap(), config.working_dir.unwrap()];
+    let folders = [config.program, config.home.unwrap(), codex.home.project().into()];
     let [program, codex_home, workdir] = folders.each_ref().map(|path| path.to_str().unwrap());
     let agent = |home: &Home, more: &[&str]| {
         let args = ["host", "--codex", program, "--codex-home", codex_home, "--workdir", workdir];

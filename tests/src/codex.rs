@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use reachback_host::codex::app_server::{AppServer, CodexConfig};
+use reachback_host::codex::ground::Ground;
 use reachback_host::codex::permissions::Profiles;
 use reachback_host::codex::{CodexBackend, CodexState};
 use reachback_host::demo::{DemoHome, ScriptedModel};
@@ -26,6 +27,8 @@ pub fn program() -> PathBuf {
 pub struct TestCodex {
     /// Its folders.
     pub home: DemoHome,
+    /// Where it runs.
+    pub ground: Arc<Ground>,
     /// Its model.
     pub model: ScriptedModel,
     folder: TempDir,
@@ -40,14 +43,16 @@ impl TestCodex {
         let model = ScriptedModel::start().await.unwrap();
         let home =
             DemoHome::prepare(&folder.path().join("home"), &folder.path().join("project"), model.addr()).unwrap();
-        Self { home, model, folder }
+        let ground = Arc::new(Ground::prepare(&folder.path().join("home/codex")).unwrap());
+        ground.list(&[home.project().into()]);
+        Self { home, ground, model, folder }
     }
 
     /// How to run it.
     pub fn config(&self) -> CodexConfig {
         // Codex runs commands in a login shell: what the user's profile does, and how long it takes, is kept out.
         let home = ("HOME".into(), self.folder.path().into());
-        CodexConfig { env: vec![home], ..self.home.codex(program()) }
+        CodexConfig { env: vec![home], ground: Some(Arc::clone(&self.ground)), ..self.home.codex(program()) }
     }
 
     /// Profiles for its threads that deny these folders.

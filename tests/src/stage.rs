@@ -18,6 +18,8 @@ use reachback_host::agent::environments::workspaces::Surroundings;
 use reachback_host::agent::{Agent, AgentConfig, StartError};
 use reachback_host::backoff::BackoffConfig;
 use reachback_host::codex::CodexBackend;
+use reachback_host::codex::app_server::{AppServer, CodexConfig};
+use reachback_host::codex::permissions::Profiles;
 use reachback_host::connect::join::{self, Invitation};
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_host::firewall::ceiling::Ceiling;
@@ -134,7 +136,8 @@ pub struct Stage {
     /// The relay.
     pub relay: TestRelay,
     limits: SessionLimits,
-    home: TempDir,
+    /// The agent's home, which Codex's commands are kept from.
+    pub home: TempDir,
     /// What agent and devices log.
     pub log: Log,
     _logging: DefaultGuard,
@@ -167,10 +170,11 @@ impl Stage {
         let recorder = Recorder::start(relay.addr).await;
         let (host_side, device_side) = (Cutter::start(recorder.addr()).await, Cutter::start(recorder.addr()).await);
         let codex = TestCodex::prepare().await;
-        let backend: Arc<dyn CodexBackend> = Arc::new(codex.backend());
         let home = tempfile::tempdir().unwrap();
+        let profiles = codex.profiles(vec![home.path().into()]);
+        let backend = start_codex(&codex, &profiles);
         let relays = [host_side.addr(), device_side.addr()];
-        let config = agent_config(home.path(), relays, &codex, Arc::clone(&backend), limits.clone());
+        let config = agent_config(home.path(), relays, &codex, Arc::clone(&backend), profiles, limits.clone());
         let config = AgentConfig { enroll_key: Some(relay.enroll_key()), ..config };
         let agent = Agent::start(config).await.unwrap();
         ready(&*backend).await;
@@ -180,9 +184,13 @@ impl Stage {
     /// Ends the agent, and Codex with it, and starts both again on the same state.
     pub async fn restart_agent(self) -> Self {
         self.agent.shutdown().await;
-        let backend: Arc<dyn CodexBackend> = Arc::new(self.codex.backend());
+        let profiles = self.codex.profiles(vec![self.home.path().into()]);
+        let backend = start_codex(&self.codex, &profiles);
         let relays = [self.host_side.addr(), self.device_side.addr()];
-        let config = || agent_config(self.home.path(), relays, &self.codex, Arc::clone(&backend), self.limits.clone());
+        let config = || {
+            let (backend, profiles) = (Arc::clone(&backend), Arc::clone(&profiles));
+            agent_config(self.home.path(), relays, &self.codex, backend, profiles, self.limits.clone())
+        };
         let starting = async {
             loop {
                 match Agent::start(config()).await {
@@ -241,12 +249,19 @@ impl Stage {
     }
 }
 
+/// Codex as the agent starts it.
+fn start_codex(codex: &TestCodex, profiles: &Arc<Profiles>) -> Arc<dyn CodexBackend> {
+    let profiles = Some(Arc::clone(profiles));
+    Arc::new(AppServer::start(CodexConfig { profiles, ..codex.config() }))
+}
+
 /// `relays` are the relay's addresses for the agent and for devices.
 fn agent_config(
     home: &Path,
     relays: [SocketAddr; 2],
     codex: &TestCodex,
     backend: Arc<dyn CodexBackend>,
+    profiles: Arc<Profiles>,
     session_limits: SessionLimits,
 ) -> AgentConfig {
     AgentConfig {
@@ -260,7 +275,8 @@ fn agent_config(
         local: LocalEnvironment {
             codex: backend,
             ceiling: Ceiling::default(),
-            profiles: codex.profiles(vec![home.into()]),
+            profiles,
+            ground: Some(Arc::clone(&codex.ground)),
             surroundings: Surroundings {
                 home: None,
                 state: vec![home.into(), codex.home.codex_home().into()],

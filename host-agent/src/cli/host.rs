@@ -26,6 +26,7 @@ use crate::agent::{Agent, AgentConfig};
 use crate::backoff::BackoffConfig;
 use crate::codex::CodexBackend;
 use crate::codex::app_server::{AppServer, CodexConfig};
+use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
 use crate::demo::home::DemoHome;
 use crate::firewall::ceiling::Ceiling;
@@ -100,7 +101,6 @@ impl CodexArgs {
         CodexConfig {
             program: self.codex.clone().unwrap_or_else(|| "codex".into()),
             home: self.codex_home.clone(),
-            working_dir: self.workdir.clone(),
             ..CodexConfig::default()
         }
     }
@@ -211,8 +211,9 @@ pub(super) fn local_environment(
     demo: Option<&DemoHome>,
 ) -> anyhow::Result<LocalEnvironment> {
     let surroundings = surroundings(home, args, demo)?;
-    let OwnCodex { codex, profiles } = codex;
-    Ok(LocalEnvironment { codex, ceiling: Ceiling::default(), profiles, surroundings, open: Vec::new() })
+    let OwnCodex { codex, profiles, ground } = codex;
+    let (ceiling, ground) = (Ceiling::default(), Some(ground));
+    Ok(LocalEnvironment { codex, ceiling, profiles, ground, surroundings, open: Vec::new() })
 }
 
 /// What there is on this machine besides workspaces.
@@ -250,14 +251,15 @@ fn key_folders(home: &Home) -> Vec<PathBuf> {
     ["host", "controller", "relay"].map(|folder| home.path.join(folder)).to_vec()
 }
 
-/// What Codex and its commands are kept from: keys, and the socket through which devices are let in.
-fn denied(home: &Home) -> anyhow::Result<Vec<PathBuf>> {
+/// What Codex and its commands are kept from: keys, the socket through which devices are let in, and what holds Codex's git.
+fn denied(home: &Home, ground: &Ground) -> anyhow::Result<Vec<PathBuf>> {
     let mut denied = key_folders(home);
     for folder in &denied {
         // Codex's sandbox denies only what is there when it starts.
         files::state_dir(folder)?;
     }
     denied.push(home.places.runtime(&home.path)?.path().to_owned());
+    denied.push(ground.git().to_owned());
     Ok(denied)
 }
 
@@ -292,15 +294,17 @@ fn read_enroll_key(path: &Path) -> anyhow::Result<EnrollKey> {
 pub(super) struct OwnCodex {
     codex: Arc<dyn CodexBackend>,
     profiles: Arc<Profiles>,
+    ground: Arc<Ground>,
 }
 
 impl OwnCodex {
     /// Starts it, kept from the agent's own folders.
     pub(super) fn start(home: &Home, config: CodexConfig) -> anyhow::Result<Self> {
         let file = config.codex_home().map(|home| home.join("config.toml"));
-        let profiles = Arc::new(Profiles::new(&SystemRandom::new(), denied(home)?, file)?);
-        let config = CodexConfig { profiles: Some(Arc::clone(&profiles)), ..config };
-        Ok(Self { codex: Arc::new(AppServer::start(config)), profiles })
+        let ground = Arc::new(Ground::prepare(&home.path.join("codex"))?);
+        let profiles = Arc::new(Profiles::new(&SystemRandom::new(), denied(home, &ground)?, file)?);
+        let config = CodexConfig { profiles: Some(Arc::clone(&profiles)), ground: Some(Arc::clone(&ground)), ..config };
+        Ok(Self { codex: Arc::new(AppServer::start(config)), profiles, ground })
     }
 }
 

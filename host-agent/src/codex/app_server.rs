@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::ground::{Ground, Hold};
 use super::permissions::Profiles;
 use super::process::{INSTALL, Process};
 use super::unix_socket::{self, SocketError};
@@ -52,6 +53,10 @@ const HEALTHY: Duration = Duration::from_secs(60);
 /// A running server answers a request in milliseconds.
 const PROBE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// A skill in a folder can make Codex ask whether to install an MCP server, and "Install" writes a command into the owner's
+/// `config.toml`, which every later thread runs.
+const NO_INSTALL: &str = "features.skill_mcp_dependency_install=false";
+
 /// Which Codex to run, and how. Paths are taken as they are; the environment was read by the caller.
 #[derive(Debug, Clone)]
 pub struct CodexConfig {
@@ -61,8 +66,9 @@ pub struct CodexConfig {
     pub home: Option<PathBuf>,
     /// More environment for Codex. Default: none. `REACHBACK_*` is never passed on.
     pub env: Vec<(OsString, OsString)>,
-    /// The folder Codex starts in, where threads without a folder of their own work. Default: the agent's.
-    pub working_dir: Option<PathBuf>,
+    /// Where it runs, and what holds its own git. Default: `None`, where the agent does, and nothing. A server that was
+    /// already running is where it is.
+    pub ground: Option<Arc<Ground>>,
     /// Settings that win over `config.toml`, as `key=value` (`codex -c`). Default: none. A server that was
     /// already running does not have them.
     pub overrides: Vec<String>,
@@ -77,7 +83,7 @@ impl Default for CodexConfig {
             program: "codex".into(),
             home: None,
             env: Vec::new(),
-            working_dir: None,
+            ground: None,
             overrides: Vec::new(),
             profiles: None,
         }
@@ -96,8 +102,9 @@ impl CodexConfig {
     }
 
     /// All settings for a server that we start.
-    fn settings(&self) -> Vec<String> {
+    pub(super) fn settings(&self) -> Vec<String> {
         let mut settings = self.overrides.clone();
+        settings.push(NO_INSTALL.to_owned());
         settings.extend(self.profiles.iter().flat_map(|profiles| profiles.for_process()));
         settings
     }
@@ -334,7 +341,11 @@ impl Supervisor {
             Err(SocketError::Nobody) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut process = Process::app_server(&self.config, &self.config.settings())?;
+        let hold = match &self.config.ground {
+            Some(ground) => ground.hold(&self.config).await,
+            None => Hold::default(),
+        };
+        let mut process = Process::app_server(&self.config, &hold)?;
         let listening = async {
             loop {
                 match unix_socket::open(&socket).await {

@@ -17,6 +17,7 @@
 
 pub mod app_server;
 mod connection;
+pub mod ground;
 pub mod keys;
 pub mod permissions;
 mod process;

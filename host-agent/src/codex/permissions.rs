@@ -13,9 +13,12 @@
 //! A server that the agent starts also gets the first one as its default, where
 //! the owner chose a sandbox, so that threads of the owner's terminal are kept
 //! from the keys too. Where the owner chose to have none (`danger-full-access`)
-//! nothing can be denied, see [`Profiles::writing`].
+//! nothing can be denied, see [`Profiles::writing`]. It also knows the second one,
+//! for commands outside of threads, which can name a profile but not define it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use reachback_proto::crypto::keys::{self, KeyError};
 use ring::rand::SecureRandom;
@@ -27,6 +30,7 @@ pub struct Profiles {
     run: String,
     deny: Vec<PathBuf>,
     config: Option<PathBuf>,
+    is_known: Arc<AtomicBool>,
 }
 
 /// A profile, and what it is called.
@@ -42,7 +46,7 @@ impl Profiles {
     /// Profiles that deny `deny` (absolute) on top of what `config`, Codex's `config.toml`, chooses.
     pub fn new(rng: &dyn SecureRandom, deny: Vec<PathBuf>, config: Option<PathBuf>) -> Result<Self, KeyError> {
         let run: [u8; 8] = keys::random(rng)?;
-        Ok(Self { run: data_encoding::HEXLOWER.encode(&run), deny, config })
+        Ok(Self { run: data_encoding::HEXLOWER.encode(&run), deny, config, is_known: Arc::default() })
     }
 
     /// For a folder that is trusted. `None` where the owner chose to have no sandbox: that holds for devices, too.
@@ -66,16 +70,36 @@ impl Profiles {
         id == self.writing_id() || id == self.reading_id()
     }
 
-    /// Settings (`key=value`) for a server that the agent starts: the default of threads that choose nothing.
+    /// What a command outside of threads runs under in a server that the agent started, as members of its parameters: the
+    /// one that reads. Where the server was started without it, Codex's own one, which denies nothing.
+    pub fn for_command(&self) -> serde_json::Map<String, serde_json::Value> {
+        let (name, value) = match self.is_known.load(Ordering::Relaxed) {
+            true => ("permissionProfile", self.reading_id().into()),
+            false => ("sandboxPolicy", serde_json::json!({ "type": "readOnly", "networkAccess": false })),
+        };
+        serde_json::Map::from_iter([(name.to_owned(), value)])
+    }
+
+    /// Settings (`key=value`) for a server that the agent starts: the default of threads that choose nothing, where the owner
+    /// chose a sandbox, and the profile for [`for_command`](Self::for_command).
     ///
-    /// Empty where the owner chose no sandbox, or nothing at all: then Codex goes by how far each folder is trusted, and any
-    /// profile made here would be looser than that somewhere.
-    pub(super) fn for_process(&self) -> Vec<String> {
+    /// Empty where the owner chose nothing at all: then Codex goes by how far each folder is trusted, any default made here
+    /// would be looser than that somewhere, and it does not start with profiles of which none is the default.
+    pub(crate) fn for_process(&self) -> Vec<String> {
         let config = self.config();
-        let Chosen::Base(base) = chosen(&config) else { return Vec::new() };
-        let id = self.writing_id();
-        let definition = Value::Table(self.definition(base, &config));
-        vec![format!("default_permissions={}", Value::from(id.as_str())), format!("permissions.{id}={definition}")]
+        let chosen = chosen(&config);
+        self.is_known.store(chosen != Chosen::Nothing, Ordering::Relaxed);
+        let define = |id: &str, definition: Table| format!("permissions.{id}={}", Value::Table(definition));
+        let mut settings = Vec::new();
+        if chosen != Chosen::Nothing {
+            settings.push(define(&self.reading_id(), self.definition(":read-only", &Table::new())));
+        }
+        if let Chosen::Base(base) = chosen {
+            let id = self.writing_id();
+            settings.push(format!("default_permissions={}", Value::from(id.as_str())));
+            settings.push(define(&id, self.definition(base, &config)));
+        }
+        settings
     }
 
     fn writing_id(&self) -> String {
@@ -202,6 +226,7 @@ mod tests {
         let id = chosen.writing().unwrap().id;
         assert_eq!(read["default_permissions"].as_str(), Some(&*id));
         assert_eq!(read["permissions"][&id]["filesystem"][KEYS].as_str(), Some("deny"));
+        assert_eq!(read["permissions"][&chosen.reading().id]["filesystem"][KEYS].as_str(), Some("deny"));
         assert!(profiles("").1.for_process().is_empty(), "looser than Codex's own default in an untrusted folder");
     }
 
@@ -210,8 +235,23 @@ mod tests {
         for config in ["sandbox_mode = 'danger-full-access'", "default_permissions = ':danger-full-access'"] {
             let (_dir, profiles) = profiles(config);
             assert_eq!(profiles.writing(), None, "{config}");
-            assert!(profiles.for_process().is_empty(), "{config}");
+            let read: Table = profiles.for_process().join("\n").parse().expect("the settings are TOML");
+            assert_eq!(read.get("default_permissions"), None, "{config}");
+            assert_eq!(read["permissions"].as_table().unwrap().keys().collect::<Vec<_>>(), [&profiles.reading().id]);
         }
+    }
+
+    #[test]
+    fn a_command_outside_of_threads_runs_under_a_profile_that_the_server_was_started_with() {
+        let (dir, profiles) = profiles("sandbox_mode = 'danger-full-access'");
+        assert_eq!(profiles.for_command()["sandboxPolicy"]["type"], "readOnly", "nothing was started yet");
+        profiles.for_process();
+        let named = profiles.for_command();
+        assert_eq!(named["permissionProfile"], profiles.reading().id);
+        std::fs::write(dir.path().join("config.toml"), "").unwrap();
+        assert_eq!(profiles.for_command(), named, "the server is the same");
+        profiles.for_process();
+        assert_eq!(profiles.for_command()["sandboxPolicy"]["type"], "readOnly");
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! so signals go to a process group of its own. That also keeps a Ctrl-C at the
 //! agent's terminal from reaching Codex before the agent has let go of it.
 
+use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::app_server::CodexConfig;
+use super::ground::Hold;
 
 /// Codex closes its database and its turns within a second; after this it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -54,7 +56,12 @@ pub enum SpawnError {
 
 impl CodexConfig {
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        self.run(&self.program)
+    }
+
+    /// `program` as it is run for Codex, or by it: the same environment, folder and group.
+    pub(super) fn run(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"REACHBACK_")) {
             // Whatever Codex runs can read its environment, and ours may hold an enrolment key.
             command.env_remove(name);
@@ -63,18 +70,24 @@ impl CodexConfig {
         if let Some(home) = &self.home {
             command.env("CODEX_HOME", home);
         }
-        if let Some(folder) = &self.working_dir {
-            command.current_dir(folder);
+        if let Some(ground) = &self.ground {
+            command.current_dir(ground.empty());
         }
         command.stdin(Stdio::null()).kill_on_drop(true);
         group::own(&mut command);
         command
     }
 
+    /// A variable of the environment that Codex gets.
+    pub(super) fn variable(&self, name: &str) -> Option<OsString> {
+        let chosen = self.env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        chosen.or_else(|| std::env::var_os(name))
+    }
+
     fn spawn_error(&self, source: io::Error) -> SpawnError {
         let program = self.program.clone();
         // A missing working folder is reported as "not found", too.
-        let folder_is_there = self.working_dir.as_ref().is_none_or(|folder| folder.is_dir());
+        let folder_is_there = self.ground.as_ref().is_none_or(|ground| ground.empty().is_dir());
         match source.kind() {
             io::ErrorKind::NotFound if folder_is_there => SpawnError::NotFound { program },
             _ => SpawnError::Io { program, source },
@@ -115,10 +128,11 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `codex app-server` on the default control socket, with `settings` that win over its `config.toml`.
-    pub(super) fn app_server(config: &CodexConfig, settings: &[String]) -> Result<Self, SpawnError> {
+    /// Starts `codex app-server` on the default control socket, with settings that win over its `config.toml`.
+    pub(super) fn app_server(config: &CodexConfig, hold: &Hold) -> Result<Self, SpawnError> {
         let mut command = config.command();
-        command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+        command.envs(hold.env.iter().map(|(name, value)| (name, value)));
+        command.args(config.settings().iter().chain(&hold.settings).flat_map(|setting| ["-c", setting]));
         command.args(["app-server", "--listen", "unix://"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Self::new(command.spawn().map_err(|e| config.spawn_error(e))?);
@@ -252,6 +266,7 @@ mod group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codex::ground::Ground;
 
     #[test]
     fn versions_are_read_and_anything_else_is_not() {
@@ -274,8 +289,10 @@ mod tests {
         let missing = CodexConfig { program: "no-such-codex".into(), ..CodexConfig::default() };
         assert!(matches!(missing.version().await, Err(SpawnError::NotFound { .. })));
 
-        let nowhere =
-            CodexConfig { program: "sh".into(), working_dir: Some("/no/such/folder".into()), ..CodexConfig::default() };
+        let dir = tempfile::tempdir().unwrap();
+        let ground = Arc::new(Ground::prepare(dir.path()).unwrap());
+        std::fs::remove_dir(ground.empty()).unwrap();
+        let nowhere = CodexConfig { program: "sh".into(), ground: Some(ground), ..CodexConfig::default() };
         assert!(matches!(nowhere.version().await, Err(SpawnError::Io { .. })));
     }
 }

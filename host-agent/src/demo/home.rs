@@ -94,12 +94,7 @@ impl DemoHome {
 
     /// How to run `program` in these folders.
     pub fn codex(&self, program: impl Into<PathBuf>) -> CodexConfig {
-        CodexConfig {
-            program: program.into(),
-            home: Some(self.codex_home.clone()),
-            working_dir: Some(self.project.clone()),
-            ..CodexConfig::default()
-        }
+        CodexConfig { program: program.into(), home: Some(self.codex_home.clone()), ..CodexConfig::default() }
     }
 }
 

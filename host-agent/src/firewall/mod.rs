@@ -447,6 +447,7 @@ impl Firewall {
                 }
                 verdict
             }
+            ThreadUse::Runs => self.runs(request),
             ThreadUse::Starts => {
                 let place =
                     request.seen.place.clone().map_or_else(|| self.policy.folders.unnamed().map(Place::Workspace), Ok);
@@ -469,6 +470,17 @@ impl Firewall {
     fn opens(&mut self, mut request: Request, opening: &Opening) -> DeviceVerdict {
         let kept = std::mem::take(&mut request.seen.config);
         add(&mut request.body, &opening.params(kept, &*self.policy.folders));
+        self.forwarded(request)
+    }
+
+    /// A command outside of threads: under the profile that reads, which only a server that the agent started knows.
+    fn runs(&mut self, mut request: Request) -> DeviceVerdict {
+        if !self.policy.is_own_codex {
+            let words = "this host's Codex was running before the agent joined it, and does not know the permission profile that a \
+                 command from afar needs: `/diff` works where the agent itself starts Codex";
+            return self.refused(&request, None, Refusal::params(words));
+        }
+        add(&mut request.body, &self.policy.profiles.for_command());
         self.forwarded(request)
     }
 
@@ -694,14 +706,25 @@ impl Firewall {
             }
             Route::Device(_) => {}
         }
-        let params = params.map_or(Ok(Map::new()), |raw| serde_json::from_str(raw.get()));
-        let asked = params.ok().and_then(|params: Map<String, Value>| {
+        let members = params.map_or(Ok(Map::new()), |raw| serde_json::from_str(raw.get()));
+        let asked = members.ok().and_then(|params: Map<String, Value>| {
             self.open.open(id.clone(), request, params, self.policy.scope, self.policy.lasting_grants)
         });
         match asked {
             Some(Asked::AsIs) => CodexVerdict::Forward(bytes.clone()),
             Some(Asked::Without(params)) => {
                 CodexVerdict::Forward(json!({ "method": request.name, "id": id, "params": params }).to_string().into())
+            }
+            Some(Asked::AtTheHost(words)) => {
+                let thread = params.and_then(params::thread);
+                let audit = Audit {
+                    method: Some(request.name),
+                    thread,
+                    decision: Decision::Withheld,
+                    changing: false,
+                    unguarded: false,
+                };
+                CodexVerdict::Instead(warning(audit.thread.as_deref(), words), audit)
             }
             Some(Asked::Above(needed)) => {
                 let thread = self.open.about(&id).and_then(|(_, thread)| thread);

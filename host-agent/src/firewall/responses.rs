@@ -172,6 +172,8 @@ pub(super) enum Asked {
     Without(Map<String, Value>),
     /// Needs a wider scope than the device's.
     Above(Scope),
+    /// Is for the host's own terminal, whatever the scope; in words, what waits.
+    AtTheHost(&'static str),
 }
 
 #[derive(Debug)]
@@ -201,6 +203,12 @@ const SHORTER: &str = "accepted once: this device may not accept for longer";
 const NOT_ROOT: &str = "declined: accepting would open a folder for longer, which this device may not do";
 const NOT_GRANTED: &str = "nothing granted: this device may not grant permissions that last";
 
+/// The id of Codex's question whether to install what a skill needs: "Install" writes a command that it then runs, outside its
+/// sandbox, into the owner's configuration.
+const INSTALL_QUESTION: &str = "skill_mcp_dependency_install";
+const INSTALL: &str = "a skill wants MCP servers installed into this host's Codex configuration. That is answered in a \
+    terminal on the host; interrupt the turn to go on without";
+
 impl OpenRequests {
     /// Remembers a request of Codex; `None` when its parameters are not what this version understands, or too much is open.
     pub(super) fn open(
@@ -214,6 +222,9 @@ impl OpenRequests {
         let Route::Device(least) = request.route else { return None };
         if self.0.len() >= MAX_OPEN && !self.0.contains_key(&id) {
             return None;
+        }
+        if installs(&params) {
+            return Some(Asked::AtTheHost(INSTALL));
         }
         let kind = Kind::of(request.name, &params)?;
         let needed = if kind.is_approval() { Scope::Approve.max(least) } else { least };
@@ -303,6 +314,11 @@ impl OpenRequests {
 
 fn write<T: Serialize>(out: &mut Vec<u8>, value: &T) -> Result<(), AnswerError> {
     serde_json::to_writer(out, value).map_err(|_| AnswerError::Unfit)
+}
+
+fn installs(params: &Map<String, Value>) -> bool {
+    let questions = params.get("questions").and_then(Value::as_array);
+    questions.into_iter().flatten().any(|question| question.get("id").is_some_and(|id| id == INSTALL_QUESTION))
 }
 
 /// Takes out of a request what a device without lasting grants could only choose in vain.

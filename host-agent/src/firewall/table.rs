@@ -112,6 +112,8 @@ pub struct Method {
 pub enum ThreadUse {
     /// Nothing that depends on its folder or its profile.
     Any,
+    /// Runs a command outside of any.
+    Runs,
     /// Starts a new one.
     Starts,
     /// Loads it again, or joins it.
@@ -181,7 +183,7 @@ use Rule::{
     Approval, Audio, ByType, Config, Drop, Each, File, Folders, Image, Moves, Object, Opens, OptOut, Outside, Pass,
     ReadOnlyGit, Refuse, Reviewer, Workspace, Workspaces,
 };
-use ThreadUse::{Forks, Prompts, PromptsUnder, Resumes, Starts};
+use ThreadUse::{Forks, Prompts, PromptsUnder, Resumes, Runs, Starts};
 
 /// Parameters of a method that no device calls: nobody looks at them.
 pub const ANY: &Params = &[];
@@ -840,23 +842,13 @@ pub static METHODS: &[Method] = &[
             (ReadOnlyGit, &["command"]),
             (Workspace(OrRefuse), &["cwd"]),
             (Pass, &["disableOutputCap", "outputBytesCap", "timeoutMs"]),
-            (
-                Outside,
-                &[
-                    "disableTimeout",
-                    "env",
-                    "permissionProfile",
-                    "processId",
-                    "sandboxPolicy",
-                    "size",
-                    "streamStdin",
-                    "streamStdoutStderr",
-                    "tty",
-                ],
-            ),
+            // The agent's own, whatever the ceiling: no environment of a device's, and the profile that reads.
+            (Drop, &["env", "permissionProfile", "sandboxPolicy"]),
+            (Outside, &["disableTimeout", "processId", "size", "streamStdin", "streamStdoutStderr", "tty"]),
         ],
         "runs without approval, so only what reads a repository",
-    ),
+    )
+    .that(Runs),
     outside("command/exec/write", &[(Pass, &["processId", "deltaBase64", "closeStdin"])]),
     outside("command/exec/terminate", &[(Pass, &["processId"])]),
     outside("command/exec/resize", &[(Pass, &["processId", "size"])]),

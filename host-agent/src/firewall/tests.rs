@@ -313,7 +313,9 @@ fn the_ceiling_opens_what_runs_outside_for_approvers_only() {
     assert_eq!(forwarded(&call(&mut open(Scope::Approve), "thread/shellCommand", shell.clone())), shell);
     assert_eq!(refusal(&call(&mut open(Scope::Steer), "thread/shellCommand", shell))["reason"], "scope");
     let exec = json!({"command": ["rm", "-rf", "x"], "tty": true});
-    assert_eq!(forwarded(&call(&mut open(Scope::Approve), "command/exec", exec.clone())), exec);
+    let mut held = exec.clone();
+    held["sandboxPolicy"] = json!({"type": "readOnly", "networkAccess": false});
+    assert_eq!(forwarded(&call(&mut open(Scope::Approve), "command/exec", exec)), held);
     assert_eq!(
         refusal(&call(&mut open(Scope::Admin), "fs/readFile", json!({"path": "/home/me/x"})))["reason"],
         "method"
@@ -1090,6 +1092,58 @@ fn git_that_only_reads_passes_for_diff_and_nothing_else_runs() {
     }
     let elsewhere = json!({"command": ([&quiet[..], &diff].concat()), "cwd": "/etc"});
     assert_eq!(refusal(&call(&mut with_scope(Scope::Approve), "command/exec", elsewhere))["reason"], "params");
+}
+
+#[test]
+fn a_command_outside_of_threads_runs_under_the_agents_profile_whatever_a_device_names() {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(config.path(), "sandbox_mode = 'danger-full-access'").unwrap();
+    let profiles = Profiles::new(&ring::rand::SystemRandom::new(), vec![], Some(config.path().to_owned())).unwrap();
+    profiles.for_process();
+    let own = Arc::new(profiles);
+    let ceiling = Arc::new(Ceiling { outside_sandbox: true, ..Ceiling::default() });
+    let asked = json!({
+        "command": ["git", "status"], "cwd": PROJECT, "env": {"GIT_CONFIG_COUNT": "0"},
+        "sandboxPolicy": {"type": "dangerFullAccess"}, "permissionProfile": ":danger-full-access",
+    });
+    let policy = |is_own_codex| Policy {
+        is_own_codex,
+        profiles: Arc::clone(&own),
+        ceiling: Arc::clone(&ceiling),
+        ..policy(Scope::Admin)
+    };
+    let passed = forwarded(&call(&mut firewall(policy(true)), "command/exec", asked.clone()));
+    let held = json!({"command": ["git", "status"], "cwd": PROJECT, "permissionProfile": own.reading().id});
+    assert_eq!(passed, held);
+    // A server that was there before knows of no profile.
+    assert_eq!(refusal(&call(&mut firewall(policy(false)), "command/exec", asked))["reason"], "params");
+    let bare = forwarded(&call(&mut firewall(policy(true)), "command/exec", Value::Null));
+    assert_eq!(bare, json!({"permissionProfile": own.reading().id}));
+}
+
+#[test]
+fn no_device_is_asked_to_install_what_a_skill_needs() {
+    let asked = json!({"id": 7, "method": "item/tool/requestUserInput", "params": {
+        "threadId": THREAD, "turnId": "t", "itemId": "mcp-deps-t", "isBlocking": true, "autoResolutionMs": null,
+        "questions": [
+            {"id": "other", "header": "h", "question": "q", "options": []},
+            {"id": "skill_mcp_dependency_install", "header": "h", "question": "q", "options": []},
+        ],
+    }});
+    let answers = json!({"answers": {"skill_mcp_dependency_install": {"answers": ["Install"]}}});
+    for scope in [Scope::View, Scope::Steer, Scope::Approve, Scope::Admin] {
+        for is_own_codex in [true, false] {
+            let mut firewall = firewall(Policy { is_own_codex, lasting_grants: true, ..policy(scope) });
+            let CodexVerdict::Instead(words, audit) = firewall.from_codex(asked.to_string().into()) else {
+                panic!("{scope} was asked")
+            };
+            let words: Value = serde_json::from_slice(&words).unwrap();
+            assert_eq!((&words["method"], &words["params"]["threadId"]), (&json!("warning"), &json!(THREAD)));
+            assert_eq!((audit.decision, audit.thread.as_deref()), (Decision::Withheld, Some(THREAD)));
+            let answer = send(&mut firewall, &json!({"id": 7, "result": answers}));
+            assert_eq!((answer.to_codex, answer.audit.decision), (None, Decision::Refused(Reason::NotOpen)));
+        }
+    }
 }
 
 #[test]

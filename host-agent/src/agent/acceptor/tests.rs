@@ -88,6 +88,7 @@ impl Door {
             codex,
             ceiling: Ceiling::default(),
             profiles: Arc::new(Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap()),
+            ground: None,
             surroundings: Surroundings::default(),
             open: Vec::new(),
         };

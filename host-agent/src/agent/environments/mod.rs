@@ -16,6 +16,7 @@ use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
 use crate::codex::{CodexBackend, CodexConnection, ConnectError, Instance};
 use crate::firewall::ceiling::Ceiling;
@@ -73,6 +74,8 @@ pub struct LocalEnvironment {
     pub ceiling: Ceiling,
     /// What threads of devices may read and write; a server that the agent starts has to know the same ones.
     pub profiles: Arc<Profiles>,
+    /// What holds the git of a server that the agent starts, to be told of the workspaces.
+    pub ground: Option<Arc<Ground>>,
     /// The machine's folders.
     pub surroundings: Surroundings,
     /// Folders to open to devices, as `reachback workspace add` does.
@@ -82,8 +85,8 @@ pub struct LocalEnvironment {
 impl Environments {
     /// The host's own environment alone.
     pub fn local(local: LocalEnvironment, store: &Arc<WorkspaceStore>) -> Self {
-        let LocalEnvironment { codex, ceiling, profiles, surroundings, open: _ } = local;
-        let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, Arc::clone(store), surroundings);
+        let LocalEnvironment { codex, ceiling, profiles, ground, surroundings, open: _ } = local;
+        let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, Arc::clone(store), surroundings).telling(ground);
         let environment = Environment {
             name: LOCAL_ENVIRONMENT.to_owned(),
             codex,

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::audit::AuditError;
+use crate::codex::ground::Ground;
 use crate::firewall::folders::{Folders, NoPlace, Place, Unnamed, plain};
 use crate::state::atomic::FileError;
 use crate::state::timestamp::Timestamp;
@@ -44,6 +45,8 @@ pub struct Workspaces {
     environment: String,
     store: Arc<WorkspaceStore>,
     surroundings: Surroundings,
+    /// Told what they are whenever they are looked up, since Codex's configuration changes without a word.
+    ground: Option<Arc<Ground>>,
 }
 
 /// Who opened a folder.
@@ -138,7 +141,14 @@ impl Workspaces {
             codex_config,
             working_dir: working_dir.map(real),
         };
-        Self { environment: environment.to_owned(), store, surroundings }
+        Self { environment: environment.to_owned(), store, surroundings, ground: None }
+    }
+
+    /// The same, with somebody who is told what they are: now, and when they have changed.
+    pub fn telling(self, ground: Option<Arc<Ground>>) -> Self {
+        let told = Self { ground, ..self };
+        told.workspaces();
+        told
     }
 
     /// Whether the owner was never asked which folders to open.
@@ -219,6 +229,7 @@ impl Workspaces {
             list.workspaces.retain(|other| other.environment != self.environment || other.path != real);
             list.workspaces.push(listed);
         })?;
+        self.workspaces();
         Ok(real)
     }
 
@@ -236,13 +247,16 @@ impl Workspaces {
         let Workspace { path, .. } = self.named(path)?;
         let is_trusted = self.trusted().contains(&path);
         let closed = Listed { environment: self.environment.clone(), path: path.clone(), added_at: now };
-        self.store.take(|list| {
+        let taken = self.store.take(|list| {
             let ours = |listed: &Listed| listed.environment == self.environment && listed.path == path;
             list.workspaces.retain(|listed| !ours(listed));
             if is_trusted && !list.closed.iter().any(ours) {
                 list.closed.push(closed);
             }
-        })?;
+        });
+        // It holds also when it was not written.
+        self.workspaces();
+        taken?;
         Ok(path)
     }
 
@@ -325,7 +339,11 @@ impl Folders for Workspaces {
     }
 
     fn workspaces(&self) -> Vec<PathBuf> {
-        self.open().collect()
+        let workspaces: Vec<_> = self.open().collect();
+        if let Some(ground) = &self.ground {
+            ground.list(&workspaces);
+        }
+        workspaces
     }
 }
 

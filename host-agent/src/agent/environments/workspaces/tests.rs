@@ -196,3 +196,26 @@ fn a_thread_that_names_no_folder_gets_the_one_that_is_meant() {
     machine.workspaces().add(&machine.path("home/two"), NOW).unwrap();
     assert_eq!(machine.workspaces().unnamed(), Ok(machine.path("home/two")));
 }
+
+#[test]
+fn git_is_told_of_every_change() {
+    let machine = Machine::new();
+    let ground = Arc::new(Ground::prepare(&machine.path("home/state/codex")).unwrap());
+    let told = || {
+        let list = std::fs::read_to_string(ground.git().join("workspaces")).unwrap();
+        let folder =
+            |line: &str| line.trim().strip_prefix("directory = ").map(|quoted| quoted.trim_matches('"').into());
+        list.lines().filter_map(folder).collect::<Vec<PathBuf>>()
+    };
+    let workspaces = machine.workspaces().telling(Some(Arc::clone(&ground)));
+    assert_eq!(told(), NONE);
+    workspaces.add(&machine.path("home/one"), NOW).unwrap();
+    assert_eq!(told(), [machine.path("home/one")]);
+    // Codex's configuration changes without a word: it counts when a device works somewhere.
+    machine.trust(&["srv/repo"]);
+    assert_eq!(workspaces.place(machine.path("srv/repo").to_str().unwrap()).unwrap().path(), machine.path("srv/repo"));
+    assert_eq!(told(), [machine.path("home/one"), machine.path("srv/repo")]);
+    workspaces.remove(&machine.path("srv/repo"), NOW).unwrap();
+    workspaces.remove(&machine.path("home/one"), NOW).unwrap();
+    assert_eq!(told(), NONE);
+}
