@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use reachback_host::firewall::responses::SERVER_REQUESTS;
-use reachback_host::firewall::table::{Access, METHODS, NOTIFICATIONS, Params, Rule};
-use serde_json::Value;
+use reachback_host::firewall::table::{Access, METHODS, NOTIFICATIONS, Params, Rule, ThreadUse, rule_for};
+use reachback_proto::scope::Scope;
+use serde_json::{Value, json};
 
 type Names = BTreeSet<String>;
 
@@ -104,6 +105,150 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
         ],
     ),
 ];
+
+/// Parameters that pass as they are although they look like a place or a permission, or may hold anything; and why that is
+/// no way into a folder, a file or another profile.
+const LOOKED_AT: &[(&str, &str)] = &[
+    ("initialize.capabilities.extensions{}", "what a client can show"),
+    ("mcpServer/resource/read._meta{}", "for the MCP server, which the owner chose"),
+    ("mcpServer/resource/read.uri", "names a resource of the MCP server, which the owner chose; from `approve` on"),
+    ("thread/approveGuardianDeniedAction.event", "an approval; from `approve` on"),
+    ("thread/attachment/add.payload", "kept for lists, and opened by nobody"),
+    ("thread/inject_items.items[]", "what the model remembers; nothing in it is opened; from `approve` on"),
+    ("thread/list.cwd", "a filter"),
+    ("thread/metadata/update.gitInfo.originUrl", "shown in lists"),
+    ("thread/queue/add.input[](mention).path", "a name for the model; Codex opens nothing for it"),
+    ("thread/queue/add.input[](skill).path", "compared with the skills that Codex loaded itself"),
+    ("thread/queue/update.input[](mention).path", "a name for the model; Codex opens nothing for it"),
+    ("thread/queue/update.input[](skill).path", "compared with the skills that Codex loaded itself"),
+    ("thread/start.dynamicTools[].inputSchema", "describes a tool to the model"),
+    ("thread/start.dynamicTools[].tools[].inputSchema", "describes a tool to the model"),
+    ("turn/start.input[](mention).path", "a name for the model; Codex opens nothing for it"),
+    ("turn/start.input[](skill).path", "compared with the skills that Codex loaded itself"),
+    ("turn/start.outputSchema", "describes the answer to the model"),
+    ("turn/start.rootTurnId", "a turn's id"),
+    ("turn/start.toolOutput.output[].audio_url", "goes to the model as it is, and is not opened; from `approve` on"),
+    ("turn/start.toolOutput.output[].file_id", "goes to the model as it is, and is not opened; from `approve` on"),
+    ("turn/start.toolOutput.output[].image_url", "goes to the model as it is, and is not opened; from `approve` on"),
+    ("turn/steer.input[](mention).path", "a name for the model; Codex opens nothing for it"),
+    ("turn/steer.input[](skill).path", "compared with the skills that Codex loaded itself"),
+];
+
+/// Methods that change something about a thread, whatever profile holds there, and why the model does not act in it by that.
+const NO_PROMPTS: &[(&str, &str)] = &[
+    ("mcpServer/event/stream/start", "outside of turns and sandbox; only where the ceiling opens that"),
+    ("mcpServer/resource/read", "reads from an MCP server, which the owner chose"),
+    ("mcpServer/tool/call", "outside of turns and sandbox; only where the ceiling opens that"),
+    ("thread/archive", "tidies"),
+    ("thread/attachment/add", "what lists show"),
+    ("thread/attachment/remove", "what lists show"),
+    ("thread/backgroundTerminals/clean", "ends work"),
+    ("thread/backgroundTerminals/terminate", "ends work"),
+    ("thread/decrement_elicitation", "holds timeouts"),
+    ("thread/delete", "tidies, for good"),
+    ("thread/goal/clear", "ends work"),
+    ("thread/increment_elicitation", "holds timeouts"),
+    ("thread/memoryMode/set", "whether a thread is remembered"),
+    ("thread/metadata/update", "what lists show; a project moves no thread"),
+    ("thread/name/set", "what lists show"),
+    ("thread/queue/delete", "ends work"),
+    ("thread/queue/reorder", "the order of prompts that passed"),
+    ("thread/readState/update", "what lists show"),
+    ("thread/realtime/stop", "ends work"),
+    ("thread/revert", "forgets turns"),
+    ("thread/section/move", "what lists show"),
+    ("thread/unarchive", "tidies"),
+    ("turn/interrupt", "ends work"),
+];
+
+#[test]
+fn no_rule_lets_a_place_or_a_permission_pass_unseen() {
+    let schema = Schema::generate();
+    let root = schema.read("ClientRequest");
+    let described = schema.methods("ClientRequest");
+    let old = schema.typescript_methods("ClientRequest");
+    let mut unseen = Names::new();
+    for method in METHODS.iter().filter(|method| matches!(method.access, Access::From(_))) {
+        match (described.get(method.name), old.get(method.name)) {
+            (Some(params), _) => unseen_in(&root, method.name, method.params, params, &mut unseen),
+            (None, Some(params)) => {
+                let type_of = |name: &String| (name.clone(), json!({ "type": "string" }));
+                let fields: serde_json::Map<_, _> =
+                    fields_of_type(&schema.typescript(params)).iter().map(type_of).collect();
+                unseen_in(&root, method.name, method.params, &json!({ "properties": fields }), &mut unseen);
+            }
+            (None, None) => {}
+        }
+    }
+    let mut wrong = Vec::new();
+    compare("a place or a permission that passes unseen:", &unseen, &reviewed(LOOKED_AT), &mut wrong);
+    assert!(
+        wrong.is_empty(),
+        "give it a rule of its own in host-agent/src/firewall/table.rs, or say in LOOKED_AT why it needs none:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn what_changes_a_thread_says_whether_the_model_acts() {
+    let takes_a_thread = |params: &'static Params| rule_for(params, "threadId").is_some();
+    let changing = METHODS.iter().filter(|method| !matches!(method.access, Access::From(Scope::View) | Access::Never));
+    let free = changing.filter(|method| method.thread == ThreadUse::Any && takes_a_thread(method.params));
+    let mut wrong = Vec::new();
+    compare(
+        "method that changes a thread",
+        &free.map(|m| m.name.to_owned()).collect(),
+        &reviewed(NO_PROMPTS),
+        &mut wrong,
+    );
+    assert!(
+        wrong.is_empty(),
+        "give it a ThreadUse in host-agent/src/firewall/table.rs, or say in NO_PROMPTS why it needs none:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn a_new_place_or_permission_does_not_pass_unseen() {
+    static INNER: &Params = &[(Rule::Pass, &["path", "note"]), (Rule::Drop, &["folder"])];
+    static EACH: Rule = Rule::Object(INNER);
+    static RULES: &Params = &[
+        (Rule::Pass, &["threadId", "workingDir", "target", "extra", "profileName", "nested", "note"]),
+        (Rule::From(Scope::Admin), &["sandboxPolicy"]),
+        (Rule::Opens, &["cwd"]),
+        (Rule::Each(&EACH), &["list"]),
+        (Rule::ByType(&[("file", &[(Rule::Pass, &["type", "url"])])]), &["item"]),
+    ];
+    let root = json!({ "definitions": {
+        "AbsolutePathBuf": { "type": "string" },
+        "Nested": { "properties": { "again": { "$ref": "#/definitions/Nested" }, "save_to": { "anyOf": [
+            { "$ref": "#/definitions/AbsolutePathBuf" }, { "type": "null" },
+        ] } } },
+    } });
+    let text = json!({ "type": "string" });
+    let schema = json!({ "properties": {
+        "threadId": text, "note": text, "cwd": text, "workingDir": text, "profileName": text, "sandboxPolicy": text,
+        "target": { "type": "array", "items": { "$ref": "#/definitions/AbsolutePathBuf" } },
+        "extra": true,
+        "nested": { "$ref": "#/definitions/Nested" },
+        "list": { "items": { "properties": { "path": text, "note": text, "folder": text } } },
+        "item": { "oneOf": [{ "properties": { "type": { "enum": ["file"] }, "url": text } }] },
+        "unknown": { "$ref": "#/definitions/AbsolutePathBuf" },
+    } });
+    let mut unseen = Names::new();
+    unseen_in(&root, "m", RULES, &schema, &mut unseen);
+    let wanted = [
+        "extra",
+        "item(file).url",
+        "list[].path",
+        "nested.save_to",
+        "profileName",
+        "sandboxPolicy",
+        "target[]",
+        "workingDir",
+    ];
+    assert_eq!(unseen, wanted.map(|name| format!("m.{name}")).into());
+}
 
 #[test]
 fn the_table_knows_all_that_the_pinned_codex_speaks_and_nothing_else() {
@@ -287,6 +432,128 @@ fn check_rule(root: &Value, place: &str, rule: Rule, schema: &Value, wrong: &mut
         }
         _ => {}
     }
+}
+
+/// Words that name a place or a permission, in names of parameters and of types.
+const TELLING: [&str; 29] = [
+    "cwd",
+    "cwds",
+    "dir",
+    "dirs",
+    "directory",
+    "directories",
+    "file",
+    "files",
+    "folder",
+    "folders",
+    "location",
+    "locations",
+    "path",
+    "paths",
+    "permission",
+    "permissions",
+    "profile",
+    "profiles",
+    "root",
+    "roots",
+    "sandbox",
+    "uri",
+    "uris",
+    "url",
+    "urls",
+    "worktree",
+    "worktrees",
+    "repo",
+    "repository",
+];
+
+/// Whether one of the words in a name is telling: `workingDir`, `image_url`, `AbsolutePathBuf`.
+fn is_telling(name: &str) -> bool {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() {
+            words.push('_');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    words.split(['_', '-', '/']).any(|word| TELLING.contains(&word))
+}
+
+/// Finds what passes as it is in one object, by its rules, although it is telling or may hold anything.
+fn unseen_in(root: &Value, place: &str, rules: &'static Params, schema: &Value, unseen: &mut Names) {
+    for name in fields(root, schema) {
+        // What the table does not name is not passed on.
+        let Some((rule, _)) = rule_for(rules, &name) else { continue };
+        for part in parts(root, schema) {
+            if let Some(inside) = part["properties"].get(&name) {
+                unseen_under(root, &format!("{place}.{name}"), &name, rule, inside, unseen);
+            }
+        }
+    }
+}
+
+fn unseen_under(root: &Value, place: &str, name: &str, rule: Rule, schema: &Value, unseen: &mut Names) {
+    match rule {
+        Rule::Object(rules) => unseen_in(root, place, rules, schema, unseen),
+        Rule::Each(rule) => {
+            for items in parts(root, schema).into_iter().filter_map(|part| part.get("items")) {
+                unseen_under(root, &format!("{place}[]"), name, *rule, items, unseen);
+            }
+        }
+        Rule::ByType(types) => {
+            for (tag, rules) in types {
+                let is_it = |part: &&Value| part["properties"]["type"]["enum"][0] == *tag;
+                for variant in parts(root, schema).into_iter().filter(is_it) {
+                    unseen_in(root, &format!("{place}({tag})"), rules, variant, unseen);
+                }
+            }
+        }
+        Rule::Pass | Rule::From(_) | Rule::OptOut | Rule::ReadOnlyGit => {
+            passing(root, place, name, schema, &[], unseen)
+        }
+        // Left out, refused, or looked at for what they are.
+        Rule::Drop | Rule::Refuse | Rule::Outside | Rule::Config => {}
+        Rule::Opens | Rule::Workspace(_) | Rule::Workspaces(_) | Rule::Moves | Rule::Folders(_) => {}
+        Rule::File | Rule::Image | Rule::Audio | Rule::Approval(_) | Rule::Reviewer(_) => {}
+    }
+}
+
+/// Finds what is telling in a value that passes as it is; `types` are those that it lies in.
+fn passing<'a>(root: &'a Value, place: &str, name: &str, schema: &'a Value, types: &[&'a str], unseen: &mut Names) {
+    if is_telling(name) || may_hold_anything(schema) {
+        unseen.insert(place.to_owned());
+    }
+    for choice in ["oneOf", "anyOf", "allOf"] {
+        for part in schema[choice].as_array().into_iter().flatten() {
+            passing(root, place, name, part, types, unseen);
+        }
+    }
+    if let Some(kind) = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()) {
+        if is_telling(kind) {
+            unseen.insert(place.to_owned());
+        }
+        if !types.contains(&kind) {
+            passing(root, place, name, &root["definitions"][kind], &[types, &[kind]].concat(), unseen);
+        }
+    }
+    for (inside, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if let Some(schema) = schema.get(inside).filter(|schema| **schema != Value::Bool(false)) {
+            passing(root, &format!("{place}{mark}"), "", schema, types, unseen);
+        }
+    }
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        passing(root, &format!("{place}.{name}"), name, schema, types, unseen);
+    }
+}
+
+/// Whether a schema says nothing about its values.
+fn may_hold_anything(schema: &Value) -> bool {
+    const SAYING: [&str; 7] = ["type", "$ref", "oneOf", "anyOf", "allOf", "enum", "properties"];
+    *schema == Value::Bool(true) || schema.is_object() && SAYING.iter().all(|member| schema.get(member).is_none())
+}
+
+fn reviewed(list: &[(&str, &str)]) -> Names {
+    list.iter().map(|(name, _)| (*name).to_owned()).collect()
 }
 
 /// A schema and all that it is made of: what it refers to and what it chooses between.

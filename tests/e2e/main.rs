@@ -3,6 +3,7 @@
 mod blind;
 mod codex_backend;
 mod firewall_schema;
+mod folders;
 mod ground;
 mod links;
 mod refusals;

@@ -2,7 +2,7 @@
 //!
 //! Homes are below `target/e2e`: Codex warns about homes in the temporary folder, and does less there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reachback_host::codex::app_server::{AppServer, CodexConfig};
@@ -31,7 +31,8 @@ pub struct TestCodex {
     pub ground: Arc<Ground>,
     /// Its model.
     pub model: ScriptedModel,
-    folder: TempDir,
+    folder: PathBuf,
+    _folder: TempDir,
 }
 
 impl TestCodex {
@@ -39,19 +40,24 @@ impl TestCodex {
     pub async fn prepare() -> Self {
         let e2e = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/e2e");
         std::fs::create_dir_all(&e2e).unwrap();
-        let folder = tempfile::Builder::new().prefix("codex-").tempdir_in(e2e).unwrap();
+        let _folder = tempfile::Builder::new().prefix("codex-").tempdir_in(e2e).unwrap();
+        let folder = _folder.path().canonicalize().unwrap();
         let model = ScriptedModel::start().await.unwrap();
-        let home =
-            DemoHome::prepare(&folder.path().join("home"), &folder.path().join("project"), model.addr()).unwrap();
-        let ground = Arc::new(Ground::prepare(&folder.path().join("home/codex")).unwrap());
+        let home = DemoHome::prepare(&folder.join("home"), &folder.join("project"), model.addr()).unwrap();
+        let ground = Arc::new(Ground::prepare(&folder.join("home/codex")).unwrap());
         ground.list(&[home.project().into()]);
-        Self { home, ground, model, folder }
+        Self { home, ground, model, folder, _folder }
+    }
+
+    /// The user's home: project and `CODEX_HOME` are in it.
+    pub fn user_home(&self) -> &Path {
+        &self.folder
     }
 
     /// How to run it.
     pub fn config(&self) -> CodexConfig {
         // Codex runs commands in a login shell: what the user's profile does, and how long it takes, is kept out.
-        let home = ("HOME".into(), self.folder.path().into());
+        let home = ("HOME".into(), self.folder.clone().into());
         CodexConfig { env: vec![home], ground: Some(Arc::clone(&self.ground)), ..self.home.codex(program()) }
     }
 

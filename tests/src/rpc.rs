@@ -131,6 +131,25 @@ impl Client {
         started["turn"]["id"].as_str().unwrap().to_owned()
     }
 
+    /// Has a turn run to its end; gives its items, and answers every approval that it asks for with yes.
+    pub async fn turn(&mut self, thread: &str, text: &str) -> Vec<Value> {
+        let turn = self.prompt(thread, text).await;
+        loop {
+            let of_turn = |message: &Value| message["params"]["turnId"] == turn && message.get("id").is_some();
+            let over =
+                |message: &Value| message["params"]["turn"]["id"] == turn && message["method"] == "turn/completed";
+            let message = self.until("the turn's end", |message| of_turn(message) || over(message)).await;
+            if over(&message) {
+                break;
+            }
+            self.decide(&message, "accept").await;
+        }
+        let of_turn = |message: &Value| message["method"] == "item/completed" && message["params"]["turnId"] == turn;
+        let (items, rest) = self.unread.drain(..).partition(of_turn);
+        self.unread = rest;
+        Vec::from_iter::<VecDeque<Value>>(items).into_iter().map(|message| message["params"]["item"].clone()).collect()
+    }
+
     /// The next message that is `wanted`; others are kept for later calls.
     pub async fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         if let Some(at) = self.unread.iter().position(&wanted) {

@@ -205,6 +205,11 @@ impl Stage {
         Self { agent, backend, ..self }
     }
 
+    /// The agent's `REACHBACK_HOME`.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     /// Pairs a device through its URL, without comparing digits.
     pub async fn pair(&self, scope: Scope) -> TestDevice {
         let (url, _) = self.offer(scope).await;
@@ -278,9 +283,9 @@ fn agent_config(
             profiles,
             ground: Some(Arc::clone(&codex.ground)),
             surroundings: Surroundings {
-                home: None,
+                home: Some(codex.user_home().into()),
                 state: vec![home.into(), codex.home.codex_home().into()],
-                roots: Vec::new(),
+                roots: vec![codex.user_home().into()],
                 codex_config: Some(codex.home.codex_home().join("config.toml")),
                 working_dir: Some(codex.home.project().into()),
             },

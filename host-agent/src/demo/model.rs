@@ -17,6 +17,7 @@
 //! | `@shell CMD` | runs CMD in the sandbox |
 //! | `@esc CMD` | asks for approval, then runs CMD |
 //! | `@patch FILE` | adds FILE |
+//! | `@spawn PROMPT` | has a sub-agent work on PROMPT |
 //! | `@multi K CMD` | runs CMD K times, one call after the other |
 //! | `@hang` | begins, and never goes on |
 //! | `@fail CODE` | an HTTP error |
@@ -181,6 +182,10 @@ enum Answer {
         command: String,
         why: Option<&'static str>,
     },
+    /// A sub-agent with this prompt.
+    Spawn {
+        prompt: String,
+    },
     Hang,
     Fail(StatusCode),
 }
@@ -213,6 +218,8 @@ fn answer(request: &Request<'_>) -> Answer {
             let (count, command) = rest.split_once(' ').unwrap_or((rest, "true"));
             run(count.parse().unwrap_or(1), command.to_owned(), None)
         }
+        "@spawn" if request.outputs.is_empty() => Answer::Spawn { prompt: rest.to_owned() },
+        "@spawn" => Answer::words(&quote(request.outputs.last().copied()), Duration::ZERO),
         "@hang" => Answer::Hang,
         "@fail" => {
             let status = rest.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
@@ -324,7 +331,11 @@ impl<'a> Script<'a> {
                 pieces.len()
             }
             Answer::Run { command, why } => {
-                self.call(&command, why);
+                self.run(&command, why);
+                10
+            }
+            Answer::Spawn { prompt } => {
+                self.call("spawn_agent", &json!({ "message": prompt }), Some("multi_agent_v1"));
                 10
             }
         };
@@ -357,17 +368,24 @@ impl<'a> Script<'a> {
         self.step("response.output_item.done", item("completed", text));
     }
 
-    fn call(&mut self, command: &str, why: Option<&str>) {
+    fn run(&mut self, command: &str, why: Option<&str>) {
         let mut arguments = json!({ "cmd": command });
         if let Some(why) = why {
             arguments["sandbox_permissions"] = "require_escalated".into();
             arguments["justification"] = why.into();
         }
+        self.call("exec_command", &arguments, None);
+    }
+
+    fn call(&mut self, tool: &str, arguments: &Value, namespace: Option<&str>) {
         let (id, call_id) = (self.id("fc"), self.id("call"));
-        let item = json!({
-            "type": "function_call", "id": id, "call_id": call_id, "name": "exec_command", "status": "completed",
+        let mut item = json!({
+            "type": "function_call", "id": id, "call_id": call_id, "name": tool, "status": "completed",
             "arguments": arguments.to_string(),
         });
+        if let Some(namespace) = namespace {
+            item["namespace"] = namespace.into();
+        }
         self.step("response.output_item.done", json!({ "output_index": 0, "item": item }));
     }
 

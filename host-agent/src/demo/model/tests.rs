@@ -117,6 +117,12 @@ fn several_calls_come_one_after_the_other() {
 }
 
 #[test]
+fn a_sub_agent_is_asked_for_once() {
+    assert_eq!(ask(&body("@spawn @text N=1")), Answer::Spawn { prompt: "@text N=1".into() });
+    assert!(said(after("@spawn @text N=1", &["its id"])).contains("its id"));
+}
+
+#[test]
 fn without_tools_it_says_so() {
     let mut body = body("run ls");
     body["tools"] = json!([]);
