@@ -2,6 +2,7 @@
 //!
 //! Full jitter (a uniform draw from zero to the current bound) spreads 2,000
 //! agents of a restarted relay over the whole interval instead of into waves.
+//! While a person waits they are not left waiting: tries then stay within a second of each other.
 //! The same rule starts Codex again: one that died once is back before a person
 //! notices, one that dies at once does not burn a core.
 
@@ -24,6 +25,12 @@ impl Default for BackoffConfig {
     }
 }
 
+/// Bound of any delay while somebody waits.
+const AWAITED: Duration = Duration::from_secs(1);
+
+/// What lasted at least this long may be tried again at once; what did not is not tried in a tight loop.
+const LASTING: Duration = Duration::from_secs(1);
+
 /// Delays between tries.
 #[derive(Debug)]
 pub struct Backoff {
@@ -44,16 +51,22 @@ impl Backoff {
         self.failures = 0;
     }
 
+    /// What was tried has worked for this long. The next try is immediate, or after a first delay when that was short.
+    pub fn worked(&mut self, lasted: Duration) {
+        self.failures = u32::from(lasted < LASTING);
+    }
+
     /// The relay named a delay.
     pub fn suggest(&mut self, delay: Duration) {
         self.suggested = Some(delay.min(self.config.max));
     }
 
-    /// How long to wait before the next try.
-    pub fn delay(&mut self, rng: &dyn SecureRandom) -> Duration {
+    /// How long to wait before the next try, while somebody waits for it or nobody does.
+    pub fn delay(&mut self, rng: &dyn SecureRandom, is_awaited: bool) -> Duration {
+        let most = if is_awaited { self.config.max.min(AWAITED) } else { self.config.max };
         let bound = match self.failures {
             0 => Duration::ZERO,
-            n => self.config.first.saturating_mul(1 << (n - 1).min(16)).min(self.config.max),
+            n => self.config.first.saturating_mul(1 << (n - 1).min(16)).min(most),
         };
         self.failures = self.failures.saturating_add(1);
         // The relay's delay is a floor; the jitter above it is a tenth of a second at least.
@@ -81,13 +94,42 @@ mod tests {
     fn delays_start_at_zero_grow_to_the_bound_and_reset() {
         let rng = SystemRandom::new();
         let mut backoff = Backoff::new(BackoffConfig::default());
-        assert_eq!(backoff.delay(&rng), Duration::ZERO);
+        assert_eq!(backoff.delay(&rng, false), Duration::ZERO);
         for n in 0..40 {
             let bound = Duration::from_millis(500 << n.min(16)).min(Duration::from_secs(30));
-            assert!(backoff.delay(&rng) <= bound);
+            assert!(backoff.delay(&rng, false) <= bound);
         }
         backoff.reset();
-        assert_eq!(backoff.delay(&rng), Duration::ZERO);
+        assert_eq!(backoff.delay(&rng, false), Duration::ZERO);
+    }
+
+    #[test]
+    fn nobody_is_kept_waiting_for_more_than_a_second() {
+        let rng = SystemRandom::new();
+        let mut backoff = Backoff::new(BackoffConfig::default());
+        for _ in 0..40 {
+            assert!(backoff.delay(&rng, true) <= AWAITED);
+        }
+        assert!((0..40).any(|_| backoff.delay(&rng, false) > AWAITED), "nobody waits");
+    }
+
+    #[test]
+    fn what_worked_is_tried_again_soon_and_not_in_a_tight_loop() {
+        let rng = SystemRandom::new();
+        let mut backoff = Backoff::new(BackoffConfig::default());
+        for _ in 0..10 {
+            backoff.delay(&rng, false);
+        }
+        backoff.worked(LASTING);
+        assert_eq!(backoff.delay(&rng, false), Duration::ZERO);
+        let mut waited = Duration::ZERO;
+        for _ in 0..40 {
+            backoff.worked(Duration::ZERO);
+            let delay = backoff.delay(&rng, false);
+            assert!(delay <= BackoffConfig::default().first);
+            waited += delay;
+        }
+        assert!(waited > Duration::from_secs(2), "{waited:?} for 40 tries");
     }
 
     #[test]
@@ -95,9 +137,9 @@ mod tests {
         let rng = SystemRandom::new();
         let mut backoff = Backoff::new(BackoffConfig::default());
         backoff.suggest(Duration::from_secs(2));
-        let delay = backoff.delay(&rng);
+        let delay = backoff.delay(&rng, false);
         assert!(delay >= Duration::from_secs(2) && delay <= Duration::from_millis(2100), "{delay:?}");
         backoff.suggest(Duration::from_secs(86_400));
-        assert!(backoff.delay(&rng) <= Duration::from_secs(31));
+        assert!(backoff.delay(&rng, false) <= Duration::from_secs(31));
     }
 }

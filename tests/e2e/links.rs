@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use e2e::cutter::Cutter;
 use e2e::dice::Dice;
 use e2e::rpc::{Client, End};
-use e2e::stage::{Stage, client};
+use e2e::stage::{Stage, Tuning, client};
+use reachback_host::backoff::BackoffConfig;
+use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::scope::Scope;
 use reachback_proto::session::SessionLimits;
@@ -62,6 +65,69 @@ async fn fifty_cuts_a_side_and_two_killed_relays_lose_nothing() {
     assert!(near == far, "seed {seed}: {}", first_difference(&near, &far));
     let deltas = far.iter().filter(|message| message["method"] == "item/agentMessage/delta").count();
     assert_eq!(deltas, 5000, "seed {seed}");
+    stage.stop().await;
+}
+
+/// Longer nobody is left without a try while a device waits.
+const NEVER_WITHOUT_A_TRY: Duration = Duration::from_secs(2);
+
+/// The longest time from a cut to the next try, of cuts that are older than `most` at the end.
+fn longest_pause(cuts: &[Instant], dials: &[Instant], most: Duration) -> Duration {
+    let end = Instant::now();
+    let settled = cuts.iter().filter(|cut| end - **cut > most);
+    let pause = |cut: &Instant| dials.iter().find(|dial| *dial > cut).map_or(end - *cut, |dial| *dial - *cut);
+    settled.map(pause).max().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn on_a_train_for_a_minute_the_terminal_stays_and_nobody_stops_trying() {
+    let seed = Dice::seed();
+    // As people have it: with delays between tries that can grow.
+    let backoff = BackoffConfig::default();
+    let stage = Stage::with(Tuning { backoff, ..Tuning::default() }).await;
+    let device = stage.pair(Scope::Approve).await;
+    let remote = RemoteHost::start(RemoteConfig { backoff, ..device.config() });
+    let _waits = remote.waits();
+    remote.up().await.unwrap();
+    let patience = Duration::from_secs(120);
+    let mut far = client(&remote).await.patient(patience);
+    let mut near = Client::connect(&*stage.backend).await.patient(patience);
+    let thread = near.thread(&stage.codex).await;
+    near.prompt(&thread, "@text N=1").await;
+    near.event("turn/completed").await;
+    far.resume(&thread).await;
+    near.take_thread(&thread);
+    far.take_thread(&thread);
+
+    let (mut dice, mut other_dice) = (Dice::new(seed), Dice::new(seed + 1));
+    let start = Instant::now();
+    // For a minute, no link lives longer than two seconds.
+    let ride = async |side: &Cutter, dice: &mut Dice| {
+        let mut cuts = Vec::new();
+        while start.elapsed() < Duration::from_secs(60) {
+            tokio::time::sleep(dice.between(200, 2000)).await;
+            cuts.push(Instant::now());
+            side.reset();
+        }
+        cuts
+    };
+    let prompts = async {
+        for round in 0..6 {
+            far.prompt(&thread, &format!("@text N={} ms=10", 500 + round)).await;
+            let (here, there) = tokio::join!(near.event("turn/completed"), far.event("turn/completed"));
+            assert_eq!(here, there, "seed {seed}");
+        }
+    };
+    let (at_device, at_host, ()) =
+        tokio::join!(ride(&stage.device_side, &mut dice), ride(&stage.host_side, &mut other_dice), prompts);
+    for (side, cuts, cutter) in [("device", at_device, &stage.device_side), ("host", at_host, &stage.host_side)] {
+        let pause = longest_pause(&cuts, &cutter.dials(), NEVER_WITHOUT_A_TRY);
+        assert!(pause < NEVER_WITHOUT_A_TRY, "seed {seed}: the {side} did not try for {pause:?} after a cut");
+    }
+    let (near, far) = (story(&mut near, &thread), story(&mut far, &thread));
+    assert!(near == far, "seed {seed}: {}", first_difference(&near, &far));
+    let ran = far.iter().filter(|message| message["method"] == "turn/started").count();
+    assert_eq!(ran, 6, "seed {seed}: each prompt runs once");
     stage.stop().await;
 }
 

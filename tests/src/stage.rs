@@ -135,7 +135,7 @@ pub struct Stage {
     pub recorder: Recorder,
     /// The relay.
     pub relay: TestRelay,
-    limits: SessionLimits,
+    tuning: Tuning,
     /// The agent's home, which Codex's commands are kept from.
     pub home: TempDir,
     /// What agent and devices log.
@@ -151,6 +151,21 @@ pub const HOST_NAME: &str = "a host of the tests";
 /// What devices call themselves.
 pub const DEVICE_NAME: &str = "a device of the tests";
 
+/// What a test may choose about a stage.
+#[derive(Debug, Clone)]
+pub struct Tuning {
+    /// Bounds of the host's sessions.
+    pub limits: SessionLimits,
+    /// Between tries of the agent.
+    pub backoff: BackoffConfig,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { limits: SessionLimits::default(), backoff: FAST }
+    }
+}
+
 /// Plain HTTP on loopback.
 pub fn origin(addr: SocketAddr) -> Origin {
     format!("http://{addr}").parse().unwrap()
@@ -159,11 +174,16 @@ pub fn origin(addr: SocketAddr) -> Origin {
 impl Stage {
     /// Everything up, nothing paired.
     pub async fn start() -> Self {
-        Self::with_limits(SessionLimits::default()).await
+        Self::with(Tuning::default()).await
     }
 
     /// The same, with other bounds for sessions.
     pub async fn with_limits(limits: SessionLimits) -> Self {
+        Self::with(Tuning { limits, ..Tuning::default() }).await
+    }
+
+    /// The same, tuned for a test.
+    pub async fn with(tuning: Tuning) -> Self {
         let log = Log::default();
         let _logging = log.start();
         let relay = TestRelay::start().await;
@@ -174,11 +194,11 @@ impl Stage {
         let profiles = codex.profiles(vec![home.path().into()]);
         let backend = start_codex(&codex, &profiles);
         let relays = [host_side.addr(), device_side.addr()];
-        let config = agent_config(home.path(), relays, &codex, Arc::clone(&backend), profiles, limits.clone());
+        let config = agent_config(home.path(), relays, &codex, Arc::clone(&backend), profiles, &tuning);
         let config = AgentConfig { enroll_key: Some(relay.enroll_key()), ..config };
         let agent = Agent::start(config).await.unwrap();
         ready(&*backend).await;
-        Self { agent, backend, codex, host_side, device_side, recorder, relay, limits, home, log, _logging }
+        Self { agent, backend, codex, host_side, device_side, recorder, relay, tuning, home, log, _logging }
     }
 
     /// Ends the agent, and Codex with it, and starts both again on the same state.
@@ -189,7 +209,7 @@ impl Stage {
         let relays = [self.host_side.addr(), self.device_side.addr()];
         let config = || {
             let (backend, profiles) = (Arc::clone(&backend), Arc::clone(&profiles));
-            agent_config(self.home.path(), relays, &self.codex, backend, profiles, self.limits.clone())
+            agent_config(self.home.path(), relays, &self.codex, backend, profiles, &self.tuning)
         };
         let starting = async {
             loop {
@@ -267,7 +287,7 @@ fn agent_config(
     codex: &TestCodex,
     backend: Arc<dyn CodexBackend>,
     profiles: Arc<Profiles>,
-    session_limits: SessionLimits,
+    tuning: &Tuning,
 ) -> AgentConfig {
     AgentConfig {
         home: home.into(),
@@ -291,8 +311,8 @@ fn agent_config(
             },
             open: Vec::new(),
         },
-        backoff: FAST,
-        session_limits,
+        backoff: tuning.backoff,
+        session_limits: tuning.limits.clone(),
     }
 }
 

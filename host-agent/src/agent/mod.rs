@@ -200,6 +200,7 @@ impl Agent {
             enroll_key: config.enroll_key,
             devices: devices.subscribe(),
             circuits: circuits_out,
+            sessions: Arc::clone(&sessions),
             backoff: config.backoff,
         }));
         let introduction = HostIntroduction {

@@ -20,6 +20,8 @@ pub const MAX_PER_DEVICE: usize = 8;
 /// Bytes that one device's sessions hold together: one full session (`SessionLimits`), or what an evening of all eight
 /// without a link leaves behind.
 pub const MAX_BYTES_PER_DEVICE: usize = 256 << 20;
+/// For so long after its link was lost a device is likely to be trying to come back.
+const AWAITED_FOR: Duration = Duration::from_secs(10 * 60);
 /// A session without a link ends after this long.
 pub const DETACHED_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -124,6 +126,12 @@ impl Sessions {
         while ending.join_next().await.is_some() {}
     }
 
+    /// Whether some device has a link, or lost its last one so recently that it is likely to be trying.
+    pub fn are_awaited(&self, now: Instant) -> bool {
+        let is_near = |since: Instant| now.saturating_duration_since(since) < AWAITED_FOR;
+        self.lock().values().flatten().any(|entry| entry.detached_since.is_none_or(is_near))
+    }
+
     /// How many sessions each device has, and whether one of them has a link.
     pub fn presence(&self) -> HashMap<DeviceId, bool> {
         let devices = self.lock();
@@ -171,7 +179,7 @@ mod tests {
         }
         assert!(sessions.over_bytes().is_empty(), "within the bound nobody ends");
         kept.push(holding(&sessions, 4, DEVICE, SIZE).await);
-        let down = SessionState::Down { reconnect_in: None };
+        let down = SessionState::Down { reconnect_in: None, carried: true };
         sessions.note(DEVICE, SessionId([2; 16]), &down, Instant::now());
         for over in sessions.over_bytes() {
             over.end(ByeReason::Limit).await;

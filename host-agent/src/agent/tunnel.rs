@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::sessions::Sessions;
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::link::circuit::{Circuit, RelaySocket, WebSocketCircuit};
 use crate::link::relay::{self, Caller, RelayAddress, RelayError, RelayTrust};
@@ -83,6 +84,8 @@ pub struct TunnelConfig {
     pub devices: watch::Receiver<Arc<DeviceList>>,
     /// Where circuits go.
     pub circuits: mpsc::Sender<IncomingCircuit>,
+    /// Whose sessions wait while there is no connection.
+    pub sessions: Arc<Sessions>,
     /// Between tries.
     pub backoff: BackoffConfig,
 }
@@ -119,6 +122,7 @@ impl Tunnel {
             stored: stored_out,
             pairings: HashMap::new(),
             dials: JoinSet::new(),
+            has_worked: false,
         };
         Self { commands, state, relay_key, stored, task: AbortOnDropHandle::new(tokio::spawn(control.run())) }
     }
@@ -190,6 +194,8 @@ struct Control {
     stored: watch::Sender<u64>,
     pairings: HashMap<RendezvousId, OpenPairing>,
     dials: JoinSet<()>,
+    /// Whether the connection has done what it is for.
+    has_worked: bool,
 }
 
 impl Control {
@@ -197,7 +203,7 @@ impl Control {
         let rng = SystemRandom::new();
         let mut backoff = Backoff::new(self.config.backoff);
         loop {
-            let delay = backoff.delay(&rng);
+            let delay = backoff.delay(&rng, self.is_awaited());
             if !self.wait(delay).await {
                 return;
             }
@@ -214,8 +220,8 @@ impl Control {
                 Err(error) => error,
             };
             tracing::warn!(%error, "not connected to the relay");
-            if started.elapsed() >= HEALTHY_AFTER {
-                backoff.reset();
+            if std::mem::take(&mut self.has_worked) {
+                backoff.worked(started.elapsed());
             }
             if let Some(delay) = error.retry_after() {
                 backoff.suggest(delay);
@@ -224,6 +230,12 @@ impl Control {
             self.dials.abort_all();
             self.state.send_replace(state_after(&error));
         }
+    }
+
+    /// Whether somebody waits for the connection: a device that has a session here, or a person who pairs one.
+    fn is_awaited(&self) -> bool {
+        let now = Instant::now();
+        self.pairings.values().any(|pairing| pairing.until > now) || self.config.sessions.are_awaited(now)
     }
 
     /// Waits before the next try; commands are still taken. `false` when the tunnel is dropped.
@@ -330,6 +342,7 @@ impl Control {
                 self.pairings.remove(&rendezvous);
             }
             RelayToPeer::DeviceListStored { version } => {
+                self.has_worked = true;
                 self.stored.send_replace(version);
             }
             RelayToPeer::Conflict => {
@@ -392,7 +405,7 @@ async fn keep_spare(config: Arc<TunnelConfig>) {
     let rng = SystemRandom::new();
     let mut backoff = Backoff::new(config.backoff);
     loop {
-        sleep(backoff.delay(&rng)).await;
+        sleep(backoff.delay(&rng, config.sessions.are_awaited(Instant::now()))).await;
         let started = Instant::now();
         match dial_circuit(&config).await {
             Ok(()) => backoff.reset(),

@@ -86,6 +86,8 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
             }
             command.args(&args.codex_args);
             let terminal = Found::now();
+            // Somebody looks at the terminal, whether its client is attached or tries again.
+            let _waits = remote.waits();
             let mut child = command.spawn().map_err(|error| {
                 Failure::new("codex", format!("{} does not start: {error}", program.display())).fix(INSTALL)
             })?;

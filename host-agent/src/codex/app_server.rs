@@ -302,7 +302,7 @@ impl Supervisor {
                     self.state.send_replace(CodexState::Failed { reason, fix });
                 }
             }
-            let delay = backoff.delay(&self.rng);
+            let delay = backoff.delay(&self.rng, false);
             tokio::select! {
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep(delay) => {}

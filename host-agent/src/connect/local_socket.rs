@@ -74,6 +74,8 @@ pub fn remote_url(path: &Path) -> String {
 type Socket = WebSocketStream<Box<dyn Transport>>;
 
 async fn client(stream: Box<dyn Transport>, remote: &RemoteHost, environment: &str) {
+    // Also one that is turned away: it will come again, and hopes for a link by then.
+    let _waits = remote.waits();
     if remote.state().borrow().down_for(Instant::now()).is_some_and(|down| down >= HOLD) {
         // Closed at once rather than left without an answer to `initialize`: the client tries again.
         tracing::debug!("a client came while the host is out of reach");

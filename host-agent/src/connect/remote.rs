@@ -27,8 +27,6 @@ use crate::session::{self, ChannelHandle, Incoming, SessionEnded, SessionEvent, 
 
 /// A relay that says nothing for this long is gone: it pings every 20 s.
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
-/// A link that lasted this long starts the back-off anew.
-const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// A host that is online takes a circuit within a round trip.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -96,6 +94,7 @@ pub struct RemoteHost {
     session: SessionHandle,
     state: watch::Receiver<RemoteState>,
     api_wanted: mpsc::Sender<oneshot::Sender<ChannelHandle>>,
+    waiting: Arc<watch::Sender<usize>>,
     _tasks: [AbortOnDropHandle<()>; 3],
 }
 
@@ -106,11 +105,12 @@ impl RemoteHost {
         let first = RemoteState::Connecting { since: Instant::now(), reason: String::new() };
         let (state_out, state) = watch::channel(first);
         let (api_wanted, wanted) = mpsc::channel(1);
-        let dialler = Dialler { config: Arc::new(config), session: started.handle.clone(), state: state_out };
+        let (waiting, waiters) = watch::channel(0);
+        let dialler = Dialler { config: Arc::new(config), session: started.handle.clone(), state: state_out, waiters };
         let keeping = AbortOnDropHandle::new(tokio::spawn(keep_api(started.api, started.events, wanted)));
         let dialling = AbortOnDropHandle::new(tokio::spawn(dialler.run()));
         let tasks = [started.task, keeping, dialling];
-        Self { session: started.handle, state, api_wanted, _tasks: tasks }
+        Self { session: started.handle, state, api_wanted, waiting: Arc::new(waiting), _tasks: tasks }
     }
 
     /// How the host is reached, and each change.
@@ -130,8 +130,15 @@ impl RemoteHost {
         self.session.open_channel(environment).await
     }
 
+    /// Somebody waits for the host, as long as this is held: a link is then tried for every second.
+    pub fn waits(&self) -> Waits {
+        self.waiting.send_modify(|count| *count += 1);
+        Waits(Arc::clone(&self.waiting))
+    }
+
     /// Waits until a link carries the session; the state, should it end instead.
     pub async fn up(&self) -> Result<(), RemoteState> {
+        let _waits = self.waits();
         let mut state = self.state.clone();
         loop {
             match &*state.borrow_and_update() {
@@ -148,6 +155,16 @@ impl RemoteHost {
     /// Ends the session with a last word to the host.
     pub async fn end(&self) {
         self.session.end(ByeReason::Normal).await;
+    }
+}
+
+/// See [`RemoteHost::waits`].
+#[derive(Debug)]
+pub struct Waits(Arc<watch::Sender<usize>>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -214,15 +231,18 @@ struct Dialler {
     config: Arc<RemoteConfig>,
     session: SessionHandle,
     state: watch::Sender<RemoteState>,
+    /// How many wait for the host.
+    waiters: watch::Receiver<usize>,
 }
 
 impl Dialler {
-    async fn run(self) {
+    async fn run(mut self) {
         let rng = SystemRandom::new();
         let mut backoff = Backoff::new(self.config.backoff);
         let mut session = self.session.state();
         loop {
-            sleep(backoff.delay(&rng)).await;
+            let is_awaited = *self.waiters.borrow_and_update() > 0;
+            self.pause(backoff.delay(&rng, is_awaited), is_awaited).await;
             match self.link().await {
                 Ok(link) => {
                     if self.session.attach(link, None).await.is_err() {
@@ -235,9 +255,9 @@ impl Dialler {
                             self.state.send_replace(RemoteState::Ended { reason });
                             return;
                         }
-                        Carried::Down(reconnect_in) => {
-                            if attached.elapsed() >= HEALTHY_AFTER {
-                                backoff.reset();
+                        Carried::Down { reconnect_in, carried } => {
+                            if carried {
+                                backoff.worked(attached.elapsed());
                             }
                             if let Some(delay) = reconnect_in.filter(|delay| !delay.is_zero()) {
                                 backoff.suggest(delay);
@@ -261,6 +281,14 @@ impl Dialler {
         }
     }
 
+    /// Waits before the next try; not on, where nobody waited, once somebody does.
+    async fn pause(&mut self, delay: Duration, is_awaited: bool) {
+        tokio::select! {
+            () = sleep(delay) => {}
+            Ok(_) = self.waiters.wait_for(|count| *count > 0), if !is_awaited => {}
+        }
+    }
+
     /// Follows the session while the link just attached carries it.
     async fn carried(&self, session: &mut watch::Receiver<SessionState>) -> Carried {
         loop {
@@ -270,7 +298,9 @@ impl Dialler {
                     self.state.send_replace(RemoteState::Up);
                 }
                 // Of this link, for it was taken before: one that died at once may never have been seen attaching.
-                SessionState::Down { reconnect_in } => return Carried::Down(*reconnect_in),
+                SessionState::Down { reconnect_in, carried } => {
+                    return Carried::Down { reconnect_in: *reconnect_in, carried: *carried };
+                }
                 SessionState::Ended { reason } => return Carried::Ended(*reason),
             }
             if session.changed().await.is_err() {
@@ -336,7 +366,7 @@ fn down_since(state: &RemoteState) -> Instant {
 }
 
 enum Carried {
-    Down(Option<Duration>),
+    Down { reconnect_in: Option<Duration>, carried: bool },
     Ended(Option<ByeReason>),
 }
 
@@ -369,7 +399,8 @@ mod tests {
             backoff: BackoffConfig::default(),
         };
         let state = watch::Sender::new(RemoteState::Connecting { since: Instant::now(), reason: String::new() });
-        let dialler = Dialler { config: Arc::new(config), session: started.handle.clone(), state };
+        let dialler =
+            Dialler { config: Arc::new(config), session: started.handle.clone(), state, waiters: watch::channel(0).1 };
         let mut session = started.handle.state();
         for _ in 0..3 {
             let (device, host) = links().await;
@@ -377,7 +408,10 @@ mod tests {
             dialler.session.attach(device, None).await.unwrap();
             // The session's task sees the link come and go without a pause between.
             let carried = timeout(Duration::from_secs(30), dialler.carried(&mut session)).await;
-            assert!(matches!(carried, Ok(Carried::Down(None))), "the dialler waits for a link that is gone");
+            assert!(
+                matches!(carried, Ok(Carried::Down { reconnect_in: None, .. })),
+                "the dialler waits for a link that is gone"
+            );
         }
     }
     async fn say(link: &mut SecureLink, frames: &[Frame<'_>]) {

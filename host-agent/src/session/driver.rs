@@ -59,6 +59,8 @@ pub(super) struct Driver {
     /// What the session holds, for who bounds several of them.
     held: Arc<AtomicUsize>,
     flushing: bool,
+    /// Whether the link has carried the session.
+    carried: bool,
     plaintext: Vec<u8>,
     record: Vec<u8>,
 }
@@ -90,6 +92,7 @@ impl Driver {
             state,
             held,
             flushing: false,
+            carried: false,
             plaintext: Vec::new(),
             record: Vec::new(),
         }
@@ -239,6 +242,7 @@ impl Driver {
         // The old link is fenced before anything is computed for the new one.
         self.link = Some(link);
         self.flushing = false;
+        self.carried = false;
         self.session.link_up(Instant::now());
         self.state.send_replace(SessionState::Attaching);
         match record {
@@ -257,6 +261,7 @@ impl Driver {
                 Event::Message { channel, seq, bytes } => self.deliver(channel, seq, bytes),
                 Event::Established { session, resumed } => {
                     tracing::debug!(session = %session.short(), resumed, "session is up");
+                    self.carried = true;
                     // The link's end may have been read together with this: then nobody would dial again.
                     if self.link.is_some() {
                         self.state.send_replace(SessionState::Up);
@@ -324,7 +329,8 @@ impl Driver {
         self.link = None;
         self.flushing = false;
         self.session.link_down();
-        self.state.send_replace(SessionState::Down { reconnect_in });
+        let carried = std::mem::take(&mut self.carried);
+        self.state.send_replace(SessionState::Down { reconnect_in, carried });
     }
 
     async fn end(&mut self, reason: ByeReason) {

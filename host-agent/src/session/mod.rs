@@ -39,6 +39,8 @@ pub enum SessionState {
     Down {
         /// When the other side asked to come back.
         reconnect_in: Option<Duration>,
+        /// Whether the link that was lost had carried the session.
+        carried: bool,
     },
     /// A link is there, and the two sides compare what they have.
     Attaching,
@@ -94,7 +96,7 @@ pub struct StartedSession {
 /// Starts a session's task.
 pub fn start(session: Session) -> StartedSession {
     let (commands, inbox) = mpsc::channel(COMMANDS);
-    let (state_out, state) = watch::channel(SessionState::Down { reconnect_in: None });
+    let (state_out, state) = watch::channel(SessionState::Down { reconnect_in: None, carried: false });
     // Unbounded, yet bounded: a channel opened costs the peer one of the session's channels.
     let (events_out, events) = mpsc::unbounded_channel();
     let held = Arc::new(AtomicUsize::new(0));

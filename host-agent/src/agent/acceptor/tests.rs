@@ -81,6 +81,7 @@ impl Door {
             enroll_key: None,
             devices: devices.subscribe(),
             circuits: mpsc::channel(1).0,
+            sessions: Arc::default(),
             backoff: BackoffConfig::default(),
         }));
         let codex: Arc<dyn CodexBackend> = Arc::new(NoCodex(watch::Sender::new(CodexState::Stopped)));
