@@ -204,6 +204,29 @@ async fn a_planted_folder_runs_nothing_for_a_device_that_may_steer() {
 }
 
 #[tokio::test]
+async fn a_prompt_in_one_workspace_plants_nothing_in_another_that_the_sandbox_could_write() {
+    let stage = Stage::start().await;
+    // Every command may write in the temporary folder; what is a workspace there runs what it configures.
+    let other = tempfile::tempdir().unwrap();
+    let beside = tempfile::tempdir().unwrap();
+    let folder = other.path().canonicalize().unwrap();
+    stage.ask(Request::AddWorkspace { path: folder.to_str().unwrap().to_owned() }).await;
+    let device = stage.pair(Scope::Steer).await;
+    let (mut far, _remote) = far(&device).await;
+    let thread = far.thread(&stage.codex).await;
+    let trap = Trap::new(folder.clone(), false);
+    far.turn(&thread, &format!("@shell {}", trap.script())).await;
+    assert!(!trap.config().exists(), "a prompt in the project planted {}", trap.config().display());
+    far.turn(&thread, &format!("@shell touch '{}'", beside.path().join("ok").display())).await;
+    assert!(beside.path().join("ok").exists(), "nothing can be written there at all, so this test shows nothing");
+
+    let own = id(&far.request("thread/start", json!({ "cwd": folder })).await.unwrap());
+    far.turn(&own, "@shell touch ok").await;
+    assert!(folder.join("ok").exists(), "a thread can't write in its own workspace");
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn a_planted_folder_is_only_looked_at_by_a_device_that_may_approve() {
     let stage = Stage::start().await;
     let project = stage.codex.home.project().to_owned();
@@ -628,7 +651,6 @@ async fn a_folder_that_is_swapped_for_a_link_runs_nothing_of_where_it_leads() {
 }
 
 #[tokio::test]
-#[ignore = "does not hold: a thread is opened without a word about folders that are trusted and no workspaces (issue 13)"]
 async fn a_folder_that_is_swapped_for_a_link_to_one_that_codex_trusts_runs_nothing() {
     let stage = Stage::start().await;
     // Trusted by its own name, though it is no workspace: it lies in one, so prompts may write what it configures.

@@ -83,6 +83,9 @@ pub trait Folders: fmt::Debug + Send + Sync {
 
     /// All workspaces, in order.
     fn workspaces(&self) -> Vec<PathBuf>;
+
+    /// All folders that somebody opened or that Codex trusts, workspaces or not, in order.
+    fn named(&self) -> Vec<PathBuf>;
 }
 
 /// A machine on which no folder is open, for tests.
@@ -101,6 +104,10 @@ impl Folders for NoFolders {
     }
 
     fn workspaces(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    fn named(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 }

@@ -39,9 +39,15 @@ impl Folders for SomeFolders {
     fn workspaces(&self) -> Vec<PathBuf> {
         vec![PROJECT.into(), "/srv/repo".into()]
     }
+
+    fn named(&self) -> Vec<PathBuf> {
+        vec![PROJECT.into(), INNER.into(), "/srv/repo".into(), KEYS.into()]
+    }
 }
 
 const PROJECT: &str = "/home/me/project";
+/// Trusted by Codex's configuration, and no workspace: it lies in one.
+const INNER: &str = "/home/me/project/inner";
 const KEYS: &str = "/home/me/.local/state/reachback/host";
 
 static PROFILES: LazyLock<Arc<Profiles>> =
@@ -373,20 +379,35 @@ fn a_prompt_for_a_thread_elsewhere_stays_there() {
     }
 }
 
+/// What is said about every folder that somebody named, workspace or not.
+fn named() -> Value {
+    let no = json!({"trust_level": "untrusted"});
+    json!({PROJECT: no, INNER: no, "/srv/repo": no, KEYS: no})
+}
+
 /// The configuration for a thread in a workspace.
 fn trusted(folder: &str) -> Value {
-    let Profile { id, definition } = PROFILES.writing().unwrap();
-    json!({
-        "projects": {folder: {"trust_level": "trusted"}}, "permissions": {&id: definition}, "default_permissions": id,
-    })
+    let Profile { id, mut definition } = PROFILES.writing().unwrap();
+    // Other workspaces are not for its commands to write, and what is denied stays denied.
+    let elsewhere = if folder == PROJECT { "/srv/repo" } else { PROJECT };
+    definition["filesystem"][elsewhere] = json!("read");
+    let mut projects = named();
+    if folder != PROJECT {
+        definition["filesystem"][INNER] = json!("read");
+    }
+    projects[folder] = json!({"trust_level": "trusted"});
+    json!({"projects": projects, "permissions": {&id: definition}, "default_permissions": id})
 }
 
 /// The configuration for a thread in any other folder.
 fn untrusted(folder: &str) -> Value {
     let Profile { id, definition } = PROFILES.reading();
-    let no = json!({"trust_level": "untrusted"});
+    let mut projects = named();
+    for folder in ["/", folder] {
+        projects[folder] = json!({"trust_level": "untrusted"});
+    }
     json!({
-        "projects": {"/": no, PROJECT: no, "/srv/repo": no, folder: no}, "project_root_markers": ["proc/self/exe"],
+        "projects": projects, "project_root_markers": ["proc/self/exe"],
         "permissions": {&id: definition}, "default_permissions": id,
     })
 }
@@ -464,6 +485,9 @@ fn a_thread_that_names_no_folder_gets_one_all_the_same() {
         }
         fn workspaces(&self) -> Vec<PathBuf> {
             SomeFolders.workspaces()
+        }
+        fn named(&self) -> Vec<PathBuf> {
+            SomeFolders.named()
         }
     }
     let policy = Policy { folders: Arc::new(Several), ..policy(Scope::Admin) };

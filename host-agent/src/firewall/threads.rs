@@ -222,13 +222,13 @@ impl Opening {
         let trust = |level: &str| json!({ "trust_level": level });
         let folder = self.folder.to_string_lossy().into_owned();
         let mut projects = Map::new();
+        // Were the folder swapped for a link before Codex opens it, what it leads to is not trusted either.
+        for named in folders.named() {
+            projects.insert(named.to_string_lossy().into_owned(), trust("untrusted"));
+        }
         if self.trusted {
             projects.insert(folder.clone(), trust("trusted"));
         } else {
-            // Were the folder swapped for a link before Codex opens it, what it leads to is not trusted either.
-            for workspace in folders.workspaces() {
-                projects.insert(workspace.to_string_lossy().into_owned(), trust("untrusted"));
-            }
             projects.insert("/".to_owned(), trust("untrusted"));
             projects.insert(folder.clone(), trust("untrusted"));
             config.insert("project_root_markers".to_owned(), json!([TOP]));
@@ -236,6 +236,10 @@ impl Opening {
         config.insert("projects".to_owned(), projects.into());
         let mut params = Map::new();
         if let Some(Profile { id, definition }) = &self.profile {
+            let definition = match self.trusted {
+                true => reading_elsewhere(definition.clone(), &self.folder, &folders.named()),
+                false => definition.clone(),
+            };
             config.insert("permissions".to_owned(), json!({ id.as_str(): definition }));
             config.insert("default_permissions".to_owned(), json!(id));
             params.insert("permissions".to_owned(), json!(id));
@@ -246,6 +250,21 @@ impl Opening {
         params.insert("runtimeWorkspaceRoots".to_owned(), json!([folder]));
         params
     }
+}
+
+/// The profile, without leave to write in other folders that run what they configure: one may lie in the temporary folder, or
+/// in one that the owner's configuration makes writable. What is denied stays so.
+fn reading_elsewhere(mut definition: Value, own: &Path, named: &[PathBuf]) -> Value {
+    let Some(filesystem) = definition.get_mut("filesystem").and_then(Value::as_object_mut) else { return definition };
+    let denied: Vec<String> =
+        filesystem.iter().filter(|(_, access)| *access == "deny").map(|(path, _)| path.clone()).collect();
+    for named in named {
+        let is_elsewhere = !own.starts_with(named) && !named.starts_with(own);
+        if is_elsewhere && !denied.iter().any(|denied| named.starts_with(denied)) {
+            filesystem.insert(named.to_string_lossy().into_owned(), json!("read"));
+        }
+    }
+    definition
 }
 
 /// Whether a device may have a thread loaded or started in a place.

@@ -345,6 +345,10 @@ impl Folders for Workspaces {
         }
         workspaces
     }
+
+    fn named(&self) -> Vec<PathBuf> {
+        self.list().into_iter().map(|workspace| workspace.path).collect()
+    }
 }
 
 #[cfg(unix)]
