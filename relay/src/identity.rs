@@ -36,6 +36,18 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
+    /// A newer relay wrote it.
+    #[error(
+        "identity file {} has version {found}, and this relay knows versions up to {VERSION}: a newer one wrote it, so \
+         update this one; the file was left as it is",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version in it.
+        found: u32,
+    },
     /// No key could be made.
     #[error("no identity key could be made")]
     Key(#[from] KeyError),
@@ -44,19 +56,23 @@ pub enum IdentityError {
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]
 struct Stored {
-    version: u8,
+    version: u32,
     seed: String,
 }
 
-const VERSION: u8 = 1;
+/// Read before the rest, which another version may hold differently.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+}
+
+const VERSION: u32 = 1;
 
 /// The identity in `path`, made and stored there the first time.
 pub(crate) fn load_or_create(path: &Path) -> Result<Identity, IdentityError> {
     let io_error = |source| IdentityError::Io { path: path.to_owned(), source };
     match fs::read(path) {
-        Ok(content) => {
-            return parse(&Zeroizing::new(content)).ok_or_else(|| IdentityError::Damaged { path: path.to_owned() });
-        }
+        Ok(content) => return parse(&Zeroizing::new(content), path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(io_error(error)),
     }
@@ -68,11 +84,20 @@ pub(crate) fn load_or_create(path: &Path) -> Result<Identity, IdentityError> {
     Ok(identity)
 }
 
-fn parse(content: &[u8]) -> Option<Identity> {
-    let stored: Stored = serde_json::from_slice(content).ok().filter(|s: &Stored| s.version == VERSION)?;
+fn parse(content: &[u8], path: &Path) -> Result<Identity, IdentityError> {
+    let damaged = || IdentityError::Damaged { path: path.to_owned() };
+    match serde_json::from_slice(content) {
+        Ok(Head { version: VERSION }) => seed(content).map(Identity::from_seed).ok_or_else(damaged),
+        Ok(Head { version: found }) if found > VERSION => Err(IdentityError::Newer { path: path.to_owned(), found }),
+        Ok(_) | Err(_) => Err(damaged()),
+    }
+}
+
+fn seed(content: &[u8]) -> Option<Secret> {
+    let stored: Stored = serde_json::from_slice(content).ok()?;
     let upper = Zeroizing::new(stored.seed.to_ascii_uppercase());
     let bytes = Zeroizing::new(data_encoding::BASE32_NOPAD.decode(upper.as_bytes()).ok()?);
-    Some(Identity::from_seed(Secret::new(bytes.as_slice().try_into().ok()?)))
+    Some(Secret::new(bytes.as_slice().try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -86,12 +111,18 @@ mod tests {
         let first = load_or_create(&path).unwrap().public();
         assert_eq!(load_or_create(&path).unwrap().public(), first);
 
-        for broken in [&b""[..], b"{", br#"{"version":2,"seed":"aaaa"}"#, br#"{"version":1,"seed":"aaaa"}"#] {
+        for broken in [&b""[..], b"{", br#"{"version":0,"seed":"aaaa"}"#, br#"{"version":1,"seed":"aaaa"}"#] {
             fs::write(&path, broken).unwrap();
             let error = load_or_create(&path).unwrap_err();
             assert!(matches!(error, IdentityError::Damaged { .. }), "{error:?}");
             assert!(error.to_string().contains("identity.json"), "{error}");
             assert_eq!(fs::read(&path).unwrap(), broken);
         }
+        let newer = br#"{"version":2,"sealed":true}"#;
+        fs::write(&path, newer).unwrap();
+        let error = load_or_create(&path).unwrap_err();
+        assert!(matches!(error, IdentityError::Newer { found: 2, .. }), "{error:?}");
+        assert!(error.to_string().contains("update this one"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), newer);
     }
 }

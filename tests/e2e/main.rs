@@ -5,6 +5,7 @@ mod codex_backend;
 mod firewall_schema;
 mod folders;
 mod ground;
+mod homes;
 mod links;
 mod refusals;
 mod revoke;

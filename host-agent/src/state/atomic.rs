@@ -4,7 +4,16 @@
 //! disk, takes the place of the old file by a rename, and the rename is
 //! flushed too. A crash in between leaves a temporary file, which nothing reads
 //! and [`sweep`] removes: it may hold keys of a device revoked since.
+//!
+//! Each kind of file has a version ([`Document`]). An older one is brought up to
+//! date in memory when it is read; the file stays as it is until the next change,
+//! which replaces it whole like any other. Reading therefore never writes: many
+//! commands read beside a running agent, without its lock, and an upgrade that
+//! is undone before anything changed has lost nothing. The old file is not kept
+//! after that, for it would hold keys of devices revoked since, and let them in
+//! again where it is put back. A newer one is refused and left alone.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +21,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use serde_json::Value;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::platform::files::{self, AccessError};
 
@@ -69,14 +79,17 @@ pub enum FileError {
         /// What is impossible about it.
         what: String,
     },
-    /// Another build wrote it.
-    #[error("{} has version {found}, and this build knows version {known}: use the newer build of Reachback", path.display())]
+    /// A newer build wrote it.
+    #[error(
+        "{} has version {found}, and this Reachback knows versions up to {known}: a newer one wrote it, so update this one; the file was left as it is",
+        path.display()
+    )]
     Version {
         /// The file.
         path: PathBuf,
         /// The version in it.
         found: u32,
-        /// The version wanted.
+        /// The newest version that can be read.
         known: u32,
     },
 }
@@ -91,10 +104,21 @@ impl FileError {
     }
 }
 
-/// A kind of file, and the version of it that this build writes and reads.
+/// A kind of file, the version of it that this build writes, and the way there from older ones.
+///
+/// `CONTRIBUTING.md` says what belongs to a change.
 pub(super) trait Document: Serialize + DeserializeOwned {
-    /// Goes up when an older build would misread the file.
+    /// Goes up when an older build would misread the file, or drop from it what must not be lost.
     const VERSION: u32;
+
+    /// What version `from + 1` holds where version `from` held `value`: an object, without `version`.
+    ///
+    /// It is called for each step from the version of a file to [`Self::VERSION`]. An error says what is impossible
+    /// about `value`. Move keys rather than copy them: what is returned is wiped, copies are not.
+    fn migrate(from: u32, value: Value) -> Result<Value, String> {
+        let _ = value;
+        Err(format!("there never was a version {from} of it"))
+    }
 }
 
 #[derive(Serialize)]
@@ -126,10 +150,35 @@ pub(super) fn load<T: Document>(path: &Path) -> Result<Option<T>, FileError> {
     let damaged = |source| FileError::Damaged { path: path.to_owned(), source };
     // The version first: what another version holds is not for this build to judge.
     let Head { version } = serde_json::from_slice(&json).map_err(damaged)?;
-    if version != T::VERSION {
-        return Err(FileError::Version { path: path.to_owned(), found: version, known: T::VERSION });
+    match version.cmp(&T::VERSION) {
+        Ordering::Equal => serde_json::from_slice(&json).map(Some).map_err(damaged),
+        Ordering::Greater => Err(FileError::Version { path: path.to_owned(), found: version, known: T::VERSION }),
+        Ordering::Less => {
+            let value = serde_json::from_slice(&json).map_err(damaged)?;
+            let mut value =
+                migrate::<T>(version, value).map_err(|what| FileError::Inconsistent { path: path.to_owned(), what })?;
+            let body = T::deserialize(&value);
+            wipe(&mut value);
+            body.map(Some).map_err(damaged)
+        }
     }
-    serde_json::from_slice(&json).map(Some).map_err(damaged)
+}
+
+/// Brings the content of a file of this version to the current one.
+fn migrate<T: Document>(version: u32, mut value: Value) -> Result<Value, String> {
+    // Steps may index what they get by name.
+    value.as_object_mut().ok_or("it is no object")?.remove("version");
+    (version..T::VERSION).try_fold(value, |value, from| T::migrate(from, value))
+}
+
+/// Overwrites all text: some of it is keys.
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(members) => members.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
@@ -183,6 +232,32 @@ mod tests {
 
     impl Document for Note {
         const VERSION: u32 = 2;
+    }
+
+    /// A note that had a `line` in version 1, and may have an author since version 3.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Letter {
+        text: String,
+        author: Option<String>,
+    }
+
+    impl Document for Letter {
+        const VERSION: u32 = 3;
+
+        fn migrate(from: u32, mut value: Value) -> Result<Value, String> {
+            match from {
+                1 => match value["line"].take() {
+                    line @ Value::String(_) => Ok(serde_json::json!({ "text": [line] })),
+                    _ => Err("it has no line".into()),
+                },
+                2 => {
+                    let lines = value["text"].as_array().ok_or("its text is no list of lines")?;
+                    let lines: Vec<_> = lines.iter().filter_map(Value::as_str).collect();
+                    Ok(serde_json::json!({ "text": lines.join("\n"), "author": null }))
+                }
+                _ => Err(format!("there never was a version {from} of it")),
+            }
+        }
     }
 
     fn note(text: &str) -> Note {
@@ -254,6 +329,54 @@ mod tests {
         assert!(matches!(refused(r#"{"version":2}"#), FileError::Damaged { .. }));
         assert!(matches!(refused(r#"{"version":3,"new":1}"#), FileError::Version { found: 3, known: 2, .. }));
         assert!(matches!(refused(&" ".repeat(MAX_FILE + 1)), FileError::TooLarge { .. }));
+    }
+
+    #[test]
+    fn an_older_file_is_brought_up_to_date_and_replaced_by_the_next_change_only() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("letter.json");
+        let letter = |text: &str| Letter { text: text.into(), author: None };
+        for (old, new) in [
+            (r#"{"version":1,"line":"one"}"#, letter("one")),
+            (r#"{"version":2,"text":["one","two"]}"#, letter("one\ntwo")),
+        ] {
+            put(&path, old);
+            assert_eq!(load::<Letter>(&path).unwrap(), Some(new));
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), old, "reading wrote");
+        }
+        save(&path, &letter("three")).unwrap();
+        let json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(json, serde_json::json!({ "version": 3, "text": "three", "author": null }));
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1, "an old file was kept");
+    }
+
+    #[test]
+    fn versions_that_are_not_known_are_refused_with_what_to_do_and_left_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("letter.json");
+        for (text, words) in [
+            (r#"{"version":4,"pages":[]}"#, &["version 4", "up to 3", "update"][..]),
+            (r#"{"version":0,"text":"x"}"#, &["never was a version 0"]),
+            (r#"{"version":2,"text":"x"}"#, &["no list of lines", "backup"]),
+            (r#"{"version":1}"#, &["it has no line"]),
+            ("[1]", &["no object"]),
+            (r#"{"text":"x","author":null}"#, &["damaged"]),
+        ] {
+            put(&path, text);
+            let error = load::<Letter>(&path).unwrap_err();
+            let told = error.to_string();
+            for word in words.iter().chain(&["letter.json", "left as it is"]) {
+                assert!(told.contains(word), "no `{word}` in {told}");
+            }
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "the file was changed");
+        }
+    }
+
+    #[test]
+    fn what_was_migrated_leaves_no_text_behind() {
+        let mut value = serde_json::json!({ "key": "secret", "more": [{ "psk": "secret" }, 7, null] });
+        wipe(&mut value);
+        assert_eq!(value, serde_json::json!({ "key": "", "more": [{ "psk": "" }, 7, null] }));
     }
 
     #[test]

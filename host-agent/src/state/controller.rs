@@ -59,7 +59,7 @@ impl PairedHost {
 }
 
 #[derive(Serialize, Deserialize)]
-struct HostFile {
+pub(super) struct HostFile {
     host_id: HostId,
     name: String,
     host_identity: PublicKey,
@@ -112,7 +112,7 @@ impl ControllerStore {
         Self { dir: home.join("controller").join("hosts") }
     }
 
-    /// Keeps a host, in place of what was known about it.
+    /// Keeps a host, in place of what was known about it, whichever build wrote that: it was paired anew, and the keys are others.
     pub fn save(&self, host: &PairedHost) -> Result<(), FileError> {
         if let Some(home) = self.dir.ancestors().nth(2) {
             files::state_dir(home)?;

@@ -48,7 +48,7 @@ pub fn mark(lock: &HomeLock, now: Timestamp) -> Result<(), FileError> {
 
 /// What stands in a demo's home.
 #[derive(Serialize, Deserialize)]
-struct Mark {
+pub(super) struct Mark {
     created: Timestamp,
 }
 

@@ -61,7 +61,7 @@ pub struct HostState {
 }
 
 #[derive(Serialize, Deserialize)]
-struct HostFile {
+pub(super) struct HostFile {
     name: String,
     created: Timestamp,
     #[serde(with = "secret_text")]

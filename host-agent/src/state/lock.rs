@@ -87,7 +87,7 @@ impl HomeLock {
         &self.home
     }
 
-    /// Tells other processes of this user where the agent listens.
+    /// Tells other processes of this user where the agent listens, in place of what an earlier one said, whichever build that was.
     pub fn announce(&self, socket: Option<&Path>) -> Result<(), FileError> {
         let holder = Holder { pid: std::process::id(), socket: socket.map(Path::to_owned) };
         atomic::save(&holder_path(&self.home), &holder)

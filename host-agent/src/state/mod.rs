@@ -14,6 +14,7 @@
 //! file and renamed ([`atomic`]), so a crash leaves the old one or the new one.
 //! A file that can't be read, understood or trusted is reported with its path
 //! and left alone: replacing it would destroy keys that cannot be made again.
+//! So is one that a newer build wrote; older ones are brought up to date.
 //!
 //! A machine's keys as a host and as a controller are separate, and so is each
 //! pair of keys that it controls a host with.
@@ -28,6 +29,8 @@ pub mod lock;
 pub mod timestamp;
 pub mod workspaces;
 
+#[cfg(test)]
+mod homes;
 mod secret_text;
 
 /// Longest name of a host or a device, in bytes; the limit of the pairing protocol.

@@ -1,0 +1,258 @@
+//! Homes that earlier builds left, in `tests/homes`: today's programs read them, go on with them, and refuse newer ones.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use e2e::codex;
+use e2e::process::{Finished, Home, Process, binary, finished, free_port};
+use reachback_host::state::timestamp::Timestamp;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+/// The address of the relay in the homes.
+const RELAY: &str = "127.0.0.1:27183";
+
+/// The controller's file of `tower`.
+const PAIRED: &str = "controller/hosts/bkbfsg2omnezquaflw43wnevv4.json";
+
+/// Modes that git does not keep: for the owner alone.
+fn restrict(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A home of version 1.
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("homes/v1").join(name)
+}
+
+/// All files below `folder`.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// A copy of a home of version 1, with `new` for `old` in its texts.
+fn copy(name: &str, replace: &[(&str, &str)]) -> Home {
+    let (home, from) = (Home::new(), fixture(name));
+    for file in files(&from) {
+        let to = home.path().join(file.strip_prefix(&from).unwrap());
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        let content = match String::from_utf8(std::fs::read(&file).unwrap()) {
+            Ok(text) => replace.iter().fold(text, |text, (old, new)| text.replace(old, new)).into_bytes(),
+            Err(binary) => binary.into_bytes(),
+        };
+        std::fs::write(&to, content).unwrap();
+        restrict(&to, 0o600);
+        to.ancestors().skip(1).take_while(|folder| folder.starts_with(home.path())).for_each(|f| restrict(f, 0o700));
+    }
+    home
+}
+
+fn document(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The lines of an audit log of version 1, as they are told today: an action of before there were environments was `local`.
+fn audit_of(name: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(fixture(name).join("host/audit/audit.jsonl")).unwrap();
+    let line = |line| {
+        let mut value: Value = serde_json::from_str(line).unwrap();
+        if value["event"] == "action" {
+            value["environment"] = json!("local");
+        }
+        value
+    };
+    text.lines().map(line).collect()
+}
+
+/// `found` has all members that `wanted` has, with the same values.
+#[track_caller]
+fn has(found: &Value, wanted: &Value) {
+    for (member, value) in wanted.as_object().unwrap() {
+        assert_eq!(&found[member], value, "`{member}` of {found}");
+    }
+}
+
+/// The devices are those of the home, but for when they were last seen.
+#[track_caller]
+fn lists_devices(found: &[Value]) {
+    let wanted = document(&fixture("tower/host/devices.json"));
+    let wanted = wanted["devices"].as_array().unwrap();
+    assert_eq!((found.len(), wanted.len()), (2, 2), "{found:?}");
+    for (found, wanted) in found.iter().zip(wanted) {
+        for member in ["device_id", "name", "platform", "scope", "paused", "added_at"] {
+            assert_eq!(found[member], wanted[member], "`{member}` of {found}");
+        }
+    }
+}
+
+/// What lasts in a home; the agent's lock and its note come and go.
+fn contents(home: &Home) -> Vec<(PathBuf, Vec<u8>)> {
+    let lasting = files(&home.path())
+        .into_iter()
+        .filter(|path| !path.file_name().unwrap().as_encoded_bytes().starts_with(b"agent."));
+    lasting.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+#[tokio::test]
+async fn homes_of_version_1_are_read_whole_and_reading_changes_nothing() {
+    let closed = free_port().to_string();
+    let replace = [(RELAY, &*closed)];
+    let (tower, laptop) = (copy("tower", &replace), copy("laptop", &replace));
+    let before = [contents(&tower), contents(&laptop)];
+
+    let devices = tower.json(&["devices"]).await.ok().lines();
+    lists_devices(&devices);
+    let old = document(&fixture("tower/host/devices.json"));
+    assert_eq!(
+        [&devices[0], &devices[1]].map(|device| &device["last_seen"]),
+        [0, 1].map(|n| &old["devices"][n]["last_seen"])
+    );
+    assert_eq!([&devices[0], &devices[1]].map(|device| &device["state"]), ["disconnected", "paused"]);
+    assert_eq!(tower.json(&["audit"]).await.ok().lines(), audit_of("tower"));
+    let status = tower.json(&["status"]).await.ok().event("status");
+    has(
+        &status,
+        &json!({
+            "running": false, "host_id": "bkbfsg2omnezquaflw43wnevv4", "host_name": "tower", "devices": 2, "paused": false,
+            "relay_url": format!("http://{closed}"),
+            "fingerprint": "qzko3pkve57rk36g2w6p3hqpcq6yymhf4gmzc34c4yrbqtzry6iq",
+        }),
+    );
+    assert_eq!(tower.json(&["workspace", "list"]).await.ok().lines(), [] as [Value; 0]);
+
+    let old = document(&fixture("laptop").join(PAIRED));
+    let hosts = laptop.json(&["hosts"]).await;
+    has(
+        &hosts.event("host"),
+        &json!({
+            "host_id": old["host_id"], "host_name": old["name"], "scope": old["scope"], "state": "unreachable",
+            "device_id": devices[0]["device_id"], "relay_url": format!("http://{closed}"),
+        }),
+    );
+    assert_eq!(before, [contents(&tower), contents(&laptop)]);
+}
+
+#[tokio::test]
+async fn relay_host_and_controller_of_version_1_go_on_together() {
+    let (listen, now) = (free_port().to_string(), Timestamp::now().to_string());
+    let replace = [(RELAY, &*listen), (r#""last_seen": "2026-11-26T00:56:10Z""#, &*format!(r#""last_seen": "{now}""#))];
+    let (tower, laptop) = (copy("tower", &replace), copy("laptop", &replace));
+    let data = tower.path().join("relay");
+    let serve = ["serve", "--json", "--data", data.to_str().unwrap(), "--listen", &listen];
+    let mut relay = Process::start("reachback-relay", &serve, &[]);
+    let ready = relay.event("ready").await;
+    // No enrolment key: the relay knows the host, and the host knows the relay.
+    let codex = codex::program();
+    let mut host = tower.start(&["host", "--codex", codex.to_str().unwrap(), "--relay", &format!("http://{listen}")]);
+    has(
+        &host.event("ready").await,
+        &json!({ "host_id": "bkbfsg2omnezquaflw43wnevv4", "host_name": "tower", "fingerprint": ready["fingerprint"] }),
+    );
+    host.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
+
+    assert_eq!(laptop.json(&["hosts"]).await.ok().event("host")["state"], "online");
+    let sockets = tempfile::tempdir().unwrap();
+    let socket = sockets.path().join("codex.sock");
+    let mut connect = laptop.start(&["connect", "--socket", socket.to_str().unwrap()]);
+    assert_eq!(connect.event("socket").await["host_name"], "tower");
+    let devices = tower.json(&["devices"]).await.ok().lines();
+    lists_devices(&devices);
+    assert_eq!([&devices[0], &devices[1]].map(|device| &device["state"]), ["connected", "paused"]);
+    connect.stop().await;
+
+    // A change writes the file anew; all else in it stays.
+    tower.json(&["devices", "resume", "phone"]).await.ok();
+    assert_eq!(host.stop().await, Some(0));
+    let (old, new) = (document(&fixture("tower/host/devices.json")), document(&tower.path().join("host/devices.json")));
+    assert!(new["list_version"].as_u64() > old["list_version"].as_u64(), "{new}");
+    assert_eq!(new["devices"][1]["paused"], false);
+    for (n, member) in [(0, "psk"), (1, "psk"), (0, "identity"), (1, "identity"), (0, "static_key"), (1, "static_key")]
+    {
+        assert_eq!(new["devices"][n][member], old["devices"][n][member], "`{member}` of {new}");
+    }
+    let (audit, old) = (tower.json(&["audit"]).await.ok().lines(), audit_of("tower"));
+    assert_eq!(audit[..old.len()], old, "old lines of the audit log");
+    assert!(audit[old.len()..].iter().any(|line| line["event"] == "resumed"), "{audit:?}");
+    assert_eq!(relay.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn workspaces_of_version_1_are_open_and_closed_as_they_were() {
+    let place = Home::new();
+    let folders = ["shop", "notes", "attic"].map(|name| place.folder("work").join(name));
+    folders.iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+    let work = place.folder("work");
+    let home = copy("folders", &[("/srv/reachback", work.to_str().unwrap())]);
+    let [shop, notes, attic] = folders.each_ref().map(|folder| folder.to_str().unwrap());
+    std::fs::write(home.codex_home().join("config.toml"), format!("[projects.{attic:?}]\ntrust_level = \"trusted\"\n"))
+        .unwrap();
+    let before = contents(&home);
+    let mut listed = home.json(&["workspace", "list"]).await.ok().lines();
+    listed.sort_by_key(|line| line["path"].to_string());
+    let line = |path, by, open: bool| {
+        let reason = if open { Value::Null } else { json!("the host's owner closed this folder to devices") };
+        json!({ "event": "workspace", "environment": "local", "path": path, "by": by, "open": open, "reason": reason })
+    };
+    assert_eq!(listed, [line(attic, "codex", false), line(notes, "owner", true), line(shop, "owner", true)]);
+    let audit = home.json(&["audit"]).await.ok().lines();
+    assert_eq!(
+        audit.iter().map(|line| &line["event"]).collect::<Vec<_>>(),
+        ["workspace_added", "workspace_added", "workspace_removed"]
+    );
+    assert_eq!(before, contents(&home));
+}
+
+#[tokio::test]
+async fn the_mark_of_a_demo_of_version_1_keeps_the_real_codex_away() {
+    let home = copy("demo", &[]);
+    let refused = home.run(&["up", "--listen", "127.0.0.1:0"]).await;
+    assert!(refused.code == 1 && refused.err.contains("demo"), "{refused:?}");
+}
+
+/// Gives `file` the next version; what `run` starts has to refuse it with the file's path, both versions and what to do, and leave it alone.
+async fn newer(file: &Path, run: impl Future<Output = Finished>) {
+    let version = document(file)["version"].as_u64().unwrap();
+    let versions = [format!("version {}", version + 1), format!("versions up to {version}")];
+    let new = json!({ "version": version + 1, "of": "a later time" }).to_string();
+    std::fs::write(file, &new).unwrap();
+    let refused = run.await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    for words in [file.to_str().unwrap(), &versions[0], &versions[1], "update this one"] {
+        assert!(refused.err.contains(words), "no `{words}` in {}", refused.err);
+    }
+    assert_eq!(std::fs::read_to_string(file).unwrap(), new, "{} was replaced", file.display());
+}
+
+#[tokio::test]
+async fn files_of_a_newer_build_are_refused_and_left_alone() {
+    let codex = codex::program();
+    let up = ["up", "--listen", "127.0.0.1:0", "--codex", codex.to_str().unwrap()];
+    let up_demo = [&up[..], &["--demo"]].concat();
+    for (name, file, args) in [
+        ("tower", "host/host.json", &up[..]),
+        ("tower", "host/devices.json", &up),
+        ("tower", "host/devices.json", &["devices", "revoke", "phone"]),
+        ("tower", "relay/identity.json", &up),
+        ("folders", "host/workspaces.json", &up),
+        ("folders", "host/workspaces.json", &["workspace", "list"]),
+        ("demo", "demo.json", &up),
+        ("demo", "demo.json", &up_demo),
+        ("laptop", PAIRED, &["hosts"]),
+        ("laptop", PAIRED, &["connect"]),
+    ] {
+        // A home each: a Codex that an agent was just starting may hold the home's lock a moment longer.
+        let home = copy(name, &[]);
+        newer(&home.path().join(file), home.run(args)).await;
+    }
+    let tower = copy("tower", &[]);
+    let data = tower.path().join("relay");
+    let mut serve = Command::new(binary("reachback-relay"));
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()]);
+    newer(&data.join("identity.json"), finished(serve, "")).await;
+}
