@@ -100,6 +100,47 @@ async fn a_thread_is_resumed_from_another_device() {
 }
 
 #[tokio::test]
+async fn a_folder_that_codex_does_not_know_opens_without_a_question_and_nothing_is_written() {
+    let mut up = Up::start().await;
+    let config = up.home.path().join("demo/codex-home/config.toml");
+    let before = std::fs::read_to_string(&config).unwrap();
+    let device = up.device("laptop").await;
+    let folder = up.home.folder("elsewhere");
+    let codex = codex::program();
+    let terminal = device.terminal(&["connect", "--codex", codex.to_str().unwrap(), "-C", folder.to_str().unwrap()]);
+    terminal.shows("Scripted demo default").await;
+    terminal.prompt("@text N=3 size=9", "Enter").await;
+    terminal.shows("xxxxxxx2").await;
+    let screen = terminal.everything();
+    assert!(screen.contains("elsewhere"), "it works in another folder:\n{screen}");
+    assert!(!screen.contains("Trust"), "a device is asked whether to trust a folder of the host:\n{screen}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), before, "the owner's configuration was written");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_may_view_joins_what_is_open_and_is_told_what_needs_more() {
+    let mut up = Up::start().await;
+    let (laptop, phone) = (up.device("laptop").await, up.device("phone").await);
+    let first = connect(&laptop, &[]).await;
+    first.prompt("@text N=12 size=7", "Enter").await;
+    first.shows("xxxx11").await;
+    up.home.run(&["devices", "scope", "phone", "view"]).await.ok();
+
+    let viewer = connect(&phone, &["resume", "--last"]).await;
+    viewer.shows("xxxx11").await;
+    first.prompt("@text N=12 size=8", "Enter").await;
+    viewer.shows("xxxxx11").await;
+    viewer.prompt("/fork", "Enter").await;
+    viewer.shows("this needs scope `steer`").await;
+    viewer.prompt("/status", "Enter").await;
+    viewer.shows("Profile reachback-").await;
+    viewer.prompt("/quit", "Enter").await;
+    assert_eq!(viewer.exit().await, 0, "the exit code of reachback connect");
+    up.stop().await;
+}
+
+#[tokio::test]
 async fn a_turn_goes_on_through_a_hole_of_20_s_and_nothing_is_noticed() {
     let (mut up, cutter) = up_behind_a_cutter().await;
     let device = up.device("laptop").await;

@@ -262,9 +262,11 @@ impl Home {
         command
     }
 
-    fn env(&self) -> [(&'static str, PathBuf); 4] {
+    fn env(&self) -> [(&'static str, PathBuf); 5] {
         let folder = self.folder.path();
         [
+            // The person's.
+            ("HOME", folder.into()),
             ("REACHBACK_HOME", self.path()),
             ("CODEX_HOME", folder.join("codex")),
             // Sockets go with the folder, where its path is short enough for them.
