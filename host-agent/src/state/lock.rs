@@ -9,12 +9,15 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::atomic::{self, Document, FileError};
 use crate::platform::files;
+
+/// How long the lock may be held by what is left of an agent that has ended.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +69,7 @@ impl HomeLock {
         let open = || -> io::Result<File> { OpenOptions::new().create(true).truncate(false).write(true).open(&path) };
         let file = open().map_err(FileError::io("write", &path))?;
         files::restrict(&path).map_err(FileError::from)?;
-        match file.try_lock() {
+        match try_lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let pid = Self::holder(home).ok().flatten().map(|holder| holder.pid);
@@ -96,6 +99,19 @@ impl HomeLock {
     /// The agent that holds `home`, or held it when it crashed; only connecting to its socket tells which.
     pub fn holder(home: &Path) -> Result<Option<Holder>, FileError> {
         atomic::load(&holder_path(home))
+    }
+}
+
+/// Tries for [`PATIENCE`]: a process that an agent starts shares its lock until it runs its own program, and may do so for a
+/// moment after that agent has ended.
+#[expect(clippy::disallowed_methods, reason = "the system tells nobody when a lock is let go; this has a deadline")]
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(PATIENCE / 10),
+            tried => return tried,
+        }
     }
 }
 
@@ -129,6 +145,23 @@ mod tests {
         drop(first);
         assert_eq!(HomeLock::holder(&home).unwrap(), None);
         HomeLock::acquire(&home).unwrap();
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the time for which the lock is held is what is tested")]
+    fn a_lock_that_is_let_go_in_a_moment_is_waited_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = temp.path().join("home");
+        let first = HomeLock::acquire(&home).unwrap();
+        // What a program that is being started holds.
+        let shared = first._file.try_clone().unwrap();
+        drop(first);
+        let letting_go = std::thread::spawn(move || {
+            std::thread::sleep(PATIENCE / 5);
+            drop(shared);
+        });
+        HomeLock::acquire(&home).unwrap();
+        letting_go.join().unwrap();
     }
 
     #[test]
