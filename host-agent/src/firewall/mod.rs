@@ -422,7 +422,7 @@ impl Firewall {
         }
         match place {
             Ok(place) if policy.scope >= Scope::Steer && threads::admits(&place, policy) => {
-                Ok((Opening::at(&place, policy, seen.without_tools), !joins))
+                Ok((Opening::at(&place, policy, seen.without_tools), !is_followed))
             }
             _ if is_followed => Ok((Opening::watching(&recorded.cwd, &policy.profiles), false)),
             other => Err(Refusal::params(&threads::not_here(Some(Path::new(&recorded.cwd)), other.err().as_ref()))),

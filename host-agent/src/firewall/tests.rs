@@ -605,7 +605,9 @@ fn a_loaded_thread_that_nobody_is_known_to_follow_is_opened_like_one_that_is_not
     assert_eq!(refusal(&resume(Scope::View, PROJECT, "idle"))["needed"], "steer");
     assert!(resume(Scope::View, PROJECT, "active").to_codex.is_some());
     assert_eq!(refusal(&resume(Scope::Steer, "/home/me/x", "idle"))["reason"], "params");
-    assert_eq!(forwarded(&resume(Scope::Steer, PROJECT, "idle"))["permissions"], writing());
+    let verdict = resume(Scope::Steer, PROJECT, "idle");
+    assert_eq!(forwarded(&verdict)["permissions"], writing());
+    assert!(verdict.audit.changing, "what may load a thread is written down");
 }
 
 #[test]
