@@ -17,6 +17,7 @@ use reachback_host::audit::{self, Line, What};
 use reachback_host::connect::remote::RemoteHost;
 use reachback_host::firewall::REFUSED;
 use reachback_host::local_api::{Request, Response};
+use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::scope::Scope;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
@@ -482,6 +483,13 @@ async fn a_thread_under_the_owners_own_profile_is_for_watching_below_approve() {
             "{error}"
         );
     }
+    // Codex reads ids in other spellings, too.
+    let plain = thread.replace('-', "");
+    for spelled in [format!("{{{thread}}}"), format!("urn:uuid:{thread}"), thread.to_uppercase(), plain] {
+        for method in ["turn/start", "thread/queue/add", "thread/unsubscribe"] {
+            refused(&mut far, method, json!({ "threadId": spelled, "input": input("@text N=2") })).await;
+        }
+    }
     owner.turn(&thread, "@text N=3").await;
     far.event("turn/completed").await;
     assert!(!far.take("item/agentMessage/delta").is_empty(), "a thread that is for watching shows nothing");
@@ -501,7 +509,33 @@ async fn a_thread_under_the_owners_own_profile_is_for_watching_below_approve() {
             Line::Folder(_) => None,
         })
         .collect();
-    assert_eq!(prompts, [("refused", Some("scope")), ("passed", Some("unguarded"))], "what the audit log says");
+    let mut wanted = vec![("refused", Some("scope"))];
+    wanted.extend([("refused", Some("params")); 4]);
+    wanted.push(("passed", Some("unguarded")));
+    assert_eq!(prompts, wanted, "what the audit log says");
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_want_to_know_of_a_threads_profile_is_held_to_it_all_the_same() {
+    let stage = Stage::start().await;
+    let device = stage.pair(Scope::Steer).await;
+    let remote = device.connect().await;
+    let unwanted = ["thread/settings/updated", "thread/closed", "item/completed"];
+    let channel = remote.open_channel(LOCAL_ENVIRONMENT).await.unwrap();
+    let mut far = Client::initialized(channel, json!({ "optOutNotificationMethods": unwanted })).await;
+    let thread = far.thread(&stage.codex).await;
+    far.prompt(&thread, "@text N=1").await;
+    far.event("turn/completed").await;
+    let mut owner = Client::connect(&*stage.backend).await;
+    owner.resume(&thread).await;
+    let params = json!({ "threadId": thread, "permissions": ":workspace" });
+    owner.request("thread/settings/update", params).await.unwrap();
+    owner.event("thread/settings/updated").await;
+    // Asked after it was said, so answered after it was heard.
+    far.request("thread/loaded/list", json!({})).await.unwrap();
+    let error = refused(&mut far, "thread/queue/add", json!({ "threadId": thread, "input": input("@text N=2") })).await;
+    assert_eq!(error["data"]["needed"], "approve", "{error}");
     stage.stop().await;
 }
 

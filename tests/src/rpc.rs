@@ -82,7 +82,8 @@ impl Client {
         Self::initialized(pipe, Value::Null).await
     }
 
-    async fn initialized(pipe: impl Pipe + 'static, capabilities: Value) -> Self {
+    /// Initializes with these capabilities.
+    pub async fn initialized(pipe: impl Pipe + 'static, capabilities: Value) -> Self {
         let mut client = Self::raw(pipe);
         let params = json!({ "clientInfo": { "name": "reachback_e2e", "version": "0" }, "capabilities": capabilities });
         client.request("initialize", params).await.unwrap();

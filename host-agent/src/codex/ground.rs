@@ -21,7 +21,7 @@
 //! any more (measured with 0.169.0).
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, Once, PoisonError};
@@ -91,7 +91,7 @@ impl Ground {
             return;
         }
         let file = self.file();
-        match replace(&file, &safe_directories(workspaces)) {
+        match files::replace(&file, &safe_directories(workspaces)) {
             Ok(()) => *listed = Some(workspaces.to_owned()),
             Err(error) => {
                 tracing::warn!(%error, "could not write which repositories Codex's own git may enter; it enters none");
@@ -137,9 +137,9 @@ impl Ground {
             return Err(io::Error::other("git could not make a repository"));
         }
         let hold = listing(|name| config.variable(name), &list);
-        replace(&list, "")?;
+        files::replace(&list, "")?;
         let is_refused = self.refuses(config, &hold, &repository).await?;
-        replace(&list, &safe_directories(std::slice::from_ref(&repository)))?;
+        files::replace(&list, &safe_directories(std::slice::from_ref(&repository)))?;
         Ok(is_refused && !self.refuses(config, &hold, &repository).await?)
     }
 
@@ -210,15 +210,6 @@ fn safe_directories(folders: &[PathBuf]) -> String {
         }
     }
     text
-}
-
-/// Replaces a file in one step: git must not read half of it.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.persist(path)?;
-    Ok(())
 }
 
 #[cfg(unix)]

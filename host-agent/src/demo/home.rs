@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::codex::app_server::CodexConfig;
 use crate::platform::dirs::beside;
+use crate::platform::files;
 
 /// The model's name towards Codex.
 const MODEL: &str = "reachback-demo";
@@ -72,9 +73,9 @@ impl DemoHome {
         }
 
         let catalog = codex_home.join("models.json");
-        replace(&catalog, &catalog_json()).map_err(failed("write", &catalog))?;
+        files::replace(&catalog, &catalog_json()).map_err(failed("write", &catalog))?;
         let config = codex_home.join("config.toml");
-        replace(&config, &config_toml(model, &catalog, &project)).map_err(failed("write", &config))?;
+        files::replace(&config, &config_toml(model, &catalog, &project)).map_err(failed("write", &config))?;
         for (name, text) in PROJECT {
             let file = project.join(name);
             create(&file, text).map_err(failed("write", &file))?;
@@ -110,15 +111,6 @@ fn private_folder(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
-}
-
-/// Replaces a file in one step: a Codex that is starting must not read half of it.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.persist(path)?;
-    Ok(())
 }
 
 /// Writes a file unless it is there.

@@ -24,6 +24,7 @@ use super::Policy;
 use super::folders::Place;
 use super::parse::RequestId;
 use super::table::{Answer, Method};
+use super::threads::is_thread_id;
 
 /// An answer that is waited for.
 #[derive(Debug)]
@@ -180,11 +181,6 @@ fn without_quotations(text: &str) -> Cow<'_, str> {
     let of = file.filter(|file| !said.contains(file)).map(|file| format!(" in {file}")).unwrap_or_default();
     let at = place.map(|(line, column)| format!(" at line {line}, column {column}")).unwrap_or_default();
     format!("{said}{of}{at} ({KEPT})").into()
-}
-
-/// Codex's are UUIDs.
-fn is_thread_id(text: &str) -> bool {
-    text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// A path that ends with the name of a file that Codex reads.

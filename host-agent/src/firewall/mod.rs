@@ -487,13 +487,15 @@ impl Firewall {
     /// A request that lets the model act: under the agent's own profile, or from `approve` on.
     fn prompts(&mut self, mut request: Request) -> DeviceVerdict {
         let Policy { scope, profiles, .. } = &self.policy;
-        let known = request.seen.thread.as_ref().map(|thread| self.threads.get(thread));
-        let profile = known.flatten().and_then(|thread| thread.profile.as_deref());
-        let profile = profile.filter(|id| profiles.guards(id));
+        let Some(thread) = &request.seen.thread else {
+            return self.refused(&request, None, Refusal::params("`threadId` is missing"));
+        };
+        let known = self.threads.get(thread);
+        let profile = known.and_then(|thread| thread.profile.as_deref()).filter(|id| profiles.guards(id));
         // Without a sandbox there is no profile that could be another one.
-        let is_guarded = profile.is_some() || known.is_none() || profiles.writing().is_none();
+        let is_guarded = profile.is_some() || profiles.writing().is_none();
         if !is_guarded && *scope < Scope::Approve {
-            let message = match known.flatten() {
+            let message = match known {
                 Some(_) => format!(
                     "this thread runs under a permission profile that is not the agent's, and is for watching: prompting it \
                      needs scope `approve`; this device has `{scope}`"
@@ -717,27 +719,13 @@ impl Firewall {
             }
             Some(Asked::AtTheHost(words)) => {
                 let thread = params.and_then(params::thread);
-                let audit = Audit {
-                    method: Some(request.name),
-                    thread,
-                    decision: Decision::Withheld,
-                    changing: false,
-                    unguarded: false,
-                };
-                CodexVerdict::Instead(warning(audit.thread.as_deref(), words), audit)
+                instead(request.name, thread, words)
             }
             Some(Asked::Above(needed)) => {
                 let thread = self.open.about(&id).and_then(|(_, thread)| thread);
                 let scope = self.policy.scope;
                 let words = format!("Codex waits for an answer that needs scope `{needed}`; this device has `{scope}`");
-                let audit = Audit {
-                    method: Some(request.name),
-                    thread,
-                    decision: Decision::Withheld,
-                    changing: false,
-                    unguarded: false,
-                };
-                CodexVerdict::Instead(warning(audit.thread.as_deref(), &words), audit)
+                instead(request.name, thread, &words)
             }
             None => withheld(Some(request.name), None),
         }
@@ -866,6 +854,13 @@ fn refused(
 ) -> DeviceVerdict {
     let audit = Audit { method, thread, decision: Decision::Refused(reason), changing, unguarded: false };
     DeviceVerdict { to_codex: None, to_device, audit }
+}
+
+/// Keeps a request of Codex from the device, which hears why.
+fn instead(method: &'static str, thread: Option<String>, words: &str) -> CodexVerdict {
+    let notice = warning(thread.as_deref(), words);
+    let audit = Audit { method: Some(method), thread, decision: Decision::Withheld, changing: false, unguarded: false };
+    CodexVerdict::Instead(notice, audit)
 }
 
 fn withheld(method: Option<&'static str>, thread: Option<String>) -> CodexVerdict {

@@ -19,10 +19,10 @@ use super::folders::Place;
 use super::media;
 use super::parse::{Keys, MAX_MEMBERS, ParseError, Text, transcode, write_text};
 use super::table::{Else, Params, Rule, rule_for};
-use super::threads::{Threads, admits, not_here};
+use super::threads::{Threads, admits, is_thread_id, not_here};
 
-/// Longest thread id kept for the audit log, in bytes; Codex's have 36.
-const MAX_THREAD_ID: usize = 64;
+/// Notifications that the firewall itself goes by: which requests are open, and under which profile a thread runs.
+const HEARD: [&str; 4] = ["item/completed", "serverRequest/resolved", "thread/closed", "thread/settings/updated"];
 
 /// Longest folder that is kept until an answer about it comes, in bytes: PATH_MAX of Linux.
 const MAX_FOLDER: usize = 4096;
@@ -89,6 +89,11 @@ impl Filter<'_> {
         }
         let members = members(raw)?;
         self.seen.thread = thread_among(&members);
+        let is_named = members.iter().any(|(key, value)| key == "threadId" && !is_null(value));
+        if is_named && self.seen.thread.is_none() {
+            let why = "not a thread's id as Codex writes it";
+            return Err(ParamsError::Refused { name: "threadId", why });
+        }
         self.object(rules, members, out)
     }
 
@@ -244,7 +249,7 @@ impl Filter<'_> {
             Rule::Config => self.config(members(raw).map_err(|_| malformed)?),
             Rule::OptOut => {
                 let mut names: Vec<String> = typed(raw).ok_or(malformed)?;
-                names.retain(|name| name != "serverRequest/resolved");
+                names.retain(|name| !HEARD.contains(&name.as_str()));
                 self.write(&names, out)
             }
             Rule::ReadOnlyGit => {
@@ -408,9 +413,8 @@ pub(super) fn folder(raw: &RawValue) -> Option<String> {
 
 fn thread_among(members: &[(Cow<'_, str>, &RawValue)]) -> Option<String> {
     let (_, value) = members.iter().find(|(key, _)| key == "threadId")?;
-    // Only what Codex could have made: this goes to the audit log.
-    let plain = |id: &str| id.len() <= MAX_THREAD_ID && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    text(value).ok().filter(|id| plain(id)).map(Cow::into_owned)
+    // Only what Codex itself would write: this goes to the audit log, and one thread must not have two names here.
+    text(value).ok().filter(|id| is_thread_id(id)).map(Cow::into_owned)
 }
 
 fn keep_if(

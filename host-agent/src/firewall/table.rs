@@ -75,7 +75,7 @@ pub enum Rule {
     /// Overrides of Codex's configuration: reasoning effort, and the stock client's thread without tools. Not passed on
     /// itself: the agent adds its own to it.
     Config,
-    /// Names of notifications not to send; never `serverRequest/resolved`, by which open requests are closed here.
+    /// Names of notifications not to send; never those that the firewall itself goes by.
     OptOut,
     /// A command that only reads a repository, as the stock client runs for `/diff`; any other needs the ceiling.
     ReadOnlyGit,

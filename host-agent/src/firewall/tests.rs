@@ -15,6 +15,8 @@ use super::*;
 use crate::codex::permissions::Profile;
 
 const THREAD: &str = "0198f000-0000-7000-8000-000000000001";
+const OTHER: &str = "0198f000-0000-7000-8000-000000000002";
+const CHILD: &str = "0198f000-0000-7000-8000-00000000000a";
 
 /// `/home/me/project` and `/srv/repo` are workspaces; below `/home/me` is open from `approve` on.
 #[derive(Debug)]
@@ -219,7 +221,9 @@ fn nothing_passes_before_initialize() {
 fn initialize_loses_what_a_device_must_not_have() {
     let capabilities = json!({
         "experimentalApi": true, "requestAttestation": true, "explicitGatewayOauth": true, "requiredHumanApproval": true,
-        "optOutNotificationMethods": ["serverRequest/resolved", "thread/started"],
+        "optOutNotificationMethods": [
+            "serverRequest/resolved", "thread/settings/updated", "thread/closed", "item/completed", "thread/started",
+        ],
     });
     let hello = json!({"clientInfo": {"name": "t", "version": "1", "title": null}, "capabilities": capabilities});
     let passed = forwarded(&call(&mut Firewall::new(policy(Scope::Approve)), "initialize", hello.clone()));
@@ -258,8 +262,8 @@ fn every_method_needs_what_the_table_says() {
     for method in METHODS.iter().filter(|method| method.name != "initialize" && method.name != "initialized") {
         for scope in Scope::ALL {
             let params = match method.thread {
-                ThreadUse::Resumes | ThreadUse::Forks => json!({"threadId": THREAD}),
-                _ => Value::Null,
+                ThreadUse::Any | ThreadUse::Starts | ThreadUse::Runs => Value::Null,
+                _ => json!({"threadId": THREAD}),
             };
             let verdict = call(&mut with_scope(scope), method.name, params);
             let expected = match method.access {
@@ -535,13 +539,13 @@ fn environments_and_projects_are_workspaces_whatever_the_scope() {
 fn a_client_may_repeat_the_folder_that_its_thread_is_in() {
     let mut firewall = with_scope(Scope::Approve);
     let own = Thread { folder: Some("/home/me/x".into()), profile: reading().as_str().map(str::to_owned) };
-    firewall.threads.remember("mine".to_owned(), own);
-    let params = json!({"threadId": "mine", "cwd": "/home/me/x", "model": "m"});
+    firewall.threads.remember(OTHER.to_owned(), own);
+    let params = json!({"threadId": OTHER, "cwd": "/home/me/x", "model": "m"});
     let passed = forwarded(&call(&mut firewall, "thread/settings/update", params));
-    assert_eq!(passed, json!({"threadId": "mine", "model": "m"}));
-    let params = json!({"threadId": "mine", "cwd": "/srv/repo"});
+    assert_eq!(passed, json!({"threadId": OTHER, "model": "m"}));
+    let params = json!({"threadId": OTHER, "cwd": "/srv/repo"});
     assert_eq!(forwarded(&call(&mut firewall, "thread/settings/update", params.clone())), params);
-    let params = json!({"threadId": "mine", "cwd": "/home/me/y"});
+    let params = json!({"threadId": OTHER, "cwd": "/home/me/y"});
     assert_eq!(refusal(&call(&mut firewall, "thread/settings/update", params))["reason"], "params");
 }
 
@@ -716,9 +720,39 @@ fn a_thread_under_another_profile_is_for_watching_below_approve() {
 #[test]
 fn a_thread_that_this_connection_did_not_open_is_opened_before_it_is_prompted() {
     for method in prompts().filter(|method| table::method(method).unwrap().access == Access::From(Scope::Steer)) {
-        let verdict = call(&mut with_scope(Scope::Steer), method, json!({"threadId": "another"}));
+        let verdict = call(&mut with_scope(Scope::Steer), method, json!({"threadId": OTHER}));
         assert_eq!(refusal(&verdict)["reason"], "scope", "{method}");
-        assert!(call(&mut with_scope(Scope::Approve), method, json!({"threadId": "another"})).audit.unguarded);
+        assert!(call(&mut with_scope(Scope::Approve), method, json!({"threadId": OTHER})).audit.unguarded);
+    }
+}
+
+#[test]
+fn a_thread_has_one_name_and_what_prompts_needs_it() {
+    let plain = THREAD.replace('-', "");
+    let methods = METHODS.iter().filter(|method| matches!(method.access, Access::From(_)));
+    for method in methods.filter(|method| table::rule_for(method.params, "threadId").is_some()) {
+        for spelled in
+            [&format!("{{{THREAD}}}"), &format!("urn:uuid:{THREAD}"), &THREAD.to_uppercase(), &plain, "x", ""]
+        {
+            let verdict = call(&mut with_scope(Scope::Admin), method.name, json!({"threadId": spelled}));
+            assert_eq!(verdict.to_codex, None, "{} passed with {spelled}", method.name);
+        }
+    }
+    for method in prompts() {
+        for params in [json!({}), json!({"threadId": null})] {
+            let verdict = call(&mut with_scope(Scope::Steer), method, params);
+            assert_eq!(verdict.to_codex, None, "{method} passed without a thread");
+        }
+    }
+}
+
+#[test]
+fn what_codex_says_in_an_unknown_way_leaves_no_thread_guarded() {
+    for method in ["thread/settings/updated", "thread/closed"] {
+        let mut firewall = with_scope(Scope::Steer);
+        firewall.from_codex(json!({"method": method, "params": {"newShape": THREAD}}).to_string().into());
+        let verdict = call(&mut firewall, "turn/start", json!({"threadId": THREAD, "input": []}));
+        assert_eq!(refusal(&verdict)["reason"], "scope", "{method}");
     }
 }
 
@@ -726,14 +760,14 @@ fn a_thread_that_this_connection_did_not_open_is_opened_before_it_is_prompted() 
 fn a_prompt_goes_under_the_profile_that_the_thread_was_opened_with() {
     let mut firewall = with_scope(Scope::Approve);
     call(&mut firewall, "thread/start", json!({"cwd": "/home/me/x"}));
-    opened(&mut firewall, "new", json!({"id": reading(), "extends": ":read-only"}));
-    let verdict = call(&mut firewall, "turn/start", json!({"threadId": "new", "input": [], "permissions": writing()}));
+    opened(&mut firewall, OTHER, json!({"id": reading(), "extends": ":read-only"}));
+    let verdict = call(&mut firewall, "turn/start", json!({"threadId": OTHER, "input": [], "permissions": writing()}));
     assert_eq!(forwarded(&verdict)["permissions"], reading());
     assert!(!verdict.audit.unguarded);
     // Only an answer to what opens a thread says so.
-    let claim = json!({"thread": {"id": "claimed"}, "activePermissionProfile": {"id": writing()}});
+    let claim = json!({"thread": {"id": CHILD}, "activePermissionProfile": {"id": writing()}});
     firewall.from_codex(json!({"id": 7, "result": claim}).to_string().into());
-    assert!(call(&mut firewall, "turn/start", json!({"threadId": "claimed", "input": []})).audit.unguarded);
+    assert!(call(&mut firewall, "turn/start", json!({"threadId": CHILD, "input": []})).audit.unguarded);
 }
 
 #[test]
@@ -755,9 +789,9 @@ fn what_codex_says_about_a_threads_profile_is_followed() {
     assert!(!may_prompt(updated, settings(json!(null)), THREAD));
     assert!(may_prompt(updated, settings(json!({"id": writing()})), THREAD));
     // A sub-agent is under its parent's; a thread that somebody else starts is not.
-    assert!(may_prompt(completed, spawned(THREAD, "child"), "child"));
-    assert!(!may_prompt(completed, spawned("unknown", "other"), "other"));
-    assert!(!may_prompt(completed, json!({"threadId": THREAD, "item": {"id": "i", "type": "agentMessage"}}), "other"));
+    assert!(may_prompt(completed, spawned(THREAD, CHILD), CHILD));
+    assert!(!may_prompt(completed, spawned("unknown", OTHER), OTHER));
+    assert!(!may_prompt(completed, json!({"threadId": THREAD, "item": {"id": "i", "type": "agentMessage"}}), OTHER));
     assert!(!may_prompt("thread/closed", json!({"threadId": THREAD}), THREAD));
 }
 
@@ -770,9 +804,9 @@ fn without_a_sandbox_there_is_no_profile_to_be_under() {
     let mut firewall = firewall(Policy { profiles: Arc::new(profiles), ..policy(Scope::Steer) });
     let passed = forwarded(&call(&mut firewall, "thread/start", json!({})));
     assert_eq!((passed.get("permissions"), &passed["config"]["permissions"]), (None, &Value::Null));
-    opened(&mut firewall, "new", json!(null));
-    let verdict = call(&mut firewall, "turn/start", json!({"threadId": "new", "input": []}));
-    assert_eq!(forwarded(&verdict), json!({"threadId": "new", "input": []}));
+    opened(&mut firewall, OTHER, json!(null));
+    let verdict = call(&mut firewall, "turn/start", json!({"threadId": OTHER, "input": []}));
+    assert_eq!(forwarded(&verdict), json!({"threadId": OTHER, "input": []}));
 }
 
 #[test]

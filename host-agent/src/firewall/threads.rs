@@ -35,6 +35,17 @@ const MAX_THREADS: usize = 4096;
 /// nobody trusts by name. Where it does not exist, each folder is its own root.
 const TOP: &str = "proc/self/exe";
 
+/// Whether this is the id of a thread as Codex writes it: a UUID in its usual form, in lower case. Codex reads other forms,
+/// too, and would take them for the same thread.
+pub(super) fn is_thread_id(text: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+    text.len() == 36
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if matches!(at, 8 | 13 | 18 | 23) { byte == b'-' } else { is_digit(byte) })
+}
+
 /// What is known of a thread that this connection opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Thread {
@@ -102,7 +113,11 @@ impl Threads {
         }
         match method {
             "thread/settings/updated" => {
-                let Ok(Settings { thread_id, thread_settings }) = serde_json::from_str(params) else { return };
+                let Ok(Settings { thread_id, thread_settings }) = serde_json::from_str(params) else {
+                    // It may have been any of them.
+                    self.known.clear();
+                    return;
+                };
                 if let Some(thread) = self.known.get_mut(&thread_id) {
                     thread.profile = thread_settings.active_permission_profile.map(|active| active.id);
                     thread.folder = thread_settings.cwd.or(thread.folder.take());
@@ -123,11 +138,10 @@ impl Threads {
                     }
                 }
             }
-            "thread/closed" => {
-                if let Ok(Closed { thread_id }) = serde_json::from_str(params) {
-                    self.forget(&thread_id);
-                }
-            }
+            "thread/closed" => match serde_json::from_str(params) {
+                Ok(Closed { thread_id }) => self.forget(&thread_id),
+                Err(_) => self.known.clear(),
+            },
             _ => {}
         }
     }

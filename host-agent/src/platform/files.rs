@@ -4,7 +4,7 @@
 //! readable may have been read, and mending the mode silently would hide that.
 
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::imp;
@@ -139,6 +139,15 @@ fn check_mode(
         }
         _ => Ok(()),
     }
+}
+
+/// Replaces a file that others may be reading in one step: they see the old text or the new one, whole. For this user only.
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
 }
 
 #[cfg(unix)]

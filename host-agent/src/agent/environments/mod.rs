@@ -1,8 +1,8 @@
 //! Where devices work: each environment is a Codex on some machine, and the folders there.
 //!
 //! A channel names its environment when it is opened; what a device may do in
-//! it is decided with that environment's own ceiling, workspaces and real
-//! paths. `local` is the host itself; SSH hosts will be more of them.
+//! it is decided with that environment's own ceiling, workspaces and profiles.
+//! `local` is the host itself; SSH hosts will be more of them.
 
 pub mod changes;
 pub(crate) mod keeper;
