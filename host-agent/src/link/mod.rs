@@ -1,6 +1,7 @@
 //! Links: from a TCP connection to sealed records.
 //!
-//! [`relay`] dials the relay and proves keys; [`circuit`] is the byte stream
+//! [`dial`] finds the address of a name that answers; [`relay`] dials the relay
+//! and proves keys; [`circuit`] is the byte stream
 //! that the relay then splices; [`SecureLink`] is the Noise channel over it. A
 //! transport (WebSocket today, QUIC next) is one implementation of
 //! [`circuit::Circuit`] and known nowhere else.
@@ -9,6 +10,7 @@
 //! reads, writes and listens to everything else in a single `select!`.
 
 pub mod circuit;
+pub mod dial;
 pub mod handshake;
 pub mod relay;
 #[cfg(test)]

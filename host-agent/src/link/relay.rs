@@ -14,13 +14,13 @@ use reachback_proto::pairing::Origin;
 use reachback_proto::version;
 use ring::rand::SystemRandom;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::circuit::{RelaySocket, Restarting, Transport, websocket_config};
+use super::dial::{self, DialError};
 use super::tls::{self, TlsSetupError};
 
 /// Dialling, TLS and the hello together: beyond this a path is as good as dead.
@@ -103,6 +103,14 @@ pub enum RelayError {
         /// Where it was looked for.
         origin: String,
         /// Why.
+        source: DialError,
+    },
+    /// A connection, and no TLS on it.
+    #[error("cannot reach the relay at {origin}: {source}")]
+    NoTls {
+        /// Where it was looked for.
+        origin: String,
+        /// Why.
         source: io::Error,
     },
     /// Nothing came in time.
@@ -159,19 +167,20 @@ pub struct RelayConnection {
 impl RelayAddress {
     /// Dials the relay and is let in.
     pub async fn connect(&self, caller: &Caller<'_>) -> Result<RelayConnection, RelayError> {
-        match timeout(CONNECT_TIMEOUT, self.connect_inner(caller)).await {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        match timeout_at(deadline, self.connect_inner(caller, deadline)).await {
             Ok(result) => result,
             Err(_) => Err(RelayError::TimedOut(self.origin.to_string())),
         }
     }
 
-    async fn connect_inner(&self, caller: &Caller<'_>) -> Result<RelayConnection, RelayError> {
+    async fn connect_inner(&self, caller: &Caller<'_>, deadline: Instant) -> Result<RelayConnection, RelayError> {
         let path = match caller {
             Caller::Host { .. } => "/v1/host",
             Caller::HostData { .. } => "/v1/host/data",
             Caller::Device { .. } | Caller::Pairing { .. } => "/v1/device",
         };
-        let transport = self.dial().await?;
+        let transport = self.dial(deadline).await?;
         let scheme = if self.origin.is_secure() { "wss" } else { "ws" };
         let url = format!("{scheme}://{}:{}{path}", self.origin.host(), self.origin.port());
         let request = url.into_client_request().map_err(Box::new)?;
@@ -182,19 +191,19 @@ impl RelayAddress {
         Ok(RelayConnection { socket, relay_key })
     }
 
-    async fn dial(&self) -> Result<Box<dyn Transport>, RelayError> {
+    async fn dial(&self, deadline: Instant) -> Result<Box<dyn Transport>, RelayError> {
         let unreachable = |source| RelayError::Unreachable { origin: self.origin.to_string(), source };
+        let no_tls = |source| RelayError::NoTls { origin: self.origin.to_string(), source };
         let host = self.origin.host();
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let tcp = TcpStream::connect((host, self.origin.port())).await.map_err(unreachable)?;
-        tcp.set_nodelay(true).map_err(unreachable)?;
+        let tcp = dial::connect(host, self.origin.port(), deadline).await.map_err(unreachable)?;
         if !self.origin.is_secure() {
             return Ok(Box::new(tcp));
         }
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| RelayError::Protocol("its name can't be used for TLS"))?;
         let connector = TlsConnector::from(tls::client_config(&self.trust)?);
-        let tls = connector.connect(name, tcp).await.map_err(unreachable)?;
+        let tls = connector.connect(name, tcp).await.map_err(no_tls)?;
         Ok(Box::new(tls))
     }
 
