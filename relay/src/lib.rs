@@ -17,6 +17,7 @@
 //!   known once with an [`EnrollKey`]; a device, when its host lists it.
 //! - Every task is owned by the relay's lifecycle and ends with it.
 
+pub mod accepting;
 mod config;
 mod enroll;
 mod files;

@@ -2,12 +2,10 @@
 //!
 //! One task accepts and spawns one task per connection, which does the TLS
 //! handshake and speaks HTTP/1.1 until the connection ends or becomes a link.
-//! An accept error (file descriptors run out, mostly) waits before the next try:
-//! the error would come back at once, and again.
+//! No error of accept ends it: see [`accepting`](crate::accepting).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -18,16 +16,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
+use crate::accepting::Accepting;
 use crate::limits::{Limit, ms};
 use crate::metrics::Open;
 use crate::state::State;
-
-/// How long to wait after an accept error.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(250);
 
 /// Largest HTTP head. Ours have a dozen short headers; proxies add some.
 const MAX_HEAD: usize = 16 * 1024;
@@ -50,18 +46,11 @@ pub(crate) struct Peer {
 /// Accepts until the relay stops.
 pub(crate) async fn accept(state: Arc<State>, listener: TcpListener, tls: Option<TlsAcceptor>, router: Router) {
     let slots = Arc::new(Semaphore::new(state.limits().connections));
+    let mut accepting = Accepting::new("peers");
     loop {
-        let accepted = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = state.lifecycle.soft().cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::error!(%error, "a connection could not be accepted; is the limit of open files high enough?");
-                sleep(ACCEPT_BACKOFF).await;
-                continue;
-            }
+            accepted = accepting.next(|| listener.accept()) => accepted,
         };
         let Ok(permit) = slots.clone().try_acquire_owned() else {
             state.metrics.limit(Limit::Connections);

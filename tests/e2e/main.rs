@@ -6,6 +6,7 @@ mod firewall_schema;
 mod folders;
 mod ground;
 mod homes;
+mod limits;
 mod links;
 mod refusals;
 mod revoke;

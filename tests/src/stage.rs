@@ -8,7 +8,7 @@
 //! ```
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,7 +86,12 @@ impl TestRelay {
 
     /// Everything it has logged, at its most talkative.
     pub fn log(&self) -> Vec<u8> {
-        std::fs::read(self.folder.path().join(LOG)).unwrap_or_default()
+        std::fs::read(self.log_file()).unwrap_or_default()
+    }
+
+    /// Where that is.
+    pub fn log_file(&self) -> PathBuf {
+        self.folder.path().join(LOG)
     }
 
     /// The one-time key for the first host.

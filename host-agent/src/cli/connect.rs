@@ -93,8 +93,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
             })?;
             tokio::select! {
                 status = child.wait() => exit_code(status?),
-                served = serving => {
-                    served?;
+                () = serving => {
                     // The host ended it. The terminal UI would try to reconnect for ever, and nobody hear why it can't.
                     terminal.end(&mut child).await;
                     ExitCode::FAILURE
@@ -114,10 +113,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
                 // Signals first: whoever reads that it is ready may end it at once.
                 biased;
                 () = stop_wanted() => ExitCode::SUCCESS,
-                served = serving => {
-                    served?;
-                    ExitCode::FAILURE
-                }
+                () = serving => ExitCode::FAILURE,
             }
         }
     };

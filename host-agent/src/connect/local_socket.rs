@@ -16,6 +16,7 @@ use http::StatusCode;
 use http::header::ORIGIN;
 use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::session::MAX_MESSAGE;
+use reachback_relay::accepting::Accepting;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
@@ -27,7 +28,8 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use super::remote::{RemoteHost, RemoteState};
 use crate::codex::send_text;
 use crate::link::circuit::Transport;
-use crate::platform::socket::{LocalListener, SocketError};
+use crate::local_api::server::next_connection;
+use crate::platform::socket::LocalListener;
 use crate::session::{ChannelHandle, Incoming};
 
 /// An interruption of the link that clients don't notice. Beyond it a person should see that it is down.
@@ -40,26 +42,22 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_FRAME: usize = 16 << 20;
 
 /// Serves clients at `listener` until the session ends. `environment` is what their channels reach.
-pub async fn serve(listener: LocalListener, remote: Arc<RemoteHost>, environment: &str) -> Result<(), SocketError> {
+pub async fn serve(listener: LocalListener, remote: Arc<RemoteHost>, environment: &str) {
     let mut clients = JoinSet::new();
+    let mut accepting = Accepting::new("clients");
     let mut state = remote.state();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(stream) => {
-                    let (remote, environment) = (Arc::clone(&remote), environment.to_owned());
-                    clients.spawn(async move { client(Box::new(stream), &remote, &environment).await });
-                }
-                // Another user's process: it was turned away, others are welcome.
-                Err(SocketError::Peer { .. }) => tracing::warn!("another user's process was turned away"),
-                Err(error) => return Err(error),
-            },
+            stream = next_connection(&listener, &mut accepting) => {
+                let (remote, environment) = (Arc::clone(&remote), environment.to_owned());
+                clients.spawn(async move { client(Box::new(stream), &remote, &environment).await });
+            }
             Some(_) = clients.join_next() => {}
             changed = state.changed() => {
                 if changed.is_err() || matches!(*state.borrow(), RemoteState::Ended { .. }) {
                     // Let clients read what is queued for them before their sockets close.
                     while clients.join_next().await.is_some() {}
-                    return Ok(());
+                    return;
                 }
             }
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use reachback_relay::accepting::Accepting;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, WriteHalf};
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, warn};
 
 use super::{Answer, Event, Failure, MAX_REQUEST, Reply, Request, Response};
-use crate::platform::socket::{LocalListener, SocketError};
+use crate::platform::socket::{LocalListener, LocalStream, SocketError};
 
 /// Connections at a time. A person has a handful of terminals; a script in a loop waits here.
 const MAX_CONNECTIONS: usize = 32;
@@ -29,8 +30,6 @@ const REQUEST_TIME: Duration = Duration::from_secs(5);
 const WRITE_TIME: Duration = Duration::from_secs(10);
 /// How long requests go on after a stop, so that "stop" itself gets its answer.
 const GRACE: Duration = Duration::from_secs(2);
-/// Wait after an accept that failed, which with no file descriptors left would fail again at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Does what commands ask for.
 ///
@@ -68,27 +67,21 @@ pub(super) enum ServeError {
 /// Answers commands until `stop`, then lets running requests end for two seconds.
 pub async fn serve<H: Handler>(listener: LocalListener, handler: Arc<H>, stop: CancellationToken) {
     let mut connections = JoinSet::new();
+    let mut accepting = Accepting::new("local commands");
     loop {
         let free = connections.len() < MAX_CONNECTIONS;
         tokio::select! {
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => reap(ended),
-            accepted = listener.accept(), if free => match accepted {
-                Ok(stream) => {
-                    let handler = handler.clone();
-                    let connection = async move {
-                        if let Err(error) = converse(stream, &*handler).await {
-                            debug!(%error, "local connection ended");
-                        }
-                    };
-                    connections.spawn(connection.instrument(debug_span!("local")));
-                }
-                Err(error @ SocketError::Peer { .. }) => warn!(%error, "local connection refused"),
-                Err(error) => {
-                    warn!(%error, "can't accept local connections");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            stream = next_connection(&listener, &mut accepting), if free => {
+                let handler = handler.clone();
+                let connection = async move {
+                    if let Err(error) = converse(stream, &*handler).await {
+                        debug!(%error, "local connection ended");
+                    }
+                };
+                connections.spawn(connection.instrument(debug_span!("local")));
+            }
         }
     }
     drop(listener);
@@ -99,6 +92,23 @@ pub async fn serve<H: Handler>(listener: LocalListener, handler: Arc<H>, stop: C
     };
     // Those that are left are aborted with the set.
     let _ = timeout(GRACE, ending).await;
+}
+
+/// The next connection of a process of this user's. Others are turned away, and nothing ends the wait. Cancel-safe.
+pub(crate) async fn next_connection(listener: &LocalListener, accepting: &mut Accepting) -> LocalStream {
+    loop {
+        // Of the errors, only that one came with a connection.
+        let accepted = accepting.next(|| async {
+            match listener.accept().await {
+                Err(stranger @ SocketError::Peer { .. }) => Ok(Err(stranger)),
+                accepted => accepted.map(Ok),
+            }
+        });
+        match accepted.await {
+            Ok(stream) => return stream,
+            Err(error) => warn!(%error, "local connection refused"),
+        }
+    }
 }
 
 fn reap(ended: Result<(), JoinError>) {
