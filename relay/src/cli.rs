@@ -37,7 +37,8 @@ pub(crate) enum Command {
     /// Without certificate files it makes a certificate from its own key: laptops that pin the fingerprint accept it,
     /// browsers don't. The first host enrols with the key in DATA/enroll-key.
     ///
-    /// SIGTERM or Ctrl-C: peers are told when to come back, and links end in order; a second one cuts them.
+    /// SIGTERM, Ctrl-C or a terminal that is closed: peers are told when to come back, and links end in order; a second
+    /// one cuts them.
     #[command(verbatim_doc_comment)]
     Serve {
         #[command(flatten)]

@@ -29,6 +29,7 @@ mod limits;
 mod listener;
 mod metrics;
 mod refusal;
+pub mod signals;
 mod state;
 mod store;
 mod tls;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use reachback_relay::signals::StopSignals;
 use reachback_relay::{Config, Relay};
 use tracing_subscriber::EnvFilter;
 
@@ -47,7 +48,7 @@ fn say(text: &str) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
-    let mut signals = Signals::new()?;
+    let mut signals = StopSignals::listen().context("signals can't be listened for")?;
     let relay = Relay::start(config).await?;
     say(&if json { cli::ready_json(&relay) } else { cli::ready_text(&relay) })?;
     signals.next().await;
@@ -62,30 +63,4 @@ async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
 async fn enroll(config: Config) -> anyhow::Result<()> {
     let path = reachback_relay::write_enroll_key(&config).await?;
     say(&path.display().to_string())
-}
-
-/// Requests to stop.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self {
-            #[cfg(unix)]
-            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-                .context("SIGTERM can't be listened for")?,
-        })
-    }
-
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = self.terminate.recv() => {}
-        }
-        #[cfg(not(unix))]
-        let _ = tokio::signal::ctrl_c().await;
-    }
 }

@@ -10,6 +10,7 @@ mod limits;
 mod links;
 mod refusals;
 mod revoke;
+mod signals;
 mod state_files;
 mod status;
 mod tui;

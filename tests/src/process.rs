@@ -211,6 +211,13 @@ impl Home {
         Process::spawn(&format!("reachback {}", args.first().unwrap_or(&"")), command)
     }
 
+    /// Starts `reachback` with `--json` from a shell that did `first` and becomes it.
+    pub fn start_after(&self, first: &str, args: &[&str]) -> Process {
+        let mut command = after(first, self.command(args));
+        command.arg("--json");
+        Process::spawn(&format!("reachback {}", args.first().unwrap_or(&"")), command)
+    }
+
     /// Runs `reachback` to its end, for a person without a terminal.
     pub async fn run(&self, args: &[&str]) -> Finished {
         finished(self.command(args), "").await
@@ -290,6 +297,20 @@ impl Default for Home {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The same command, in place of a shell that does `first`.
+pub fn after(first: &str, command: Command) -> Command {
+    let command = command.as_std();
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &format!("{first}; exec \"$@\""), "sh"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
 }
 
 /// Runs a command to its end; `input` is what it finds typed.

@@ -1,21 +1,15 @@
 //! Being asked to stop.
 
+use reachback_relay::signals::StopSignals;
+
 /// Ends when the user or the system asks this process to stop: Ctrl-C, a service manager's SIGTERM, or the SIGHUP of
-/// a terminal that is closed. An end without order would leave the Codex that was started behind.
+/// a terminal that is closed, but for those that it was started to ignore. An end without order would leave the Codex that
+/// was started behind.
 pub async fn stop_wanted() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let (Ok(mut terminate), Ok(mut hang_up)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = hang_up.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
+    match StopSignals::listen() {
+        Ok(mut signals) => signals.next().await,
+        Err(_) => drop(tokio::signal::ctrl_c().await),
     }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 /// How long tasks that were dropped get to let go of what they hold: Codex's processes are ended by such a drop.
