@@ -6,6 +6,7 @@ mod firewall_schema;
 mod folders;
 mod ground;
 mod homes;
+mod left_behind;
 mod limits;
 mod links;
 mod refusals;

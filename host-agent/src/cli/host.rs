@@ -34,6 +34,7 @@ use crate::local_api::events::{CodexState, TunnelState};
 use crate::local_api::{Event, Failure};
 use crate::platform::files;
 use crate::platform::signals::{stop_wanted, stop_within};
+use crate::state::codex::Note;
 use crate::state::host::HostState;
 
 /// How long an orderly end may take: sessions' last words, Codex, the relay's links, each with a limit of its own.
@@ -303,7 +304,12 @@ impl OwnCodex {
         let file = config.codex_home().map(|home| home.join("config.toml"));
         let ground = Arc::new(Ground::prepare(&home.path.join("codex"))?);
         let profiles = Arc::new(Profiles::new(&SystemRandom::new(), denied(home, &ground)?, file)?);
-        let config = CodexConfig { profiles: Some(Arc::clone(&profiles)), ground: Some(Arc::clone(&ground)), ..config };
+        let config = CodexConfig {
+            profiles: Some(Arc::clone(&profiles)),
+            ground: Some(Arc::clone(&ground)),
+            note: Some(Note::of(&home.path)),
+            ..config
+        };
         Ok(Self { codex: Arc::new(AppServer::start(config)), profiles, ground })
     }
 }

@@ -8,13 +8,15 @@
 //! One task supervises. It opens a connection of its own, the *probe*, which
 //! asks nothing and stays open: the server's end is the probe's end, whoever
 //! started it. Then it waits a little and begins again: join, else start.
+//! What an agent that was killed left running is no server to join: it is ended
+//! first, by the note that its agent left ([`crate::state::codex`]).
 //! The probe never initializes, because the first client to do so names the server towards the vendor.
 //!
 //! The vendor's remote control is never turned on from here.
 
 use std::error::Error as _;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ground::{Ground, Hold};
 use super::permissions::Profiles;
-use super::process::{INSTALL, Process};
+use super::process::{self, INSTALL, Process};
 use super::unix_socket::{self, SocketError};
 use super::{
     Adapter, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError, Instance,
@@ -36,6 +38,8 @@ use super::{
 
 pub use super::process::SpawnError;
 use crate::backoff::{Backoff, BackoffConfig};
+use crate::platform::processes;
+use crate::state::codex::{Note, StartedCodex};
 
 /// A cold start reads 300 MB; after this the child is given up and started again.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -75,6 +79,8 @@ pub struct CodexConfig {
     /// What threads may do that choose nothing. Default: `None`, what `config.toml` says. A server that was already
     /// running does not know of them.
     pub profiles: Option<Arc<Profiles>>,
+    /// Where it is noted what was started, so that the next agent ends what this one could not. Default: `None`, nowhere.
+    pub note: Option<Note>,
 }
 
 impl Default for CodexConfig {
@@ -86,6 +92,7 @@ impl Default for CodexConfig {
             ground: None,
             overrides: Vec::new(),
             profiles: None,
+            note: None,
         }
     }
 }
@@ -281,6 +288,7 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self) {
         let mut backoff = Backoff::new(RESTARTS);
+        self.end_earlier().await;
         while !self.stop.is_cancelled() {
             self.state.send_replace(CodexState::Starting);
             // Dropping a start that is under way kills its child.
@@ -326,6 +334,60 @@ impl Supervisor {
         }
         if let Some(process) = server.process {
             process.end().await;
+            self.forget();
+        }
+    }
+
+    /// Ends what an earlier agent was killed too fast to end: it would be joined for ever, and never be ended.
+    async fn end_earlier(&self) {
+        let Some(note) = &self.config.note else { return };
+        let earlier = match note.read() {
+            Ok(Some(earlier)) => earlier,
+            Ok(None) => return,
+            Err(error) => {
+                // Nothing in it is worth refusing a start for. The next Codex that is started replaces it.
+                tracing::warn!(
+                    %error,
+                    "what an earlier agent started is not known: if its codex still runs, it is joined now and does not end \
+                     with this agent"
+                );
+                return;
+            }
+        };
+        if let Some(group) = earlier.running().await {
+            tracing::warn!(group = group.id(), "ending the codex of an earlier agent, which was killed");
+            if !process::end_group(group, std::future::ready(())).await {
+                tracing::warn!(group = group.id(), "the codex of an earlier agent could not be ended");
+                return;
+            }
+        }
+        self.forget();
+    }
+
+    /// Notes what was started, for the next agent if this one is killed; `server` is the process that listens.
+    async fn note(&self, process: &Process, server: Option<u32>) {
+        let (Some(note), Some(group)) = (&self.config.note, process.group()) else { return };
+        let mut processes = Vec::new();
+        for pid in [Some(group.id()), server].into_iter().flatten() {
+            if let Some(process) = processes::Process::with_id(pid).await
+                && !processes.contains(&process)
+                && process.is_in(group).await
+            {
+                processes.push(process);
+            }
+        }
+        if !processes.is_empty()
+            && let Err(error) = note.write(&StartedCodex { group, processes })
+        {
+            tracing::warn!(%error, "the codex that was started can't be noted: it goes on if this agent is killed");
+        }
+    }
+
+    fn forget(&self) {
+        if let Some(note) = &self.config.note
+            && let Err(error) = note.remove()
+        {
+            tracing::warn!(%error, "the note of a codex that has ended stays; it does no harm");
         }
     }
 
@@ -346,24 +408,31 @@ impl Supervisor {
             None => Hold::default(),
         };
         let mut process = Process::app_server(&self.config, &hold)?;
-        let listening = async {
-            loop {
-                match unix_socket::open(&socket).await {
-                    Ok(stream) => return self.probe(stream).await,
-                    Err(SocketError::Nobody) => tokio::time::sleep(START_POLL).await,
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        };
-        let (probe, version) = tokio::select! {
-            (probe, version) = async { tokio::join!(listening, self.config.version()) } => (probe?, version?),
+        self.note(&process, None).await;
+        let ((probe, listener), version) = tokio::select! {
+            (listening, version) = async { tokio::join!(self.listening(&socket), self.config.version()) } => (listening?, version?),
             status = process.ended() => {
                 let said = process.last_words().await;
                 return Err(status.map_or(OpenError::Late, |status| OpenError::Ended { status, said }));
             }
             () = tokio::time::sleep(START_DEADLINE) => return Err(OpenError::Late),
         };
+        self.note(&process, listener).await;
         Ok(Server { probe, process: Some(process), version })
+    }
+
+    /// Waits until a server that is starting answers; it, and the process that listens.
+    async fn listening(&self, socket: &Path) -> Result<(CodexConnection, Option<u32>), OpenError> {
+        loop {
+            match unix_socket::open(socket).await {
+                Ok(stream) => {
+                    let listener = unix_socket::listener(&stream);
+                    return Ok((self.probe(stream).await?, listener));
+                }
+                Err(SocketError::Nobody) => tokio::time::sleep(START_POLL).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// A connection that has seen the server answer a request: refused, as it is not initialized, but answered.

@@ -3,6 +3,18 @@
 //! The npm package's `codex` is a script that runs the real program as a child,
 //! so signals go to a process group of its own. That also keeps a Ctrl-C at the
 //! agent's terminal from reaching Codex before the agent has let go of it.
+//!
+//! Codex outlives an agent that is killed, so it is noted what was started
+//! ([`crate::state::codex`]), and the next agent of the home ends it. What the
+//! sandbox runs ends with Codex: its outermost process is in the group, and
+//! bubblewrap ends with that one (measured with 0.169.0).
+//!
+//! Not used, although the kernel of Linux would end a child with its parent
+//! (`PR_SET_PDEATHSIG`): it counts as the parent's end when the *thread* that
+//! started the child ends, which may be any of the runtime's; it reaches the
+//! package's script and not the program below; it can only be set between fork
+//! and exec, which takes `unsafe` or one more program in between; and no other
+//! system has it.
 
 use std::ffi::OsString;
 use std::io;
@@ -17,12 +29,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::app_server::CodexConfig;
 use super::ground::Hold;
+use crate::platform::processes::Group;
 
 /// Codex closes its database and its turns within a second; after this it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Between two looks at a group that is ending; nothing tells us when its last member has gone.
-const GROUP_POLL: Duration = Duration::from_millis(20);
+/// The system ends what is killed at once, but for a process that waits for a disk.
+const KILL_GRACE: Duration = Duration::from_secs(2);
 
 /// `--version` answers in a fraction of a second, or not at all.
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
@@ -74,7 +87,7 @@ impl CodexConfig {
             command.current_dir(ground.empty());
         }
         command.stdin(Stdio::null()).kill_on_drop(true);
-        group::own(&mut command);
+        Group::own(&mut command);
         command
     }
 
@@ -120,8 +133,8 @@ type Said = Arc<Mutex<Option<String>>>;
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
-    /// The group's id, which is the child's; the group may outlive the child. `None` once it has ended.
-    leader: Option<u32>,
+    /// The group that the child leads; it may outlive the child. `None` once it has ended.
+    group: Option<Group>,
     /// Read what it writes, or it would stop when the pipes are full.
     drains: Vec<AbortOnDropHandle<()>>,
     said: Said,
@@ -147,7 +160,7 @@ impl Process {
     }
 
     fn new(child: Child) -> Self {
-        Self { leader: child.id(), child, drains: Vec::new(), said: Said::default() }
+        Self { group: child.id().and_then(Group::led_by), child, drains: Vec::new(), said: Said::default() }
     }
 
     /// Waits until the started program has ended. Safe to cancel.
@@ -164,30 +177,46 @@ impl Process {
         self.said.lock().ok().and_then(|mut said| said.take())
     }
 
+    /// All of its processes.
+    pub(super) fn group(&self) -> Option<Group> {
+        self.group
+    }
+
     /// Asks the group to end, and kills what is left of it after [`GRACE`].
     pub(super) async fn end(mut self) {
-        let leader = self.leader;
-        group::terminate(leader);
-        let gone = async {
+        if let Some(group) = self.group {
             // Its status is of no interest any more.
-            let _ = self.child.wait().await;
-            while group::is_there(leader) {
-                tokio::time::sleep(GROUP_POLL).await;
-            }
-        };
-        if tokio::time::timeout(GRACE, gone).await.is_err() {
-            tracing::warn!(grace_s = GRACE.as_secs(), "codex did not end when asked; killing it");
-            group::kill(leader);
-            let _ = self.child.wait().await;
+            let child = async { drop(self.child.wait().await) };
+            end_group(group, child).await;
         }
-        self.leader = None;
+        // Where there are no groups it still runs.
+        let _ = self.child.kill().await;
+        self.group = None;
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        group::kill(self.leader);
+        if let Some(group) = self.group {
+            group.kill();
+        }
     }
+}
+
+/// Asks a group to end, and kills what is left of it after [`GRACE`]; whether it is gone. `waited` ends when those of it that
+/// are children of this process have ended and were waited for.
+pub(super) async fn end_group(group: Group, waited: impl Future<Output = ()>) -> bool {
+    group.terminate();
+    let gone = async {
+        waited.await;
+        group.gone().await;
+    };
+    if tokio::time::timeout(GRACE, gone).await.is_ok() {
+        return true;
+    }
+    tracing::warn!(grace_s = GRACE.as_secs(), "codex did not end when asked; killing it");
+    group.kill();
+    tokio::time::timeout(KILL_GRACE, group.gone()).await.is_ok()
 }
 
 /// Reads until the end. Only lengths are logged: what Codex writes may quote prompts and paths.
@@ -223,44 +252,6 @@ fn plain(line: &[u8]) -> String {
         }
     }
     out.trim().to_owned()
-}
-
-/// Process groups, where the platform has them.
-#[cfg(unix)]
-mod group {
-    use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-
-    pub(super) fn own(command: &mut tokio::process::Command) {
-        command.process_group(0);
-    }
-
-    fn pid(leader: Option<u32>) -> Option<Pid> {
-        leader.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
-    }
-
-    pub(super) fn terminate(leader: Option<u32>) {
-        // It may be gone already, which is what is wanted.
-        let _ = pid(leader).map(|group| kill_process_group(group, Signal::TERM));
-    }
-
-    pub(super) fn kill(leader: Option<u32>) {
-        let _ = pid(leader).map(|group| kill_process_group(group, Signal::KILL));
-    }
-
-    pub(super) fn is_there(leader: Option<u32>) -> bool {
-        pid(leader).is_some_and(|group| test_kill_process_group(group).is_ok())
-    }
-}
-
-/// No groups: `kill_on_drop` ends the program itself.
-#[cfg(not(unix))]
-mod group {
-    pub(super) fn own(_command: &mut tokio::process::Command) {}
-    pub(super) fn terminate(_leader: Option<u32>) {}
-    pub(super) fn kill(_leader: Option<u32>) {}
-    pub(super) fn is_there(_leader: Option<u32>) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

@@ -56,6 +56,17 @@ pub(super) async fn open(_path: &Path) -> Result<Stream, SocketError> {
     Err(SocketError::Unsupported)
 }
 
+/// The process that listens at the other end, where the system tells.
+pub(super) fn listener(stream: &Stream) -> Option<u32> {
+    #[cfg(unix)]
+    return u32::try_from(stream.peer_cred().ok()?.pid()?).ok();
+    #[cfg(not(unix))]
+    {
+        let _ = stream;
+        None
+    }
+}
+
 #[cfg(unix)]
 async fn open_as(path: &Path, user: u32) -> Result<Stream, SocketError> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -8,6 +8,7 @@
 
 pub mod dirs;
 pub mod files;
+pub mod processes;
 pub mod programs;
 pub mod signals;
 pub mod socket;

@@ -32,6 +32,30 @@ pub(super) fn set_terminal_modes(modes: &TerminalModes) {
 /// There is no asking: the caller ends it after its grace.
 pub(super) fn ask_to_end(_: u32) {}
 
+/// Not told.
+pub(super) async fn started(_: u32) -> Option<String> {
+    None
+}
+
+/// There are no groups: `kill_on_drop` ends the program itself.
+pub(super) fn group_of(_: u32) -> Option<u32> {
+    None
+}
+
+/// Nothing to do.
+pub(super) fn own_group(_: &mut tokio::process::Command) {}
+
+/// Nothing to do.
+pub(super) fn terminate_group(_: u32) {}
+
+/// Nothing to do.
+pub(super) fn kill_group(_: u32) {}
+
+/// There are none.
+pub(super) fn group_runs(_: u32) -> bool {
+    false
+}
+
 /// Nothing to check.
 pub(super) fn owner_and_mode(_: &Metadata) -> Option<(u32, u32)> {
     None

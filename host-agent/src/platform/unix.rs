@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 pub(super) use tokio::net::{UnixListener as Listener, UnixStream as Stream};
 
 /// The user that this process acts as.
@@ -28,9 +29,157 @@ pub(super) fn set_terminal_modes(modes: &TerminalModes) {
 
 /// Asks a child, not waited for yet, to end.
 pub(super) fn ask_to_end(child: u32) {
-    if let Some(pid) = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw) {
-        // One that has ended is as good.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    // One that has ended is as good.
+    let _ = id(child).map(|pid| rustix::process::kill_process(pid, Signal::TERM));
+}
+
+/// When a process started, if it runs.
+pub(super) async fn started(pid: u32) -> Option<String> {
+    #[cfg(target_os = "linux")]
+    return linux::started(pid);
+    #[cfg(not(target_os = "linux"))]
+    return ps::started(pid).await;
+}
+
+/// The group that a process is in.
+pub(super) fn group_of(pid: u32) -> Option<u32> {
+    rustix::process::getpgid(Some(id(pid)?)).ok().and_then(|group| u32::try_from(group.as_raw_nonzero().get()).ok())
+}
+
+/// Has `command` start in a group of its own.
+pub(super) fn own_group(command: &mut tokio::process::Command) {
+    command.process_group(0);
+}
+
+/// Asks a group to end.
+pub(super) fn terminate_group(group: u32) {
+    // It may be gone already, which is what is wanted.
+    let _ = id(group).map(|group| kill_process_group(group, Signal::TERM));
+}
+
+/// Ends a group.
+pub(super) fn kill_group(group: u32) {
+    let _ = id(group).map(|group| kill_process_group(group, Signal::KILL));
+}
+
+/// Whether any process of a group runs.
+pub(super) fn group_runs(group: u32) -> bool {
+    let Some(id) = id(group) else { return false };
+    if test_kill_process_group(id).is_err() {
+        return false;
+    }
+    // Those that nobody waited for count as members for `kill`, and the first process of some containers waits for nobody.
+    #[cfg(target_os = "linux")]
+    return linux::has_members(group).unwrap_or(true);
+    #[cfg(not(target_os = "linux"))]
+    true
+}
+
+fn id(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+/// What Linux tells about processes in `/proc`.
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::fs;
+
+    /// What is needed of `/proc/PID/stat`.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Stat {
+        runs: bool,
+        group: u32,
+        /// In ticks of the clock since the machine started, which is not changed when the time of day is.
+        started: u64,
+    }
+
+    /// The ticks since the machine started, with the id of that start.
+    pub(super) fn started(pid: u32) -> Option<String> {
+        let stat = stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).filter(|stat| stat.runs)?;
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(format!("{}/{}", boot.trim(), stat.started))
+    }
+
+    /// Whether a process of this group runs. `None` when the system does not tell.
+    pub(super) fn has_members(group: u32) -> Option<bool> {
+        let is_id = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+        let mut processes = fs::read_dir("/proc").ok()?.flatten().filter(|entry| is_id(&entry.file_name())).peekable();
+        processes.peek()?;
+        let mut stats = processes.filter_map(|entry| stat(&fs::read_to_string(entry.path().join("stat")).ok()?));
+        Some(stats.any(|stat| stat.group == group && stat.runs))
+    }
+
+    fn stat(line: &str) -> Option<Stat> {
+        // The second field is the program's name, in brackets, and may hold anything, brackets too.
+        let (_, rest) = line.rsplit_once(") ")?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        Some(Stat {
+            runs: !["Z", "X", "x"].contains(fields.first()?),
+            group: fields.get(2)?.parse().ok()?,
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn names_do_not_confuse_the_fields() {
+            let line = |state: &str| {
+                format!(
+                    "77 (a) Z 1 (b) {state} 1 76 75 0 -1 4194560 9 0 0 0 1 2 0 0 20 0 1 0 4711 10 20 18446744073709551615 1\n"
+                )
+            };
+            assert_eq!(stat(&line("S")), Some(Stat { runs: true, group: 76, started: 4711 }));
+            assert_eq!(stat(&line("Z")), Some(Stat { runs: false, group: 76, started: 4711 }));
+            for other in ["", "77 (a", "77 (a) S 1 76", "77 (a) S 1 x 75 0 -1 4194560 9 0 0 0 1 2 0 0 20 0 1 0 y"] {
+                assert_eq!(stat(other), None, "{other}");
+            }
+        }
+    }
+}
+
+/// What `ps` tells about processes, where there is no `/proc`. Tried out on Linux too, by the test below.
+#[cfg(any(test, not(target_os = "linux")))]
+mod ps {
+    use std::process::Stdio;
+    use std::time::Duration;
+
+    use tokio::process::Command;
+
+    /// It answers in milliseconds.
+    const DEADLINE: Duration = Duration::from_secs(5);
+
+    /// The time of day, to the second. Ids are not used again that soon.
+    pub(super) async fn started(pid: u32) -> Option<String> {
+        let mut ps = Command::new("/bin/ps");
+        ps.args(["-o", "stat=,lstart=", "-p", &pid.to_string()]).env("LC_ALL", "C").env("TZ", "UTC0");
+        ps.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let answer = tokio::time::timeout(DEADLINE, ps.output()).await.ok()?.ok()?;
+        parse(std::str::from_utf8(&answer.stdout).ok()?)
+    }
+
+    /// Of `Ss   Thu Nov 26 02:06:17 2026`, the time.
+    fn parse(line: &str) -> Option<String> {
+        let mut words = line.split_ascii_whitespace();
+        let runs = !words.next()?.starts_with('Z');
+        let time: Vec<_> = words.collect();
+        (runs && time.len() == 5).then(|| time.join(" "))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[tokio::test]
+        async fn ps_tells_when_a_process_started() {
+            let ours = started(std::process::id()).await.expect("ps told nothing");
+            assert_eq!(started(std::process::id()).await, Some(ours));
+            assert_eq!(parse("Z+   Thu Nov 26 02:06:17 2026\n"), None);
+            assert_eq!(parse("S    Thu Nov  6 02:06:17 2026\n").as_deref(), Some("Thu Nov 6 02:06:17 2026"));
+            assert_eq!(parse(""), None);
+        }
     }
 }
 

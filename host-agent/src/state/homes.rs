@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::atomic::{self, Document};
-use super::{controller, demo, devices, host, lock, workspaces};
+use super::{codex, controller, demo, devices, host, lock, workspaces};
 use crate::platform::files;
 
 /// A file of `tests/homes`.
@@ -42,6 +42,7 @@ fn every_document_is_written_as_in_the_newest_home() {
     is_written_as_in::<devices::DeviceList>("v1/tower/host/devices.json");
     is_written_as_in::<lock::Holder>("v1/tower/agent.json");
     is_written_as_in::<workspaces::WorkspaceList>("v1/folders/host/workspaces.json");
+    is_written_as_in::<codex::StartedCodex>("v1/started/host/codex.json");
     is_written_as_in::<demo::Mark>("v1/demo/demo.json");
     is_written_as_in::<controller::HostFile>("v1/laptop/controller/hosts/bkbfsg2omnezquaflw43wnevv4.json");
 }

@@ -7,6 +7,7 @@
 //!   host/host.json                 this host's keys, name, relay host.rs
 //!   host/devices.json              who may connect               devices.rs
 //!   host/workspaces.json           folders open to devices       workspaces.rs
+//!   host/codex.json                the Codex that was started    codex.rs
 //!   controller/hosts/<id>.json     hosts this machine controls   controller.rs
 //! ```
 //!
@@ -20,6 +21,7 @@
 //! pair of keys that it controls a host with.
 
 pub mod atomic;
+pub mod codex;
 pub mod controller;
 pub mod demo;
 pub mod devices;

@@ -181,3 +181,52 @@ async fn our_own_settings_are_not_in_its_environment() {
     assert!(env.contains("CODEX_EXTRA=yes") && env.contains("CODEX_HOME="), "{env}");
     assert!(!env.contains("REACHBACK_"), "{env}");
 }
+
+#[tokio::test]
+async fn what_an_earlier_agent_left_is_ended_before_anything_is_joined_or_started() {
+    let (home, mut config) = home("echo codex-cli 1.2.3");
+    let _running = answering(listen(home.path()));
+    let agent = tempfile::tempdir().unwrap();
+    crate::platform::files::state_dir(&agent.path().join("host")).unwrap();
+    let note = Note::of(agent.path());
+    let mut left =
+        tokio::process::Command::new("sleep").arg("1000").process_group(0).kill_on_drop(true).spawn().unwrap();
+    let process = processes::Process::with_id(left.id().unwrap()).await.unwrap();
+    let group = processes::Group::led_by(process.pid).unwrap();
+    note.write(&StartedCodex { group, processes: vec![process] }).unwrap();
+    config.note = Some(note.clone());
+
+    let server = AppServer::start(config);
+    let mut states = server.state();
+    let ended = tokio::time::timeout(PATIENCE, left.wait()).await.expect("it was not ended").unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(rustix::process::Signal::TERM.as_raw()));
+    let seen = states.wait_for(|state| *state != CodexState::Starting).await.unwrap().clone();
+    assert!(matches!(seen, CodexState::Ready { adapter: Adapter::Attached, .. }), "{seen:?}");
+    assert_eq!(note.read().unwrap(), None, "what was joined is not for the next agent to end");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_runs_is_noted_and_taken_back_when_it_has_ended() {
+    let (home, mut config) = home("sleep 1000");
+    let agent = tempfile::tempdir().unwrap();
+    crate::platform::files::state_dir(&agent.path().join("host")).unwrap();
+    let note = Note::of(agent.path());
+    config.note = Some(note.clone());
+    let server = AppServer::start(config);
+    let noted = async {
+        loop {
+            match note.read().unwrap() {
+                Some(noted) => return noted,
+                None => tokio::time::sleep(START_POLL).await,
+            }
+        }
+    };
+    let noted = tokio::time::timeout(PATIENCE, noted).await.expect("it was not noted");
+    assert_eq!(noted.running().await, Some(noted.group));
+    let _listening = answering(listen(home.path()));
+    instance(&server).await;
+    server.stop().await;
+    assert_eq!(note.read().unwrap(), None);
+    assert_eq!(noted.running().await, None);
+}
