@@ -34,6 +34,7 @@ mod state;
 mod store;
 mod tls;
 mod tunnel;
+pub mod vital;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -64,6 +65,7 @@ use crate::limits::ms;
 use crate::metrics::Metrics;
 use crate::state::{Attempts, State, unix_now};
 use crate::store::{SqliteStore, Store};
+use crate::vital::{Gone, Vital};
 
 /// How often the relay tidies up: expired keys and rendezvous, full token buckets.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -156,8 +158,9 @@ impl Relay {
             config,
         });
         let router = http::router(state.clone(), Page::new(&url, &state.relay_id));
-        state.lifecycle.spawn(listener::accept(state.clone(), listener, tls, router));
-        state.lifecycle.spawn(keep_house(state.clone()));
+        let accepting = listener::accept(state.clone(), listener, tls, router);
+        state.lifecycle.spawn_vital("the relay's listener", accepting);
+        state.lifecycle.spawn_vital("the relay's housekeeping", keep_house(state.clone()));
         tracing::info!(%url, fingerprint = %state.relay_id, "relay started");
         Ok(Self { state, local_addr, url, enroll_file, _lock: lock })
     }
@@ -185,6 +188,23 @@ impl Relay {
     /// A key with which one host can enrol, for an hour.
     pub async fn create_enroll_key(&self) -> Result<EnrollKey, EnrollError> {
         enroll::create(&*self.state.store, unix_now(), self.state.enrollment.lifetime()).await
+    }
+
+    /// The tasks without which it is no relay. End it when one is gone.
+    pub fn vital(&self) -> &Vital {
+        self.state.lifecycle.vital()
+    }
+
+    /// Runs until `stop`, or until a vital task is gone, and ends in order; the task, if one was gone then.
+    pub async fn run_until(&self, stop: impl Future<Output = ()>) -> Result<(), Gone> {
+        tokio::select! {
+            // What is asked for is no failure, whatever falls with it.
+            biased;
+            () = stop => {}
+            _ = self.vital().failed() => {}
+        }
+        self.shutdown().await;
+        self.vital().failure().map_or(Ok(()), Err)
     }
 
     /// Ends in order: tells every peer when to come back, closes, and after the grace period cuts what is left.
@@ -272,5 +292,29 @@ async fn keep_house(state: Arc<State>) {
         if let Err(error) = state.enrollment.refresh(&*state.store, unix_now()).await {
             tracing::error!(%error, "the enrolment key file could not be renewed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_relay_without_a_vital_task_ends_in_order_and_says_which() {
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            Config { data: folder.path().join("data"), listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
+        let relay = Relay::start(config.clone()).await.unwrap();
+        relay.state.lifecycle.spawn_vital("the test's task", async { panic!("no more") });
+        let ended = timeout(Duration::from_secs(60), relay.run_until(std::future::pending())).await;
+        let gone = ended.expect("it goes on as if nothing were missing").unwrap_err();
+        assert_eq!(gone.to_string(), "the test's task panicked, which is a bug: no more");
+        assert!(relay.state.lifecycle.soft().is_cancelled(), "it stops");
+        drop(relay);
+
+        let relay = Relay::start(config).await.unwrap();
+        relay.run_until(std::future::ready(())).await.expect("what is asked for is no failure");
     }
 }

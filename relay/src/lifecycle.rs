@@ -4,28 +4,61 @@
 //! accepting, tell peers when to come back, close. *Hard*: drop everything; it
 //! follows when the grace period is over, at a second signal, or when the
 //! [`Relay`](crate::Relay) is dropped.
+//!
+//! A task is vital, and then its program ends with it, or it is one peer's: if that
+//! one panics, it is a bug, the log says so, and other peers go on. Whoever finds
+//! such a bug would else end the relay for everybody, again and again.
 
-use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::vital::{self, Vital};
+
 /// The two tokens and the tasks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lifecycle {
     soft: CancellationToken,
     hard: CancellationToken,
     tasks: TaskTracker,
+    vital: Vital,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        let soft = CancellationToken::new();
+        let vital = Vital::new(soft.clone());
+        Self { soft, hard: CancellationToken::new(), tasks: TaskTracker::new(), vital }
+    }
 }
 
 impl Lifecycle {
-    /// Runs `task` until it ends or the hard token is cancelled.
+    /// Runs the task of one peer until it ends or the hard token is cancelled.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let hard = self.hard.clone();
         self.tasks.spawn(async move {
-            hard.run_until_cancelled_owned(task).await;
+            let ended = AssertUnwindSafe(hard.run_until_cancelled_owned(task)).catch_unwind().await;
+            if let Err(panic) = ended {
+                let message = vital::message(&*panic);
+                tracing::error!(message, "the task of a peer panicked, which is a bug; the peer is cut off");
+            }
         });
+    }
+
+    /// Runs a task without which there is no relay: until the soft token is cancelled, and the hard one at the latest.
+    pub(crate) fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let (hard, vital) = (self.hard.clone(), self.vital.clone());
+        self.tasks.spawn(async move {
+            hard.run_until_cancelled_owned(vital.watch(name, task)).await;
+        });
+    }
+
+    /// The vital ones.
+    pub(crate) fn vital(&self) -> &Vital {
+        &self.vital
     }
 
     /// Cancelled when peers should be told to go.
@@ -47,5 +80,25 @@ impl Lifecycle {
     /// Ends all tasks at their next step.
     pub(crate) fn abort(&self) {
         self.hard.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_one_peers_task_ends_nobody_else() {
+        let lifecycle = Lifecycle::default();
+        let (still_there, answer) = tokio::sync::oneshot::channel();
+        let stop = lifecycle.soft().clone();
+        lifecycle.spawn(async move {
+            stop.cancelled().await;
+            still_there.send(()).unwrap();
+        });
+        lifecycle.spawn(async { panic!("a bug") });
+        lifecycle.shutdown(Duration::from_secs(60)).await;
+        answer.await.expect("the other task was ended");
+        assert_eq!(lifecycle.vital().failure(), None);
     }
 }

@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use reachback_relay::signals::StopSignals;
 use reachback_relay::{Config, Relay};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
@@ -51,13 +52,18 @@ async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen().context("signals can't be listened for")?;
     let relay = Relay::start(config).await?;
     say(&if json { cli::ready_json(&relay) } else { cli::ready_text(&relay) })?;
-    signals.next().await;
+    let asked = CancellationToken::new();
+    let signalled = async {
+        signals.next().await;
+        asked.cancel();
+        signals.next().await;
+    };
     tokio::select! {
-        () = relay.shutdown() => {}
+        _ = relay.run_until(asked.cancelled()) => {}
         // The second signal: `relay` is dropped, which cuts every link.
-        () = signals.next() => tracing::warn!("cut short by a second signal"),
+        () = signalled => tracing::warn!("cut short by a second signal"),
     }
-    Ok(())
+    relay.vital().failure().map_or(Ok(()), |gone| Err(gone.into()))
 }
 
 async fn enroll(config: Config) -> anyhow::Result<()> {

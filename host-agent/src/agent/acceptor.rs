@@ -13,6 +13,7 @@ use reachback_proto::crypto::keys::{self, KeyError, StaticKey};
 use reachback_proto::frame::{ByeReason, Frame, GapReason};
 use reachback_proto::ids::{DeviceId, HostId, SessionId};
 use reachback_proto::session::{Attach, Session, SessionError, SessionLimits};
+use reachback_relay::vital;
 use ring::rand::SystemRandom;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -103,8 +104,8 @@ impl Acceptor {
                 Some(session) = started.recv() => {
                     running.spawn(session);
                 }
-                Some(_) = accepting.join_next() => {}
-                Some(_) = running.join_next() => {}
+                Some(ended) = accepting.join_next() => vital::raise(ended),
+                Some(ended) = running.join_next() => vital::raise(ended),
                 _ = sweep.tick() => {
                     for session in acceptor.sessions.expired(Instant::now()) {
                         running.spawn(async move { session.end(ByeReason::Normal).await });

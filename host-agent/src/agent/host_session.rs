@@ -11,6 +11,7 @@ use std::time::Instant;
 use reachback_proto::frame::{ByeReason, ChannelCloseReason};
 use reachback_proto::ids::{DeviceId, SessionId};
 use reachback_proto::scope::Scope;
+use reachback_relay::vital;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -68,7 +69,7 @@ impl Standing {
 
 /// Runs one session until it ends.
 pub async fn run(context: SessionContext, device: DeviceId, id: SessionId, session: StartedSession) {
-    let StartedSession { handle, api, mut events, task: _task } = session;
+    let StartedSession { handle, api, mut events, mut task } = session;
     let mut state = handle.state();
     let mut list = context.devices.subscribe();
     let mut channels = JoinSet::new();
@@ -88,7 +89,11 @@ pub async fn run(context: SessionContext, device: DeviceId, id: SessionId, sessi
                     channels.spawn(async move { open(&context, device, scope, channel, &environment).await });
                 }
                 Some(SessionEvent::Lost { .. }) => {}
-                None => break,
+                None => {
+                    // Its task is over; if that was a panic, it is ours.
+                    vital::raise((&mut task).await);
+                    break;
+                }
             },
             changed = state.changed() => {
                 let now = state.borrow_and_update().clone();
@@ -119,7 +124,7 @@ pub async fn run(context: SessionContext, device: DeviceId, id: SessionId, sessi
                     }
                 }
             }
-            Some(_) = channels.join_next() => {}
+            Some(ended) = channels.join_next() => vital::raise(ended),
         }
     }
     context.sessions.remove(device, id);

@@ -11,6 +11,12 @@
 //! their channels), the local socket and the watchers. [`Agent::shutdown`] ends
 //! them in this order: local socket, tunnel, sessions with a last word, Codex if
 //! the agent started it. Dropping the agent ends all at once.
+//!
+//! All of them are [vital](reachback_relay::vital): the program waits for
+//! [`Vital::failed`] beside its signals, and ends when one of them is gone. What a
+//! device's session, a circuit or a channel panics with comes up through its owners to
+//! the acceptor, and so ends the agent too: this side judges what devices may do, and
+//! must not go on with something broken.
 
 pub mod acceptor;
 pub mod api;
@@ -32,6 +38,7 @@ use reachback_proto::crypto::keys::{self, Identity, KeyError};
 use reachback_proto::ids::{BootId, HostId, RelayId};
 use reachback_proto::pairing::{Name, Origin};
 use reachback_proto::session::SessionLimits;
+use reachback_relay::vital::Vital;
 use ring::rand::SystemRandom;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{interval, timeout};
@@ -159,6 +166,7 @@ pub struct Agent {
     devices: Arc<DeviceStore>,
     host: HostId,
     stop: CancellationToken,
+    vital: Vital,
     acceptor: AbortOnDropHandle<()>,
     local: Option<AbortOnDropHandle<()>>,
     _watchers: Vec<AbortOnDropHandle<()>>,
@@ -192,6 +200,8 @@ impl Agent {
 
         let pin = state.relay().filter(|pin| !config.new_relay && pin.url == config.relay.to_string());
         let trust = pin.map_or(RelayTrust::Learn, |pin| RelayTrust::Pinned(pin.id()));
+        let stop = CancellationToken::new();
+        let vital = Vital::new(stop.clone());
         let (circuits_out, circuits) = mpsc::channel(CIRCUITS);
         let tunnel = Arc::new(Tunnel::start(TunnelConfig {
             relay: RelayAddress { origin: config.relay.clone(), trust },
@@ -202,6 +212,7 @@ impl Agent {
             circuits: circuits_out,
             sessions: Arc::clone(&sessions),
             backoff: config.backoff,
+            vital: vital.clone(),
         }));
         let introduction = HostIntroduction {
             identity: state.identity().public(),
@@ -249,26 +260,36 @@ impl Agent {
             events: events.clone(),
             stop_wanted: CancellationToken::new(),
         });
-        let stop = CancellationToken::new();
         let local = match &config.runtime {
             Some(runtime) => {
                 let socket = runtime.socket(local_api::SOCKET)?;
                 let listener = LocalListener::bind(&socket)?;
                 lock.announce(Some(&socket))?;
                 let serving = local_api::serve(listener, Arc::clone(&control), stop.clone());
-                Some(AbortOnDropHandle::new(tokio::spawn(serving)))
+                Some(vital.spawn("the local socket", serving))
             }
             None => None,
         };
         let home = config.home.to_string_lossy().into_owned();
         let ready = Ready { host, name: name.as_str().to_owned(), relay_url, home };
+        let telling = watch_tunnel(Arc::clone(&tunnel), events.clone(), ready, state, config.relay.to_string());
         let mut watchers = vec![
-            spawn(watch_tunnel(Arc::clone(&tunnel), events.clone(), ready, state, config.relay.to_string())),
-            spawn(keep_house(Arc::clone(&devices))),
-            spawn(keep_ahead(tunnel.stored(), Arc::clone(&devices))),
+            // These two end with the tunnel.
+            vital.spawn_finite("the watch of the tunnel", telling),
+            vital.spawn_finite(
+                "the watch of the relay's device list",
+                keep_ahead(tunnel.stored(), Arc::clone(&devices)),
+            ),
+            vital.spawn("the agent's housekeeping", keep_house(Arc::clone(&devices))),
         ];
-        watchers.extend(environments.iter().map(|environment| spawn(watch_codex(environment.clone(), events.clone()))));
-        watchers.extend(environments.iter().map(|environment| spawn(keeper::run(Arc::clone(environment)))));
+        for environment in environments.iter() {
+            // Ends when nobody supervises Codex any more.
+            let watching = watch_codex(environment.clone(), events.clone());
+            watchers.push(vital.spawn("the supervisor of Codex", watching));
+            // Ends with Codex.
+            let keeping = keeper::run(Arc::clone(environment));
+            watchers.push(vital.spawn_finite("the keeper of Codex's threads", keeping));
+        }
         Ok(Self {
             control,
             events,
@@ -277,7 +298,8 @@ impl Agent {
             devices,
             host,
             stop,
-            acceptor: AbortOnDropHandle::new(tokio::spawn(acceptor.run(circuits))),
+            acceptor: vital.spawn("the acceptor of circuits", acceptor.run(circuits)),
+            vital,
             local,
             _watchers: watchers,
             tunnel,
@@ -306,6 +328,11 @@ impl Agent {
         &self.control
     }
 
+    /// The tasks without which it is no agent. End it when one is gone.
+    pub fn vital(&self) -> &Vital {
+        &self.vital
+    }
+
     /// Ends everything, with a last word to devices. See the module's header for the order.
     pub async fn shutdown(self) {
         let Self { control, environments, devices, stop, acceptor, local, _watchers, tunnel, _lock, .. } = self;
@@ -328,10 +355,6 @@ impl Agent {
             tracing::warn!(%error, "when devices were last seen could not be written");
         }
     }
-}
-
-fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(task))
 }
 
 struct Ready {
@@ -485,3 +508,6 @@ async fn keep_house(devices: Arc<DeviceStore>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use reachback_proto::frame::ByeReason;
 use reachback_proto::ids::{DeviceId, SessionId};
+use reachback_relay::vital;
 
 use crate::session::{SessionHandle, SessionState};
 
@@ -123,7 +124,9 @@ impl Sessions {
         for handle in handles {
             ending.spawn(async move { handle.end(reason).await });
         }
-        while ending.join_next().await.is_some() {}
+        while let Some(ended) = ending.join_next().await {
+            vital::raise(ended);
+        }
     }
 
     /// Whether some device has a link, or lost its last one so recently that it is likely to be trying.

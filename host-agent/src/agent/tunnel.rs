@@ -18,6 +18,7 @@ use reachback_proto::close::CloseCode;
 use reachback_proto::control::{CircuitOrigin, EnrollKey, PeerToRelay, RelayToPeer};
 use reachback_proto::crypto::keys::Identity;
 use reachback_proto::ids::{BootId, PublicKey, RendezvousId};
+use reachback_relay::vital::{self, Vital};
 use ring::rand::SystemRandom;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -88,6 +89,8 @@ pub struct TunnelConfig {
     pub sessions: Arc<Sessions>,
     /// Between tries.
     pub backoff: BackoffConfig,
+    /// Hears if the tunnel's task is gone before it is stopped.
+    pub vital: Vital,
 }
 
 /// The way to the tunnel's task. Dropping it ends the tunnel.
@@ -114,6 +117,7 @@ impl Tunnel {
         let (state_out, state) = watch::channel(TunnelState::Reconnecting { reason: String::new() });
         let (key_out, relay_key) = watch::channel(None);
         let (stored_out, stored) = watch::channel(0);
+        let vital = config.vital.clone();
         let control = Control {
             config: Arc::new(config),
             inbox,
@@ -124,7 +128,8 @@ impl Tunnel {
             dials: JoinSet::new(),
             has_worked: false,
         };
-        Self { commands, state, relay_key, stored, task: AbortOnDropHandle::new(tokio::spawn(control.run())) }
+        let task = vital.spawn("the tunnel to the relay", control.run());
+        Self { commands, state, relay_key, stored, task }
     }
 
     /// To a relay that has proved its key and answers nothing.
@@ -312,7 +317,7 @@ impl Control {
                     let list = device_list(&devices.borrow_and_update());
                     relay::send(socket, &list).await?;
                 }
-                Some(_) = self.dials.join_next() => {}
+                Some(ended) = self.dials.join_next() => vital::raise(ended),
                 _ = ticks.tick() => relay::send(socket, &PeerToRelay::Ping { id: 0 }).await?,
                 () = sleep_until(dead.into()) => {
                     return Err(RelayError::TimedOut(self.config.relay.origin.to_string()));

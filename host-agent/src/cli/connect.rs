@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Home;
+use super::host::stopped;
 use super::output::Output;
 use crate::backoff::BackoffConfig;
 use crate::connect::join;
@@ -68,6 +69,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
         () = progress => unreachable!("reporting does not end before the host is up"),
     };
     if let Err(RemoteState::Ended { reason }) = up {
+        stopped([remote.vital()])?;
         return Err(ended(&name, reason).into());
     }
     let runtime = home.places.runtime(&home.path)?;
@@ -77,6 +79,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
     };
     let listener = LocalListener::bind(&path)?;
     let serving = local_socket::serve(listener, Arc::clone(&remote), &args.env);
+    let serving = remote.vital().watch_finite("the local socket", serving);
     let code = match codex {
         Some(program) => {
             let mut command = Command::new(&program);
@@ -118,6 +121,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
         }
     };
     remote.end().await;
+    stopped([remote.vital()])?;
     // Whatever the terminal UI made of it.
     if let RemoteState::Ended { reason: Some(reason) } = &*state.borrow_and_update()
         && *reason != ByeReason::Normal

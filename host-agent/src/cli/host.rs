@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use reachback_proto::control::{EnrollKey, MAX_ENROLL_KEY};
 use reachback_proto::pairing::Origin;
 use reachback_proto::session::SessionLimits;
+use reachback_relay::vital::Vital;
 use ring::rand::SystemRandom;
 use tokio::sync::broadcast::error::RecvError;
 use zeroize::Zeroizing;
@@ -137,16 +138,28 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
     let mut agent = Agent::start_locked(lock, config).await?;
     output.say("Starting; Ctrl-C stops.");
     let events = agent.events_from_start();
+    let vital = agent.vital().clone();
     tokio::select! {
         // Signals first: whoever reads that it is ready may stop it at once.
         biased;
         () = stop_wanted() => {}
+        _ = vital.failed() => {}
         () = tell(events, output, false) => {}
         () = agent.control().stop_wanted() => {}
     }
     output.say("\nStopping…");
     stop_within(STOP_TIME, agent.shutdown()).await;
-    Ok(ExitCode::SUCCESS)
+    stopped([&vital])
+}
+
+/// How a program ends that was stopped: badly, when that was because a vital task was gone, or one broke on the way.
+pub(super) fn stopped<'a>(vital: impl IntoIterator<Item = &'a Vital>) -> anyhow::Result<ExitCode> {
+    match vital.into_iter().find_map(Vital::failure) {
+        None => Ok(ExitCode::SUCCESS),
+        Some(gone) => Err(Failure::new("vital_task", gone.to_string())
+            .fix("start it again; report this, with what standard error says before it")
+            .into()),
+    }
 }
 
 /// Tells people and programs what happens, for as long as it does.
@@ -317,4 +330,19 @@ impl OwnCodex {
 /// Codex as `--codex` and the like say it.
 pub(super) fn own_codex(home: &Home, args: &CodexArgs) -> anyhow::Result<OwnCodex> {
     OwnCodex::start(home, args.config())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_lost_a_vital_task_fails_and_says_which() {
+        let (sound, broken) = (Vital::default(), Vital::default());
+        assert_eq!(stopped([&sound, &broken]).unwrap(), ExitCode::SUCCESS);
+        broken.watch("the test's task", async { panic!("no more") }).await;
+        let error = stopped([&sound, &broken]).unwrap_err();
+        assert!(error.to_string().contains("the test's task panicked, which is a bug: no more"), "{error}");
+        assert_ne!(Output::new(false).fail(&error), ExitCode::SUCCESS);
+    }
 }

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::Home;
 use super::demo::{self, Purpose};
-use super::host::{CodexArgs, OwnCodex, STOP_TIME, local_environment, own_codex, tell};
+use super::host::{CodexArgs, OwnCodex, STOP_TIME, local_environment, own_codex, stopped, tell};
 use super::opening;
 use super::output::Output;
 use super::pair::{self, Codes, Wish};
@@ -106,11 +106,14 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     )
     .await?;
     let events = agent.events_from_start();
+    let vital = agent.vital().clone();
     greet(home, &args, &public, output);
     tokio::select! {
         // Signals first: whoever reads that it is ready may stop it at once.
         biased;
         () = stop_wanted() => {}
+        _ = vital.failed() => {}
+        _ = relay.vital().failed() => {}
         () = tell(events, output, true) => {}
         result = offer(home, &agent, codes, output) => result?,
         () = agent.control().stop_wanted() => {}
@@ -121,7 +124,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
         relay.shutdown().await;
     })
     .await;
-    Ok(ExitCode::SUCCESS)
+    stopped([relay.vital(), &vital])
 }
 
 /// Shows codes until the first device is paired; later ones take `reachback pair`. Then waits for ever.

@@ -17,6 +17,7 @@ use http::header::ORIGIN;
 use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::session::MAX_MESSAGE;
 use reachback_relay::accepting::Accepting;
+use reachback_relay::vital;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
@@ -52,11 +53,13 @@ pub async fn serve(listener: LocalListener, remote: Arc<RemoteHost>, environment
                 let (remote, environment) = (Arc::clone(&remote), environment.to_owned());
                 clients.spawn(async move { client(Box::new(stream), &remote, &environment).await });
             }
-            Some(_) = clients.join_next() => {}
+            Some(ended) = clients.join_next() => vital::raise(ended),
             changed = state.changed() => {
                 if changed.is_err() || matches!(*state.borrow(), RemoteState::Ended { .. }) {
                     // Let clients read what is queued for them before their sockets close.
-                    while clients.join_next().await.is_some() {}
+                    while let Some(ended) = clients.join_next().await {
+                        vital::raise(ended);
+                    }
                     return;
                 }
             }

@@ -13,6 +13,7 @@ use reachback_proto::crypto::keys::{Identity, Secret, StaticKey};
 use reachback_proto::frame::ByeReason;
 use reachback_proto::ids::{HostId, PublicKey};
 use reachback_proto::session::{Session, SessionLimits};
+use reachback_relay::vital::{self, Vital};
 use ring::rand::SystemRandom;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -95,6 +96,7 @@ pub struct RemoteHost {
     state: watch::Receiver<RemoteState>,
     api_wanted: mpsc::Sender<oneshot::Sender<ChannelHandle>>,
     waiting: Arc<watch::Sender<usize>>,
+    vital: Vital,
     _tasks: [AbortOnDropHandle<()>; 3],
 }
 
@@ -107,10 +109,20 @@ impl RemoteHost {
         let (api_wanted, wanted) = mpsc::channel(1);
         let (waiting, waiters) = watch::channel(0);
         let dialler = Dialler { config: Arc::new(config), session: started.handle.clone(), state: state_out, waiters };
-        let keeping = AbortOnDropHandle::new(tokio::spawn(keep_api(started.api, started.events, wanted)));
-        let dialling = AbortOnDropHandle::new(tokio::spawn(dialler.run()));
-        let tasks = [started.task, keeping, dialling];
-        Self { session: started.handle, state, api_wanted, waiting: Arc::new(waiting), _tasks: tasks }
+        // All of them end with the session.
+        let vital = Vital::default();
+        let session = started.task;
+        let tasks = [
+            vital.spawn_finite("the session", async { vital::raise(session.await) }),
+            vital.spawn_finite("the keeper of the API channel", keep_api(started.api, started.events, wanted)),
+            vital.spawn_finite("the dialler", dialler.run()),
+        ];
+        Self { session: started.handle, state, api_wanted, waiting: Arc::new(waiting), vital, _tasks: tasks }
+    }
+
+    /// The tasks without which there is no connection. They end with the session; if one panics, the program should end.
+    pub fn vital(&self) -> &Vital {
+        &self.vital
     }
 
     /// How the host is reached, and each change.

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use reachback_relay::accepting::Accepting;
+use reachback_relay::vital;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, WriteHalf};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec, LinesCodecError};
 use tokio_util::sync::CancellationToken;
@@ -72,7 +73,7 @@ pub async fn serve<H: Handler>(listener: LocalListener, handler: Arc<H>, stop: C
         let free = connections.len() < MAX_CONNECTIONS;
         tokio::select! {
             () = stop.cancelled() => break,
-            Some(ended) = connections.join_next() => reap(ended),
+            Some(ended) = connections.join_next() => vital::raise(ended),
             stream = next_connection(&listener, &mut accepting), if free => {
                 let handler = handler.clone();
                 let connection = async move {
@@ -87,7 +88,7 @@ pub async fn serve<H: Handler>(listener: LocalListener, handler: Arc<H>, stop: C
     drop(listener);
     let ending = async {
         while let Some(ended) = connections.join_next().await {
-            reap(ended);
+            vital::raise(ended);
         }
     };
     // Those that are left are aborted with the set.
@@ -108,14 +109,6 @@ pub(crate) async fn next_connection(listener: &LocalListener, accepting: &mut Ac
             Ok(stream) => return stream,
             Err(error) => warn!(%error, "local connection refused"),
         }
-    }
-}
-
-fn reap(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        std::panic::resume_unwind(error.into_panic());
     }
 }
 

@@ -1,5 +1,9 @@
 //! Devices at the door, and others in their way. The relay is a queue of pipes.
 
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use reachback_proto::crypto::handshake::Ephemeral;
@@ -8,6 +12,7 @@ use reachback_proto::ids::{BootId, PublicKey};
 use reachback_proto::pairing::Name;
 use reachback_proto::scope::Scope;
 use reachback_proto::wire::Reader;
+use reachback_relay::vital::Vital;
 use tempfile::TempDir;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -25,6 +30,7 @@ use crate::backoff::BackoffConfig;
 use crate::codex::permissions::Profiles;
 use crate::codex::{CodexBackend, CodexConnection, CodexState, ConnectError};
 use crate::firewall::ceiling::Ceiling;
+use crate::link::circuit::Circuit;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::testing::{Pipe, pipes};
 use crate::state::devices::Device;
@@ -52,7 +58,7 @@ struct Door {
     devices: Arc<DeviceStore>,
     sessions: Arc<Sessions>,
     host_static: PublicKey,
-    _task: AbortOnDropHandle<()>,
+    task: AbortOnDropHandle<()>,
     _home: TempDir,
 }
 
@@ -75,6 +81,7 @@ impl Door {
             relay: relay.clone(),
         };
         let tunnel = Arc::new(Tunnel::start(TunnelConfig {
+            vital: Vital::default(),
             relay: RelayAddress { origin: relay, trust: RelayTrust::Learn },
             identity: Arc::new(identity),
             boot: BootId([0; 16]),
@@ -124,7 +131,7 @@ impl Door {
         };
         let (circuits, incoming) = mpsc::channel(1);
         let task = AbortOnDropHandle::new(tokio::spawn(acceptor.run(incoming)));
-        Self { circuits, devices, sessions, host_static, _task: task, _home: home }
+        Self { circuits, devices, sessions, host_static, task, _home: home }
     }
 
     /// A circuit from whoever the relay says it is.
@@ -262,4 +269,35 @@ async fn a_replayed_first_message_changes_nothing() {
         timeout(PATIENCE, stream.block()).await.expect("the host does not answer").unwrap();
     }
     assert!(door.sessions.presence().is_empty());
+}
+
+/// A circuit with a bug behind it.
+struct Broken;
+
+impl Circuit for Broken {
+    fn poll_read(&mut self, _: &mut Context<'_>, _: &mut BytesMut) -> Poll<io::Result<usize>> {
+        panic!("a bug")
+    }
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+    fn start_send(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_a_circuits_task_comes_up_to_the_acceptor() {
+    let door = Door::open();
+    let origin = CircuitOrigin::Device { key: PublicKey([1; 32]) };
+    let circuit = IncomingCircuit { circuit: Box::new(Broken), origin, number: 1 };
+    door.circuits.send(circuit).await.unwrap();
+    let ended = timeout(PATIENCE, door.task).await.expect("the panic is lost");
+    assert!(ended.unwrap_err().is_panic());
 }

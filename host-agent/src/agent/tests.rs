@@ -1,0 +1,89 @@
+//! An agent that loses something it can't do without. Its relay is nowhere, its Codex a switch.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use reachback_relay::vital::Gone;
+
+use super::*;
+use crate::agent::environments::workspaces::Surroundings;
+use crate::codex::permissions::Profiles;
+use crate::codex::{CodexBackend, CodexConnection, ConnectError, Instance};
+use crate::firewall::ceiling::Ceiling;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A Codex whose supervisor ends when it is told to.
+struct Supervised(watch::Receiver<CodexState>);
+
+impl CodexBackend for Supervised {
+    fn state(&self) -> watch::Receiver<CodexState> {
+        self.0.clone()
+    }
+    fn connect(&self) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
+        async { panic!("no connection was expected") }.boxed()
+    }
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
+}
+
+async fn start(home: &Path) -> (Agent, watch::Sender<CodexState>) {
+    let (supervisor, state) = watch::channel(CodexState::Starting);
+    let config = AgentConfig {
+        home: home.into(),
+        runtime: None,
+        name: "lonely".into(),
+        relay: "http://127.0.0.1:1".parse().unwrap(),
+        public_relay: None,
+        new_relay: false,
+        enroll_key: None,
+        local: LocalEnvironment {
+            codex: Arc::new(Supervised(state)),
+            ceiling: Ceiling::default(),
+            profiles: Arc::new(Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap()),
+            ground: None,
+            surroundings: Surroundings::default(),
+            open: Vec::new(),
+        },
+        backoff: BackoffConfig::default(),
+        session_limits: SessionLimits::default(),
+    };
+    (Agent::start(config).await.unwrap(), supervisor)
+}
+
+async fn gone(agent: &Agent) -> Gone {
+    timeout(PATIENCE, agent.vital().failed()).await.expect("the agent goes on as if nothing were missing")
+}
+
+#[tokio::test]
+async fn an_agent_whose_codex_nobody_supervises_any_more_says_so_and_can_end_in_order() {
+    let home = tempfile::tempdir().unwrap();
+    let (agent, supervisor) = start(home.path()).await;
+    drop(supervisor);
+    assert_eq!(gone(&agent).await, Gone::Ended { task: "the supervisor of Codex" });
+    timeout(PATIENCE, agent.shutdown()).await.expect("it does not end");
+}
+
+#[tokio::test]
+async fn a_panic_in_a_task_of_the_agent_is_not_lost() {
+    let home = tempfile::tempdir().unwrap();
+    let (agent, supervisor) = start(home.path()).await;
+    // Its keeper connects then, and that panics.
+    supervisor.send_replace(CodexState::Ready {
+        version: None,
+        adapter: Adapter::Started,
+        instance: Instance::random(&SystemRandom::new()).unwrap(),
+    });
+    let wanted = "the keeper of Codex's threads panicked, which is a bug: no connection was expected";
+    assert_eq!(gone(&agent).await.to_string(), wanted);
+    timeout(PATIENCE, agent.shutdown()).await.expect("it does not end");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_stopped_misses_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let (agent, _supervisor) = start(home.path()).await;
+    let vital = agent.vital().clone();
+    timeout(PATIENCE, agent.shutdown()).await.expect("it does not end");
+    assert_eq!(vital.failure(), None);
+}
