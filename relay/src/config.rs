@@ -87,6 +87,14 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
+    /// A path that is not valid text. The operating system takes it, the database and the printed configuration don't.
+    #[error("{name} {path:?} is not valid text (UTF-8): choose another path")]
+    NotText {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        path: PathBuf,
+    },
     /// A limit that would let nobody in.
     #[error("limit {name} is {value}: it must be at least {least}")]
     LimitTooSmall {
@@ -125,6 +133,13 @@ impl Config {
             None if listen.ip().is_unspecified() => return Err(ConfigError::NoAddress { listen }),
             None => {}
             Some(url) => check_public_url(url)?,
+        }
+        let paths = match &self.tls {
+            Tls::Files { cert, key } => vec![("data", &self.data), ("tls_cert", cert), ("tls_key", key)],
+            Tls::Auto | Tls::Off | Tls::Generated => vec![("data", &self.data)],
+        };
+        if let Some((name, path)) = paths.into_iter().find(|(_, path)| path.to_str().is_none()) {
+            return Err(ConfigError::NotText { name, path: path.clone() });
         }
         let limits = &self.limits;
         for (name, value, least) in [

@@ -9,6 +9,7 @@ mod homes;
 mod left_behind;
 mod limits;
 mod links;
+mod paths;
 mod refusals;
 mod revoke;
 mod signals;

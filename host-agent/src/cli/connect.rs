@@ -1,5 +1,6 @@
 //! `reachback connect`: the stock Codex terminal UI, on a host.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -51,10 +52,15 @@ pub(super) struct ConnectArgs {
     codex: Option<PathBuf>,
     /// What to pass on to Codex, such as `resume --last`.
     #[arg(last = true, value_name = "CODEX ARGS")]
-    codex_args: Vec<String>,
+    codex_args: Vec<OsString>,
 }
 
 pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyhow::Result<ExitCode> {
+    if let Some(path) = args.socket.as_deref().filter(|path| path.to_str().is_none()) {
+        // Clients are told of it in a URL and in JSON.
+        let message = format!("there can be no socket at {path:?}: its path is not valid text (UTF-8)");
+        return Err(Failure::new("socket_not_text", message).fix("choose another path").into());
+    }
     let host = find(&ControllerStore::new(&home.path), args.host.as_deref())?;
     let codex = match &args.socket {
         Some(_) => None,

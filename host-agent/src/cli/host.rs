@@ -33,8 +33,8 @@ use crate::demo::home::DemoHome;
 use crate::firewall::ceiling::Ceiling;
 use crate::local_api::events::{CodexState, TunnelState};
 use crate::local_api::{Event, Failure};
-use crate::platform::files;
 use crate::platform::signals::{stop_wanted, stop_within};
+use crate::platform::{dirs, files};
 use crate::state::codex::Note;
 use crate::state::host::HostState;
 
@@ -274,6 +274,10 @@ fn denied(home: &Home, ground: &Ground) -> anyhow::Result<Vec<PathBuf>> {
     }
     denied.push(home.places.runtime(&home.path)?.path().to_owned());
     denied.push(ground.git().to_owned());
+    // A folder that Codex can't be told of is not denied. Where a link leads counts, too.
+    for folder in &denied {
+        dirs::text(folder.canonicalize().unwrap_or_else(|_| folder.clone()))?;
+    }
     Ok(denied)
 }
 

@@ -112,7 +112,7 @@ pub(super) async fn run(home: &Home, args: WorkspaceArgs, output: Output) -> any
 fn absolute(dir: &Path) -> anyhow::Result<String> {
     let path = std::path::absolute(dir)?.into_os_string().into_string();
     Ok(path.map_err(|path| {
-        let message = format!("`{}` can't be a workspace: its path is not valid text", path.display());
+        let message = format!("{path:?} can't be a workspace: its path is not valid text");
         Failure::new("workspace_not_text", message).fix("give it a name that is valid UTF-8")
     })?)
 }

@@ -123,6 +123,8 @@ impl CodexConfig {
 enum OpenError {
     #[error("there is no home folder, and no CODEX_HOME")]
     NoHome,
+    #[error("codex's own folder {home:?} has a path that is not valid text (UTF-8), which codex can't use")]
+    NotText { home: PathBuf },
     #[error(transparent)]
     Socket(#[from] SocketError),
     #[error(transparent)]
@@ -145,6 +147,7 @@ impl OpenError {
         match self {
             Self::Spawn(SpawnError::NotFound { .. }) => Some(INSTALL.to_owned()),
             Self::NoHome => Some("set CODEX_HOME".to_owned()),
+            Self::NotText { .. } => Some("set CODEX_HOME, or --codex-home, to another folder".to_owned()),
             Self::Socket(SocketError::Foreign { path, .. }) => Some(format!(
                 "end the codex of the other user, or give this one another CODEX_HOME; the socket is {}",
                 path.display()
@@ -393,7 +396,12 @@ impl Supervisor {
 
     /// Joins the server that listens on the control socket; without one, starts it.
     async fn join_or_start(&self) -> Result<Server, OpenError> {
-        let socket = self.config.control_socket().ok_or(OpenError::NoHome)?;
+        let home = self.config.codex_home().ok_or(OpenError::NoHome)?;
+        if home.to_str().is_none() {
+            // It would read the variable with other characters in place of those, and look in another folder.
+            return Err(OpenError::NotText { home });
+        }
+        let socket = unix_socket::control_socket(&home);
         match unix_socket::open(&socket).await {
             Ok(stream) => {
                 let (probe, version) = tokio::join!(self.probe(stream), self.config.version());

@@ -126,7 +126,8 @@ fn parse_version(said: &[u8]) -> Option<String> {
     (plain && version.starts_with(|c: char| c.is_ascii_digit())).then(|| version.to_owned())
 }
 
-/// The last line that Codex wrote before it answered, or the error that it ended with: a backtrace may follow that.
+/// The last line that Codex wrote before it answered, or the error that it ended with: a backtrace or a hint at `--help` may
+/// follow that.
 type Said = Arc<Mutex<Option<String>>>;
 
 /// An app-server that the agent started. Dropping it kills the whole group.
@@ -231,7 +232,7 @@ async fn drain(name: &'static str, pipe: impl AsyncRead + Unpin, said: Said) {
         let text = plain(&line);
         if !text.is_empty()
             && let Ok(mut said) = said.lock()
-            && !said.as_ref().is_some_and(|said| said.starts_with("Error:"))
+            && !said.as_ref().is_some_and(|said| said.starts_with("Error:") || said.starts_with("error:"))
         {
             *said = Some(text);
         }

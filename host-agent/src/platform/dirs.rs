@@ -38,6 +38,15 @@ pub enum DirsError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A path that is not valid text. The operating system takes it; Codex, which is told in JSON and TOML what to keep
+    /// its commands from, and the relay's database don't.
+    #[error(
+        "the path {path:?} is not valid text (UTF-8), so nothing can be kept in it: set REACHBACK_HOME, or --home, to another folder"
+    )]
+    NotText {
+        /// The path.
+        path: PathBuf,
+    },
     /// A path that a socket can't have.
     #[error("`{}` is too long for a socket (at most {MAX_SOCKET_PATH} bytes): set XDG_RUNTIME_DIR or TMPDIR to a shorter folder", path.display())]
     TooLong {
@@ -96,14 +105,14 @@ impl Places {
     /// The folder for state: `chosen` (REACHBACK_HOME or a flag), else the system's. Nothing is made yet.
     pub fn state(&self, chosen: Option<&Path>) -> Result<PathBuf, DirsError> {
         match chosen {
-            Some(path) if !path.as_os_str().is_empty() => absolute(path),
-            _ => self.default_state(OS),
+            Some(path) if !path.as_os_str().is_empty() => text(absolute(path)?),
+            _ => text(self.default_state(OS)?),
         }
     }
 
     /// The folder for a demo's state unless one is chosen: beside the usual one. Nothing is made yet.
     pub fn demo_state(&self) -> Result<PathBuf, DirsError> {
-        Ok(beside(&self.default_state(OS)?, "-demo"))
+        text(beside(&self.default_state(OS)?, "-demo"))
     }
 
     fn default_state(&self, os: Os) -> Result<PathBuf, DirsError> {
@@ -133,7 +142,10 @@ impl Places {
                 xdg.into_iter().chain([temp.join(&per_user), Path::new("/tmp").join(&per_user)]).collect()
             }
         };
-        let fits = |path: &&PathBuf| path.join(&tag).as_os_str().len() + NAME_ROOM <= MAX_SOCKET_PATH;
+        // Codex has to be told to keep its commands from it.
+        let fits = |path: &&PathBuf| {
+            path.to_str().is_some() && path.join(&tag).as_os_str().len() + NAME_ROOM <= MAX_SOCKET_PATH
+        };
         // A runtime folder that vanished (no login session) is no reason to stop; one that is wrong is.
         let usable = |path: &&PathBuf| path.parent().is_some_and(Path::is_dir);
         let Some(parent) = candidates.iter().filter(fits).find(usable) else {
@@ -184,6 +196,11 @@ fn home_tag(home: &Path) -> Result<String, DirsError> {
     };
     let hash = digest(&SHA256, path.as_os_str().as_encoded_bytes());
     Ok(HEXLOWER.encode(&hash.as_ref()[..4]))
+}
+
+/// The same path, if it is text.
+pub fn text(path: PathBuf) -> Result<PathBuf, DirsError> {
+    if path.to_str().is_some() { Ok(path) } else { Err(DirsError::NotText { path }) }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, DirsError> {

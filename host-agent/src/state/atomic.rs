@@ -138,8 +138,9 @@ pub(super) fn save<T: Document>(path: &Path, body: &T) -> Result<(), FileError> 
     let versioned = Versioned { version: T::VERSION, body };
     // Room for any usual file: a buffer that grows leaves copies of keys behind.
     let mut json = Zeroizing::new(Vec::with_capacity(64 * 1024));
+    // What JSON can't hold, such as a path that is not text.
     serde_json::to_writer_pretty(&mut *json, &versioned)
-        .map_err(|source| FileError::Damaged { path: path.to_owned(), source })?;
+        .map_err(|error| FileError::io("write", path)(io::Error::other(error)))?;
     json.push(b'\n');
     write(path, &json)
 }
