@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use super::environments::Environments;
 use super::sessions::Sessions;
 use crate::codex::CodexState;
+use crate::firewall::unread;
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
 use crate::state::devices::DeviceStore;
 
@@ -93,15 +94,19 @@ async fn send(sender: &ChannelSender, message: &Value) -> bool {
 }
 
 impl ApiContext {
-    fn answer(&self, device: DeviceId, scope: Scope, bytes: &[u8]) -> Value {
+    pub(super) fn answer(&self, device: DeviceId, scope: Scope, bytes: &[u8]) -> Value {
         if bytes.len() > MAX_REQUEST {
             return error(Value::Null, INVALID_REQUEST, "the request is too long", "malformed");
         }
         let Ok(request) = serde_json::from_slice::<Request>(bytes) else {
-            return error(Value::Null, INVALID_REQUEST, "not a request of this API", "malformed");
+            let unread = unread::requests(bytes).into_iter().next();
+            let id = unread.as_ref().and_then(|unread| serde_json::from_str(unread.id.get()).ok());
+            let words =
+                unread.and_then(|unread| unread.fault).unwrap_or_else(|| "not a request of this API".to_owned());
+            return error(id.unwrap_or_default(), INVALID_REQUEST, &words, "malformed");
         };
         if !request.id.is_u64() && request.id.as_str().is_none_or(|id| id.len() > 128) {
-            return error(Value::Null, INVALID_REQUEST, "an id is a number or a short text", "malformed");
+            return error(request.id, INVALID_REQUEST, "an id is a number or a short text", "malformed");
         }
         let (needed, result): (_, fn(&Self, DeviceId, Scope) -> Value) = match request.method.as_str() {
             "host/read" => (Scope::View, Self::host),

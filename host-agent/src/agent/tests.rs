@@ -2,7 +2,10 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use reachback_proto::ids::DeviceId;
+use reachback_proto::scope::Scope;
 use reachback_relay::vital::Gone;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::agent::environments::workspaces::Surroundings;
@@ -86,4 +89,33 @@ async fn an_agent_that_is_stopped_misses_nothing() {
     let vital = agent.vital().clone();
     timeout(PATIENCE, agent.shutdown()).await.expect("it does not end");
     assert_eq!(vital.failure(), None);
+}
+
+#[tokio::test]
+async fn the_agents_own_api_answers_by_id_what_it_can_not_read() {
+    let home = tempfile::tempdir().unwrap();
+    let (agent, _supervisor) = start(home.path()).await;
+    let api = api::ApiContext {
+        host: agent.host,
+        name: "lonely".into(),
+        environments: Arc::clone(&agent.environments),
+        devices: Arc::clone(&agent.devices),
+        sessions: Arc::clone(&agent.control.sessions),
+    };
+    let long = "i".repeat(200);
+    let longest = format!(r#"{{"id":"{long}","method":"host/read"}}"#);
+    for (message, id) in [
+        (r#"{"id":7,"method":"host/read","extra":1}"#, json!(7)),
+        (r#"{"jsonrpc":"2.0","id":7,"method":"host/read","params":[]}"#, json!(7)),
+        (r#"{"id":-7,"method":"host/read"}"#, json!(-7)),
+        (r#"[{"id":"a","method":"host/read"}]"#, json!("a")),
+        (&longest, json!(long)),
+        (r#"{"id":1e999,"method":"host/read"}"#, Value::Null),
+        (r#"{"id":7}"#, Value::Null),
+        ("{", Value::Null),
+    ] {
+        let answer = api.answer(DeviceId([1; 16]), Scope::Admin, message.as_bytes());
+        assert_eq!((&answer["id"], &answer["error"]["data"]["reason"]), (&id, &json!("malformed")), "{message}");
+    }
+    timeout(PATIENCE, agent.shutdown()).await.expect("it does not end");
 }

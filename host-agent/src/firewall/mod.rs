@@ -25,7 +25,8 @@
 //! A refused request is answered in words that a terminal shows to a person,
 //! with code [`REFUSED`]. An answer can't be answered, so a refused one becomes
 //! a `warning` notification, which every client shows. `stock` knows the few
-//! refusals that the stock terminal UI needs to be told in another way.
+//! refusals that the stock terminal UI needs to be told in another way, and
+//! `unread` whom to tell about a message that can't be parsed.
 
 pub mod ceiling;
 pub mod folders;
@@ -41,6 +42,7 @@ mod stock;
 #[cfg(test)]
 mod tests;
 pub(crate) mod threads;
+pub(crate) mod unread;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -49,7 +51,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use reachback_proto::scope::Scope;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -63,6 +65,7 @@ use responses::{Answer, AnswerError, Asked, OpenRequests, Route, server_request}
 use stock::Manner;
 use table::{Access, Method, ThreadUse};
 use threads::{Opening, Threads};
+use unread::Unread;
 
 use crate::codex::permissions::Profiles;
 
@@ -312,9 +315,28 @@ impl Firewall {
                 let answer = self.open.error(&id, error, self.policy.scope);
                 self.answer(about, answer)
             }
-            // Without a number that can be trusted there is nobody to tell.
-            Err(_) => refused(None, None, Reason::Malformed, true, Vec::new()),
+            Err(error) => self.unread(bytes, error),
         })
+    }
+
+    /// Refuses what can't be parsed, and answers whoever asked.
+    fn unread(&self, bytes: &[u8], error: ParseError) -> DeviceVerdict {
+        let words = error.to_string();
+        let mut verdicts = unread::requests(bytes).into_iter().map(|Unread { id, method, fault }| {
+            let message = format!("this host can't read the request: {}", fault.as_ref().unwrap_or(&words));
+            let refusal = Refusal { reason: Reason::Malformed, message, needed: None };
+            let known = method.as_deref().and_then(table::method);
+            self.refusal(&id, method.as_deref().unwrap_or_default(), known, None, refusal)
+        });
+        let silent = || refused(None, None, Reason::Malformed, true, Vec::new());
+        let Some(mut first) = verdicts.next() else { return silent() };
+        let rest: Vec<Bytes> = verdicts.flat_map(|verdict| verdict.to_device).collect();
+        if !rest.is_empty() {
+            // A batch is one line in the audit log, about no method.
+            first.to_device.extend(rest);
+            return DeviceVerdict { to_device: first.to_device, ..silent() };
+        }
+        first
     }
 
     fn request(&mut self, id: RequestId, name: &str, raw: Option<&RawValue>) -> FromDevice {
@@ -606,7 +628,7 @@ impl Firewall {
 
     fn refusal(
         &self,
-        id: &RequestId,
+        id: &impl Serialize,
         name: &str,
         method: Option<&'static Method>,
         thread: Option<String>,
@@ -619,15 +641,14 @@ impl Firewall {
             "needed": needed.map(Scope::name),
             "scope": self.policy.scope.name(),
         });
-        let error =
-            || json!({ "id": id, "error": { "code": REFUSED, "message": message, "data": data } }).to_string().into();
+        let error = || reply(id, "error", json!({ "code": REFUSED, "message": message, "data": data }));
         let replies = match if self.stock { stock::manner(method) } else { Manner::Error } {
             Manner::Error => vec![error()],
             Manner::WarningAndError => {
                 vec![warning(thread.as_deref(), &format!("{} was refused: {message}", shown(name))), error()]
             }
             Manner::ResultAndNotice => {
-                vec![json!({ "id": id, "result": {} }).to_string().into(), stock::notice(thread.as_deref(), &message)]
+                vec![reply(id, "result", json!({})), stock::notice(thread.as_deref(), &message)]
             }
         };
         refused(method.map(|method| method.name), thread, reason, method.is_none_or(changes), replies)
@@ -826,6 +847,12 @@ fn with_experimental_api(initialize: Bytes) -> Bytes {
         capabilities.insert("experimentalApi".to_owned(), json!(true));
     }
     message.to_string().into()
+}
+
+/// An answer to a device's request, under its id as it was.
+fn reply(id: &impl Serialize, kind: &str, value: Value) -> Bytes {
+    let id = serde_json::to_string(id).expect("an id is a text, a number or null");
+    format!(r#"{{"id":{id},"{kind}":{value}}}"#).into()
 }
 
 fn changes(method: &Method) -> bool {

@@ -1228,6 +1228,30 @@ fn malformed_parameters_are_refused_with_the_requests_number() {
 }
 
 #[test]
+fn a_request_that_can_not_be_parsed_is_answered_by_its_id_and_written_down_without_it() {
+    let id = "i".repeat(1000);
+    for (method, known) in [("thread/read", Some("thread/read")), ("no/such", None)] {
+        let message = json!({"id": id, "method": method, "params": {}}).to_string();
+        let verdict = send_bytes(&mut with_scope(Scope::Admin), message.as_bytes());
+        assert_eq!((parsed(&verdict.to_device)["id"].as_str(), verdict.audit.method), (Some(id.as_str()), known));
+        assert_eq!((&refusal(&verdict)["reason"], &refusal(&verdict)["method"]), (&json!("malformed"), &json!(method)));
+        assert!(!format!("{:?}", verdict.audit).contains("iii"));
+    }
+    // It ends at an error to this one, so it hears of it in another way.
+    let unknown = json!({"id": 1, "method": "turn/interrupt", "params": {}, "newMember": true});
+    let verdict = send(&mut stock(Scope::Admin), &unknown);
+    let reply: Value = serde_json::from_slice(&verdict.to_device[0]).unwrap();
+    assert_eq!((reply["result"].is_object(), verdict.to_device.len()), (true, 2));
+
+    let batch =
+        json!([{"id": 1, "method": "turn/start"}, {"id": "b", "method": "thread/read"}, {"method": "initialized"}]);
+    let verdict = send(&mut with_scope(Scope::Admin), &batch);
+    let ids = verdict.to_device.iter().map(|reply| serde_json::from_slice::<Value>(reply).unwrap()["id"].clone());
+    assert_eq!((ids.collect::<Vec<_>>(), verdict.to_codex), (vec![json!(1), json!("b")], None));
+    assert_eq!((verdict.audit.method, verdict.audit.decision), (None, Decision::Refused(Reason::Malformed)));
+}
+
+#[test]
 fn devices_send_no_notifications_but_one() {
     for method in ["warning", "thread/started", "exit", "thread/read", "turn/interrupt"] {
         let verdict = send(&mut with_scope(Scope::Admin), &json!({"method": method, "params": {}}));
@@ -1688,6 +1712,12 @@ fn any_scope() -> impl Strategy<Value = Scope> {
     (0..Scope::ALL.len()).prop_map(|i| Scope::ALL[i])
 }
 
+/// A top-level member: those of JSON-RPC, and others.
+fn envelope_key() -> impl Strategy<Value = String> {
+    let known = ["id", "method", "params", "result", "error", "trace", "jsonrpc"];
+    prop_oneof![prop::sample::select(known.to_vec()).prop_map(str::to_owned), "[a-zA-Z\u{0}é]{0,8}"]
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_pass_what_the_table_refuses(bytes in prop::collection::vec(any::<u8>(), 0..200), scope in any_scope()) {
@@ -1763,5 +1793,30 @@ proptest! {
         prop_assert!(scope >= Scope::Approve || verdict.to_codex.is_none());
         let accept = send(&mut firewall, &json!({"id": id, "result": {"decision": "accept"}}));
         prop_assert!(accept.to_codex.is_none() || (scope >= Scope::Approve && (id == 1 || id == 2)));
+    }
+
+    #[test]
+    fn whatever_has_an_id_and_a_method_is_answered_or_passed_once(
+        members in prop::collection::vec((envelope_key(), json_value()), 0..4),
+        id in json_value(), method in prop_oneof![json_value(), known_request().prop_map(|request| request["method"].clone())],
+        order in any::<u64>(), scope in any_scope(), is_stock in any::<bool>(),
+    ) {
+        let mut members: Vec<(String, Value)> = members;
+        members.insert(order as usize % (members.len() + 1), ("id".to_owned(), id));
+        members.insert((order >> 32) as usize % (members.len() + 1), ("method".to_owned(), method));
+        let text: Vec<String> = members.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
+        let message = format!("{{{}}}", text.join(","));
+        let mut firewall = if is_stock { stock(scope) } else { with_scope(scope) };
+        let verdict = send_bytes(&mut firewall, message.as_bytes());
+        let replies = verdict.to_device.iter().map(|reply| serde_json::from_slice::<Look<'_>>(reply).unwrap());
+        let answers: Vec<Look<'_>> = replies.filter(|reply| reply.method.is_none()).collect();
+        prop_assert_eq!(answers.len() + usize::from(verdict.to_codex.is_some()), 1, "{}", message);
+        let ids: Vec<&Value> = members.iter().filter(|(key, _)| key == "id").map(|(_, id)| id).collect();
+        if let ([Look { id: answered, .. }], [id]) = (&answers[..], &ids[..]) {
+            let can_return = id.is_string() || id.is_number();
+            let wanted = if can_return { id.to_string() } else { "null".to_owned() };
+            // An absent id and `null` read the same here.
+            prop_assert_eq!(answered.map_or("null", RawValue::get), wanted, "{}", message);
+        }
     }
 }
