@@ -5,21 +5,20 @@ use std::time::{Duration, Instant};
 use e2e::cutter::Cutter;
 use e2e::dice::Dice;
 use e2e::rpc::{Client, End};
-use e2e::stage::{Stage, Tuning, client};
+use e2e::stage::{Stage, Tuning, client, little_waits};
 use reachback_host::backoff::BackoffConfig;
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::scope::Scope;
-use reachback_proto::session::SessionLimits;
 use serde_json::{Value, json};
 
 /// What a client saw of a thread, from the moment on at which both were there.
-fn story(client: &mut Client, thread: &str) -> Vec<Value> {
+pub(crate) fn story(client: &mut Client, thread: &str) -> Vec<Value> {
     let seen = client.take_thread(thread).into_iter();
     seen.skip_while(|message| message["method"] != "turn/started").collect()
 }
 
-fn first_difference(here: &[Value], there: &[Value]) -> String {
+pub(crate) fn first_difference(here: &[Value], there: &[Value]) -> String {
     let at = here.iter().zip(there).position(|(a, b)| a != b);
     let at = at.unwrap_or(here.len().min(there.len()));
     format!("message {at} of {} and {}: {:?} and {:?}", here.len(), there.len(), here.get(at), there.get(at))
@@ -274,7 +273,7 @@ async fn a_relay_that_restarts_is_given_its_time_and_the_session_goes_on() {
 #[tokio::test]
 async fn a_device_that_stays_away_costs_a_bounded_queue_and_then_hears_of_the_gap() {
     let queue = 256 * 1024;
-    let stage = Stage::with_limits(SessionLimits { channel_queue: queue, ..SessionLimits::default() }).await;
+    let stage = Stage::with(little_waits(queue / 2)).await;
     let device = stage.pair(Scope::Approve).await;
     let remote = device.connect().await;
     let mut far = client(&remote).await;

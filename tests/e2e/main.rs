@@ -3,6 +3,7 @@
 mod blind;
 mod codex_backend;
 mod firewall_schema;
+mod floods;
 mod folders;
 mod ground;
 mod homes;

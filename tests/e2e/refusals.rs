@@ -6,7 +6,7 @@ use bytes::Bytes;
 use e2e::cutter::NOTICED;
 use e2e::recorder::{Break, Way};
 use e2e::rpc::End;
-use e2e::stage::{Stage, TestDevice, client};
+use e2e::stage::{Stage, TestDevice, client, little_waits};
 use e2e::{PATIENCE, eventually};
 use futures_util::{SinkExt, StreamExt};
 use reachback_host::connect::join::{Invitation, JoinError};
@@ -25,7 +25,6 @@ use reachback_proto::pairing::{
     DeviceSide, Fresh, Name, PairingInitiator, PairingSecret, PairingUrl, Platform, TypedCode,
 };
 use reachback_proto::scope::Scope;
-use reachback_proto::session::SessionLimits;
 use reachback_proto::version;
 use ring::rand::SystemRandom;
 use tokio::sync::broadcast;
@@ -247,7 +246,7 @@ async fn garbage_ends_its_own_circuit_and_nothing_else() {
 #[tokio::test]
 async fn a_device_that_does_not_read_costs_a_bounded_queue_and_delays_nobody() {
     let queue = 128 * 1024;
-    let stage = Stage::with_limits(SessionLimits { channel_queue: queue, ..SessionLimits::default() }).await;
+    let stage = Stage::with(little_waits(queue / 2)).await;
     let (frozen, quick) = (stage.pair(Scope::Approve).await, stage.pair(Scope::Approve).await);
     let remote = quick.connect().await;
     let mut far = client(&remote).await;

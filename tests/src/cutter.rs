@@ -1,6 +1,6 @@
 //! A TCP proxy that breaks what runs through it.
 //!
-//! Three kinds of trouble: a *reset* is heard by both ends at once; a *hole*
+//! A link can also be slow. Three kinds of trouble: a *reset* is heard by both ends at once; a *hole*
 //! swallows everything and tells nobody, for connections that were there and for
 //! new ones; connections that are *lost* stay in the hole whatever comes after,
 //! until their owners give them up.
@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -28,6 +29,8 @@ struct Weather {
     losses: u64,
     /// New connections are accepted and pass nothing.
     is_holed: bool,
+    /// Bytes per second in each direction of a new connection; `None` for as many as there are.
+    rate: Option<u32>,
 }
 
 impl Weather {
@@ -49,7 +52,7 @@ impl Cutter {
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (weather, seen) = watch::channel(Weather { resets: 0, holes: 0, losses: 0, is_holed: false });
+        let (weather, seen) = watch::channel(Weather { resets: 0, holes: 0, losses: 0, is_holed: false, rate: None });
         let dials = Arc::default();
         let task = tokio::spawn(accept(listener, target, seen, Arc::clone(&dials)));
         Self { addr, weather, dials, _task: AbortOnDropHandle::new(task) }
@@ -76,6 +79,11 @@ impl Cutter {
             weather.holes += 1;
             weather.is_holed = true;
         });
+    }
+
+    /// New connections carry so many bytes per second each way, and hold no more than a tenth of a second's worth back.
+    pub fn slow(&self, bytes_per_second: u32) {
+        self.weather.send_modify(|weather| weather.rate = Some(bytes_per_second));
     }
 
     /// Nothing passes any more on the connections there are, and nobody ever says so to their owners.
@@ -166,11 +174,19 @@ async fn carry(mut client: TcpStream, target: SocketAddr, mut weather: watch::Re
     client.set_nodelay(true).unwrap();
     server.set_nodelay(true).unwrap();
     {
-        let passing = copy_bidirectional(&mut client, &mut server);
+        let passing = async {
+            match born.rate {
+                None => drop(copy_bidirectional(&mut client, &mut server).await),
+                Some(rate) => {
+                    let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+                    tokio::join!(slowly(from_client, to_server, rate), slowly(from_server, to_client, rate));
+                }
+            }
+        };
         let holed = async { drop(weather.wait_for(|now| now.has_hole_since(born)).await) };
         tokio::pin!(passing);
         tokio::select! {
-            _ = &mut passing => return,
+            () = &mut passing => return,
             () = &mut reset => {}
             // Both ends stay open, and nothing passes any more.
             () = holed => reset.await,
@@ -179,4 +195,17 @@ async fn carry(mut client: TcpStream, target: SocketAddr, mut weather: watch::Re
     // A reset, not an orderly end.
     let _ = client.set_zero_linger();
     let _ = server.set_zero_linger();
+}
+
+/// Passes bytes at a rate, as a link of that many bytes per second does.
+async fn slowly(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, rate: u32) {
+    let mut piece = vec![0; rate as usize / 10];
+    let mut free = tokio::time::Instant::now();
+    while let Ok(length @ 1..) = from.read(&mut piece).await {
+        free = free.max(tokio::time::Instant::now()) + Duration::from_secs_f64(length as f64 / f64::from(rate));
+        tokio::time::sleep_until(free).await;
+        if to.write_all(&piece[..length]).await.is_err() {
+            return;
+        }
+    }
 }

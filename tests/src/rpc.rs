@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use reachback_host::codex::{CodexBackend, CodexConnection, Utf8Bytes};
+use reachback_host::codex::{Allowance, CodexBackend, CodexConnection, Utf8Bytes};
 use reachback_host::session::{ChannelHandle, Incoming};
 use reachback_proto::frame::ChannelCloseReason;
 use serde_json::{Value, json};
@@ -74,7 +74,8 @@ pub struct Client {
 impl Client {
     /// Connects to Codex itself and initializes, with all of its API: a device's connection has that, too.
     pub async fn connect(backend: &dyn CodexBackend) -> Self {
-        Self::initialized(backend.connect().await.unwrap(), json!({ "experimentalApi": true })).await
+        Self::initialized(backend.connect(Allowance::default()).await.unwrap(), json!({ "experimentalApi": true }))
+            .await
     }
 
     /// Initializes on a connection of any kind.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use reachback_host::agent::control::PairOptions;
 use reachback_host::agent::environments::LocalEnvironment;
 use reachback_host::agent::environments::workspaces::Surroundings;
+use reachback_host::agent::outbox::OutboxLimits;
 use reachback_host::agent::{Agent, AgentConfig, StartError};
 use reachback_host::backoff::BackoffConfig;
 use reachback_host::codex::CodexBackend;
@@ -161,14 +162,24 @@ pub const DEVICE_NAME: &str = "a device of the tests";
 pub struct Tuning {
     /// Bounds of the host's sessions.
     pub limits: SessionLimits,
+    /// Bounds of what waits for devices.
+    pub outbox: OutboxLimits,
     /// Between tries of the agent.
     pub backoff: BackoffConfig,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { limits: SessionLimits::default(), backoff: FAST }
+        Self { limits: SessionLimits::default(), outbox: OutboxLimits::default(), backoff: FAST }
     }
+}
+
+/// Little waits for devices: so many bytes handed to a channel's session, and as many behind it.
+pub fn little_waits(bytes: usize) -> Tuning {
+    let disk = 0;
+    let outbox =
+        OutboxLimits { session: bytes, memory: bytes, device_memory: 4 * bytes, disk, device_disk: disk, segment: 1 };
+    Tuning { outbox, ..Tuning::default() }
 }
 
 /// Plain HTTP on loopback.
@@ -180,11 +191,6 @@ impl Stage {
     /// Everything up, nothing paired.
     pub async fn start() -> Self {
         Self::with(Tuning::default()).await
-    }
-
-    /// The same, with other bounds for sessions.
-    pub async fn with_limits(limits: SessionLimits) -> Self {
-        Self::with(Tuning { limits, ..Tuning::default() }).await
     }
 
     /// The same, tuned for a test.
@@ -318,6 +324,7 @@ fn agent_config(
         },
         backoff: tuning.backoff,
         session_limits: tuning.limits.clone(),
+        outbox_limits: tuning.outbox.clone(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! One channel: a device on one side, a connection to Codex on the other, a firewall between.
 //!
 //! Codex is drained without pause whatever the device does: what the device
-//! does not take is queued in its session, which is bounded and ends the channel
+//! does not take waits in an [`Outbox`], which is bounded and ends the channel
 //! with a gap. The channel ends when either side does, so a late answer never
 //! meets the question of another app-server.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ use reachback_proto::scope::Scope;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::outbox::{Outbox, Share};
 use crate::audit::{AuditError, AuditLog, Entry, What};
-use crate::codex::{CodexConnection, CodexReceiver, CodexSender, Utf8Bytes};
+use crate::codex::{CodexConnection, CodexReceiver, CodexSender, ReceiveError, SendError, Utf8Bytes};
 use crate::firewall::{Audit, CodexVerdict, Decision, Firewall, FromDevice, Policy, Question};
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
 use crate::state::timestamp::Timestamp;
@@ -39,6 +41,7 @@ pub async fn run(
     scope: watch::Receiver<Scope>,
     policy: Policy,
     recorder: Recorder,
+    share: Arc<Share>,
 ) {
     let device = recorder.device;
     let firewall = Mutex::new(Firewall::new(policy));
@@ -47,23 +50,26 @@ pub async fn run(
     let (queue, queued) = mpsc::channel(TO_CODEX);
     let (answers, answered) = mpsc::channel(ANSWERS);
     let (own, asked) = mpsc::channel(OWN);
+    let to_device = ToDevice { session: share.limits().session, outbox: Outbox::new(share), sender: &sender };
     let (reason, why) = tokio::select! {
         end = up(incoming, &sender, &firewall, queue, asked, &recorder) => end,
-        end = down(from_codex, &sender, &firewall, answers, own, device) => end,
+        end = down(from_codex, &to_device, &firewall, answers, own, device) => end,
         end = write(to_codex, queued, answered, &sender) => end,
-        () = follow(scope, &firewall) => (ChannelCloseReason::Done, "the session ended"),
+        () = follow(scope, &firewall) => SESSION_ENDED,
     };
-    tracing::debug!(device = %device.short(), channel = sender.number(), why, "channel ends");
-    let _ = sender.close(reason, why).await;
+    tracing::debug!(device = %device.short(), channel = sender.number(), %why, "channel ends");
+    let _ = sender.close(reason, &why).await;
 }
 
-type End = (ChannelCloseReason, &'static str);
-const SESSION_ENDED: End = (ChannelCloseReason::Done, "the session ended");
-const CODEX_STUCK: End = (ChannelCloseReason::BackendGone, "codex asks and does not read the answers");
-const CODEX_ENDED: End = (ChannelCloseReason::BackendGone, "codex closed the connection");
+type End = (ChannelCloseReason, Cow<'static, str>);
+const SESSION_ENDED: End = (ChannelCloseReason::Done, Cow::Borrowed("the session ended"));
+const CODEX_STUCK: End = (ChannelCloseReason::BackendGone, Cow::Borrowed("codex asks and does not read the answers"));
+const CODEX_ENDED: End = (ChannelCloseReason::BackendGone, Cow::Borrowed("codex closed the connection"));
 
-const UNRECORDED: End =
-    (ChannelCloseReason::Refused, "the host's audit log can't be written, so nothing passes: is its disk full?");
+const UNRECORDED: End = (
+    ChannelCloseReason::Refused,
+    Cow::Borrowed("the host's audit log can't be written, so nothing passes: is its disk full?"),
+);
 
 /// Writes what a device does to the host's audit log.
 pub struct Recorder {
@@ -115,7 +121,7 @@ async fn up(
 ) -> End {
     while let Some(message) = incoming.recv().await {
         let Incoming::Message { seq, bytes } = message else {
-            return (ChannelCloseReason::Done, "the device closed the channel");
+            return (ChannelCloseReason::Done, "the device closed the channel".into());
         };
         let locked = || firewall.lock().unwrap_or_else(PoisonError::into_inner);
         let step = locked().from_device(&bytes);
@@ -180,9 +186,66 @@ fn note(device: DeviceId, audit: &Audit) {
     }
 }
 
+/// The way to the device: past the outbox while the device keeps up.
+struct ToDevice<'a> {
+    outbox: Outbox,
+    sender: &'a ChannelSender,
+    /// Bytes handed to the session at once.
+    session: usize,
+}
+
+impl ToDevice<'_> {
+    async fn send(&self, message: Bytes) -> Result<(), End> {
+        if self.outbox.is_idle() && !Outbox::is_large(&message) && self.sender.is_writable(self.session) {
+            return self.sender.send(message).await.map_err(|_| SESSION_ENDED);
+        }
+        self.outbox.push(message).await.map_err(|error| {
+            tracing::warn!(%error, "a channel is given up");
+            (ChannelCloseReason::Gap, error.to_string().into())
+        })
+    }
+
+    /// Hands over what waits, as the session takes it, until the outbox is finished.
+    async fn forward(&self) -> Result<(), End> {
+        loop {
+            self.sender.writable(self.session).await;
+            let message = self.outbox.pop().await.map_err(|error| {
+                tracing::error!(%error, "what was kept for a device can't be read again");
+                (ChannelCloseReason::Gap, "what the host kept on disk can't be read again".into())
+            })?;
+            let Some(message) = message else { return Ok(()) };
+            self.sender.send(message).await.map_err(|_| SESSION_ENDED)?;
+        }
+    }
+}
+
+/// Until Codex or the session ends. What Codex said before it ended still goes to the device.
 async fn down(
+    from_codex: CodexReceiver,
+    to_device: &ToDevice<'_>,
+    firewall: &Mutex<Firewall>,
+    answers: mpsc::Sender<Bytes>,
+    own: mpsc::Sender<Bytes>,
+    device: DeviceId,
+) -> End {
+    let forward = to_device.forward();
+    tokio::pin!(forward);
+    let end = tokio::select! {
+        end = drain(from_codex, to_device, firewall, answers, own, device) => end,
+        end = &mut forward => return end.err().unwrap_or(SESSION_ENDED),
+    };
+    if end.0 == ChannelCloseReason::BackendGone {
+        to_device.outbox.finish();
+        if let Err(end) = forward.await {
+            return end;
+        }
+    }
+    end
+}
+
+async fn drain(
     mut from_codex: CodexReceiver,
-    sender: &ChannelSender,
+    to_device: &ToDevice<'_>,
     firewall: &Mutex<Firewall>,
     answers: mpsc::Sender<Bytes>,
     own: mpsc::Sender<Bytes>,
@@ -193,15 +256,18 @@ async fn down(
             Ok(text) => Bytes::from(text),
             Err(error) => {
                 tracing::warn!(%error, "codex's connection failed");
-                return CODEX_ENDED;
+                return match error {
+                    ReceiveError::TooLong => (ChannelCloseReason::Gap, error.to_string().into()),
+                    _ => CODEX_ENDED,
+                };
             }
         };
         let verdict = firewall.lock().unwrap_or_else(PoisonError::into_inner).from_codex(bytes);
         let sent = match verdict {
-            CodexVerdict::Forward(bytes) => sender.send(bytes).await.is_ok(),
+            CodexVerdict::Forward(bytes) => to_device.send(bytes).await,
             CodexVerdict::Instead(bytes, audit) => {
                 note(device, &audit);
-                sender.send(bytes).await.is_ok()
+                to_device.send(bytes).await
             }
             CodexVerdict::AnswerInAgent(answer, audit) => {
                 note(device, &audit);
@@ -209,20 +275,20 @@ async fn down(
                 if answers.try_send(answer.message(Timestamp::now().unix())).is_err() {
                     return CODEX_STUCK;
                 }
-                true
+                Ok(())
             }
             CodexVerdict::Drop(audit) => {
                 note(device, &audit);
-                true
+                Ok(())
             }
             // Never waits, like the above: where it is full, nobody waits for this one.
             CodexVerdict::Own(bytes) => {
                 let _ = own.try_send(bytes);
-                true
+                Ok(())
             }
         };
-        if !sent {
-            return SESSION_ENDED;
+        if let Err(end) = sent {
+            return end;
         }
     }
     CODEX_ENDED
@@ -244,8 +310,11 @@ async fn write(
         };
         // The firewall forwards what it parsed, so this is text.
         let Ok(text) = Utf8Bytes::try_from(bytes) else { continue };
-        if to_codex.send(text).await.is_err() {
-            return CODEX_ENDED;
+        match to_codex.send(text).await {
+            Ok(()) => {}
+            Err(SendError::TooLong { .. }) => return CODEX_ENDED,
+            // What Codex said before it went is still read; its end shows there.
+            Err(SendError::Closed | SendError::Io(_)) => std::future::pending().await,
         }
         if let Some(seq) = seq
             && sender.handled(seq).await.is_err()
@@ -272,8 +341,9 @@ mod tests {
     use tokio_tungstenite::tungstenite::Message;
 
     use super::*;
-    use crate::codex::Instance;
+    use crate::agent::outbox::{OutboxLimits, Outboxes};
     use crate::codex::permissions::Profiles;
+    use crate::codex::{Allowance, Instance};
     use crate::firewall::ceiling::Ceiling;
     use crate::firewall::folders::NoFolders;
     use crate::session::testing;
@@ -284,8 +354,10 @@ mod tests {
     async fn codex() -> (CodexConnection, WebSocketStream<DuplexStream>) {
         let (ours, theirs) = tokio::io::duplex(1024);
         let instance = Instance::random(&SystemRandom::new()).unwrap();
-        let (connection, server) =
-            tokio::join!(CodexConnection::over(ours, instance), tokio_tungstenite::accept_async(theirs));
+        let (connection, server) = tokio::join!(
+            CodexConnection::over(ours, instance, Allowance::default()),
+            tokio_tungstenite::accept_async(theirs)
+        );
         (connection.unwrap(), server.unwrap())
     }
 
@@ -319,7 +391,8 @@ mod tests {
             environment: "test".into(),
             log: Arc::new(AuditLog::open(home.path()).unwrap()),
         };
-        tokio::spawn(run(host, connection, scope, policy, recorder));
+        let share = Outboxes::new(OutboxLimits::default(), home.path().into()).share(recorder.device);
+        tokio::spawn(run(host, connection, scope, policy, recorder, share));
         let asking = async {
             ask(&mut server, ANSWERS / 2).await;
             server.send(Message::text(r#"{"method":"thread/closed","params":{"threadId":"t"}}"#)).await.unwrap();

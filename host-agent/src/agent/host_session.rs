@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::api::{self, ApiContext};
 use super::bridge;
 use super::environments::Environments;
+use super::outbox::Outboxes;
 use super::sessions::Sessions;
 use super::tunnel::Tunnel;
 use crate::audit::AuditLog;
@@ -41,6 +42,8 @@ pub struct SessionContext {
     pub devices: Arc<DeviceStore>,
     /// Where devices work.
     pub environments: Arc<Environments>,
+    /// What waits for devices.
+    pub outboxes: Arc<Outboxes>,
     /// What devices do is written here.
     pub audit: Arc<AuditLog>,
     /// What the API tells.
@@ -152,7 +155,8 @@ async fn open(
         let _ = channel.sender.close(ChannelCloseReason::Refused, &text).await;
         return;
     };
-    match environment.connect().await {
+    let share = context.outboxes.share(device);
+    match environment.connect(share.allowance()).await {
         Ok(connection) => {
             tracing::debug!(device = %device.short(), number, environment = environment.name, "channel opened");
             let policy = Policy {
@@ -169,7 +173,7 @@ async fn open(
             };
             let recorder =
                 bridge::Recorder { device, environment: environment.name.clone(), log: Arc::clone(&context.audit) };
-            bridge::run(channel, connection, scope, policy, recorder).await;
+            bridge::run(channel, connection, scope, policy, recorder, share).await;
         }
         Err(error) => {
             tracing::warn!(%error, environment = environment.name, "a channel was opened while Codex is not there");

@@ -24,6 +24,7 @@ pub mod bridge;
 pub mod control;
 pub mod environments;
 pub mod host_session;
+pub mod outbox;
 pub mod pairing;
 pub mod sessions;
 pub mod tunnel;
@@ -67,6 +68,7 @@ use environments::changes::Changes;
 use environments::workspaces::{ChangeError as WorkspaceError, NotOpen};
 use environments::{Environment, Environments, LocalEnvironment, keeper};
 use host_session::SessionContext;
+use outbox::{OutboxLimits, Outboxes};
 use pairing::{HostIntroduction, Pairings};
 use sessions::Sessions;
 use tunnel::{Tunnel, TunnelConfig, TunnelState};
@@ -102,6 +104,8 @@ pub struct AgentConfig {
     pub backoff: BackoffConfig,
     /// Bounds of each device's session.
     pub session_limits: SessionLimits,
+    /// Bounds of what waits for each device.
+    pub outbox_limits: OutboxLimits,
 }
 
 /// The agent could not start.
@@ -240,6 +244,7 @@ impl Agent {
                 sessions: Arc::clone(&sessions),
                 devices: Arc::clone(&devices),
                 environments: Arc::clone(&environments),
+                outboxes: Arc::new(Outboxes::new(config.outbox_limits, config.home.clone())),
                 audit: Arc::clone(&audit),
                 api,
                 tunnel: Arc::clone(&tunnel),

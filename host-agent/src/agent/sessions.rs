@@ -18,9 +18,8 @@ use crate::session::{SessionHandle, SessionState};
 
 /// Sessions of one device.
 pub const MAX_PER_DEVICE: usize = 8;
-/// Bytes that one device's sessions hold together: one full session (`SessionLimits`), or what an evening of all eight
-/// without a link leaves behind.
-pub const MAX_BYTES_PER_DEVICE: usize = 256 << 20;
+/// Bytes that one device's sessions hold together: one full session (`SessionLimits`). What waits in outboxes counts there.
+pub const MAX_BYTES_PER_DEVICE: usize = 384 << 20;
 /// For so long after its link was lost a device is likely to be trying to come back.
 const AWAITED_FOR: Duration = Duration::from_secs(10 * 60);
 /// A session without a link ends after this long.
@@ -176,12 +175,12 @@ mod tests {
         const SIZE: usize = 60 << 20;
         let sessions = Sessions::default();
         let mut kept = Vec::new();
-        for n in 0..4 {
+        for n in 0..6 {
             kept.push(holding(&sessions, n, DEVICE, SIZE).await);
             kept.push(holding(&sessions, 10 + n, DeviceId([2; 16]), 1000).await);
         }
         assert!(sessions.over_bytes().is_empty(), "within the bound nobody ends");
-        kept.push(holding(&sessions, 4, DEVICE, SIZE).await);
+        kept.push(holding(&sessions, 6, DEVICE, SIZE).await);
         let down = SessionState::Down { reconnect_in: None, carried: true };
         sessions.note(DEVICE, SessionId([2; 16]), &down, Instant::now());
         for over in sessions.over_bytes() {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::agent::environments::workspaces::Surroundings;
 use crate::codex::permissions::Profiles;
-use crate::codex::{CodexBackend, CodexConnection, ConnectError, Instance};
+use crate::codex::{Allowance, CodexBackend, CodexConnection, ConnectError, Instance};
 use crate::firewall::ceiling::Ceiling;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ impl CodexBackend for Supervised {
     fn state(&self) -> watch::Receiver<CodexState> {
         self.0.clone()
     }
-    fn connect(&self) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
+    fn connect(&self, _: Allowance) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
         async { panic!("no connection was expected") }.boxed()
     }
     fn stop(&self) -> BoxFuture<'_, ()> {
@@ -50,6 +50,7 @@ async fn start(home: &Path) -> (Agent, watch::Sender<CodexState>) {
         },
         backoff: BackoffConfig::default(),
         session_limits: SessionLimits::default(),
+        outbox_limits: OutboxLimits::default(),
     };
     (Agent::start(config).await.unwrap(), supervisor)
 }

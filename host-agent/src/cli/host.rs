@@ -23,6 +23,7 @@ use super::output::{Output, printable};
 use super::status::keys_line;
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::environments::workspaces::Surroundings;
+use crate::agent::outbox::OutboxLimits;
 use crate::agent::{Agent, AgentConfig};
 use crate::backoff::BackoffConfig;
 use crate::codex::CodexBackend;
@@ -134,6 +135,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
         local: local_environment(home, &args.codex, codex, None)?,
         backoff: BackoffConfig::default(),
         session_limits: SessionLimits::default(),
+        outbox_limits: OutboxLimits::default(),
     };
     let mut agent = Agent::start_locked(lock, config).await?;
     output.say("Starting; Ctrl-C stops.");

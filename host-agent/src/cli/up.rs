@@ -17,6 +17,7 @@ use super::host::{CodexArgs, OwnCodex, STOP_TIME, local_environment, own_codex, 
 use super::opening;
 use super::output::Output;
 use super::pair::{self, Codes, Wish};
+use crate::agent::outbox::OutboxLimits;
 use crate::agent::{Agent, AgentConfig};
 use crate::backoff::BackoffConfig;
 use crate::demo::home::{DemoHome, project_beside};
@@ -102,6 +103,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
             local: local_environment(home, &args.codex, codex, demo.as_ref().map(|demo| &demo.home))?,
             backoff: BackoffConfig::default(),
             session_limits: SessionLimits::default(),
+            outbox_limits: OutboxLimits::default(),
         },
     )
     .await?;

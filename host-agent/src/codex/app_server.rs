@@ -33,7 +33,8 @@ use super::permissions::Profiles;
 use super::process::{self, INSTALL, Process};
 use super::unix_socket::{self, SocketError};
 use super::{
-    Adapter, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError, Instance,
+    Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError,
+    Instance,
 };
 
 pub use super::process::SpawnError;
@@ -194,7 +195,7 @@ impl AppServer {
         Self { config, state, stop, _supervisor }
     }
 
-    async fn open(&self) -> Result<CodexConnection, ConnectError> {
+    async fn open(&self, allowance: Allowance) -> Result<CodexConnection, ConnectError> {
         let mut state = self.state.clone();
         let instance =
             tokio::time::timeout(CONNECT_PATIENCE, ready(&mut state)).await.map_err(|_| ConnectError::Starting)??;
@@ -202,7 +203,7 @@ impl AppServer {
             return Err(ConnectError::Stopped);
         };
         let stream = unix_socket::open(&path).await.map_err(connect_error)?;
-        let connection = CodexConnection::over(stream, instance).await?;
+        let connection = CodexConnection::over(stream, instance, allowance).await?;
         // The socket's path does not say which run answered.
         match &*self.state.borrow() {
             CodexState::Ready { instance: now, .. } if *now == instance => Ok(connection),
@@ -216,8 +217,8 @@ impl CodexBackend for AppServer {
         self.state.clone()
     }
 
-    fn connect(&self) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
-        self.open().boxed()
+    fn connect(&self, allowance: Allowance) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
+        self.open(allowance).boxed()
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {
@@ -446,7 +447,7 @@ impl Supervisor {
     /// A connection that has seen the server answer a request: refused, as it is not initialized, but answered.
     async fn probe(&self, stream: unix_socket::Stream) -> Result<CodexConnection, OpenError> {
         let instance = Instance::random(&self.rng).ok_or(OpenError::NoRandomness)?;
-        let mut probe = CodexConnection::over(stream, instance).await?;
+        let mut probe = CodexConnection::over(stream, instance, Allowance::default()).await?;
         let answered = async {
             probe.sender.send(r#"{"id":0,"method":"thread/loaded/list","params":{}}"#).await.ok()?;
             probe.receiver.next().await?.ok()

@@ -1,7 +1,8 @@
 //! One client connection to an app-server: a WebSocket, one JSON-RPC message per text frame.
 //!
 //! The server takes frames up to 16 MiB and messages up to 64 MiB, so larger
-//! messages leave in fragments. It never completes a closing handshake: after
+//! messages leave in fragments. What it sends has no limit of its own: see
+//! [`super::oversize`]. It never completes a closing handshake: after
 //! our close, and when it drops a reader that is too slow, the stream just ends.
 
 use std::fmt;
@@ -13,15 +14,16 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
+use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::Instance;
+use super::oversize::{Allowance, Sieve, TooLarge};
 
-/// The largest message, either way: what the app-server takes, and what a channel carries.
+/// The largest message that the app-server takes.
 pub const MAX_MESSAGE: usize = 64 << 20;
 
 /// The largest frame the app-server takes (`x-codex-websocket-max-unfragmented-message-bytes`).
@@ -68,8 +70,8 @@ pub enum SendError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
-    /// Larger than a channel carries.
-    #[error("codex sent a message over the limit of {MAX_MESSAGE} bytes")]
+    /// Larger than the connection's [`Allowance`], and no answer, in whose place an error could stand.
+    #[error("codex sent a message that is too large")]
     TooLong,
     /// Not a text frame, or not a WebSocket frame at all.
     #[error("codex broke the websocket protocol")]
@@ -101,19 +103,19 @@ pub struct CodexConnection {
 
 impl CodexConnection {
     /// Opens a connection over a stream that reaches an app-server: its unix socket, or a channel of an SSH link.
-    pub async fn over<S>(stream: S, instance: Instance) -> Result<Self, HandshakeError>
+    pub async fn over<S>(stream: S, instance: Instance, allowance: Allowance) -> Result<Self, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        Self::within(HANDSHAKE_DEADLINE, Box::new(stream), instance).await
+        Self::within(HANDSHAKE_DEADLINE, Box::new(Sieve::new(stream, READ_BUFFER, allowance)), instance).await
     }
 
     async fn within(deadline: Duration, stream: Box<dyn Stream>, instance: Instance) -> Result<Self, HandshakeError> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
-            .max_message_size(Some(MAX_MESSAGE))
-            .max_frame_size(Some(MAX_MESSAGE));
+            .max_message_size(None)
+            .max_frame_size(None);
         // The name is only a header: the server has one client address and no virtual hosts. No
         // other header is sent: asking for Codex's stream compression would change the frames.
         let opening = tokio_tungstenite::client_async_with_config("ws://localhost/", stream, Some(config));
@@ -181,7 +183,7 @@ impl CodexReceiver {
                 Ok(Message::Close(_)) => return None,
                 Ok(Message::Binary(_)) => return Some(Err(ReceiveError::Protocol)),
                 Err(error) if ended(&error) => return None,
-                Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
+                Err(Error::Io(error)) if error.get_ref().is_some_and(|inner| inner.is::<TooLarge>()) => {
                     return Some(Err(ReceiveError::TooLong));
                 }
                 Err(Error::Io(error)) => return Some(Err(ReceiveError::Io(error))),
@@ -236,7 +238,7 @@ mod tests {
         let limits = WebSocketConfig::default().max_frame_size(Some(MAX_FRAME)).max_message_size(Some(MAX_MESSAGE));
         let instance = Instance::random(&ring::rand::SystemRandom::new()).unwrap();
         let (connection, server) = tokio::join!(
-            CodexConnection::over(ours, instance),
+            CodexConnection::over(ours, instance, Allowance::new(MAX_MESSAGE)),
             tokio_tungstenite::accept_async_with_config(theirs, Some(limits))
         );
         (connection.unwrap(), server.unwrap())
@@ -296,13 +298,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_frame_that_announces_too_much_is_refused_before_it_arrives() {
-        use tokio::io::AsyncWriteExt;
-        let (mut codex, server) = pair().await;
-        let mut raw = server.into_inner();
-        let mut header = vec![0x81, 127];
-        header.extend_from_slice(&(MAX_MESSAGE as u64 + 1).to_be_bytes());
-        raw.write_all(&header).await.unwrap();
+    async fn a_message_above_the_allowance_that_answers_nothing_is_an_end() {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let instance = Instance::random(&ring::rand::SystemRandom::new()).unwrap();
+        let (connection, server) = tokio::join!(
+            CodexConnection::over(ours, instance, Allowance::new(1000)),
+            tokio_tungstenite::accept_async(theirs)
+        );
+        let (mut codex, mut server) = (connection.unwrap(), server.unwrap());
+        server.send(Message::text("x".repeat(5000))).await.unwrap();
         assert!(matches!(codex.receiver.next().await, Some(Err(ReceiveError::TooLong))));
     }
 
@@ -312,7 +316,7 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(4096);
         theirs.write_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n").await.unwrap();
         let instance = Instance::random(&ring::rand::SystemRandom::new()).unwrap();
-        let refused = CodexConnection::over(ours, instance).await;
+        let refused = CodexConnection::over(ours, instance, Allowance::new(MAX_MESSAGE)).await;
         assert!(matches!(refused, Err(HandshakeError::Refused(_))), "{refused:?}");
     }
 

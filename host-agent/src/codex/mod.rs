@@ -19,6 +19,7 @@ pub mod app_server;
 mod connection;
 pub mod ground;
 pub mod keys;
+mod oversize;
 pub mod permissions;
 mod process;
 mod unix_socket;
@@ -32,6 +33,7 @@ pub(crate) use connection::send_text;
 pub use connection::{
     CodexConnection, CodexReceiver, CodexSender, HandshakeError, MAX_FRAME, MAX_MESSAGE, ReceiveError, SendError,
 };
+pub use oversize::{Allowance, TOO_LARGE};
 /// Text of one message; cheap to clone, known to be UTF-8.
 pub use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -43,11 +45,11 @@ pub trait CodexBackend: Send + Sync {
     /// How the server is; the receiver sees every later change too.
     fn state(&self) -> watch::Receiver<CodexState>;
 
-    /// One new client connection; the caller starts with `initialize`.
+    /// One new client connection, which lets through what `allowance` says; the caller starts with `initialize`.
     ///
     /// While the server is starting this waits for it, at most
     /// [`CONNECT_PATIENCE`]; when it has failed or stopped this says so at once.
-    fn connect(&self) -> BoxFuture<'_, Result<CodexConnection, ConnectError>>;
+    fn connect(&self, allowance: Allowance) -> BoxFuture<'_, Result<CodexConnection, ConnectError>>;
 
     /// Ends the server if this backend started it, and waits until it is gone. A second call does nothing.
     fn stop(&self) -> BoxFuture<'_, ()>;

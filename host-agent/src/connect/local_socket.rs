@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::StatusCode;
-use http::header::ORIGIN;
+use http::header::{HeaderName, HeaderValue, ORIGIN};
 use reachback_proto::frame::ChannelCloseReason;
-use reachback_proto::session::MAX_MESSAGE;
+use reachback_proto::session::MAX_MESSAGE_TO_HOST;
 use reachback_relay::accepting::Accepting;
 use reachback_relay::vital;
 use tokio::sync::watch;
@@ -85,10 +85,10 @@ async fn client(stream: Box<dyn Transport>, remote: &RemoteHost, environment: &s
     let config = WebSocketConfig::default()
         .read_buffer_size(16 * 1024)
         .write_buffer_size(0)
-        .max_message_size(Some(MAX_MESSAGE))
+        .max_message_size(Some(MAX_MESSAGE_TO_HOST))
         .max_frame_size(Some(MAX_FRAME));
     // No header of the client's is echoed: with its compression header back it would switch to zstd frames.
-    let upgrade = tokio_tungstenite::accept_hdr_async_with_config(stream, refuse_browsers, Some(config));
+    let upgrade = tokio_tungstenite::accept_hdr_async_with_config(stream, answer_upgrade, Some(config));
     let Ok(Ok(socket)) = timeout(CLIENT_TIMEOUT, upgrade).await else {
         tracing::debug!("a client did not upgrade to a WebSocket");
         return;
@@ -98,10 +98,16 @@ async fn client(stream: Box<dyn Transport>, remote: &RemoteHost, environment: &s
     bridge(socket, channel, remote.state()).await;
 }
 
+/// How Codex says to its clients what it takes in one frame, in bytes: they cut larger messages.
+const MAX_UNFRAGMENTED: HeaderName = HeaderName::from_static("x-codex-websocket-max-unfragmented-message-bytes");
+
+/// Answers as Codex does.
+///
 /// Only browsers send `Origin`, and a page has no business here, whatever led it to this socket. Codex refuses it too.
 #[expect(clippy::result_large_err, reason = "the type is the callback's")]
-fn refuse_browsers(request: &Request, response: Response) -> Result<Response, ErrorResponse> {
+fn answer_upgrade(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
     if !request.headers().contains_key(ORIGIN) {
+        response.headers_mut().insert(MAX_UNFRAGMENTED, HeaderValue::from(MAX_FRAME));
         return Ok(response);
     }
     let mut refusal = ErrorResponse::new(Some("web pages can't use this socket".into()));
@@ -208,7 +214,8 @@ mod tests {
         .await
         .expect("the messages do not arrive");
         let (ours, theirs) = tokio::io::duplex(1 << 20);
-        let as_codex = WebSocketConfig::default().max_frame_size(Some(MAX_FRAME)).max_message_size(Some(MAX_MESSAGE));
+        let as_codex =
+            WebSocketConfig::default().max_frame_size(Some(MAX_FRAME)).max_message_size(Some(MAX_MESSAGE_TO_HOST));
         let client = WebSocketStream::from_raw_socket(theirs, Role::Client, Some(as_codex)).await;
         let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn Transport>, Role::Server, None).await;
         tokio::spawn(bridge(socket, channel, watch::Sender::new(state).subscribe()));
@@ -225,6 +232,18 @@ mod tests {
         far.sender.send(Bytes::from(vec![b'.'; MAX_FRAME + 1])).await.unwrap();
         let Some(Message::Text(text)) = next(&mut client).await else { panic!("not a text message") };
         assert_eq!(text.len(), MAX_FRAME + 1);
+    }
+
+    #[tokio::test]
+    async fn a_client_is_told_what_codex_would_tell_it_of_its_frames() {
+        let (ours, theirs) = tokio::io::duplex(4096);
+        let (accepted, opened) = tokio::join!(
+            tokio_tungstenite::accept_hdr_async(theirs, answer_upgrade),
+            tokio_tungstenite::client_async("ws://localhost/", ours)
+        );
+        accepted.unwrap();
+        let (_, response) = opened.unwrap();
+        assert_eq!(response.headers().get(MAX_UNFRAGMENTED).unwrap(), "16777216");
     }
 
     #[tokio::test]

@@ -103,7 +103,7 @@ pub struct RemoteHost {
 impl RemoteHost {
     /// Starts dialling.
     pub fn start(config: RemoteConfig) -> Self {
-        let started = session::start(Session::device(SessionLimits::default(), Instant::now()));
+        let started = session::start(Session::device(SessionLimits::device(), Instant::now()));
         let first = RemoteState::Connecting { since: Instant::now(), reason: String::new() };
         let (state_out, state) = watch::channel(first);
         let (api_wanted, wanted) = mpsc::channel(1);
@@ -397,7 +397,7 @@ mod tests {
     #[tokio::test]
     async fn a_link_that_dies_before_anyone_looks_is_followed_by_another() {
         let rng = SystemRandom::new();
-        let started = session::start(Session::device(SessionLimits::default(), Instant::now()));
+        let started = session::start(Session::device(SessionLimits::device(), Instant::now()));
         let config = RemoteConfig {
             relay: RelayAddress {
                 origin: "http://127.0.0.1:1".parse().unwrap(),
@@ -435,7 +435,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_on_an_api_channel_that_nobody_wants_is_taken() {
-        let started = session::start(Session::device(SessionLimits::default(), Instant::now()));
+        let started = session::start(Session::device(SessionLimits::device(), Instant::now()));
         let (wanted, asked) = mpsc::channel(1);
         let _keeping = AbortOnDropHandle::new(tokio::spawn(keep_api(started.api, started.events, asked)));
         let (device, mut host) = links().await;

@@ -47,14 +47,40 @@ pub struct ChannelSender {
     pub(super) backlog: Arc<Backlog>,
 }
 
-/// Bytes handed over and not yet acknowledged, kept up to date by the session's task.
+/// Bytes handed over and not yet acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
+    /// On their way to the session's task.
+    handed: AtomicUsize,
+    /// In the session, kept up to date by its task.
     bytes: AtomicUsize,
     fell: Notify,
 }
 
+/// Bytes on their way to the session's task.
+#[derive(Debug)]
+pub(super) struct Handed {
+    bytes: usize,
+    backlog: Arc<Backlog>,
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        self.backlog.handed.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.backlog.fell.notify_waiters();
+    }
+}
+
 impl Backlog {
+    fn hand(self: &Arc<Self>, bytes: usize) -> Handed {
+        self.handed.fetch_add(bytes, Ordering::AcqRel);
+        Handed { bytes, backlog: Arc::clone(self) }
+    }
+
+    fn total(&self) -> usize {
+        self.handed.load(Ordering::Acquire) + self.bytes.load(Ordering::Acquire)
+    }
+
     pub(super) fn set(&self, bytes: usize) {
         let before = self.bytes.swap(bytes, Ordering::AcqRel);
         if bytes < before {
@@ -71,7 +97,13 @@ impl ChannelSender {
 
     /// Queues a message. If the queue is full the channel closes with a gap.
     pub async fn send(&self, bytes: Bytes) -> Result<(), SessionEnded> {
-        self.command(Command::Send { channel: self.number, generation: self.generation, bytes }).await
+        let handed = self.backlog.hand(bytes.len());
+        self.command(Command::Send { channel: self.number, generation: self.generation, bytes, handed }).await
+    }
+
+    /// Whether less than `limit` bytes are queued or unacknowledged.
+    pub fn is_writable(&self, limit: usize) -> bool {
+        self.backlog.total() < limit
     }
 
     /// The consumer has taken a message.
@@ -89,7 +121,7 @@ impl ChannelSender {
     pub async fn writable(&self, limit: usize) {
         loop {
             let fell = self.backlog.fell.notified();
-            if self.backlog.bytes.load(Ordering::Acquire) < limit || self.commands.is_closed() {
+            if self.is_writable(limit) || self.commands.is_closed() {
                 return;
             }
             fell.await;

@@ -13,7 +13,7 @@ use reachback_proto::session::{API_CHANNEL, Event, SendError, Session, SessionEr
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 
-use super::channel::{Backlog, ChannelHandle, ChannelSender, Incoming};
+use super::channel::{Backlog, ChannelHandle, ChannelSender, Handed, Incoming};
 use super::{SessionEvent, SessionState};
 use crate::link::{LinkError, SecureLink};
 
@@ -27,7 +27,7 @@ const BYE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) enum Command {
     Attach { link: Box<SecureLink>, record: Option<Vec<u8>>, taken: oneshot::Sender<()> },
     OpenChannel { environment: String, reply: oneshot::Sender<ChannelHandle> },
-    Send { channel: ChannelNumber, generation: u64, bytes: Bytes },
+    Send { channel: ChannelNumber, generation: u64, bytes: Bytes, handed: Handed },
     Handled { channel: ChannelNumber, generation: u64, seq: u64 },
     CloseChannel { channel: ChannelNumber, generation: u64, reason: ChannelCloseReason, text: String },
     End { reason: ByeReason, done: oneshot::Sender<()> },
@@ -214,10 +214,10 @@ impl Driver {
                 // Who asked hears it from the reply that does not come.
                 Err(error) => tracing::warn!(%error, "a channel was not opened"),
             },
-            Command::Send { channel, generation, bytes } if generation == self.generation => {
+            Command::Send { channel, generation, bytes, handed } if generation == self.generation => {
                 match self.session.send(channel, bytes) {
                     Ok(()) => self.update_backlog(channel),
-                    Err(error @ (SendError::Overflow | SendError::TooLong(_))) => {
+                    Err(error @ (SendError::Overflow | SendError::TooLong { .. })) => {
                         tracing::warn!(channel, %error, "channel is given up");
                         self.session.close_channel(channel, ChannelCloseReason::Gap, &error.to_string());
                         self.close_incoming(channel, ChannelCloseReason::Gap, error.to_string());
@@ -225,6 +225,8 @@ impl Driver {
                     // The consumer hears of the close through its incoming half.
                     Err(_) => {}
                 }
+                // From here on the session counts them.
+                drop(handed);
             }
             Command::Handled { channel, generation, seq } if generation == self.generation => {
                 self.session.handled(channel, seq, Instant::now());

@@ -11,7 +11,7 @@ use crate::link::testing::links;
 
 /// A channel's end at the device and at the host, and the sessions that carry it.
 pub(crate) async fn channel() -> (ChannelHandle, ChannelHandle, [StartedSession; 2]) {
-    let device = start(Session::device(SessionLimits::default(), Instant::now()));
+    let device = start(Session::device(SessionLimits::device(), Instant::now()));
     let mut host = start(Session::host(SessionId([1; 16]), SessionLimits::default(), Instant::now()));
     let (device_link, host_link) = links().await;
     host.handle.attach(host_link, None).await.unwrap();

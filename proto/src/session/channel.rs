@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::window::Window;
-use super::{Event, MAX_MESSAGE, SessionError};
+use super::{Event, SessionError, Side};
 use crate::frame::{ChannelCloseReason, ChannelNumber, Frame, data_overhead};
 
 /// A fragment smaller than this is not worth cutting a message for, when the record is nearly full.
@@ -296,7 +296,7 @@ impl Channel {
         channel: ChannelNumber,
         seq: u64,
         arrival: Arrival<'_>,
-        peer_opens: bool,
+        side: Side,
     ) -> Result<Outcome, SessionError> {
         if seq < self.expected {
             return Ok(Outcome { acknowledge: true, ..Outcome::default() });
@@ -307,7 +307,7 @@ impl Channel {
         if self.remote_closed {
             return Err(SessionError::Unexpected("closed channel's"));
         }
-        let opens = peer_opens && seq == 0 && channel != super::API_CHANNEL;
+        let opens = side == Side::Host && seq == 0 && channel != super::API_CHANNEL;
         if opens != matches!(arrival, Arrival::Open(_)) {
             return Err(SessionError::Unexpected("out of place ChannelOpen or first"));
         }
@@ -325,7 +325,9 @@ impl Channel {
                 let event = Some(event).filter(|_| !self.closing);
                 Ok(Outcome { event, acknowledge: true, held: 0 })
             }
-            Arrival::Fragment { first, last, bytes } => self.fragment(channel, seq, first, last, bytes),
+            Arrival::Fragment { first, last, bytes } => {
+                self.fragment(channel, seq, first, last, bytes, side.max_message())
+            }
         }
     }
 
@@ -336,6 +338,7 @@ impl Channel {
         first: Option<u64>,
         last: bool,
         bytes: &[u8],
+        limit: usize,
     ) -> Result<Outcome, SessionError> {
         let bad = |what| SessionError::BadFragment { channel, what };
         if self.closing {
@@ -346,7 +349,7 @@ impl Channel {
             (Some(_), Some(_)) => return Err(bad("a message begins inside another")),
             (None, None) => return Err(bad("a message begins without its length")),
             (Some(total), None) => {
-                let total = usize::try_from(total).ok().filter(|total| *total <= MAX_MESSAGE);
+                let total = usize::try_from(total).ok().filter(|total| *total <= limit);
                 let total = total.ok_or(bad("message over the limit"))?;
                 match last {
                     true if total == bytes.len() => Bytes::copy_from_slice(bytes),

@@ -41,8 +41,11 @@ use liveness::{Liveness, PROBE_AFTER, PROBE_LIMIT, Verdict};
 
 /// The channel of the host agent's own API; always open.
 pub const API_CHANNEL: ChannelNumber = 0;
-/// Largest message, in bytes: what Codex's app-server takes (64 MiB, measured).
-pub const MAX_MESSAGE: usize = 64 << 20;
+/// Largest message from a device, in bytes: what Codex's app-server takes (64 MiB, measured).
+pub const MAX_MESSAGE_TO_HOST: usize = 64 << 20;
+/// Largest message to a device, in bytes. Codex's app-server answers without a limit of its own; its terminal UI takes
+/// 128 MiB (`REMOTE_APP_SERVER_MAX_WEBSOCKET_MESSAGE_SIZE`), so whatever opens directly opens through a session.
+pub const MAX_MESSAGE_TO_DEVICE: usize = 160 << 20;
 /// Acknowledgements wait at most this long for data to ride on.
 pub const ACK_DELAY: Duration = Duration::from_millis(20);
 /// Acknowledgements wait for at most this many received bytes.
@@ -63,6 +66,23 @@ pub enum Side {
     Host,
 }
 
+impl Side {
+    /// The largest message that this side takes, in bytes.
+    pub const fn max_message(self) -> usize {
+        match self {
+            Self::Device => MAX_MESSAGE_TO_DEVICE,
+            Self::Host => MAX_MESSAGE_TO_HOST,
+        }
+    }
+
+    const fn other(self) -> Self {
+        match self {
+            Self::Device => Self::Host,
+            Self::Host => Self::Device,
+        }
+    }
+}
+
 /// Bounds of one session; every number is in bytes unless named otherwise.
 #[derive(Debug, Clone)]
 pub struct SessionLimits {
@@ -71,15 +91,23 @@ pub struct SessionLimits {
     /// Queued on one channel, counting neither the message on its way nor a last one that crosses the line: a
     /// large one would else be the end of its channel as soon as anything follows it. Default 16 MiB.
     pub channel_queue: usize,
-    /// Queued on all channels. Default 96 MiB: the largest message, and two channels' queues.
+    /// Queued on all channels. Default 192 MiB: the largest message, and two channels' queues.
     pub session_queue: usize,
-    /// Received and not yet handled, incomplete messages included. Default 160 MiB: two of the largest and change.
+    /// Received and not yet handled, incomplete messages included. Default 160 MiB: two of the largest that a host
+    /// receives, and change. A device's is 352 MiB, for the same reason.
     pub receive_buffer: usize,
 }
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { channels: 32, channel_queue: 16 << 20, session_queue: 96 << 20, receive_buffer: 160 << 20 }
+        Self { channels: 32, channel_queue: 16 << 20, session_queue: 192 << 20, receive_buffer: 160 << 20 }
+    }
+}
+
+impl SessionLimits {
+    /// What a device's end of a session is bounded by.
+    pub fn device() -> Self {
+        Self { receive_buffer: 352 << 20, ..Self::default() }
     }
 }
 
@@ -194,9 +222,14 @@ pub enum SendError {
     /// There is no such channel, or this side or the other closed it.
     #[error("channel is closed")]
     Closed,
-    /// The message is over [`MAX_MESSAGE`].
-    #[error("message of {0} bytes is over the limit of {MAX_MESSAGE}")]
-    TooLong(usize),
+    /// The message is larger than the other side takes, see [`Side::max_message`].
+    #[error("message of {length} bytes is over the limit of {limit}")]
+    TooLong {
+        /// The message's length.
+        length: usize,
+        /// The most that the other side takes.
+        limit: usize,
+    },
     /// The queue was full: the channel was given up and closes with a gap.
     #[error("queue is full; the channel was closed with a gap")]
     Overflow,
@@ -356,8 +389,9 @@ impl Session {
 
     /// Queues a message. On overflow the channel is given up, see [`SendError::Overflow`].
     pub fn send(&mut self, number: ChannelNumber, message: Bytes) -> Result<(), SendError> {
-        if message.len() > MAX_MESSAGE {
-            return Err(SendError::TooLong(message.len()));
+        let (length, limit) = (message.len(), self.side.other().max_message());
+        if length > limit {
+            return Err(SendError::TooLong { length, limit });
         }
         let channel = self.channels.get_mut(&number).filter(|c| !c.is_closing()).ok_or(SendError::Closed)?;
         if channel.waiting_bytes() >= self.limits.channel_queue {
@@ -519,7 +553,7 @@ impl Session {
         let open = self.channels.values().filter(|c| !c.is_closing()).count();
         let channel = self.channels.get_mut(&number).expect("looked up or made above");
         let size = arrival.len();
-        let outcome = channel.arrived(number, seq, arrival, self.side == Side::Host)?;
+        let outcome = channel.arrived(number, seq, arrival, self.side)?;
         self.received_bytes += outcome.held;
         if self.received_bytes > self.limits.receive_buffer {
             return Err(SessionError::ReceiveBuffer(self.received_bytes));

@@ -25,10 +25,11 @@ use super::*;
 use crate::agent::environments::Environments;
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::environments::workspaces::Surroundings;
+use crate::agent::outbox::{OutboxLimits, Outboxes};
 use crate::audit::AuditLog;
 use crate::backoff::BackoffConfig;
 use crate::codex::permissions::Profiles;
-use crate::codex::{CodexBackend, CodexConnection, CodexState, ConnectError};
+use crate::codex::{Allowance, CodexBackend, CodexConnection, CodexState, ConnectError};
 use crate::firewall::ceiling::Ceiling;
 use crate::link::circuit::Circuit;
 use crate::link::relay::{RelayAddress, RelayTrust};
@@ -45,7 +46,7 @@ impl CodexBackend for NoCodex {
     fn state(&self) -> watch::Receiver<CodexState> {
         self.0.subscribe()
     }
-    fn connect(&self) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
+    fn connect(&self, _: Allowance) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
         async { Err(ConnectError::Stopped) }.boxed()
     }
     fn stop(&self) -> BoxFuture<'_, ()> {
@@ -115,6 +116,7 @@ impl Door {
             sessions: Arc::clone(&sessions),
             devices: Arc::clone(&devices),
             environments,
+            outboxes: Arc::new(Outboxes::new(OutboxLimits::default(), home.path().into())),
             audit: Arc::clone(&audit),
             api,
             tunnel: Arc::clone(&tunnel),

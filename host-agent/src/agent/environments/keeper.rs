@@ -20,7 +20,7 @@ use tokio::time::{Instant, interval, sleep};
 
 use super::Environment;
 use crate::codex::permissions::Profiles;
-use crate::codex::{CodexConnection, CodexState};
+use crate::codex::{Allowance, CodexConnection, CodexState};
 use crate::firewall::folders::Folders;
 use crate::firewall::kept::Kept;
 use crate::firewall::table::NOTIFICATIONS;
@@ -53,7 +53,7 @@ pub(crate) async fn run(environment: Arc<Environment>) {
             Ok(true) => {}
             Ok(false) | Err(_) => return,
         }
-        match environment.codex.connect().await {
+        match environment.codex.connect(Allowance::default()).await {
             Ok(connection) => follow(connection, &environment).await,
             Err(error) => tracing::debug!(%error, "the agent's own connection to codex failed"),
         }

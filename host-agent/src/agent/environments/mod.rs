@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
-use crate::codex::{CodexBackend, CodexConnection, ConnectError, Instance};
+use crate::codex::{Allowance, CodexBackend, CodexConnection, ConnectError, Instance};
 use crate::firewall::ceiling::Ceiling;
 use crate::firewall::kept::Kept;
 use crate::state::workspaces::WorkspaceStore;
@@ -47,8 +47,8 @@ pub struct Environment {
 
 impl Environment {
     /// A new connection for a device. The server is called by the name of its first client: the agent goes first.
-    pub async fn connect(&self) -> Result<CodexConnection, ConnectError> {
-        let connection = self.codex.connect().await?;
+    pub async fn connect(&self, allowance: Allowance) -> Result<CodexConnection, ConnectError> {
+        let connection = self.codex.connect(allowance).await?;
         let mut introduced = self.introduced.subscribe();
         let is_first = introduced.wait_for(|instance| *instance == Some(connection.instance));
         if timeout(INTRODUCTION, is_first).await.is_err() {

@@ -78,10 +78,10 @@ async fn without_codex_the_fix_is_how_to_install_it() {
     let (reason, fix) = failure(&server).await;
     assert!(reason.contains("`no-such-codex` was not found"), "{reason}");
     assert_eq!(fix.as_deref(), Some("npm install -g @openai/codex"));
-    let refused = server.connect().await;
+    let refused = server.connect(Allowance::default()).await;
     assert!(matches!(refused, Err(ConnectError::Failed { fix: Some(_), .. })), "{refused:?}");
     server.stop().await;
-    assert!(matches!(server.connect().await, Err(ConnectError::Stopped)));
+    assert!(matches!(server.connect(Allowance::default()).await, Err(ConnectError::Stopped)));
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn a_running_server_is_joined_and_left_alone() {
     let (ready, adapter, version) = instance(&server).await;
     assert_eq!((adapter, version.as_deref()), (Adapter::Attached, Some("1.2.3")));
 
-    let mut client = server.connect().await.unwrap();
+    let mut client = server.connect(Allowance::default()).await.unwrap();
     assert_eq!(client.instance, ready);
     client.sender.send("hello").await.unwrap();
     assert_eq!(client.receiver.next().await.unwrap().unwrap(), "{}");

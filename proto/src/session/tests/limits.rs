@@ -5,12 +5,16 @@ use super::*;
 #[test]
 fn the_largest_message_fits_the_queue() {
     let mut pair = Pair::connected();
-    let largest = Bytes::from(vec![b'.'; MAX_MESSAGE]);
-    assert_eq!(pair.host.send(API_CHANNEL, largest.clone()), Ok(()));
-    let long = Bytes::from(vec![b'.'; MAX_MESSAGE + 1]);
-    assert_eq!(pair.host.send(API_CHANNEL, long), Err(SendError::TooLong(MAX_MESSAGE + 1)));
+    let (to_device, to_host) = (MAX_MESSAGE_TO_DEVICE, MAX_MESSAGE_TO_HOST);
+    let too_long = |limit| Err(SendError::TooLong { length: limit + 1, limit });
+    let long = |length| Bytes::from(vec![b'.'; length]);
+    assert_eq!(pair.host.send(API_CHANNEL, long(to_device)), Ok(()));
+    assert_eq!(pair.device.send(API_CHANNEL, long(to_host)), Ok(()));
+    assert_eq!(pair.host.send(API_CHANNEL, long(to_device + 1)), too_long(to_device));
+    assert_eq!(pair.device.send(API_CHANNEL, long(to_host + 1)), too_long(to_host));
     pair.run();
-    assert_eq!(pair.at_device, [(API_CHANNEL, largest)]);
+    assert_eq!(pair.at_device, [(API_CHANNEL, long(to_device))]);
+    assert_eq!(pair.at_host, [(API_CHANNEL, long(to_host))]);
 }
 
 #[test]

@@ -30,13 +30,17 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        Self::with_limits(SessionLimits::default())
+        Self::bounded(SessionLimits::device(), SessionLimits::default())
     }
 
     fn with_limits(limits: SessionLimits) -> Self {
+        Self::bounded(limits.clone(), limits)
+    }
+
+    fn bounded(at_device: SessionLimits, at_host: SessionLimits) -> Self {
         let now = Instant::now();
-        let device = Session::device(limits.clone(), now);
-        let host = Session::host(SessionId([1; 16]), limits, now);
+        let device = Session::device(at_device, now);
+        let host = Session::host(SessionId([1; 16]), at_host, now);
         Self {
             now,
             device,
@@ -547,7 +551,7 @@ fn what_breaks_the_protocol_is_refused() {
         ("a number skipped", vec![data(0, 1, Some(1), true, b"x")]),
         ("an unknown channel", vec![data(9, 0, Some(1), true, b"x")]),
         ("a length that does not fit", vec![data(0, 0, Some(2), true, b"x")]),
-        ("a message over the limit", vec![data(0, 0, Some(MAX_MESSAGE as u64 + 1), false, b"x")]),
+        ("a message over the limit", vec![data(0, 0, Some(MAX_MESSAGE_TO_HOST as u64 + 1), false, b"x")]),
         ("a fragment without a first", vec![data(0, 0, None, true, b"x")]),
         ("more bytes than announced", vec![data(0, 0, Some(3), false, b"xx"), data(0, 1, None, true, b"xx")]),
         ("a message within a message", vec![data(0, 0, Some(3), false, b"xx"), data(0, 1, Some(1), true, b"x")]),

@@ -1,0 +1,189 @@
+use proptest::prelude::*;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn small() -> OutboxLimits {
+    OutboxLimits { session: 0, memory: 2_000, device_memory: 3_000, disk: 100_000, device_disk: 150_000, segment: 500 }
+}
+
+fn outbox(limits: OutboxLimits) -> (Arc<Share>, Outbox, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let share = Arc::new(Share::new(limits, folder.path().into()));
+    (Arc::clone(&share), Outbox::new(share), folder)
+}
+
+fn message(n: usize, length: usize) -> Bytes {
+    format!("{n}:{}", "x".repeat(length)).into()
+}
+
+async fn next(outbox: &Outbox) -> Option<Bytes> {
+    timeout(PATIENCE, outbox.pop()).await.expect("nothing comes").unwrap()
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push(usize),
+    Pop,
+}
+
+proptest! {
+    #[test]
+    fn order_is_kept_through_memory_and_disk(
+        steps in prop::collection::vec(prop_oneof![3 => (0usize..900).prop_map(Step::Push), 2 => Just(Step::Pop)], 0..200)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (share, outbox, folder) = outbox(OutboxLimits { disk: u64::MAX, device_disk: u64::MAX, ..small() });
+            let (mut pushed, mut popped) = (0, 0);
+            let mut lengths = VecDeque::new();
+            for step in steps {
+                match step {
+                    Step::Push(length) => {
+                        outbox.push(message(pushed, length)).await.unwrap();
+                        lengths.push_back(length);
+                        pushed += 1;
+                    }
+                    Step::Pop if popped == pushed => assert!(outbox.is_idle() || popped > 0),
+                    Step::Pop => {
+                        assert_eq!(outbox.pop().await.unwrap(), lengths.pop_front().map(|length| message(popped, length)));
+                        popped += 1;
+                    }
+                }
+                let (memory, _) = share.held();
+                // What may wait, a segment that is being filled, one that was read, and the messages that crossed a line.
+                assert!(memory <= 2_000 + 2 * (500 + 910), "{memory} bytes in memory");
+                assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a file has a name");
+            }
+            outbox.finish();
+            for length in lengths {
+                assert_eq!(outbox.pop().await.unwrap(), Some(message(popped, length)));
+                popped += 1;
+            }
+            assert_eq!(outbox.pop().await.unwrap(), None);
+            assert_eq!(share.held(), (0, 0), "something is still counted");
+        });
+    }
+}
+
+#[tokio::test]
+async fn one_task_pushes_while_another_takes() {
+    let (share, outbox, _folder) = outbox(small());
+    let outbox = Arc::new(outbox);
+    let taker: JoinHandle<usize> = tokio::spawn({
+        let outbox = Arc::clone(&outbox);
+        async move {
+            let mut taken = 0;
+            while let Some(bytes) = next(&outbox).await {
+                assert_eq!(bytes, message(taken, taken % 300));
+                taken += 1;
+            }
+            taken
+        }
+    });
+    for n in 0..2_000 {
+        while share.held().1 > 50_000 {
+            tokio::task::yield_now().await;
+        }
+        outbox.push(message(n, n % 300)).await.unwrap();
+    }
+    outbox.finish();
+    assert_eq!(timeout(PATIENCE, taker).await.expect("it hangs").unwrap(), 2_000);
+}
+
+#[tokio::test]
+async fn beyond_the_disk_it_is_full_and_says_how_far_behind_the_device_is() {
+    let (share, outbox, _folder) = outbox(small());
+    let mut pushed = 0;
+    let full = loop {
+        match outbox.push(message(pushed, 100)).await {
+            Ok(()) => pushed += 1,
+            Err(full) => break full,
+        }
+        assert!(pushed < 2_000, "it is never full");
+    };
+    assert!(matches!(full, Full::Limit { limit: 100_000 }), "{full:?}");
+    let (memory, disk) = share.held();
+    assert!(memory <= 3_000 && disk > 90_000 && disk <= 101_000, "{memory} in memory, {disk} on disk");
+    drop(outbox);
+    assert_eq!(share.held(), (0, 0), "something is still counted");
+}
+
+#[tokio::test]
+async fn channels_of_one_device_share_what_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let boxes = Outboxes::new(small(), folder.path().into());
+    let (device, other) = (reachback_proto::ids::DeviceId([1; 16]), reachback_proto::ids::DeviceId([2; 16]));
+    let filled = async |outbox: &Outbox| {
+        let mut n = 0;
+        while outbox.push(message(n, 100)).await.is_ok() {
+            n += 1;
+        }
+        n
+    };
+    let (first, second, others) =
+        (Outbox::new(boxes.share(device)), Outbox::new(boxes.share(device)), Outbox::new(boxes.share(other)));
+    let (alone, beside, elsewhere) = (filled(&first).await, filled(&second).await, filled(&others).await);
+    assert!(beside < alone * 2 / 3, "the second took {beside}, the first {alone}");
+    assert!(elsewhere.abs_diff(alone) < 10, "another device has {elsewhere}, this one had {alone}");
+}
+
+#[tokio::test]
+async fn a_folder_that_takes_no_file_is_said_in_words() {
+    let (_, outbox, folder) = outbox(small());
+    drop(folder);
+    let full = loop {
+        if let Err(full) = outbox.push(message(0, 400)).await {
+            break full;
+        }
+    };
+    assert!(matches!(full, Full::Disk(_)), "{full:?}");
+}
+
+#[tokio::test]
+async fn large_messages_take_turns_until_they_are_acknowledged() {
+    let (share, outbox, _folder) = outbox(OutboxLimits::default());
+    let large = Bytes::from(vec![b'x'; 100 << 20]);
+    outbox.push(large.clone()).await.unwrap();
+    outbox.push(large.clone()).await.unwrap();
+    let first = next(&outbox).await.unwrap();
+    assert!(first == large, "it is another message");
+    let part = first.slice(1000..2000);
+    drop(first);
+    let second = outbox.pop();
+    tokio::pin!(second);
+    let waits = timeout(Duration::from_millis(50), &mut second).await;
+    assert!(waits.is_err(), "two large messages are with the sessions, {:?}", share.held());
+    drop(part);
+    let second = timeout(PATIENCE, second).await.expect("its turn never comes").unwrap();
+    assert!(second == Some(large), "it is another message");
+}
+
+#[tokio::test]
+async fn pieces_of_text_are_put_together_once_the_device_is_behind() {
+    let (_, outbox, _folder) = outbox(OutboxLimits::default());
+    let piece = |n: usize| {
+        let params = format!(r#"{{"threadId":"t","itemId":"i","delta":"{}"}}"#, n % 10);
+        Bytes::from(format!(r#"{{"method":"item/agentMessage/delta","params":{params}}}"#))
+    };
+    for n in 0..10 {
+        outbox.push(piece(n)).await.unwrap();
+        assert_eq!(next(&outbox).await, Some(piece(n)), "a device that keeps up gets each piece");
+    }
+    outbox.push(message(0, MERGE_FROM)).await.unwrap();
+    for n in 0..1000 {
+        outbox.push(piece(n)).await.unwrap();
+    }
+    outbox.finish();
+    next(&outbox).await;
+    let (mut text, mut messages) = (String::new(), 0);
+    while let Some(bytes) = next(&outbox).await {
+        let message: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        text.push_str(message["params"]["delta"].as_str().unwrap());
+        messages += 1;
+    }
+    assert_eq!(text, "0123456789".repeat(100));
+    assert!(messages < 10, "{messages} messages");
+}
