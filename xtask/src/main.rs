@@ -12,6 +12,8 @@ mod codex;
 mod debian;
 #[cfg(test)]
 mod docs;
+#[cfg(test)]
+mod lock;
 mod process;
 mod suite;
 mod up;
