@@ -19,7 +19,7 @@ pub(crate) fn ensure(repository: &Path) -> anyhow::Result<PathBuf> {
         pinned(&text).with_context(|| format!("no exact version of @openai/codex in {}", manifest.display()))?;
 
     let program = folder.join("node_modules").join(".bin").join(if cfg!(windows) { "codex.cmd" } else { "codex" });
-    if installed(&program).as_deref() == Some(wanted) {
+    if is_complete(&folder, wanted) && program.exists() {
         eprintln!("Codex {wanted} is there.");
         return Ok(program);
     }
@@ -49,8 +49,20 @@ pub(crate) fn ensure(repository: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// The version that runs, asked of the program itself: an interrupted download
-/// leaves a package folder that looks complete.
+/// Whether npm installed this version to the end. Its own list of what it installed is the last thing that npm writes,
+/// and `npm ci` begins with removing everything: an interrupted download leaves a package folder that looks complete,
+/// and may even run, but no list.
+fn is_complete(folder: &Path, wanted: &str) -> bool {
+    let list = fs::read_to_string(folder.join("node_modules").join(".package-lock.json"));
+    let package = |list: &str| {
+        let (_, after) = list.split_once("\"node_modules/@openai/codex\"")?;
+        let (_, after) = after.split_once("\"version\"")?;
+        Some(after.split('"').nth(1)? == wanted)
+    };
+    list.ok().and_then(|list| package(&list)).unwrap_or(false)
+}
+
+/// The version that runs, asked of the program itself.
 fn installed(program: &Path) -> Option<String> {
     let answer = process::answer(Command::new(program).arg("--version"))?;
     Some(answer.strip_prefix("codex-cli ")?.to_owned())
@@ -86,6 +98,24 @@ mod tests {
         assert_eq!(pinned(r#"{"dependencies": {"@openai/codex": "^0.169.0"}}"#), None);
         assert_eq!(pinned(r#"{"dependencies": {"@openai/codex": "latest"}}"#), None);
         assert_eq!(pinned("{}"), None);
+    }
+
+    #[test]
+    fn what_npm_finished_is_complete_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let modules = folder.path().join("node_modules");
+        // As a download leaves it that was interrupted: everything is there but npm's list.
+        fs::create_dir_all(modules.join("@openai/codex")).unwrap();
+        fs::write(modules.join("@openai/codex/package.json"), r#"{"version": "0.169.0"}"#).unwrap();
+        assert!(!is_complete(folder.path(), "0.169.0"));
+
+        let package = r#"{"version": "0.169.0", "integrity": "sha512-0"}"#;
+        let list = format!(r#"{{"name": "x", "packages": {{"node_modules/@openai/codex": {package}}}}}"#);
+        fs::write(modules.join(".package-lock.json"), &list).unwrap();
+        assert!(is_complete(folder.path(), "0.169.0"));
+        assert!(!is_complete(folder.path(), "0.170.0"));
+        fs::write(modules.join(".package-lock.json"), &list[..30]).unwrap();
+        assert!(!is_complete(folder.path(), "0.169.0"));
     }
 
     #[test]
