@@ -5,9 +5,11 @@
 //! agent's terminal from reaching Codex before the agent has let go of it.
 //!
 //! Codex outlives an agent that is killed, so it is noted what was started
-//! ([`crate::state::codex`]), and the next agent of the home ends it. What the
-//! sandbox runs ends with Codex: its outermost process is in the group, and
-//! bubblewrap ends with that one (measured with 0.169.0).
+//! ([`crate::state::codex`]), and the next agent of the home ends it. What runs
+//! in the sandbox ends with Codex, and bubblewrap with it (measured with
+//! 0.169.0). Not found and not ended: a bubblewrap (of an fs-helper) that lost
+//! its parent while it started. It waits for ever, holds next to nothing, and is
+//! no descendant of Codex any more when that is asked to end.
 //!
 //! Not used, although the kernel of Linux would end a child with its parent
 //! (`PR_SET_PDEATHSIG`): it counts as the parent's end when the *thread* that
