@@ -87,7 +87,11 @@ pub enum What {
     /// The device was taken off the list.
     Revoked,
     /// The device is kept out.
-    Paused,
+    Paused {
+        /// `expired` where nobody asked for it: the device was not seen for 90 days.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// The device is let in again.
     Resumed,
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use e2e::codex;
 use e2e::process::{Finished, Home, Process, binary, finished, free_port};
-use reachback_host::state::timestamp::Timestamp;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -91,6 +90,15 @@ fn lists_devices(found: &[Value]) {
     }
 }
 
+/// The two devices have these values, in the list's order.
+#[track_caller]
+fn lists_devices_with(found: &[Value], wanted: &[(&str, Value)]) {
+    for (member, values) in wanted {
+        let found: Vec<&Value> = found.iter().map(|device| &device[member]).collect();
+        assert_eq!(&json!(found), values, "`{member}`");
+    }
+}
+
 /// What lasts in a home; the agent's lock and its note come and go.
 fn contents(home: &Home) -> Vec<(PathBuf, Vec<u8>)> {
     let lasting = files(&home.path())
@@ -140,8 +148,8 @@ async fn homes_of_version_1_are_read_whole_and_reading_changes_nothing() {
 
 #[tokio::test]
 async fn relay_host_and_controller_of_version_1_go_on_together() {
-    let (listen, now) = (free_port().to_string(), Timestamp::now().to_string());
-    let replace = [(RELAY, &*listen), (r#""last_seen": "2026-11-26T00:56:10Z""#, &*format!(r#""last_seen": "{now}""#))];
+    let listen = free_port().to_string();
+    let replace = [(RELAY, &*listen)];
     let (tower, laptop) = (copy("tower", &replace), copy("laptop", &replace));
     let data = tower.path().join("relay");
     let serve = ["serve", "--json", "--data", data.to_str().unwrap(), "--listen", &listen];
@@ -180,6 +188,23 @@ async fn relay_host_and_controller_of_version_1_go_on_together() {
     assert_eq!(audit[..old.len()], old, "old lines of the audit log");
     assert!(audit[old.len()..].iter().any(|line| line["event"] == "resumed"), "{audit:?}");
     assert_eq!(relay.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_device_that_has_expired_is_named_as_such_and_can_be_let_in_again() {
+    let home = copy("unseen", &[]);
+    let before = contents(&home);
+    let devices = home.json(&["devices"]).await.ok().lines();
+    lists_devices_with(&devices, &[("paused", json!([true, true])), ("expired", json!([true, false]))]);
+    let shown = home.run(&["devices"]).await;
+    assert!(shown.out.contains("paused (expired)") && shown.out.contains("devices resume NAME"), "{shown:?}");
+    let audit = home.json(&["audit"]).await.ok().lines();
+    has(audit.last().unwrap(), &json!({ "event": "paused", "reason": "expired" }));
+    assert_eq!(before, contents(&home));
+
+    home.json(&["devices", "resume", "laptop"]).await.ok();
+    let devices = home.json(&["devices"]).await.ok().lines();
+    lists_devices_with(&devices, &[("paused", json!([false, true])), ("expired", json!([false, false]))]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `host/read` | view | `{hostId, hostName, agentVersion, deviceId, scope, codex: {state, version?, adapter?, reason?, fix?}}` |
 //! | `environment/list` | view | `{data: [{name, state}]}` |
-//! | `device/list` | admin | `{data: [{deviceId, name, platform, scope, paused, addedAt, lastSeen, connected}]}` |
+//! | `device/list` | admin | `{data: [{deviceId, name, platform, scope, paused, expired, addedAt, lastSeen, connected}]}` |
 //!
 //! and the notification `host/changed` (same members as `host/read`) when Codex's state or the device's scope changes.
 
@@ -153,6 +153,7 @@ impl ApiContext {
                 "platform": device.platform,
                 "scope": device.scope,
                 "paused": device.paused || list.paused,
+                "expired": device.expired,
                 "addedAt": device.added_at,
                 "lastSeen": device.last_seen,
                 "connected": connected.get(&device.device_id).copied().unwrap_or(false),

@@ -181,7 +181,7 @@ impl Control {
         let meant = |device: &&Device| id.is_none_or(|id| id == device.device_id);
         for device in self.devices.current().devices.iter().filter(meant) {
             match on {
-                true => self.record_if_possible(device.device_id, What::Paused),
+                true => self.record_if_possible(device.device_id, What::Paused { reason: None }),
                 false => self.record(device.device_id, What::Resumed)?,
             }
         }

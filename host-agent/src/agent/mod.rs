@@ -24,6 +24,7 @@ pub mod bridge;
 pub mod control;
 pub mod environments;
 pub mod host_session;
+mod housekeeping;
 pub mod outbox;
 pub mod pairing;
 pub mod sessions;
@@ -42,7 +43,7 @@ use reachback_proto::session::SessionLimits;
 use reachback_relay::vital::Vital;
 use ring::rand::SystemRandom;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -68,6 +69,7 @@ use environments::changes::Changes;
 use environments::workspaces::{ChangeError as WorkspaceError, NotOpen};
 use environments::{Environment, Environments, LocalEnvironment, keeper};
 use host_session::SessionContext;
+use housekeeping::Housekeeping;
 use outbox::{OutboxLimits, Outboxes};
 use pairing::{HostIntroduction, Pairings};
 use sessions::Sessions;
@@ -79,8 +81,6 @@ const CIRCUITS: usize = 16;
 const EVENTS: usize = 256;
 /// How long the sessions' last words may take.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often devices that were not seen for 90 days are looked for, and last-seen times written.
-const HOUSEKEEPING: Duration = Duration::from_secs(600);
 
 /// What an agent needs to know.
 pub struct AgentConfig {
@@ -191,7 +191,6 @@ impl Agent {
         let state = HostState::load_or_create(&config.home, &rng, &config.name, Timestamp::now())?;
         let name = Name::cleaned(state.name()).ok_or(StartError::Name)?;
         let devices = Arc::new(DeviceStore::open(&config.home, Timestamp::now())?);
-        devices.expire(Timestamp::now())?;
         let audit = Arc::new(AuditLog::open(&config.home)?);
         let environments = Arc::new(open_environments(&config.home, &audit, config.local)?);
         let sessions = Arc::new(Sessions::default());
@@ -278,6 +277,15 @@ impl Agent {
         let home = config.home.to_string_lossy().into_owned();
         let ready = Ready { host, name: name.as_str().to_owned(), relay_url, home };
         let telling = watch_tunnel(Arc::clone(&tunnel), events.clone(), ready, state, config.relay.to_string());
+        let housekeeping = Housekeeping {
+            devices: Arc::clone(&devices),
+            sessions: Arc::clone(&control.sessions),
+            tunnel: tunnel.state(),
+            audit: Arc::clone(&control.audit),
+            events: events.clone(),
+        };
+        let present = Arc::clone(&control.sessions);
+        let housekeeping = housekeeping.run(move || present.presence(), Timestamp::now);
         let mut watchers = vec![
             // These two end with the tunnel.
             vital.spawn_finite("the watch of the tunnel", telling),
@@ -285,7 +293,7 @@ impl Agent {
                 "the watch of the relay's device list",
                 keep_ahead(tunnel.stored(), Arc::clone(&devices)),
             ),
-            vital.spawn("the agent's housekeeping", keep_house(Arc::clone(&devices))),
+            vital.spawn("the agent's housekeeping", housekeeping),
         ];
         for environment in environments.iter() {
             // Ends when nobody supervises Codex any more.
@@ -494,22 +502,6 @@ async fn keep_ahead(mut stored: watch::Receiver<u64>, devices: Arc<DeviceStore>)
         let seen = *stored.borrow_and_update();
         if let Err(error) = devices.outgrow(seen, Timestamp::now()) {
             tracing::warn!(%error, "the device list could not be written");
-        }
-    }
-}
-
-async fn keep_house(devices: Arc<DeviceStore>) {
-    let mut ticks = interval(HOUSEKEEPING);
-    loop {
-        ticks.tick().await;
-        match devices.expire(Timestamp::now()) {
-            Ok(expired) => expired.iter().for_each(|device| {
-                tracing::info!(device = %device.device_id.short(), "not seen for 90 days: taken off the list");
-            }),
-            Err(error) => tracing::warn!(%error, "the device list could not be written"),
-        }
-        if let Err(error) = devices.flush() {
-            tracing::warn!(%error, "when devices were last seen could not be written");
         }
     }
 }

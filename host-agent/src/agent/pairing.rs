@@ -283,6 +283,8 @@ impl Pairings {
                         platform: paired.platform.as_str().to_owned(),
                         scope: paired.scope,
                         paused: false,
+                        expired: false,
+                        unseen_hours: 0,
                         added_at: now,
                         last_seen: now,
                     };

@@ -99,7 +99,8 @@ fn words(what: &What) -> (String, String, String) {
         What::Paired { scope } => word(&format!("paired, scope {scope}")),
         What::ScopeChanged { scope } => word(&format!("scope changed to {scope}")),
         What::Revoked => word("revoked"),
-        What::Paused => word("paused"),
+        What::Paused { reason: None } => word("paused"),
+        What::Paused { reason: Some(reason) } => word(&format!("paused: {reason}")),
         What::Resumed => word("resumed"),
     }
 }

@@ -12,7 +12,7 @@ use super::demo;
 use super::output::{self, Output, table};
 use super::status;
 use crate::local_api::{Client, ClientError, DeviceInfo, Failure, Request, Response};
-use crate::state::devices::DeviceStore;
+use crate::state::devices::{DeviceStore, EXPIRED};
 use crate::state::lock::HomeLock;
 use crate::state::timestamp::Timestamp;
 
@@ -107,12 +107,13 @@ struct DeviceLine<'a> {
     platform: &'a str,
     scope: Scope,
     paused: bool,
+    expired: bool,
     added_at: Timestamp,
     last_seen: Timestamp,
 }
 
 fn tell(device: &DeviceInfo, state: &str, output: Output) {
-    let DeviceInfo { device_id, name, platform, scope, paused, added_at, last_seen, .. } = device;
+    let DeviceInfo { device_id, name, platform, scope, paused, expired, added_at, last_seen, .. } = device;
     output.object(&DeviceLine {
         event: "device",
         device_id: *device_id,
@@ -121,6 +122,7 @@ fn tell(device: &DeviceInfo, state: &str, output: Output) {
         platform,
         scope: *scope,
         paused: *paused,
+        expired: *expired,
         added_at: *added_at,
         last_seen: *last_seen,
     });
@@ -145,12 +147,17 @@ fn list(devices: &[DeviceInfo], all_paused: bool, output: Output) {
                 device.name.clone(),
                 device.platform.clone(),
                 device.scope.to_string(),
-                state(device).to_owned(),
+                if device.expired { format!("paused ({EXPIRED})") } else { state(device).to_owned() },
                 device.last_seen.to_string(),
             ]
         })
         .collect();
     output.say(table(&["ID", "NAME", "PLATFORM", "SCOPE", "STATE", "LAST SEEN"], &rows));
+    if devices.iter().any(|device| device.expired) {
+        output.say(
+            "\nExpired: not seen in 90 days in which this host was reachable. `reachback devices resume NAME` lets one in again.",
+        );
+    }
     if all_paused {
         output.say("\nAll devices are paused: `reachback devices resume` lets them in again.");
     }

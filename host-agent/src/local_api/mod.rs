@@ -177,6 +177,9 @@ pub struct DeviceInfo {
     pub scope: Scope,
     /// Whether it is kept out.
     pub paused: bool,
+    /// Whether that is because it was not seen for long.
+    #[serde(default)]
+    pub expired: bool,
     /// Whether it is here now.
     pub connected: bool,
     /// When it was paired.
@@ -194,6 +197,7 @@ impl DeviceInfo {
             platform: device.platform.clone(),
             scope: device.scope,
             paused: device.paused,
+            expired: device.expired,
             connected,
             added_at: device.added_at,
             last_seen: device.last_seen,

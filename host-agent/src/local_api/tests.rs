@@ -88,6 +88,7 @@ fn device() -> DeviceInfo {
         platform: "\"".repeat(crate::state::MAX_NAME),
         scope: Scope::Approve,
         paused: false,
+        expired: false,
         connected: true,
         added_at: Timestamp::from_unix(1_795_413_540),
         last_seen: Timestamp::from_unix(1_795_413_540),

@@ -7,6 +7,7 @@
 //! - What **gives** (add, a higher scope, going on after a pause) holds once it is on the disk.
 //! - What **takes away** holds at once, also when the disk is full: the caller gets the error, the device does not get in.
 //! - When a device was **last seen** is written with the next change or [`DeviceStore::flush`], and is no change.
+//! - For how long it was **not** seen is counted, not computed: a device that a wrong clock calls old is not.
 //!
 //! Versions only grow, also past a lost or restored file: a new one is at least
 //! the time in seconds. A relay that once had a newer list would ignore this one.
@@ -14,7 +15,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use reachback_proto::control::MAX_DEVICES;
 use reachback_proto::crypto::keys::{Secret, check_identity, check_static};
@@ -29,8 +29,10 @@ use super::timestamp::Timestamp;
 use super::{clean_name, secret_text};
 use crate::platform::files;
 
-/// A device that was not seen for this long is taken off the list.
-pub const UNSEEN_LIMIT: Duration = Duration::from_secs(90 * 24 * 3600);
+/// A device that was not seen for so many hours, in which it could have been, is paused: 90 days.
+pub const UNSEEN_LIMIT: u32 = 90 * 24;
+/// The reason of such a pause, in the audit log and for people.
+pub const EXPIRED: &str = "expired";
 
 /// A device of this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +55,12 @@ pub struct Device {
     /// Kept out until this is taken back.
     #[serde(default)]
     pub paused: bool,
+    /// Whether it is paused because it was not seen for [`UNSEEN_LIMIT`].
+    #[serde(default)]
+    pub expired: bool,
+    /// Hours in which it could have been seen, and was not.
+    #[serde(default)]
+    pub unseen_hours: u32,
     /// When it was paired.
     pub added_at: Timestamp,
     /// When it was last connected.
@@ -114,6 +122,12 @@ impl DeviceList {
 }
 
 impl Device {
+    /// A clock that was set back changes nothing.
+    fn seen(&mut self, now: Timestamp) {
+        self.last_seen = self.last_seen.max(now);
+        self.unseen_hours = 0;
+    }
+
     fn check(&self) -> Result<(), String> {
         let id = self.device_id.short();
         if self.device_id != DeviceId::of(&self.identity) {
@@ -131,7 +145,7 @@ impl Device {
 /// Why a device is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AdmitError {
-    /// It was never paired, was revoked, or has expired.
+    /// It was never paired, or was revoked.
     #[error("no such device")]
     Unknown,
     /// It is on the list, and kept out for now.
@@ -245,29 +259,50 @@ impl DeviceStore {
         })
     }
 
-    /// Keeps one device out, or lets it in again; without an id, all of them.
+    /// Keeps one device out, or lets it in again, also one that has expired; without an id, all of them.
     pub fn set_paused(&self, id: Option<DeviceId>, paused: bool, now: Timestamp) -> Result<(), ChangeError> {
         self.change(now, |list| {
             match id {
-                Some(id) => device_mut(list, id)?.paused = paused,
+                Some(id) => {
+                    let device = device_mut(list, id)?;
+                    (device.paused, device.expired, device.unseen_hours) = (paused, false, 0);
+                }
                 None => list.paused = paused,
             }
             Ok(if paused { Effect::TakesAway } else { Effect::Gives })
         })
     }
 
-    /// Takes off the list who was not seen for [`UNSEEN_LIMIT`], and says who that was.
-    pub fn expire(&self, now: Timestamp) -> Result<Vec<Device>, ChangeError> {
-        let stale = |device: &Device| now.since(device.last_seen) >= UNSEEN_LIMIT;
-        if !self.current().devices.iter().any(stale) {
-            return Ok(Vec::new());
-        }
+    /// Counts an hour in which all devices could be seen, and says who was not for [`UNSEEN_LIMIT`]: those are for
+    /// [`Self::set_expired`]. Written later. `now` is for people to read, and decides nothing.
+    pub fn hour_passed(&self, is_connected: impl Fn(DeviceId) -> bool, now: Timestamp) -> Vec<Device> {
         let mut expired = Vec::new();
+        self.list.send_if_modified(|list| {
+            let all_paused = list.paused;
+            for device in &mut Arc::make_mut(list).devices {
+                self.unsaved.store(true, Ordering::Relaxed);
+                if is_connected(device.device_id) {
+                    device.seen(now);
+                } else if !all_paused && !device.paused {
+                    // Who is kept out can't be seen.
+                    device.unseen_hours = device.unseen_hours.saturating_add(1);
+                }
+                if !device.paused && device.unseen_hours >= UNSEEN_LIMIT {
+                    expired.push(device.clone());
+                }
+            }
+            false // no new version, so nobody is woken
+        });
+        expired
+    }
+
+    /// Keeps out a device that was not seen for [`UNSEEN_LIMIT`].
+    pub fn set_expired(&self, id: DeviceId, now: Timestamp) -> Result<(), ChangeError> {
         self.change(now, |list| {
-            expired = list.devices.extract_if(.., |device| stale(device)).collect();
+            let device = device_mut(list, id)?;
+            (device.paused, device.expired) = (true, true);
             Ok(Effect::TakesAway)
-        })?;
-        Ok(expired)
+        })
     }
 
     /// Makes a version beyond `seen`, which the relay holds: with a clock set back or a restored file, this list would be ignored.
@@ -284,10 +319,8 @@ impl DeviceStore {
     /// Notes that a device is connected now; written later.
     pub fn touch(&self, id: DeviceId, now: Timestamp) {
         self.list.send_if_modified(|list| {
-            if let Ok(device) = device_mut(Arc::make_mut(list), id)
-                && device.last_seen < now
-            {
-                device.last_seen = now;
+            if let Ok(device) = device_mut(Arc::make_mut(list), id) {
+                device.seen(now);
                 self.unsaved.store(true, Ordering::Relaxed);
             }
             false // no new version, so nobody is woken
@@ -328,6 +361,7 @@ impl DeviceStore {
             for device in &mut list.devices {
                 if let Some(seen) = current.device(device.device_id) {
                     device.last_seen = device.last_seen.max(seen.last_seen);
+                    device.unseen_hours = device.unseen_hours.min(seen.unseen_hours);
                 }
             }
             *current = Arc::new(list);

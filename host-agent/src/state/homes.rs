@@ -39,7 +39,7 @@ fn is_written_as_in<T: Document>(name: &str) {
 #[test]
 fn every_document_is_written_as_in_the_newest_home() {
     is_written_as_in::<host::HostFile>("v1/tower/host/host.json");
-    is_written_as_in::<devices::DeviceList>("v1/tower/host/devices.json");
+    is_written_as_in::<devices::DeviceList>("v1/unseen/host/devices.json");
     is_written_as_in::<lock::Holder>("v1/tower/agent.json");
     is_written_as_in::<workspaces::WorkspaceList>("v1/folders/host/workspaces.json");
     is_written_as_in::<codex::StartedCodex>("v1/started/host/codex.json");

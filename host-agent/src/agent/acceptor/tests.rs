@@ -158,6 +158,8 @@ impl Door {
             platform: "test".into(),
             scope: Scope::View,
             paused: false,
+            expired: false,
+            unseen_hours: 0,
             added_at: now,
             last_seen: now,
         };

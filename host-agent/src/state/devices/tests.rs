@@ -19,6 +19,8 @@ fn device(name: &str, scope: Scope) -> Device {
         platform: "test".into(),
         scope,
         paused: false,
+        expired: false,
+        unseen_hours: 0,
         added_at: at(0),
         last_seen: at(0),
     }
@@ -157,18 +159,42 @@ fn sightings_reach_the_disk_with_a_flush_or_the_next_change() {
 }
 
 #[test]
-fn devices_unseen_for_90_days_expire() {
+fn hours_unseen_are_counted_on_the_disk_and_started_anew_by_a_sighting_or_a_resumption() {
     let temp = tempfile::tempdir().unwrap();
     let store = open(temp.path());
-    let (old, new) = (device("old", Scope::Approve), device("new", Scope::Approve));
-    let (old_id, new_id) = (old.device_id, new.device_id);
-    store.add(old, at(0)).unwrap();
-    store.add(new, at(0)).unwrap();
-    store.touch(new_id, at(1));
-    assert!(store.expire(at(89)).unwrap().is_empty());
-    let expired = store.expire(at(90)).unwrap();
-    assert_eq!(expired.iter().map(|d| d.device_id).collect::<Vec<_>>(), [old_id]);
-    assert_eq!(store.current().devices.len(), 1);
+    let [old, new, out] = ["old", "new", "out"].map(|name| device(name, Scope::Approve));
+    let ids = [&old, &new, &out].map(|device| device.device_id);
+    for device in [old, new, out] {
+        store.add(device, at(0)).unwrap();
+    }
+    store.set_paused(Some(ids[2]), true, at(0)).unwrap();
+    let hours = |store: &DeviceStore| ids.map(|id| store.current().device(id).unwrap().unseen_hours);
+    for _ in 1..UNSEEN_LIMIT {
+        assert!(store.hour_passed(|id| id == ids[1], at(1)).is_empty());
+    }
+    store.flush().unwrap();
+    let store = open(temp.path());
+    assert_eq!(hours(&store), [UNSEEN_LIMIT - 1, 0, 0]);
+
+    let expired = store.hour_passed(|_| false, at(1));
+    assert_eq!(expired.iter().map(|device| device.device_id).collect::<Vec<_>>(), [ids[0]]);
+    store.set_expired(ids[0], at(1)).unwrap();
+    assert!(store.hour_passed(|_| false, at(1)).is_empty(), "it expires once");
+    assert_eq!(store.admit(&store.current().devices[0].static_key), Err(AdmitError::Paused));
+    let on_disk = open(temp.path()).current();
+    assert!(on_disk.devices[0].paused && on_disk.devices[0].expired);
+    assert_eq!(on_disk.keys().len(), 3, "it is not revoked at the relay");
+
+    store.set_paused(Some(ids[0]), false, at(2)).unwrap();
+    store.touch(ids[1], at(2));
+    let list = store.current();
+    assert!(!list.devices[0].paused && !list.devices[0].expired);
+    assert_eq!(hours(&store), [0, 0, 0]);
+    assert!(store.hour_passed(|_| false, at(2)).is_empty());
+    // With the switch off nobody can be seen.
+    store.set_paused(None, true, at(3)).unwrap();
+    store.hour_passed(|_| false, at(3));
+    assert_eq!(hours(&store), [1, 1, 0]);
 }
 
 #[test]
