@@ -299,11 +299,13 @@ impl Default for Home {
     }
 }
 
-/// The same command, in place of a shell that does `first`.
+/// The same command, in place of a shell that does `first`, with hang-ups and interrupts as they usually are: who runs the
+/// tests may have been started to ignore them, and a shell can't undo that.
 pub fn after(first: &str, command: Command) -> Command {
     let command = command.as_std();
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", &format!("{first}; exec \"$@\""), "sh"]).arg(command.get_program()).args(command.get_args());
+    let mut shell = Command::new("env");
+    shell.args(["--default-signal=HUP,INT", "/bin/sh", "-c", &format!("{first}; exec \"$@\""), "sh"]);
+    shell.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => shell.env(name, value),
