@@ -18,43 +18,77 @@ pub const MAX_CLOSE_TEXT: usize = 400;
 /// Number of a channel within its session.
 pub type ChannelNumber = u64;
 
-/// Why a session is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GapReason {
-    /// The host does not know the session: it restarted, the session expired, or it is another device's.
-    Unknown,
-    /// The host ended the session.
-    Ended,
+/// Why something ends: what a number on the wire says, and what a number of a newer peer is.
+macro_rules! reasons {
+    ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $reason:ident = $number:literal,)+ }) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[doc = $doc])+ $reason,)+
+            /// A reason of a newer peer.
+            Other(u8),
+        }
+
+        impl $name {
+            /// The number on the wire.
+            pub fn number(self) -> u8 {
+                match self {
+                    $(Self::$reason => $number,)+
+                    Self::Other(number) => number,
+                }
+            }
+
+            /// The reason behind a number.
+            pub fn from_number(number: u8) -> Self {
+                match number {
+                    $($number => Self::$reason,)+
+                    other => Self::Other(other),
+                }
+            }
+        }
+    };
 }
 
-/// Why a peer ends the session or the link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ByeReason {
-    /// Done.
-    Normal,
-    /// The host removed or paused the device.
-    Revoked,
-    /// The peer shuts down; the session may be resumed, or is a gap.
-    ShuttingDown,
-    /// The other side broke the protocol.
-    ProtocolError,
-    /// A limit was reached.
-    Limit,
+reasons! {
+    /// Why a session is not resumed.
+    GapReason {
+        /// The host does not know the session: it restarted, the session expired, or it is another device's.
+        Unknown = 1,
+        /// The host ended the session.
+        Ended = 2,
+    }
 }
 
-/// Why a channel ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChannelCloseReason {
-    /// Done.
-    Done,
-    /// Messages were lost; connect again and reload.
-    Gap,
-    /// The device may not have it, or there is no such environment.
-    Refused,
-    /// The app-server behind it went away.
-    BackendGone,
-    /// A limit was reached.
-    Limit,
+reasons! {
+    /// Why a peer ends the session or the link.
+    ByeReason {
+        /// Done.
+        Normal = 1,
+        /// The host removed or paused the device.
+        Revoked = 2,
+        /// The peer shuts down; the session may be resumed, or is a gap.
+        ShuttingDown = 3,
+        /// The other side broke the protocol.
+        ProtocolError = 4,
+        /// A limit was reached.
+        Limit = 5,
+    }
+}
+
+reasons! {
+    /// Why a channel ends.
+    ChannelCloseReason {
+        /// Done.
+        Done = 1,
+        /// Messages were lost; connect again and reload.
+        Gap = 2,
+        /// The device may not have it, or there is no such environment.
+        Refused = 3,
+        /// The app-server behind it went away.
+        BackendGone = 4,
+        /// A limit was reached.
+        Limit = 5,
+    }
 }
 
 /// One frame, borrowing from the record it was read from.
@@ -164,22 +198,9 @@ impl<'a> Frame<'a> {
                 out.put_u8(0x04);
                 put_received(out, received);
             }
-            Self::Gap { reason } => out.put(&[
-                0x05,
-                match reason {
-                    GapReason::Unknown => 1,
-                    GapReason::Ended => 2,
-                },
-            ]),
+            Self::Gap { reason } => out.put(&[0x05, reason.number()]),
             Self::Bye { reason, reconnect_in_ms } => {
-                let reason = match reason {
-                    ByeReason::Normal => 1,
-                    ByeReason::Revoked => 2,
-                    ByeReason::ShuttingDown => 3,
-                    ByeReason::ProtocolError => 4,
-                    ByeReason::Limit => 5,
-                };
-                out.put(&[0x06, reason]);
+                out.put(&[0x06, reason.number()]);
                 out.put_varint(*reconnect_in_ms);
             }
             Self::ChannelOpen { channel, seq, environment } => {
@@ -188,13 +209,7 @@ impl<'a> Frame<'a> {
             }
             Self::ChannelClose { channel, seq, reason, text } => {
                 put_sequenced(out, 0x11, *channel, *seq);
-                out.put_u8(match reason {
-                    ChannelCloseReason::Done => 1,
-                    ChannelCloseReason::Gap => 2,
-                    ChannelCloseReason::Refused => 3,
-                    ChannelCloseReason::BackendGone => 4,
-                    ChannelCloseReason::Limit => 5,
-                });
+                out.put_u8(reason.number());
                 out.put_bytes(text.as_bytes());
             }
             Self::Data { channel, seq, first, last, bytes } => {
@@ -235,24 +250,8 @@ impl<'a> Frame<'a> {
             0x02 => Self::Opened { session: SessionId(r.array()?) },
             0x03 => Self::Resume { session: SessionId(r.array()?), received: received(r)? },
             0x04 => Self::Resumed { received: received(r)? },
-            0x05 => Self::Gap {
-                reason: match r.u8()? {
-                    1 => GapReason::Unknown,
-                    2 => GapReason::Ended,
-                    _ => return Err(DecodeError::Invalid { field: "gap reason" }),
-                },
-            },
-            0x06 => Self::Bye {
-                reason: match r.u8()? {
-                    1 => ByeReason::Normal,
-                    2 => ByeReason::Revoked,
-                    3 => ByeReason::ShuttingDown,
-                    4 => ByeReason::ProtocolError,
-                    5 => ByeReason::Limit,
-                    _ => return Err(DecodeError::Invalid { field: "bye reason" }),
-                },
-                reconnect_in_ms: r.varint()?,
-            },
+            0x05 => Self::Gap { reason: GapReason::from_number(r.u8()?) },
+            0x06 => Self::Bye { reason: ByeReason::from_number(r.u8()?), reconnect_in_ms: r.varint()? },
             0x10 => Self::ChannelOpen {
                 channel: r.varint()?,
                 seq: r.varint()?,
@@ -261,14 +260,7 @@ impl<'a> Frame<'a> {
             0x11 => Self::ChannelClose {
                 channel: r.varint()?,
                 seq: r.varint()?,
-                reason: match r.u8()? {
-                    1 => ChannelCloseReason::Done,
-                    2 => ChannelCloseReason::Gap,
-                    3 => ChannelCloseReason::Refused,
-                    4 => ChannelCloseReason::BackendGone,
-                    5 => ChannelCloseReason::Limit,
-                    _ => return Err(DecodeError::Invalid { field: "close reason" }),
-                },
+                reason: ChannelCloseReason::from_number(r.u8()?),
                 text: r.text("close text", MAX_CLOSE_TEXT)?,
             },
             0x12 => {

@@ -6,7 +6,9 @@ use reachback_proto::crypto::blocks::BlockDecoder;
 use reachback_proto::crypto::handshake::Preamble;
 use reachback_proto::crypto::keys::Secret;
 use reachback_proto::ids::{BootId, HostId, PublicKey, RendezvousId};
-use reachback_proto::pairing::{Digits, Label, Origin, PairingMessage, PairingUrl, Refusal, TypedCode};
+use reachback_proto::pairing::{
+    Digits, Label, MAX_RELAYS, Origin, PairingMessage, PairingUrl, Refusal, RelayEntry, TypedCode,
+};
 use reachback_proto::scope::Scope;
 use reachback_proto::version::VersionRange;
 
@@ -90,6 +92,10 @@ fn peer_frame() -> impl Strategy<Value = PeerToRelay> {
     ]
 }
 
+fn relays() -> impl Strategy<Value = Vec<RelayEntry>> {
+    prop::collection::vec((key(), origin()).prop_map(|(key, origin)| RelayEntry { key, origin }), 1..=MAX_RELAYS)
+}
+
 fn pairing_message() -> impl Strategy<Value = PairingMessage> {
     let contribution = || any::<[u8; 32]>().prop_map(Secret::new);
     prop_oneof![
@@ -97,17 +103,17 @@ fn pairing_message() -> impl Strategy<Value = PairingMessage> {
         (key(), contribution(), label(), label()).prop_map(|(identity, contribution, name, platform)| {
             PairingMessage::DeviceIntro { identity, contribution, name, platform }
         }),
-        (key(), contribution(), prop::sample::select(&Scope::ALL[..]), key(), label(), origin()).prop_map(
-            |(identity, contribution, scope, relay_key, name, relay)| PairingMessage::HostIntro {
+        (key(), contribution(), prop::sample::select(&Scope::ALL[..]), label(), relays()).prop_map(
+            |(identity, contribution, scope, name, relays)| PairingMessage::HostIntro {
                 identity,
                 contribution,
                 scope,
-                relay_key,
                 name,
-                relay
+                relays
             }
         ),
         Just(PairingMessage::Done),
+        Just(PairingMessage::Waiting),
         any::<u8>().prop_map(|number| PairingMessage::Refused { code: Refusal::from_number(number) }),
     ]
 }

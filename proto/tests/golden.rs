@@ -68,13 +68,15 @@ const PEER: [&str; 12] = [
     /* PairingClose  */ "52 dd*16",
 ];
 
-const PAIRING: [&str; 6] = [
+const PAIRING: [&str; 7] = [
     /* Reveal      */ "01 cc*32",
     /* DeviceIntro */ "02 aa*32 bb*32 05 42c3bc726f 07 'Android'",
-    /* HostIntro   */ "03 aa*32 bb*32 03 dd*32 06 'laptop' 19 'https://relay.example:443'",
+    /* HostIntro   */
+    "03 aa*32 bb*32 03 06 'laptop' 02 dd*32 19 'https://relay.example:443' de*32 1a 'https://[2001:db8::1]:8443'",
     /* Done        */ "04",
     /* Refused     */ "05 01",
     /* Refused     */ "05 05",
+    /* Waiting     */ "06",
 ];
 
 #[test]
@@ -172,7 +174,7 @@ fn records_that_no_frames_are_in_are_refused() {
 fn a_qr_url_has_its_characters() {
     let (secret, id) = (PairingSecret::new(Secret::new([0x01; 32])), RelayId([0x02; 32]));
     let relay = "https://relay.example.com".parse().expect("an origin");
-    let url = PairingUrl::new(relay, secret, id).expect("a short URL");
+    let url = PairingUrl::new(relay, None, secret, id).expect("a short URL");
     // base32 of 01, 32 times 01, 20 times 02.
     let fragment = "AEAQCAIBAEAQCAIBAEAQCAIBAEAQCAIBAEAQCAIBAEAQCAIBAEAQCAQCAIBAEAQCAIBAEAQCAIBAEAQCAIBAE";
     assert_eq!(*url.expose(), format!("HTTPS://RELAY.EXAMPLE.COM:443/#{fragment}"));

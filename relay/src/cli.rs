@@ -110,6 +110,7 @@ struct FileConfig {
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     names: Vec<String>,
+    web_origins: Vec<String>,
     public_metrics: bool,
     limits: Limits,
 }
@@ -137,6 +138,8 @@ fn merge(options: &Options, file: FileConfig) -> anyhow::Result<Config> {
         Some(url) => Some(url.parse().with_context(|| format!("public_url `{url}` is not a URL"))?),
         None => None,
     };
+    let web_origin = |text: &String| text.parse().with_context(|| format!("web_origins: `{text}` is not a URL"));
+    let web_origins = file.web_origins.iter().map(web_origin).collect::<Result<_, _>>()?;
     // Files that a flag names go together; half of a pair from the file would not fit them.
     let (cert, key) = match &options.tls_cert {
         Some(_) => (options.tls_cert.clone(), options.tls_key.clone()),
@@ -155,6 +158,7 @@ fn merge(options: &Options, file: FileConfig) -> anyhow::Result<Config> {
         public_url: options.public_url.clone().or(public_url),
         tls,
         names: file.names,
+        web_origins,
         public_metrics: file.public_metrics,
         enroll_file: true,
         limits: file.limits,
@@ -177,6 +181,7 @@ pub(crate) fn to_toml(config: &Config) -> anyhow::Result<String> {
         tls_cert: cert,
         tls_key: key,
         names: config.names.clone(),
+        web_origins: config.web_origins.iter().map(ToString::to_string).collect(),
         public_metrics: config.public_metrics,
         limits: config.limits.clone(),
     };

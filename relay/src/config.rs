@@ -27,6 +27,8 @@ pub struct Config {
     pub tls: Tls,
     /// More names that requests may be addressed to, beside `public_url`, `listen` and loopback. Default none.
     pub names: Vec<String>,
+    /// Other origins whose pages may open links: where a team serves the web app from a server of its own. Default none.
+    pub web_origins: Vec<Url>,
     /// Whether `/metrics` answers other addresses than loopback. Default false.
     pub public_metrics: bool,
     /// Whether `enroll-key` in the data directory holds an enrolment key until a host has enrolled. Default false.
@@ -79,6 +81,12 @@ pub enum ConfigError {
         /// The URL.
         url: Url,
     },
+    /// An origin for pages that is not one, or whose pages anybody on the way could change.
+    #[error("web origin {url} can't be used: give https://HOST or https://HOST:PORT")]
+    BadWebOrigin {
+        /// The URL.
+        url: Url,
+    },
     /// Every address is listened on, and none is known that peers can use.
     #[error(
         "{listen} stands for every address of this machine: say which one peers use with --public-url https://HOST:PORT"
@@ -115,6 +123,7 @@ impl Default for Config {
             public_url: None,
             tls: Tls::Auto,
             names: Vec::new(),
+            web_origins: Vec::new(),
             public_metrics: false,
             enroll_file: false,
             limits: Limits::default(),
@@ -133,6 +142,10 @@ impl Config {
             None if listen.ip().is_unspecified() => return Err(ConfigError::NoAddress { listen }),
             None => {}
             Some(url) => check_public_url(url)?,
+        }
+        if let Some(url) = self.web_origins.iter().find(|url| url.scheme() == "http" || check_public_url(url).is_err())
+        {
+            return Err(ConfigError::BadWebOrigin { url: url.clone() });
         }
         let paths = match &self.tls {
             Tls::Files { cert, key } => vec![("data", &self.data), ("tls_cert", cert), ("tls_key", key)],

@@ -5,23 +5,29 @@ use std::path::{Path, PathBuf};
 
 use e2e::codex;
 use e2e::process::{Finished, Home, Process, binary, finished, free_port};
+use reachback_proto::ids::RelayId;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 /// The address of the relay in the homes.
 const RELAY: &str = "127.0.0.1:27183";
 
-/// The controller's file of `tower`.
-const PAIRED: &str = "controller/hosts/bkbfsg2omnezquaflw43wnevv4.json";
+/// The id of `tower`, by the version of its home.
+const TOWERS: [(&str, &str); 2] = [("v1", "bkbfsg2omnezquaflw43wnevv4"), ("v2", "mqm2ab7gu34axk3bjbuigrc2mu")];
+
+/// The controller's file of this host.
+fn paired(host: &str) -> String {
+    format!("controller/hosts/{host}.json")
+}
 
 /// Modes that git does not keep: for the owner alone.
 fn restrict(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// A home of version 1.
+/// A home as an earlier build left it, such as `v1/tower`.
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("homes/v1").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("homes").join(name)
 }
 
 /// All files below `folder`.
@@ -35,7 +41,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A copy of a home of version 1, with `new` for `old` in its texts.
+/// A copy of such a home, with `new` for `old` in its texts.
 fn copy(name: &str, replace: &[(&str, &str)]) -> Home {
     let (home, from) = (Home::new(), fixture(name));
     for file in files(&from) {
@@ -56,7 +62,7 @@ fn document(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The lines of an audit log of version 1, as they are told today: an action of before there were environments was `local`.
+/// The lines of such a home's audit log, as they are told today: an action of before there were environments was `local`.
 fn audit_of(name: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(fixture(name).join("host/audit/audit.jsonl")).unwrap();
     let line = |line| {
@@ -79,8 +85,8 @@ fn has(found: &Value, wanted: &Value) {
 
 /// The devices are those of the home, but for when they were last seen.
 #[track_caller]
-fn lists_devices(found: &[Value]) {
-    let wanted = document(&fixture("tower/host/devices.json"));
+fn lists_devices(tower: &str, found: &[Value]) {
+    let wanted = document(&fixture(tower).join("host/devices.json"));
     let wanted = wanted["devices"].as_array().unwrap();
     assert_eq!((found.len(), wanted.len()), (2, 2), "{found:?}");
     for (found, wanted) in found.iter().zip(wanted) {
@@ -108,33 +114,43 @@ fn contents(home: &Home) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn homes_of_version_1_are_read_whole_and_reading_changes_nothing() {
+async fn homes_of_every_version_are_read_whole_and_reading_changes_nothing() {
+    for (version, host_id) in TOWERS {
+        read_whole(version, host_id).await;
+    }
+}
+
+async fn read_whole(version: &str, host_id: &str) {
+    let [tower_of, laptop_of] = ["tower", "laptop"].map(|name| format!("{version}/{name}"));
     let closed = free_port().to_string();
     let replace = [(RELAY, &*closed)];
-    let (tower, laptop) = (copy("tower", &replace), copy("laptop", &replace));
+    let (tower, laptop) = (copy(&tower_of, &replace), copy(&laptop_of, &replace));
     let before = [contents(&tower), contents(&laptop)];
 
     let devices = tower.json(&["devices"]).await.ok().lines();
-    lists_devices(&devices);
-    let old = document(&fixture("tower/host/devices.json"));
+    lists_devices(&tower_of, &devices);
+    let old = document(&fixture(&tower_of).join("host/devices.json"));
     assert_eq!(
         [&devices[0], &devices[1]].map(|device| &device["last_seen"]),
         [0, 1].map(|n| &old["devices"][n]["last_seen"])
     );
     assert_eq!([&devices[0], &devices[1]].map(|device| &device["state"]), ["disconnected", "paused"]);
-    assert_eq!(tower.json(&["audit"]).await.ok().lines(), audit_of("tower"));
+    assert_eq!(tower.json(&["audit"]).await.ok().lines(), audit_of(&tower_of));
+    let relay = document(&fixture(&tower_of).join("host/host.json"));
+    let key = relay["relay"]["key"].as_str().or(relay["relays"][0]["key"].as_str()).unwrap();
+    let fingerprint = RelayId::of(&serde_json::from_value(json!(key)).unwrap()).to_string();
     let status = tower.json(&["status"]).await.ok().event("status");
     has(
         &status,
         &json!({
-            "running": false, "host_id": "bkbfsg2omnezquaflw43wnevv4", "host_name": "tower", "devices": 2, "paused": false,
+            "running": false, "host_id": host_id, "host_name": "tower", "devices": 2, "paused": false,
             "relay_url": format!("http://{closed}"),
-            "fingerprint": "qzko3pkve57rk36g2w6p3hqpcq6yymhf4gmzc34c4yrbqtzry6iq",
+            "fingerprint": fingerprint,
         }),
     );
     assert_eq!(tower.json(&["workspace", "list"]).await.ok().lines(), [] as [Value; 0]);
 
-    let old = document(&fixture("laptop").join(PAIRED));
+    let old = document(&fixture(&laptop_of).join(paired(host_id)));
     let hosts = laptop.json(&["hosts"]).await;
     has(
         &hosts.event("host"),
@@ -147,10 +163,17 @@ async fn homes_of_version_1_are_read_whole_and_reading_changes_nothing() {
 }
 
 #[tokio::test]
-async fn relay_host_and_controller_of_version_1_go_on_together() {
+async fn relay_host_and_controller_of_every_version_go_on_together() {
+    for (version, host_id) in TOWERS {
+        go_on_together(version, host_id).await;
+    }
+}
+
+async fn go_on_together(version: &str, host_id: &str) {
+    let [tower_of, laptop_of] = ["tower", "laptop"].map(|name| format!("{version}/{name}"));
     let listen = free_port().to_string();
     let replace = [(RELAY, &*listen)];
-    let (tower, laptop) = (copy("tower", &replace), copy("laptop", &replace));
+    let (tower, laptop) = (copy(&tower_of, &replace), copy(&laptop_of, &replace));
     let data = tower.path().join("relay");
     let serve = ["serve", "--json", "--data", data.to_str().unwrap(), "--listen", &listen];
     let mut relay = Process::start("reachback-relay", &serve, &[]);
@@ -160,7 +183,7 @@ async fn relay_host_and_controller_of_version_1_go_on_together() {
     let mut host = tower.start(&["host", "--codex", codex.to_str().unwrap(), "--relay", &format!("http://{listen}")]);
     has(
         &host.event("ready").await,
-        &json!({ "host_id": "bkbfsg2omnezquaflw43wnevv4", "host_name": "tower", "fingerprint": ready["fingerprint"] }),
+        &json!({ "host_id": host_id, "host_name": "tower", "fingerprint": ready["fingerprint"] }),
     );
     host.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
 
@@ -170,21 +193,22 @@ async fn relay_host_and_controller_of_version_1_go_on_together() {
     let mut connect = laptop.start(&["connect", "--socket", socket.to_str().unwrap()]);
     assert_eq!(connect.event("socket").await["host_name"], "tower");
     let devices = tower.json(&["devices"]).await.ok().lines();
-    lists_devices(&devices);
+    lists_devices(&tower_of, &devices);
     assert_eq!([&devices[0], &devices[1]].map(|device| &device["state"]), ["connected", "paused"]);
     connect.stop().await;
 
     // A change writes the file anew; all else in it stays.
     tower.json(&["devices", "resume", "phone"]).await.ok();
     assert_eq!(host.stop().await, Some(0));
-    let (old, new) = (document(&fixture("tower/host/devices.json")), document(&tower.path().join("host/devices.json")));
+    let (old, new) =
+        (document(&fixture(&tower_of).join("host/devices.json")), document(&tower.path().join("host/devices.json")));
     assert!(new["list_version"].as_u64() > old["list_version"].as_u64(), "{new}");
     assert_eq!(new["devices"][1]["paused"], false);
     for (n, member) in [(0, "psk"), (1, "psk"), (0, "identity"), (1, "identity"), (0, "static_key"), (1, "static_key")]
     {
         assert_eq!(new["devices"][n][member], old["devices"][n][member], "`{member}` of {new}");
     }
-    let (audit, old) = (tower.json(&["audit"]).await.ok().lines(), audit_of("tower"));
+    let (audit, old) = (tower.json(&["audit"]).await.ok().lines(), audit_of(&tower_of));
     assert_eq!(audit[..old.len()], old, "old lines of the audit log");
     assert!(audit[old.len()..].iter().any(|line| line["event"] == "resumed"), "{audit:?}");
     assert_eq!(relay.stop().await, Some(0));
@@ -192,7 +216,7 @@ async fn relay_host_and_controller_of_version_1_go_on_together() {
 
 #[tokio::test]
 async fn a_device_that_has_expired_is_named_as_such_and_can_be_let_in_again() {
-    let home = copy("unseen", &[]);
+    let home = copy("v1/unseen", &[]);
     let before = contents(&home);
     let devices = home.json(&["devices"]).await.ok().lines();
     lists_devices_with(&devices, &[("paused", json!([true, true])), ("expired", json!([true, false]))]);
@@ -213,7 +237,7 @@ async fn workspaces_of_version_1_are_open_and_closed_as_they_were() {
     let folders = ["shop", "notes", "attic"].map(|name| place.folder("work").join(name));
     folders.iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
     let work = place.folder("work");
-    let home = copy("folders", &[("/srv/reachback", work.to_str().unwrap())]);
+    let home = copy("v1/folders", &[("/srv/reachback", work.to_str().unwrap())]);
     let [shop, notes, attic] = folders.each_ref().map(|folder| folder.to_str().unwrap());
     std::fs::write(home.codex_home().join("config.toml"), format!("[projects.{attic:?}]\ntrust_level = \"trusted\"\n"))
         .unwrap();
@@ -235,20 +259,18 @@ async fn workspaces_of_version_1_are_open_and_closed_as_they_were() {
 
 #[tokio::test]
 async fn the_mark_of_a_demo_of_version_1_keeps_the_real_codex_away() {
-    let home = copy("demo", &[]);
+    let home = copy("v1/demo", &[]);
     let refused = home.run(&["up", "--listen", "127.0.0.1:0"]).await;
     assert!(refused.code == 1 && refused.err.contains("demo"), "{refused:?}");
 }
 
-/// Gives `file` the next version; what `run` starts has to refuse it with the file's path, both versions and what to do, and leave it alone.
+/// Gives `file` a version that is to come; what `run` starts has to refuse it with the file's path, both versions and what to do, and leave it alone.
 async fn newer(file: &Path, run: impl Future<Output = Finished>) {
-    let version = document(file)["version"].as_u64().unwrap();
-    let versions = [format!("version {}", version + 1), format!("versions up to {version}")];
-    let new = json!({ "version": version + 1, "of": "a later time" }).to_string();
+    let new = json!({ "version": 99, "of": "a later time" }).to_string();
     std::fs::write(file, &new).unwrap();
     let refused = run.await;
     assert_eq!(refused.code, 1, "{refused:?}");
-    for words in [file.to_str().unwrap(), &versions[0], &versions[1], "update this one"] {
+    for words in [file.to_str().unwrap(), "version 99", "versions up to ", "update this one"] {
         assert!(refused.err.contains(words), "no `{words}` in {}", refused.err);
     }
     assert_eq!(std::fs::read_to_string(file).unwrap(), new, "{} was replaced", file.display());
@@ -259,6 +281,7 @@ async fn files_of_a_newer_build_are_refused_and_left_alone() {
     let codex = codex::program();
     let up = ["up", "--listen", "127.0.0.1:0", "--codex", codex.to_str().unwrap()];
     let up_demo = [&up[..], &["--demo"]].concat();
+    let paired = paired(TOWERS[0].1);
     for (name, file, args) in [
         ("tower", "host/host.json", &up[..]),
         ("tower", "host/devices.json", &up),
@@ -268,14 +291,14 @@ async fn files_of_a_newer_build_are_refused_and_left_alone() {
         ("folders", "host/workspaces.json", &["workspace", "list"]),
         ("demo", "demo.json", &up),
         ("demo", "demo.json", &up_demo),
-        ("laptop", PAIRED, &["hosts"]),
-        ("laptop", PAIRED, &["connect"]),
+        ("laptop", &paired, &["hosts"]),
+        ("laptop", &paired, &["connect"]),
     ] {
         // A home each: a Codex that an agent was just starting may hold the home's lock a moment longer.
-        let home = copy(name, &[]);
+        let home = copy(&format!("v1/{name}"), &[]);
         newer(&home.path().join(file), home.run(args)).await;
     }
-    let tower = copy("tower", &[]);
+    let tower = copy("v1/tower", &[]);
     let data = tower.path().join("relay");
     let mut serve = Command::new(binary("reachback-relay"));
     serve.args(["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()]);

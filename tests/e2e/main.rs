@@ -10,6 +10,7 @@ mod homes;
 mod left_behind;
 mod limits;
 mod links;
+mod meeting;
 mod paths;
 mod refusals;
 mod revoke;

@@ -283,7 +283,7 @@ async fn a_typed_code_pairs_and_lists_tell_programs_what_there_is() {
     has(&hosts, &["host_id", "host_name", "state", "since", "reason", "scope", "relay_url", "device_id"]);
     assert_eq!((text(&hosts["state"]), text(&hosts["relay_url"])), ("online", &*relay));
     let list = up.home.json(&["devices"]).await.ok().event("device");
-    has(&list, &["device_id", "state", "name", "platform", "scope", "paused", "added_at", "last_seen"]);
+    has(&list, &["device_id", "state", "name", "platform", "scope", "paused", "expired", "added_at", "last_seen"]);
     assert_eq!((&list["device_id"], text(&list["state"])), (&joined["device_id"], "disconnected"));
     let people = device.run(&["hosts"]).await.ok().out;
     assert!(people.starts_with("ID ") && people.contains("online"), "{people}");

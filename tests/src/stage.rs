@@ -306,6 +306,7 @@ fn agent_config(
         name: HOST_NAME.into(),
         relay: origin(relays[0]),
         public_relay: Some(origin(relays[1])),
+        web_origin: None,
         new_relay: false,
         enroll_key: None,
         local: LocalEnvironment {
@@ -349,7 +350,7 @@ impl OpenOffer {
 pub struct TestDevice {
     /// What it knows of the host.
     pub host: PairedHost,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl TestDevice {
@@ -363,7 +364,7 @@ impl TestDevice {
         let home = tempfile::tempdir().unwrap();
         let (name, platform) = (Name::new(DEVICE_NAME).unwrap(), Platform::new("test").unwrap());
         let host = join::join(invitation, name, platform, &ControllerStore::new(home.path()), |_| {}).await?;
-        Ok(Self { host, _home: home })
+        Ok(Self { host, home })
     }
 
     /// How it reaches the host.
@@ -377,6 +378,11 @@ impl TestDevice {
             psk: self.host.psk.clone(),
             backoff: FAST,
         }
+    }
+
+    /// What it keeps.
+    pub fn store(&self) -> ControllerStore {
+        ControllerStore::new(self.home.path())
     }
 
     /// Its id at the host.

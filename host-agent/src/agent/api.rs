@@ -2,23 +2,31 @@
 //!
 //! | method | scope | result |
 //! |---|---|---|
-//! | `host/read` | view | `{hostId, hostName, agentVersion, deviceId, scope, codex: {state, version?, adapter?, reason?, fix?}}` |
+//! | `host/read` | view | `{apiVersion, features, limits, now, hostId, hostName, relays: [{url, key}], agentVersion, deviceId, scope, codex: {state, version?, adapter?, reason?, fix?}}` |
 //! | `environment/list` | view | `{data: [{name, state}]}` |
 //! | `device/list` | admin | `{data: [{deviceId, name, platform, scope, paused, expired, addedAt, lastSeen, connected}]}` |
 //!
-//! and the notification `host/changed` (same members as `host/read`) when Codex's state or the device's scope changes.
+//! and the notification `host/changed` (same members as `host/read`) when Codex's state, the device's scope or the
+//! relay's key changes.
+//!
+//! `host/read` is how two builds of different age meet: a client looks for a name in `features` and never compares
+//! versions; it ignores members that it does not know, and so does the agent in `params`. A client that takes less than
+//! the largest message says so in `params.largestMessage` (bytes), and larger answers are refused in words from then on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use reachback_proto::ids::{DeviceId, HostId};
+use reachback_proto::ids::{DeviceId, HostId, PublicKey};
 use reachback_proto::scope::Scope;
+use reachback_proto::session::{MAX_MESSAGE_TO_DEVICE, MAX_MESSAGE_TO_HOST, SessionLimits};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::environments::Environments;
-use super::sessions::Sessions;
+use super::sessions::{DETACHED_LIMIT, MAX_PER_DEVICE, Sessions};
 use crate::codex::CodexState;
 use crate::firewall::unread;
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
@@ -32,12 +40,23 @@ const METHOD_NOT_FOUND: i32 = -32601;
 /// A request of the API is small; nothing larger is parsed.
 const MAX_REQUEST: usize = 64 * 1024;
 
+/// Of what stands here. It grows when something that is here means something else, and then both are served for a while.
+const API_VERSION: u32 = 1;
+/// What a client may ask for beside `host/read`, by name. A name never changes its meaning.
+const FEATURES: [&str; 3] = ["devices", "environments", "largestMessage"];
+/// The least that a client may say it takes, in bytes: what Codex's smaller answers and any error need.
+const LEAST_MESSAGE: usize = 1 << 20;
+
 /// What the API tells.
 pub struct ApiContext {
     /// This host.
     pub host: HostId,
     /// What people call it.
     pub name: String,
+    /// Where devices reach its relay.
+    pub relay_url: String,
+    /// The relay's identity key, once it is known.
+    pub relay_key: watch::Receiver<Option<PublicKey>>,
     /// Where devices work.
     pub environments: Arc<Environments>,
     /// The devices accepted.
@@ -51,36 +70,49 @@ pub struct ApiContext {
 struct Request {
     id: Value,
     method: String,
-    #[serde(default, rename = "params")]
-    _params: Option<serde_json::Map<String, Value>>,
+    #[serde(default)]
+    params: Option<serde_json::Map<String, Value>>,
+}
+
+/// One device's session, as the API knows it.
+pub struct Caller {
+    /// The device.
+    pub device: DeviceId,
+    /// The largest message that it takes on this session, in bytes.
+    pub largest: Arc<AtomicUsize>,
 }
 
 /// Answers a device until its session ends.
 pub async fn serve(
     context: Arc<ApiContext>,
-    device: DeviceId,
+    caller: Caller,
     mut scope: watch::Receiver<Scope>,
     channel: ChannelHandle,
 ) {
     let ChannelHandle { sender, mut incoming } = channel;
     let mut codex = context.environments.own().codex.state();
+    let mut relay = context.relay_key.clone();
     loop {
         let sent = tokio::select! {
             message = incoming.recv() => match message {
                 Some(Incoming::Message { seq, bytes }) => {
                     let now = *scope.borrow();
-                    let answer = context.answer(device, now, &bytes);
+                    let answer = context.answer(&caller, now, &bytes);
                     send(&sender, &answer).await && sender.handled(seq).await.is_ok()
                 }
                 Some(Incoming::Closed { .. }) | None => false,
             },
             changed = codex.changed() => {
                 let now = *scope.borrow();
-                changed.is_ok() && context.tell(&sender, device, now).await
+                changed.is_ok() && context.tell(&sender, &caller, now).await
+            }
+            changed = relay.changed() => {
+                let now = *scope.borrow();
+                changed.is_ok() && context.tell(&sender, &caller, now).await
             }
             changed = scope.changed() => {
                 let now = *scope.borrow_and_update();
-                changed.is_ok() && context.tell(&sender, device, now).await
+                changed.is_ok() && context.tell(&sender, &caller, now).await
             }
         };
         if !sent {
@@ -94,7 +126,7 @@ async fn send(sender: &ChannelSender, message: &Value) -> bool {
 }
 
 impl ApiContext {
-    pub(super) fn answer(&self, device: DeviceId, scope: Scope, bytes: &[u8]) -> Value {
+    pub(super) fn answer(&self, caller: &Caller, scope: Scope, bytes: &[u8]) -> Value {
         if bytes.len() > MAX_REQUEST {
             return error(Value::Null, INVALID_REQUEST, "the request is too long", "malformed");
         }
@@ -108,7 +140,7 @@ impl ApiContext {
         if !request.id.is_u64() && request.id.as_str().is_none_or(|id| id.len() > 128) {
             return error(request.id, INVALID_REQUEST, "an id is a number or a short text", "malformed");
         }
-        let (needed, result): (_, fn(&Self, DeviceId, Scope) -> Value) = match request.method.as_str() {
+        let (needed, result): (_, fn(&Self, &Caller, Scope) -> Value) = match request.method.as_str() {
             "host/read" => (Scope::View, Self::host),
             "environment/list" => (Scope::View, Self::environments),
             "device/list" => (Scope::Admin, Self::devices),
@@ -118,32 +150,53 @@ impl ApiContext {
             let text = format!("`{}` needs scope `{needed}`; this device has `{scope}`", request.method);
             return error(request.id, REFUSED, &text, "scope");
         }
-        json!({ "id": request.id, "result": result(self, device, scope) })
+        if let Some(largest) = request.params.as_ref().and_then(|params| params.get("largestMessage"))
+            && request.method == "host/read"
+        {
+            let Some(bytes) = largest.as_u64().and_then(|bytes| usize::try_from(bytes).ok()) else {
+                return error(request.id, REFUSED, "`largestMessage` is a number of bytes", "params");
+            };
+            caller.largest.store(bytes.clamp(LEAST_MESSAGE, MAX_MESSAGE_TO_DEVICE), Ordering::Relaxed);
+        }
+        json!({ "id": request.id, "result": result(self, caller, scope) })
     }
 
-    async fn tell(&self, sender: &ChannelSender, device: DeviceId, scope: Scope) -> bool {
-        send(sender, &json!({ "method": "host/changed", "params": self.host(device, scope) })).await
+    async fn tell(&self, sender: &ChannelSender, caller: &Caller, scope: Scope) -> bool {
+        send(sender, &json!({ "method": "host/changed", "params": self.host(caller, scope) })).await
     }
 
-    fn host(&self, device: DeviceId, scope: Scope) -> Value {
+    fn host(&self, caller: &Caller, scope: Scope) -> Value {
+        let relay = |key: PublicKey| json!({ "url": self.relay_url, "key": key });
         json!({
+            "apiVersion": API_VERSION,
+            "features": FEATURES,
+            "limits": {
+                "messageToHost": MAX_MESSAGE_TO_HOST,
+                "messageToDevice": caller.largest.load(Ordering::Relaxed),
+                "request": MAX_REQUEST,
+                "channels": SessionLimits::default().channels,
+                "sessions": MAX_PER_DEVICE,
+                "detachedSeconds": DETACHED_LIMIT.as_secs(),
+            },
+            "now": now_ms(),
             "hostId": self.host,
             "hostName": self.name,
+            "relays": self.relay_key.borrow().map(relay).into_iter().collect::<Vec<_>>(),
             "agentVersion": env!("CARGO_PKG_VERSION"),
-            "deviceId": device,
+            "deviceId": caller.device,
             "scope": scope,
             "codex": codex(&self.environments.own().codex.state().borrow()),
         })
     }
 
-    fn environments(&self, _: DeviceId, _: Scope) -> Value {
+    fn environments(&self, _: &Caller, _: Scope) -> Value {
         let environments = self.environments.iter().map(
             |environment| json!({ "name": environment.name, "state": codex(&environment.codex.state().borrow())["state"] }),
         );
         json!({ "data": environments.collect::<Vec<_>>() })
     }
 
-    fn devices(&self, _: DeviceId, _: Scope) -> Value {
+    fn devices(&self, _: &Caller, _: Scope) -> Value {
         let connected = self.sessions.presence();
         let list = self.devices.current();
         let devices = list.devices.iter().map(|device| {
@@ -161,6 +214,12 @@ impl ApiContext {
         });
         json!({ "data": devices.collect::<Vec<_>>() })
     }
+}
+
+/// Milliseconds since 1970, by the host's clock: by how much it is off, a device can tell and show times corrected.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn codex(state: &CodexState) -> Value {

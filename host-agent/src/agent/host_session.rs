@@ -6,16 +6,18 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use reachback_proto::frame::{ByeReason, ChannelCloseReason};
 use reachback_proto::ids::{DeviceId, SessionId};
 use reachback_proto::scope::Scope;
+use reachback_proto::session::MAX_MESSAGE_TO_DEVICE;
 use reachback_relay::vital;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::api::{self, ApiContext};
+use super::api::{self, ApiContext, Caller};
 use super::bridge;
 use super::environments::Environments;
 use super::outbox::Outboxes;
@@ -82,14 +84,16 @@ pub async fn run(context: SessionContext, device: DeviceId, id: SessionId, sessi
         return;
     };
     let (scope_out, scope) = watch::channel(scope);
-    channels.spawn(api::serve(Arc::clone(&context.api), device, scope.clone(), api));
+    let largest = Arc::new(AtomicUsize::new(MAX_MESSAGE_TO_DEVICE));
+    let caller = Caller { device, largest: Arc::clone(&largest) };
+    channels.spawn(api::serve(Arc::clone(&context.api), caller, scope.clone(), api));
     let mut was_up = false;
     loop {
         tokio::select! {
             event = events.recv() => match event {
                 Some(SessionEvent::ChannelOpened { channel, environment }) => {
-                    let (context, scope) = (context.clone(), scope.clone());
-                    channels.spawn(async move { open(&context, device, scope, channel, &environment).await });
+                    let (context, scope, largest) = (context.clone(), scope.clone(), Arc::clone(&largest));
+                    channels.spawn(async move { open(&context, device, scope, largest, channel, &environment).await });
                 }
                 Some(SessionEvent::Lost { .. }) => {}
                 None => {
@@ -145,6 +149,7 @@ async fn open(
     context: &SessionContext,
     device: DeviceId,
     scope: watch::Receiver<Scope>,
+    largest: Arc<AtomicUsize>,
     channel: ChannelHandle,
     environment: &str,
 ) {
@@ -156,7 +161,7 @@ async fn open(
         return;
     };
     let share = context.outboxes.share(device);
-    match environment.connect(share.allowance()).await {
+    match environment.connect(share.allowance(largest)).await {
         Ok(connection) => {
             tracing::debug!(device = %device.short(), number, environment = environment.name, "channel opened");
             let policy = Policy {

@@ -94,6 +94,8 @@ pub struct AgentConfig {
     pub relay: Origin,
     /// Where devices reach the relay, if elsewhere.
     pub public_relay: Option<Origin>,
+    /// Where the web app is, if not at the relay.
+    pub web_origin: Option<Origin>,
     /// Whether a relay with another key than before is taken. For `--new-relay`.
     pub new_relay: bool,
     /// The one-time key, for a relay that does not know this host yet.
@@ -222,12 +224,15 @@ impl Agent {
             static_key: state.static_key().clone(),
             name: name.clone(),
             relay: config.public_relay.unwrap_or_else(|| config.relay.clone()),
+            web: config.web_origin,
         };
         let relay_url = introduction.relay.to_string();
         let pairings = Pairings::new(introduction, Arc::clone(&tunnel), Arc::clone(&devices), Arc::clone(&audit));
         let api = Arc::new(api::ApiContext {
             host,
             name: name.as_str().to_owned(),
+            relay_url: relay_url.clone(),
+            relay_key: tunnel.relay_key(),
             environments: Arc::clone(&environments),
             devices: Arc::clone(&devices),
             sessions: Arc::clone(&sessions),

@@ -13,12 +13,12 @@ use reachback_proto::crypto::keys::{KeyError, StaticKey};
 use reachback_proto::ids::{PublicKey, RelayId, RendezvousId};
 use reachback_proto::pairing::{
     Fresh, HostSide, Name, Origin, PairingError, PairingResponder, PairingSecret, PairingUrl, PairingUrlError,
-    Platform, Refusal, ResponderEvent, TypedCode,
+    Platform, Refusal, RelayEntry, ResponderEvent, TypedCode, WAITING_INTERVAL,
 };
 use reachback_proto::scope::Scope;
 use ring::rand::SystemRandom;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 use zeroize::Zeroizing;
 
 use super::tunnel::Tunnel;
@@ -142,6 +142,8 @@ pub struct HostIntroduction {
     pub name: Name,
     /// Where devices reach the relay.
     pub relay: Origin,
+    /// Where the web app is, if not at the relay.
+    pub web: Option<Origin>,
 }
 
 struct Rendezvous {
@@ -199,7 +201,8 @@ impl Pairings {
         let rng = SystemRandom::new();
         let secret = PairingSecret::generate(&rng)?;
         let code = TypedCode::generate(&rng)?;
-        let url = PairingUrl::new(self.host.relay.clone(), secret.clone(), RelayId::of(&relay_key))?.expose();
+        let (relay, web) = (self.host.relay.clone(), self.host.web.clone());
+        let url = PairingUrl::new(relay, web, secret.clone(), RelayId::of(&relay_key))?.expose();
         let (typed, origin) = (code.clone(), self.host.relay.clone());
         // A fifth of a second of computing.
         let code_secret = tokio::task::spawn_blocking(move || PairingSecret::from_code(&typed, &origin))
@@ -256,8 +259,9 @@ impl Pairings {
         entry: &Rendezvous,
     ) -> Result<Device, ExchangeFailed> {
         let relay_key = self.relay_key().await.ok_or(HandshakeFailed::Closed)?;
-        let HostIntroduction { identity, static_key, name, relay } = self.host.clone();
-        let own = HostSide { identity, static_key, name, relay_key, relay, scope: entry.scope };
+        let HostIntroduction { identity, static_key, name, relay, .. } = self.host.clone();
+        let relays = vec![RelayEntry { key: relay_key, origin: relay }];
+        let own = HostSide { identity, static_key, name, relays, scope: entry.scope };
         let fresh = Fresh::generate(&SystemRandom::new())?;
         let mut responder = PairingResponder::start(entry.secret.clone(), preamble, own, fresh)?;
         loop {
@@ -312,12 +316,16 @@ impl Pairings {
             if entry.offer.events.send(waits).await.is_err() {
                 return self.refuse(stream, responder, Refusal::Declined).await;
             }
-            let word = tokio::select! {
-                word = word => word.unwrap_or(Answer::Decline),
-                // Before the person has spoken the device has nothing to say but that it gives up.
-                block = stream.block() => {
-                    responder.receive(&block?)?;
-                    return Err(HandshakeFailed::Closed.into());
+            tokio::pin!(word);
+            let word = loop {
+                tokio::select! {
+                    word = &mut word => break word.unwrap_or(Answer::Decline),
+                    // Before the person has spoken the device has nothing to say but that it gives up.
+                    block = stream.block() => {
+                        responder.receive(&block?)?;
+                        return Err(HandshakeFailed::Closed.into());
+                    }
+                    () = sleep(WAITING_INTERVAL) => stream.write(&responder.waiting()?).await?,
                 }
             };
             let step = match word {
@@ -416,6 +424,7 @@ mod tests {
             static_key: StaticKey::generate(&rng).unwrap(),
             name: Name::new("host").unwrap(),
             relay: "https://relay.example:443".parse().unwrap(),
+            web: None,
         };
         let audit = Arc::new(AuditLog::open(home.path()).unwrap());
         let pairings = Pairings::new(host, Arc::new(Tunnel::deaf(identity)), devices, audit);

@@ -2,8 +2,11 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use reachback_proto::ids::DeviceId;
+use std::sync::atomic::AtomicUsize;
+
+use reachback_proto::ids::{DeviceId, PublicKey};
 use reachback_proto::scope::Scope;
+use reachback_proto::session::MAX_MESSAGE_TO_DEVICE;
 use reachback_relay::vital::Gone;
 use serde_json::{Value, json};
 
@@ -38,6 +41,7 @@ async fn start(home: &Path) -> (Agent, watch::Sender<CodexState>) {
         name: "lonely".into(),
         relay: "http://127.0.0.1:1".parse().unwrap(),
         public_relay: None,
+        web_origin: None,
         new_relay: false,
         enroll_key: None,
         local: LocalEnvironment {
@@ -97,12 +101,15 @@ async fn the_agents_own_api_answers_by_id_what_it_can_not_read() {
     let home = tempfile::tempdir().unwrap();
     let (agent, _supervisor) = start(home.path()).await;
     let api = api::ApiContext {
+        relay_url: "https://relay.example:443".into(),
+        relay_key: watch::channel(Some(PublicKey([5; 32]))).1,
         host: agent.host,
         name: "lonely".into(),
         environments: Arc::clone(&agent.environments),
         devices: Arc::clone(&agent.devices),
         sessions: Arc::clone(&agent.control.sessions),
     };
+    let caller = api::Caller { device: DeviceId([1; 16]), largest: Arc::new(AtomicUsize::new(MAX_MESSAGE_TO_DEVICE)) };
     let long = "i".repeat(200);
     let longest = format!(r#"{{"id":"{long}","method":"host/read"}}"#);
     for (message, id) in [
@@ -115,7 +122,7 @@ async fn the_agents_own_api_answers_by_id_what_it_can_not_read() {
         (r#"{"id":7}"#, Value::Null),
         ("{", Value::Null),
     ] {
-        let answer = api.answer(DeviceId([1; 16]), Scope::Admin, message.as_bytes());
+        let answer = api.answer(&caller, Scope::Admin, message.as_bytes());
         assert_eq!((&answer["id"], &answer["error"]["data"]["reason"]), (&id, &json!("malformed")), "{message}");
     }
     timeout(PATIENCE, agent.shutdown()).await.expect("it does not end");

@@ -12,14 +12,15 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Home;
 use super::host::stopped;
 use super::output::Output;
 use crate::backoff::BackoffConfig;
-use crate::connect::join;
 use crate::connect::local_socket::{self, remote_url};
 use crate::connect::remote::{RemoteConfig, RemoteHost, RemoteState};
+use crate::connect::{host_info, join};
 use crate::local_api::Failure;
 use crate::platform::signals::stop_wanted;
 use crate::platform::socket::LocalListener;
@@ -66,8 +67,10 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
         Some(_) => None,
         None => Some(codex_program(home, args.codex.clone())?),
     };
-    let name = host.name.clone();
+    let (name, id, device) = (host.name.clone(), host.host_id(), host.device_id());
     let remote = Arc::new(RemoteHost::start(remote_config(host)?));
+    let info = host_info::follow(Arc::clone(&remote), ControllerStore::new(&home.path), id, device);
+    let _info = AbortOnDropHandle::new(tokio::spawn(info));
     let mut state = remote.state();
     let progress = report(remote.state(), name.clone(), output);
     let up = tokio::select! {

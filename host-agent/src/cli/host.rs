@@ -57,6 +57,10 @@ pub(super) struct HostArgs {
     /// Take a relay at this address that has another key than before.
     #[arg(long)]
     new_relay: bool,
+    /// Where your team serves the web app, if not at the relay: QR codes then lead there. The relay has to list it in
+    /// `web_origins`.
+    #[arg(long, value_name = "URL")]
+    web_origin: Option<Origin>,
     /// What carries the tunnel.
     #[arg(long, value_enum, default_value_t = Transport::Auto)]
     transport: Transport,
@@ -130,6 +134,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
         name: args.codex.name(),
         relay,
         public_relay: None,
+        web_origin: args.web_origin,
         new_relay: args.new_relay,
         enroll_key,
         local: local_environment(home, &args.codex, codex, None)?,

@@ -68,7 +68,7 @@ pub(super) async fn run(home: &Home, args: HostsArgs, output: Output) -> anyhow:
             "since": row.since,
             "reason": row.reason,
             "scope": row.host.scope,
-            "relay_url": row.host.relay.url,
+            "relay_url": row.host.relay().url,
             "device_id": row.host.device_id(),
         }));
     }
@@ -82,7 +82,7 @@ pub(super) async fn run(home: &Home, args: HostsArgs, output: Output) -> anyhow:
                 row.host.name.clone(),
                 row.state.to_owned(),
                 row.host.scope.to_string(),
-                row.host.relay.url.clone(),
+                row.host.relay().url.clone(),
                 detail,
             ]
         });

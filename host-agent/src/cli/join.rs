@@ -51,7 +51,7 @@ pub(super) async fn run(home: &Home, args: JoinArgs, output: Output) -> anyhow::
         "host_name": host.name,
         "device_id": host.device_id(),
         "scope": host.scope,
-        "relay_url": host.relay.url,
+        "relay_url": host.relay().url,
     }));
     output.say(format_args!("Paired with {} ({}), scope {}.", host.name, host.host_id().short(), host.scope));
     output.say(format_args!("Use Codex there: reachback connect {}", quoted(&host.name)));

@@ -54,6 +54,9 @@ pub(super) struct UpArgs {
     /// Its private key.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Where your team serves the web app, if not at this relay: QR codes then lead there, and its pages may connect here.
+    #[arg(long, value_name = "URL")]
+    web_origin: Option<Origin>,
     #[command(flatten)]
     codex: CodexArgs,
 }
@@ -84,6 +87,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
         listen: args.listen,
         public_url: args.public_url.clone(),
         tls,
+        web_origins: args.web_origin.iter().map(|origin| origin.to_string().parse()).collect::<Result<_, _>>()?,
         ..RelayConfig::default()
     })
     .await
@@ -97,6 +101,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
             name: args.codex.name(),
             relay: direct(&args, &relay).context("the relay's own address")?,
             public_relay: Some(public.clone()),
+            web_origin: args.web_origin.clone(),
             // It is the relay of this process and this home, whatever address it had before.
             new_relay: true,
             enroll_key: Some(relay.create_enroll_key().await?),

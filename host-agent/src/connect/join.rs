@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use reachback_proto::crypto::keys::{Identity, KeyError, StaticKey};
-use reachback_proto::ids::RelayId;
 use reachback_proto::pairing::{
     DeviceSide, Digits, Fresh, InitiatorEvent, Name, Origin, PairingError, PairingInitiator, PairingSecret, PairingUrl,
-    Platform, Refusal, TypedCode,
+    Platform, Refusal, TypedCode, WAITING_INTERVAL,
 };
 use reachback_proto::version;
 use ring::rand::SystemRandom;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::link::circuit::WebSocketCircuit;
 use crate::link::handshake::{BlockStream, HandshakeFailed};
@@ -104,13 +103,15 @@ pub async fn join(
     let mut stream = BlockStream::new(Box::new(WebSocketCircuit::new(connection.socket)));
     stream.write(&hello).await?;
     let mut show = Some(show);
+    let mut confirmed_by = Instant::now();
     loop {
-        // Up to the digits it is round trips; after them it is a person.
-        let patience = if show.is_some() { ATTACH_TIMEOUT } else { PERSON_TIMEOUT };
-        let late = if show.is_some() { JoinError::NoHost } else { JoinError::NotConfirmed };
-        let block = match timeout(patience, stream.block()).await {
+        // Up to the digits it is round trips; after them it is a person, and the host says that it waits for one.
+        let heard_by = Instant::now() + if show.is_some() { ATTACH_TIMEOUT } else { 3 * WAITING_INTERVAL };
+        let until = if show.is_some() { heard_by } else { heard_by.min(confirmed_by) };
+        let block = match timeout_at(until, stream.block()).await {
             Ok(block) => block?,
-            Err(_) => return Err(late),
+            Err(_) if show.is_none() && until == confirmed_by => return Err(JoinError::NotConfirmed),
+            Err(_) => return Err(JoinError::NoHost),
         };
         let step = match pairing.receive(&block) {
             Ok(step) => step,
@@ -122,11 +123,13 @@ pub async fn join(
             }
         };
         match step.event {
+            None if step.send.is_empty() => {}
             None => stream.write(&step.send).await?,
             Some(InitiatorEvent::Digits(digits)) => {
                 stream.write(&step.send).await?;
                 if let Some(show) = show.take() {
                     show(digits);
+                    confirmed_by = Instant::now() + PERSON_TIMEOUT;
                 }
             }
             Some(InitiatorEvent::Paired(paired)) => {
@@ -137,7 +140,7 @@ pub async fn join(
                     identity,
                     static_key,
                     psk: paired.psk.clone(),
-                    relay: RelayPin { url: paired.relay.to_string(), key: paired.relay_key },
+                    relays: paired.relays.iter().map(RelayPin::from).collect(),
                     scope: paired.scope,
                     paired_at: Timestamp::now(),
                 };
@@ -154,8 +157,8 @@ pub async fn join(
 
 /// The relay of a paired host, pinned.
 pub fn relay_of(host: &PairedHost) -> Result<RelayAddress, reachback_proto::pairing::OriginError> {
-    let trust = RelayTrust::Pinned(RelayId::of(&host.relay.key));
-    Ok(RelayAddress { origin: host.relay.url.parse()?, trust })
+    let trust = RelayTrust::Pinned(host.relay().id());
+    Ok(RelayAddress { origin: host.relay().url.parse()?, trust })
 }
 
 /// The typed code's key derivation takes a fifth of a second of computing.

@@ -1,9 +1,10 @@
 //! The controlling role: this machine as a device of other hosts.
 //!
 //! [`join`] pairs with a host; [`remote`] keeps a session with one, over
-//! whatever links there are; [`local_socket`] lets a stock Codex terminal UI
+//! whatever links there are; [`host_info`] keeps what it says of itself; [`local_socket`] lets a stock Codex terminal UI
 //! believe that the host's app-server is on this machine.
 
+pub mod host_info;
 pub mod join;
 pub mod local_socket;
 pub mod presence;

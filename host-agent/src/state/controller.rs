@@ -12,10 +12,11 @@ use reachback_proto::crypto::keys::{Identity, KeyError, Secret, StaticKey, check
 use reachback_proto::ids::{DeviceId, HostId, PublicKey};
 use reachback_proto::scope::Scope;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::atomic::{self, Document, FileError};
 use super::find::{self, FindError};
-use super::host::RelayPin;
+use super::host::{RelayPin, relay_to_list};
 use super::timestamp::Timestamp;
 use super::{clean_name, secret_text};
 use crate::platform::files;
@@ -38,8 +39,8 @@ pub struct PairedHost {
     pub static_key: StaticKey,
     /// Shared with the host since pairing.
     pub psk: Secret,
-    /// The relay that the host is reached through.
-    pub relay: RelayPin,
+    /// The relays that the host is reached through, best first. Never empty.
+    pub relays: Vec<RelayPin>,
     /// What this machine may do there, as of pairing; the host's word counts.
     pub scope: Scope,
     /// When it was paired.
@@ -50,6 +51,11 @@ impl PairedHost {
     /// The host's id.
     pub fn host_id(&self) -> HostId {
         HostId::of(&self.host_identity)
+    }
+
+    /// The relay to dial.
+    pub fn relay(&self) -> &RelayPin {
+        &self.relays[0]
     }
 
     /// The id that the host knows this machine by.
@@ -70,13 +76,20 @@ pub(super) struct HostFile {
     static_private: Secret,
     #[serde(with = "secret_text")]
     psk: Secret,
-    relay: RelayPin,
+    relays: Vec<RelayPin>,
     scope: Scope,
     paired_at: Timestamp,
 }
 
 impl Document for HostFile {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
+
+    fn migrate(from: u32, value: Value) -> Result<Value, String> {
+        match from {
+            1 => relay_to_list(value),
+            other => Err(format!("there never was a version {other} of it")),
+        }
+    }
 }
 
 /// All hosts, and the files that hold none.
@@ -127,7 +140,7 @@ impl ControllerStore {
             identity_seed: host.identity.seed().clone(),
             static_private: host.static_key.private().clone(),
             psk: host.psk.clone(),
-            relay: host.relay.clone(),
+            relays: host.relays.clone(),
             scope: host.scope,
             paired_at: host.paired_at,
         };
@@ -144,7 +157,12 @@ impl ControllerStore {
             return Err(wrong("its name, its host id and its key don't belong together".into()));
         }
         check_identity(&file.host_identity).map_err(weak("host's identity key"))?;
-        check_identity(&file.relay.key).map_err(weak("relay's key"))?;
+        if file.relays.is_empty() {
+            return Err(wrong("it names no relay".into()));
+        }
+        for relay in &file.relays {
+            relay.check().map_err(weak("relay's key"))?;
+        }
         check_static(&file.host_static).map_err(weak("host's static key"))?;
         let static_key = StaticKey::from_private(file.static_private).map_err(weak("own static key"))?;
         Ok(Some(PairedHost {
@@ -154,7 +172,7 @@ impl ControllerStore {
             identity: Identity::from_seed(file.identity_seed),
             static_key,
             psk: file.psk,
-            relay: file.relay,
+            relays: file.relays,
             scope: file.scope,
             paired_at: file.paired_at,
         }))
@@ -232,7 +250,7 @@ mod tests {
             identity: identity(),
             static_key: StaticKey::generate(&rng).unwrap(),
             psk: Secret::random(&rng).unwrap(),
-            relay: RelayPin { url: "https://relay.example".into(), key: identity().public() },
+            relays: vec![RelayPin { url: "https://relay.example".into(), key: identity().public() }],
             scope: Scope::Approve,
             paired_at: Timestamp::from_unix(1_795_413_540),
         }
@@ -253,7 +271,7 @@ mod tests {
         let loaded = store.find("TOWER").unwrap();
         assert_eq!((loaded.host_id(), loaded.device_id()), (tower.host_id(), tower.device_id()));
         assert_eq!(loaded.static_key.public(), tower.static_key.public());
-        assert_eq!((loaded.psk, loaded.relay), (tower.psk.clone(), tower.relay.clone()));
+        assert_eq!((loaded.psk, loaded.relays), (tower.psk.clone(), tower.relays.clone()));
         assert_eq!(store.find(&attic.host_id().short()).unwrap().host_id(), attic.host_id());
         assert!(matches!(store.find("cellar"), Err(FindHostError::Find(FindError::Unknown { .. }))));
 

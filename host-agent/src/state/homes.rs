@@ -38,11 +38,11 @@ fn is_written_as_in<T: Document>(name: &str) {
 
 #[test]
 fn every_document_is_written_as_in_the_newest_home() {
-    is_written_as_in::<host::HostFile>("v1/tower/host/host.json");
+    is_written_as_in::<host::HostFile>("v2/tower/host/host.json");
     is_written_as_in::<devices::DeviceList>("v1/unseen/host/devices.json");
     is_written_as_in::<lock::Holder>("v1/tower/agent.json");
     is_written_as_in::<workspaces::WorkspaceList>("v1/folders/host/workspaces.json");
     is_written_as_in::<codex::StartedCodex>("v1/started/host/codex.json");
     is_written_as_in::<demo::Mark>("v1/demo/demo.json");
-    is_written_as_in::<controller::HostFile>("v1/laptop/controller/hosts/bkbfsg2omnezquaflw43wnevv4.json");
+    is_written_as_in::<controller::HostFile>("v2/laptop/controller/hosts/mqm2ab7gu34axk3bjbuigrc2mu.json");
 }

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use reachback_proto::crypto::keys::{Identity, KeyError, Secret, StaticKey, check_identity};
 use reachback_proto::ids::{HostId, PublicKey, RelayId};
+use reachback_proto::pairing::RelayEntry;
 use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::atomic::{self, Document, FileError};
 use super::timestamp::Timestamp;
@@ -43,9 +45,20 @@ pub struct RelayPin {
 }
 
 impl RelayPin {
+    /// Whether its key can be one.
+    pub(crate) fn check(&self) -> Result<(), KeyError> {
+        check_identity(&self.key)
+    }
+
     /// Its id, shown as its fingerprint.
     pub fn id(&self) -> RelayId {
         RelayId::of(&self.key)
+    }
+}
+
+impl From<&RelayEntry> for RelayPin {
+    fn from(relay: &RelayEntry) -> Self {
+        Self { url: relay.origin.to_string(), key: relay.key }
     }
 }
 
@@ -68,11 +81,28 @@ pub(super) struct HostFile {
     identity_seed: Secret,
     #[serde(with = "secret_text")]
     static_private: Secret,
-    relay: Option<RelayPin>,
+    /// At most one so far. A list, because a host that has more should need no new file.
+    relays: Vec<RelayPin>,
 }
 
 impl Document for HostFile {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
+
+    fn migrate(from: u32, value: Value) -> Result<Value, String> {
+        match from {
+            1 => relay_to_list(value),
+            other => Err(format!("there never was a version {other} of it")),
+        }
+    }
+}
+
+/// What version 1 had as `relay`, one or none, as `relays`.
+pub(super) fn relay_to_list(mut value: Value) -> Result<Value, String> {
+    let members = value.as_object_mut().ok_or("it is no object")?;
+    let relay = members.remove("relay").ok_or("it names no relay, nor that there is none")?;
+    let relays = if relay.is_null() { Vec::new() } else { vec![relay] };
+    members.insert("relays".to_owned(), relays.into());
+    Ok(value)
 }
 
 impl HostState {
@@ -85,11 +115,11 @@ impl HostState {
             what: format!("{what}: {error}"),
         };
         let static_key = StaticKey::from_private(file.static_private).map_err(|e| weak("static key", e))?;
-        if let Some(relay) = &file.relay {
-            check_identity(&relay.key).map_err(|e| weak("relay key", e))?;
+        for relay in &file.relays {
+            relay.check().map_err(|e| weak("relay key", e))?;
         }
         let identity = Identity::from_seed(file.identity_seed);
-        let (created, name, relay) = (file.created, clean_name(&file.name), file.relay);
+        let (created, name, relay) = (file.created, clean_name(&file.name), file.relays.into_iter().next());
         Ok(Some(Self { path, identity, static_key, created, name, relay }))
     }
 
@@ -170,7 +200,7 @@ impl HostState {
             created: self.created,
             identity_seed: self.identity.seed().clone(),
             static_private: self.static_key.private().clone(),
-            relay: self.relay.clone(),
+            relays: self.relay.iter().cloned().collect(),
         };
         atomic::save(&self.path, &file)
     }
@@ -220,7 +250,7 @@ mod tests {
         let weak = serde_json::to_string(&PublicKey([0; 32])).unwrap();
         for bad in [
             good[..good.len() / 2].to_owned(),
-            good.replace("\"relay\": null", &format!("\"relay\": {{\"url\": \"x\", \"key\": {weak}}}")),
+            good.replace("\"relays\": []", &format!("\"relays\": [{{\"url\": \"x\", \"key\": {weak}}}]")),
         ] {
             std::fs::write(&path, &bad).unwrap();
             let error = make(temp.path(), "tower").unwrap_err();

@@ -1,7 +1,7 @@
 //! The device's side of a pairing.
 
 use super::exchange::{Digits, Fresh, MESSAGE_2, PairingError, Records, Side, Step, commitment, handshake};
-use super::{Name, Origin, PairingMessage, PairingSecret, Platform, Refusal};
+use super::{Name, PairingMessage, PairingSecret, Platform, Refusal, RelayEntry};
 use crate::crypto::blocks::put_block;
 use crate::crypto::handshake::{Noise, Preamble, Purpose, exact};
 use crate::crypto::keys::{Secret, StaticKey, check_identity};
@@ -31,10 +31,8 @@ pub struct PairedHost {
     pub static_key: PublicKey,
     /// What the host calls itself.
     pub name: Name,
-    /// The relay's identity key, to pin it.
-    pub relay_key: PublicKey,
-    /// Where the relay is.
-    pub relay: Origin,
+    /// The relays that it is reached through, best first, to pin their keys. Never empty.
+    pub relays: Vec<RelayEntry>,
     /// The psk of the links to come.
     pub psk: Secret,
     /// What this device may do.
@@ -162,19 +160,27 @@ impl PairingInitiator {
 
     fn host_intro(&mut self, host_static: PublicKey, block: &[u8]) -> Result<Step<InitiatorEvent>, PairingError> {
         let records = self.records.as_mut().ok_or(PairingError::Unexpected)?;
-        let PairingMessage::HostIntro { identity, contribution, scope, relay_key, name, relay } =
-            records.open(block)?
-        else {
-            return Err(PairingError::Unexpected);
+        let (identity, contribution, scope, name, relays) = match records.open(block)? {
+            PairingMessage::HostIntro { identity, contribution, scope, name, relays } => {
+                (identity, contribution, scope, name, relays)
+            }
+            PairingMessage::Waiting => {
+                self.state = State::HostIntro { host_static };
+                return Ok(Step { send: Vec::new(), event: None });
+            }
+            _ => return Err(PairingError::Unexpected),
         };
         check_identity(&identity)?;
-        if relay_key != self.relay_key {
+        if !relays.iter().any(|relay| relay.key == self.relay_key) {
             return Err(PairingError::OtherRelay);
+        }
+        for relay in &relays {
+            check_identity(&relay.key)?;
         }
         let psk = self.secret.link_psk(&records.handshake_hash, &self.contribution, &contribution);
         let send = records.seal(&PairingMessage::Done)?;
         self.records = None;
-        let host = PairedHost { identity, static_key: host_static, name, relay_key, relay, psk, scope };
+        let host = PairedHost { identity, static_key: host_static, name, relays, psk, scope };
         Ok(Step { send, event: Some(InitiatorEvent::Paired(Box::new(host))) })
     }
 }

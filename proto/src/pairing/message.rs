@@ -2,6 +2,8 @@
 //!
 //! A record holds one message and then zeros, the padding of all records.
 
+use std::time::Duration;
+
 use super::origin::MAX_ORIGIN;
 use super::{Label, Name, Origin, Platform};
 use crate::crypto::keys::Secret;
@@ -36,12 +38,10 @@ pub enum PairingMessage {
         contribution: Secret,
         /// What the device may do.
         scope: Scope,
-        /// The identity key of the host's relay.
-        relay_key: PublicKey,
         /// What the host calls itself.
         name: Name,
-        /// Where its relay is.
-        relay: Origin,
+        /// The relays that it is reached through, best first: 1 to [`MAX_RELAYS`].
+        relays: Vec<RelayEntry>,
     },
     /// Device to host: everything is stored.
     Done,
@@ -50,6 +50,25 @@ pub enum PairingMessage {
         /// Why.
         code: Refusal,
     },
+    /// Host to device, every [`WAITING_INTERVAL`]: the person has not decided yet, and the host is still there.
+    ///
+    /// A page in a browser sees nothing of what keeps the connection alive below.
+    Waiting,
+}
+
+/// How often a host says that it waits for its person. A device that hears nothing for three times as long is alone.
+pub const WAITING_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Relays that one host may name.
+pub const MAX_RELAYS: usize = 4;
+
+/// A relay that a host is reached through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayEntry {
+    /// Its identity key.
+    pub key: PublicKey,
+    /// Where it is.
+    pub origin: Origin,
 }
 
 /// Why a pairing was refused.
@@ -118,17 +137,22 @@ impl PairingMessage {
                 out.put_bytes(name.as_str().as_bytes());
                 out.put_bytes(platform.as_str().as_bytes());
             }
-            Self::HostIntro { identity, contribution, scope, relay_key, name, relay } => {
+            Self::HostIntro { identity, contribution, scope, name, relays } => {
                 out.put_u8(0x03);
                 out.put(&identity.0);
                 out.put(contribution.expose());
                 out.put_u8(scope.tag());
-                out.put(&relay_key.0);
                 out.put_bytes(name.as_str().as_bytes());
-                out.put_bytes(relay.to_string().as_bytes());
+                // A host has far fewer than 256.
+                out.put_u8(relays.len() as u8);
+                for relay in relays {
+                    out.put(&relay.key.0);
+                    out.put_bytes(relay.origin.to_string().as_bytes());
+                }
             }
             Self::Done => out.put_u8(0x04),
             Self::Refused { code } => out.put(&[0x05, code.number()]),
+            Self::Waiting => out.put_u8(0x06),
         }
         out
     }
@@ -148,12 +172,12 @@ impl PairingMessage {
                 identity: PublicKey(r.array()?),
                 contribution: Secret::new(r.array()?),
                 scope: Scope::from_tag(r.u8()?).ok_or(DecodeError::Invalid { field: "scope" })?,
-                relay_key: PublicKey(r.array()?),
                 name: label(&mut r, "name")?,
-                relay: origin(&mut r)?,
+                relays: relays(&mut r)?,
             },
             0x04 => Self::Done,
             0x05 => Self::Refused { code: Refusal::from_number(r.u8()?) },
+            0x06 => Self::Waiting,
             tag => return Err(DecodeError::UnknownTag { tag }),
         };
         match r.rest() {
@@ -165,6 +189,14 @@ impl PairingMessage {
 
 fn label<const MAX: usize>(r: &mut Reader<'_>, field: &'static str) -> Result<Label<MAX>, DecodeError> {
     Label::new(r.text(field, MAX)?).map_err(|_| DecodeError::Invalid { field })
+}
+
+fn relays(r: &mut Reader<'_>) -> Result<Vec<RelayEntry>, DecodeError> {
+    let count = usize::from(r.u8()?);
+    if !(1..=MAX_RELAYS).contains(&count) {
+        return Err(DecodeError::Invalid { field: "relays" });
+    }
+    (0..count).map(|_| Ok(RelayEntry { key: PublicKey(r.array()?), origin: origin(r)? })).collect()
 }
 
 fn origin(r: &mut Reader<'_>) -> Result<Origin, DecodeError> {
@@ -205,26 +237,35 @@ mod tests {
         assert_eq!(PairingMessage::decode(&record), Err(DecodeError::Trailing { extra: 127 }));
         assert_eq!(PairingMessage::decode(&[]), Err(DecodeError::Truncated));
         assert_eq!(PairingMessage::decode(&[0; 128]), Err(DecodeError::UnknownTag { tag: 0 }));
-        assert_eq!(PairingMessage::decode(&[0x06]), Err(DecodeError::UnknownTag { tag: 6 }));
+        assert_eq!(PairingMessage::decode(&[0x07]), Err(DecodeError::UnknownTag { tag: 7 }));
     }
 
     #[test]
     fn a_scope_and_a_relay_that_are_none_are_refused() {
-        let intro = |scope: u8, relay: &[u8]| {
+        let intros = |scope: u8, relays: &[&[u8]]| {
             let mut out = vec![0x03];
             out.put(&[1; 64]);
             out.put_u8(scope);
-            out.put(&[2; 32]);
             out.put_bytes(b"laptop");
-            out.put_bytes(relay);
+            out.put_u8(relays.len() as u8);
+            for relay in relays {
+                out.put(&[2; 32]);
+                out.put_bytes(relay);
+            }
             PairingMessage::decode(&out)
         };
+        let intro = |scope, relay| intros(scope, &[relay]);
         assert!(intro(3, b"https://relay.example").is_ok());
         for scope in [0, 5, 255] {
             assert_eq!(intro(scope, b"https://relay.example"), Err(DecodeError::Invalid { field: "scope" }));
         }
         for relay in [&b""[..], b"relay", b"javascript://x", b"https://relay.example/path"] {
             assert_eq!(intro(3, relay), Err(DecodeError::Invalid { field: "relay url" }));
+        }
+        let some = |count| intros(3, &vec![&b"https://relay.example"[..]; count]);
+        assert!(some(MAX_RELAYS).is_ok());
+        for count in [0, MAX_RELAYS + 1, 255] {
+            assert_eq!(some(count), Err(DecodeError::Invalid { field: "relays" }));
         }
         let long = intro(3, &[b'a'; 201]);
         assert_eq!(long, Err(DecodeError::TooLong { field: "relay url", length: 201, limit: 200 }));

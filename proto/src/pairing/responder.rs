@@ -1,7 +1,7 @@
 //! The host's side of a pairing.
 
 use super::exchange::{Digits, Fresh, MESSAGE_1, MESSAGE_3, PairingError, Records, Side, Step, commitment, handshake};
-use super::{Name, Origin, PairingMessage, PairingSecret, Platform, Refusal};
+use super::{Name, PairingMessage, PairingSecret, Platform, Refusal, RelayEntry};
 use crate::crypto::blocks::put_block;
 use crate::crypto::handshake::{HandshakeError, Noise, Preamble, Purpose, exact};
 use crate::crypto::keys::{Secret, StaticKey, check_identity};
@@ -17,10 +17,8 @@ pub struct HostSide {
     pub static_key: StaticKey,
     /// What it calls itself.
     pub name: Name,
-    /// The identity key of its relay.
-    pub relay_key: PublicKey,
-    /// Where its relay is.
-    pub relay: Origin,
+    /// The relays that it is reached through, best first: 1 to [`MAX_RELAYS`](super::MAX_RELAYS).
+    pub relays: Vec<RelayEntry>,
     /// What the device will be allowed to do.
     pub scope: Scope,
 }
@@ -137,13 +135,20 @@ impl PairingResponder {
             identity: self.own.identity,
             contribution: self.contribution.clone(),
             scope: self.own.scope,
-            relay_key: self.own.relay_key,
             name: self.own.name.clone(),
-            relay: self.own.relay.clone(),
+            relays: self.own.relays.clone(),
         };
         let send = self.records()?.seal(&message)?;
         self.state = State::Done { device };
         Ok(Step { send, event: None })
+    }
+
+    /// While the person has not decided: what tells the device so, every [`WAITING_INTERVAL`](super::WAITING_INTERVAL).
+    pub fn waiting(&mut self) -> Result<Vec<u8>, PairingError> {
+        match self.state {
+            State::Confirm { .. } => Ok(self.records()?.seal(&PairingMessage::Waiting)?),
+            _ => Err(PairingError::Unexpected),
+        }
     }
 
     /// Ends the pairing, as after an error of [`receive`](Self::receive); the bytes tell the device, if it can be told.

@@ -30,13 +30,16 @@ fn device_side() -> DeviceSide {
     }
 }
 
+fn relay(seed: u8) -> RelayEntry {
+    RelayEntry { key: identity(seed), origin: format!("https://relay{seed}.example").parse().unwrap() }
+}
+
 fn host_side() -> HostSide {
     HostSide {
         identity: identity(4),
         static_key: static_key(5),
         name: Name::new("laptop").unwrap(),
-        relay_key: identity(6),
-        relay: "https://relay.example".parse().unwrap(),
+        relays: vec![relay(6), relay(8)],
         scope: Scope::Steer,
     }
 }
@@ -118,6 +121,10 @@ fn other_digits(digits: &str) -> String {
 fn a_pairing_gives_both_sides_what_a_link_needs() {
     let (mut pair, digits) = Pair::asking();
     assert!(pair.wire.is_empty(), "the host waits for the person");
+    for _ in 0..3 {
+        pair.wire = pair.host.waiting().unwrap();
+        assert_eq!(pair.device_hears(), Ok(None), "the person thinks");
+    }
     let step = pair.host.confirm(&format!(" {}-{} ", &digits[..3], &digits[3..])).unwrap();
     assert_eq!(step.event, None, "the host keeps nothing before Done");
     pair.wire = step.send;
@@ -127,7 +134,7 @@ fn a_pairing_gives_both_sides_what_a_link_needs() {
     let (wanted_host, wanted_device) = (host_side(), device_side());
     assert_eq!((host.identity, host.static_key), (wanted_host.identity, wanted_host.static_key.public()));
     assert_eq!((&host.name, host.scope), (&wanted_host.name, Scope::Steer));
-    assert_eq!((host.relay_key, &host.relay), (wanted_host.relay_key, &wanted_host.relay));
+    assert_eq!(host.relays, wanted_host.relays);
     assert_eq!((device.identity, device.static_key), (wanted_device.identity, wanted_device.static_key.public()));
     assert_eq!(
         (&device.name, &device.platform, device.scope),
@@ -239,8 +246,12 @@ fn weak_keys_and_another_relay_are_refused() {
 
     for (host, err) in [
         (HostSide { identity: weak, ..host_side() }, PairingError::WeakKey),
-        (HostSide { relay_key: weak, ..host_side() }, PairingError::OtherRelay),
-        (HostSide { relay_key: identity(7), ..host_side() }, PairingError::OtherRelay),
+        (HostSide { relays: vec![RelayEntry { key: weak, ..relay(6) }], ..host_side() }, PairingError::OtherRelay),
+        (HostSide { relays: vec![relay(7)], ..host_side() }, PairingError::OtherRelay),
+        (
+            HostSide { relays: vec![relay(6), RelayEntry { key: weak, ..relay(7) }], ..host_side() },
+            PairingError::WeakKey,
+        ),
     ] {
         let mut pair = Pair::new(device_side(), host);
         pair.host_hears().unwrap();

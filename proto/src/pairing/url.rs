@@ -4,6 +4,9 @@
 //!   HTTPS://RELAY.EXAMPLE.COM:443/#AEAQ…      85 characters after the #
 //! ```
 //!
+//! Where a team serves the web app from an origin of its own, the address is that
+//! one, and the fragment (version 2) ends with the relay's `host:port`.
+//!
 //! Everything is upper case, which a QR code stores at 5.5 bits per character.
 //! The fragment never leaves the browser that opens the URL.
 
@@ -17,9 +20,11 @@ use crate::wire::Reader;
 
 /// Longest URL, in characters: its QR code still fits a terminal of 24 rows.
 const MAX_URL: usize = 150;
-/// The version in front of the fragment's fields.
-const VERSION: u8 = 1;
-/// Characters of the fragment: version 1, secret 32, fingerprint 20, in base32.
+/// The version in front of the fragment's fields, where the address is the relay's.
+const AT_RELAY: u8 = 1;
+/// The same where it is the web app's; the relay's `host:port` ends the fields, and its scheme is `https`.
+const ELSEWHERE: u8 = 2;
+/// Characters of the fragment, or the least of version 2: version 1, secret 32, fingerprint 20, in base32.
 const FRAGMENT: usize = ((1 + 32 + RelayId::PREFIX_LEN) * 8).div_ceil(5);
 
 /// Text that is not a pairing URL, or one that would be too long.
@@ -35,7 +40,7 @@ pub enum PairingUrlError {
     #[error("the link has no pairing code after a #: copy the whole link that `reachback pair` shows")]
     NoFragment,
     /// Cut off, or more than a code.
-    #[error("the link has {found} characters after the #, a pairing code has {FRAGMENT}: copy the whole link")]
+    #[error("the link has {found} characters after the #, which is no whole pairing code: copy the whole link")]
     Length {
         /// How many there were.
         found: usize,
@@ -44,11 +49,14 @@ pub enum PairingUrlError {
     #[error("the link's pairing code is damaged: copy or scan it again")]
     Damaged,
     /// Made by a newer host.
-    #[error("the link is of version {found}, this program knows version {VERSION}: update it")]
+    #[error("the link is of version {found}, this program knows versions {AT_RELAY} and {ELSEWHERE}: update it")]
     Version {
         /// The version in the code.
         found: u8,
     },
+    /// A page elsewhere can only reach a relay with TLS.
+    #[error("a web app at an origin of its own needs a relay with https://, this one has http://")]
+    PlainRelay,
     /// The relay's name is too long for a QR code.
     #[error("the relay's address is {excess} characters too long for a QR code: pair with a typed code")]
     TooLong {
@@ -62,6 +70,8 @@ pub enum PairingUrlError {
 pub struct PairingUrl {
     /// The relay's address.
     pub relay: Origin,
+    /// Where the web app is, if not there.
+    pub web: Option<Origin>,
     /// The pairing secret.
     pub secret: PairingSecret,
     /// The start of the relay's fingerprint.
@@ -70,10 +80,20 @@ pub struct PairingUrl {
 
 impl PairingUrl {
     /// The URL for a pairing at this relay.
-    pub fn new(relay: Origin, secret: PairingSecret, id: RelayId) -> Result<Self, PairingUrlError> {
+    ///
+    /// `web` is where the web app is served, if not by the relay; the relay's scheme is then `https`.
+    pub fn new(
+        relay: Origin,
+        web: Option<Origin>,
+        secret: PairingSecret,
+        id: RelayId,
+    ) -> Result<Self, PairingUrlError> {
+        if web.is_some() && !relay.is_secure() {
+            return Err(PairingUrlError::PlainRelay);
+        }
         let mut fingerprint = [0; RelayId::PREFIX_LEN];
         fingerprint.copy_from_slice(&id.0[..RelayId::PREFIX_LEN]);
-        let url = Self { relay, secret, fingerprint };
+        let url = Self { relay, web, secret, fingerprint };
         match url.expose().len().checked_sub(MAX_URL) {
             None | Some(0) => Ok(url),
             Some(excess) => Err(PairingUrlError::TooLong { excess }),
@@ -87,34 +107,49 @@ impl PairingUrl {
 
     /// The text of the QR code; never for a log.
     pub fn expose(&self) -> Zeroizing<String> {
-        let fields = Zeroizing::new([&[VERSION], &self.secret.expose()[..], &self.fingerprint].concat());
-        let fragment = Zeroizing::new(BASE32_NOPAD.encode(&fields));
-        Zeroizing::new(format!("{}/#{}", self.relay.to_string().to_ascii_uppercase(), fragment.as_str()))
+        let (address, version, relay) = match &self.web {
+            None => (&self.relay, AT_RELAY, String::new()),
+            Some(web) => (web, ELSEWHERE, format!("{}:{}", self.relay.host(), self.relay.port())),
+        };
+        let fields = [&[version], &self.secret.expose()[..], &self.fingerprint, relay.as_bytes()].concat();
+        let fragment = Zeroizing::new(BASE32_NOPAD.encode(&Zeroizing::new(fields)));
+        Zeroizing::new(format!("{}/#{}", address.to_string().to_ascii_uppercase(), fragment.as_str()))
     }
 
     /// The URL in `text`; its case does not matter.
     pub fn parse(text: &str) -> Result<Self, PairingUrlError> {
         let (address, fragment) = text.trim().split_once('#').ok_or(PairingUrlError::NoFragment)?;
-        let relay: Origin = address.parse()?;
+        let address: Origin = address.parse()?;
         if fragment.is_empty() {
             return Err(PairingUrlError::NoFragment);
         }
         let found = fragment.chars().count();
-        if found != FRAGMENT {
-            return Err(PairingUrlError::Length { found });
+        let length = Err(PairingUrlError::Length { found });
+        if found < FRAGMENT {
+            return length;
         }
         let upper = Zeroizing::new(fragment.to_ascii_uppercase());
         let fields = BASE32_NOPAD.decode(upper.as_bytes()).map(Zeroizing::new);
-        let fields = fields.map_err(|_| PairingUrlError::Damaged)?;
+        let fields = match fields {
+            Ok(fields) => fields,
+            Err(_) if found != FRAGMENT => return length,
+            Err(_) => return Err(PairingUrlError::Damaged),
+        };
         let mut reader = Reader::new(&fields);
         let damaged = |_| PairingUrlError::Damaged;
         let version = reader.u8().map_err(damaged)?;
-        if version != VERSION {
-            return Err(PairingUrlError::Version { found: version });
-        }
         let secret = PairingSecret::new(Secret::new(reader.array().map_err(damaged)?));
         let fingerprint = reader.array().map_err(damaged)?;
-        Ok(Self { relay, secret, fingerprint })
+        match (version, reader.rest()) {
+            (AT_RELAY, []) => Ok(Self { relay: address, web: None, secret, fingerprint }),
+            (AT_RELAY, _) => length,
+            (ELSEWHERE, relay) => {
+                let relay = str::from_utf8(relay).map_err(|_| PairingUrlError::Damaged)?;
+                let relay = format!("https://{relay}").parse().map_err(|_| PairingUrlError::Damaged)?;
+                Ok(Self { relay, web: Some(address), secret, fingerprint })
+            }
+            (found, _) => Err(PairingUrlError::Version { found }),
+        }
     }
 }
 
@@ -123,7 +158,7 @@ mod tests {
     use super::*;
 
     fn url(relay: &str) -> Result<PairingUrl, PairingUrlError> {
-        PairingUrl::new(relay.parse().unwrap(), PairingSecret::new(Secret::new([7; 32])), RelayId([9; 32]))
+        PairingUrl::new(relay.parse().unwrap(), None, PairingSecret::new(Secret::new([7; 32])), RelayId([9; 32]))
     }
 
     #[test]
@@ -158,7 +193,35 @@ mod tests {
         assert_eq!(refused(&text.replace("#A", "#\u{e9}")), PairingUrlError::Damaged);
         // The last character has one bit to spare; only its one spelling counts.
         assert_eq!(refused(&format!("{}B", &text[..text.len() - 1])), PairingUrlError::Damaged);
-        assert_eq!(refused(&text.replace("#AE", "#AI")), PairingUrlError::Version { found: 2 });
+        assert_eq!(refused(&text.replace("#AE", "#AM")), PairingUrlError::Version { found: 3 });
+    }
+
+    #[test]
+    fn a_code_for_a_web_app_elsewhere_names_the_relay() {
+        let made = |relay: &str, web: &str| {
+            let secret = PairingSecret::new(Secret::new([7; 32]));
+            PairingUrl::new(relay.parse().unwrap(), Some(web.parse().unwrap()), secret, RelayId([9; 32]))
+        };
+        let url = made("https://relay.example.com:8443", "https://app.example.com").unwrap();
+        let text = url.expose();
+        assert!(text.starts_with("HTTPS://APP.EXAMPLE.COM:443/#AI"), "{}", text.as_str());
+        assert!(text.len() <= MAX_URL && *text == text.to_ascii_uppercase(), "{}", text.as_str());
+        for typed in [text.to_string(), text.to_ascii_lowercase(), text.replace(":443/", "")] {
+            assert_eq!(PairingUrl::parse(&typed), Ok(url.clone()));
+        }
+        let other = made("https://[::1]:8443", "https://app.example.com").unwrap();
+        assert_eq!(PairingUrl::parse(&other.expose()), Ok(other));
+        let plain = made("http://127.0.0.1:8080", "https://app.example.com");
+        assert_eq!(plain, Err(PairingUrlError::PlainRelay));
+
+        let with = |relay: &[u8]| {
+            let fields = [&[ELSEWHERE][..], &[7; 32], &[9; RelayId::PREFIX_LEN], relay].concat();
+            PairingUrl::parse(&format!("https://app.example.com/#{}", BASE32_NOPAD.encode(&fields)))
+        };
+        assert!(with(b"relay.example.com:443").is_ok());
+        for relay in [&b""[..], b"\xff", b"relay.example/x", b"user@relay.example", b"relay.example:99999"] {
+            assert_eq!(with(relay), Err(PairingUrlError::Damaged), "{relay:?}");
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(crate) const REFUSED: [(&str, &str); 8] = [
     ("a tag that only the relay uses", "41"),
     ("a byte hidden in the padding", "2105000001"),
     ("a frame that ends in the middle", "025e5e"),
-    ("a gap without a known reason", "0509"),
+    ("a gap without a reason", "05"),
     ("flags that this version does not know", "1200000402027b7d"),
     ("a fragment longer than the record", "12000003020a7b7d"),
     ("text that is not UTF-8", "10010002fffe"),

@@ -12,7 +12,7 @@ use reachback_proto::crypto::keys::{Identity, Secret, StaticKey};
 use reachback_proto::ids::{BootId, DeviceId, HostId, PublicKey, RelayId, RendezvousId};
 use reachback_proto::pairing::{
     DeviceSide, Fresh, HostSide, InitiatorEvent, Name, PairingInitiator, PairingMessage, PairingResponder,
-    PairingSecret, PairingUrl, Platform, Refusal, ResponderEvent, TypedCode,
+    PairingSecret, PairingUrl, Platform, Refusal, RelayEntry, ResponderEvent, TypedCode,
 };
 use reachback_proto::scope::Scope;
 use reachback_proto::version::{SUPPORTED, VersionRange};
@@ -382,29 +382,40 @@ pub(crate) fn pairing_messages() -> Vec<(PairingMessage, Value)> {
                 identity: key,
                 contribution: contribution.clone(),
                 scope: Scope::Approve,
-                relay_key: PublicKey([0xdd; 32]),
                 name: Name::new("laptop").expect("a name"),
-                relay: "https://relay.example".parse().expect("an origin"),
+                relays: vec![
+                    RelayEntry {
+                        key: PublicKey([0xdd; 32]),
+                        origin: "https://relay.example".parse().expect("an origin"),
+                    },
+                    RelayEntry {
+                        key: PublicKey([0xde; 32]),
+                        origin: "https://[2001:db8::1]:8443".parse().expect("an origin"),
+                    },
+                ],
             },
             json!({
                 "identity": hex(key.0),
                 "contribution": hex(contribution.expose()),
                 "scope": "approve",
-                "relay_key": hex([0xdd; 32]),
                 "name": "laptop",
-                "relay": "https://relay.example:443",
+                "relays": [
+                    {"key": hex([0xdd; 32]), "url": "https://relay.example:443"},
+                    {"key": hex([0xde; 32]), "url": "https://[2001:db8::1]:8443"},
+                ],
             }),
         ),
         (PairingMessage::Done, json!({})),
         (PairingMessage::Refused { code: Refusal::WrongDigits }, json!({"code": 1})),
         (PairingMessage::Refused { code: Refusal::Malformed }, json!({"code": 5})),
+        (PairingMessage::Waiting, json!({})),
     ]
 }
 
 /// Records that hold no message of a pairing.
 pub(crate) const REFUSED_MESSAGES: [(&str, &str); 6] = [
     ("only padding", "0000"),
-    ("unknown tag", "06"),
+    ("unknown tag", "07"),
     ("ends in a field", "01cccc"),
     ("bytes after the last field that are not padding", "040001"),
     ("a name with an escape character", "NAME:1b5b324a"),
@@ -451,19 +462,26 @@ fn pairing() -> Value {
     })
     .collect();
     let relay_id = RelayId::of(&identity(RELAY_IDENTITY).public());
-    let urls: Vec<_> = ["https://relay.example.com", "http://127.0.0.1:8080", "https://[2001:db8::1]:8443"]
-        .into_iter()
-        .map(|relay| {
-            let relay = relay.parse().expect("an origin");
-            let url = PairingUrl::new(relay, PairingSecret::new(secret(0x01)), relay_id).expect("a short URL");
-            json!({
-                "origin": url.relay.to_string(),
-                "secret": hex(url.secret.expose()),
-                "fingerprint": hex(url.fingerprint),
-                "url": *url.expose(),
-            })
+    let urls: Vec<_> = [
+        ("https://relay.example.com", None),
+        ("http://127.0.0.1:8080", None),
+        ("https://[2001:db8::1]:8443", None),
+        ("https://relay.example.com:8443", Some("https://app.example.com")),
+    ]
+    .into_iter()
+    .map(|(relay, web): (&str, Option<&str>)| {
+        let relay = relay.parse().expect("an origin");
+        let web = web.map(|web| web.parse().expect("an origin"));
+        let url = PairingUrl::new(relay, web, PairingSecret::new(secret(0x01)), relay_id).expect("a short URL");
+        json!({
+            "origin": url.relay.to_string(),
+            "web": url.web.as_ref().map(ToString::to_string),
+            "secret": hex(url.secret.expose()),
+            "fingerprint": hex(url.fingerprint),
+            "url": *url.expose(),
         })
-        .collect();
+    })
+    .collect();
     let messages: Vec<_> = pairing_messages()
         .into_iter()
         .map(|(message, fields)| json!({"name": variant(&message), "fields": fields, "hex": hex(message.encode())}))
@@ -498,8 +516,10 @@ fn exchange() -> Value {
         identity: identity(HOST_IDENTITY).public(),
         static_key: static_key(HOST_STATIC),
         name: Name::new("laptop").expect("a name"),
-        relay_key: identity(RELAY_IDENTITY).public(),
-        relay: "https://relay.example.com".parse().expect("an origin"),
+        relays: vec![RelayEntry {
+            key: identity(RELAY_IDENTITY).public(),
+            origin: "https://relay.example.com".parse().expect("an origin"),
+        }],
         scope: Scope::Approve,
     };
     let secret_s = PairingSecret::new(secret(0x01));
@@ -521,13 +541,12 @@ fn exchange() -> Value {
             "nonce": hex([0x61; 32]),
             "contribution": hex([0x71; 32]),
             "name": host.name.as_str(),
-            "relay_key": hex(host.relay_key.0),
-            "relay": host.relay.to_string(),
+            "relays": [{"key": hex(host.relays[0].key.0), "url": host.relays[0].origin.to_string()}],
             "scope": host.scope.name(),
         },
     });
 
-    let relay_key = host.relay_key;
+    let relay_key = host.relays[0].key;
     let (mut initiator, start) =
         PairingInitiator::start(secret_s.clone(), device, relay_key, SUPPORTED, fresh(DEVICE_EPHEMERAL, 0x62, 0x72))
             .expect("message 1");
@@ -541,6 +560,8 @@ fn exchange() -> Value {
     let shown = initiator.receive(message(&reveal)).expect("the commitment holds");
     let Some(InitiatorEvent::Digits(digits)) = shown.event else { panic!("no digits") };
     responder.receive(message(&shown.send)).expect("the device introduces itself");
+    let waiting = responder.waiting().expect("the person has not decided");
+    assert_eq!(initiator.receive(message(&waiting)).expect("the host waits").event, None);
     let host_intro = responder.confirm(&digits.to_string()).expect("the digits are right").send;
     let paired = initiator.receive(message(&host_intro)).expect("the host introduces itself");
     let Some(InitiatorEvent::Paired(paired_host)) = paired.event else { panic!("device not paired") };
@@ -564,6 +585,7 @@ fn exchange() -> Value {
             block("device", "message3", &message3),
             block("host", "Reveal", &reveal),
             block("device", "DeviceIntro", &shown.send),
+            block("host", "Waiting", &waiting),
             block("host", "HostIntro", &host_intro),
             block("device", "Done", &paired.send),
         ],

@@ -3,9 +3,9 @@
 //! Requests must be addressed to a name of this relay (else 421), so that a web
 //! page whose name was pointed here can't use a visitor's browser to talk to it.
 
-mod landing;
 mod links;
 mod names;
+mod pages;
 mod status;
 
 use std::sync::Arc;
@@ -21,14 +21,14 @@ pub(crate) use names::Names;
 
 use crate::state::State;
 
-/// Everything the relay serves. `landing` is shown at `/`.
-pub(crate) fn router(state: Arc<State>, page: landing::Page) -> Router {
+/// Everything the relay serves. `page` is shown at `/`.
+pub(crate) fn router(state: Arc<State>, page: pages::Page) -> Router {
     let named = Router::new()
         .route("/v1/host", any(links::host))
         .route("/v1/host/data", any(links::host_data))
         .route("/v1/device", any(links::device))
         .route("/metrics", get(status::metrics))
-        .merge(landing::routes(page))
+        .merge(pages::routes(page))
         .fallback(not_found)
         .layer(from_fn_with_state(state.clone(), check_name));
     // Probes of a container platform address an IP that nobody configured.
@@ -39,7 +39,7 @@ pub(crate) fn router(state: Arc<State>, page: landing::Page) -> Router {
         .with_state(state)
 }
 
-pub(crate) use landing::Page;
+pub(crate) use pages::Page;
 
 async fn check_name(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
     let named = request.uri().authority().map(ToString::to_string);
@@ -54,5 +54,9 @@ async fn check_name(Shared(state): Shared<Arc<State>>, request: Request, next: N
 }
 
 async fn not_found() -> Response {
+    nothing_here()
+}
+
+fn nothing_here() -> Response {
     (StatusCode::NOT_FOUND, "Nothing is here.\n").into_response()
 }

@@ -13,6 +13,7 @@ use crate::config::Config;
 pub(crate) struct Names {
     hosts: HashSet<String>,
     public_origin: Option<String>,
+    web_origins: HashSet<String>,
     plain: bool,
 }
 
@@ -26,6 +27,7 @@ impl Names {
         Self {
             hosts: hosts.collect(),
             public_origin: config.public_url.as_ref().map(|url| url.origin().ascii_serialization()),
+            web_origins: config.web_origins.iter().map(|url| url.origin().ascii_serialization()).collect(),
             plain: config.is_plain(),
         }
     }
@@ -35,9 +37,10 @@ impl Names {
         authority.parse::<Authority>().is_ok_and(|authority| self.hosts.contains(&bare(authority.host())))
     }
 
-    /// Whether a browser page of this origin may open links: the relay's own, as it was addressed or as it is published.
+    /// Whether a browser page of this origin may open links: the relay's own, as it was addressed or as it is published,
+    /// and those that the configuration lists.
     pub(crate) fn trusts_origin(&self, origin: &str, authority: &str) -> bool {
-        if self.public_origin.as_deref() == Some(origin) {
+        if self.public_origin.as_deref() == Some(origin) || self.web_origins.contains(origin) {
             return true;
         }
         let scheme = if self.plain { "http" } else { "https" };
@@ -68,7 +71,14 @@ mod tests {
     fn names() -> Names {
         let public_url = Some("https://Relay.example:8443".parse().unwrap());
         let listen = "192.0.2.7:7420".parse().unwrap();
-        Names::new(&Config { listen, public_url, names: vec!["alias.example".into()], ..Config::default() })
+        let web_origins = vec!["https://App.example:443".parse().unwrap()];
+        Names::new(&Config {
+            listen,
+            public_url,
+            names: vec!["alias.example".into()],
+            web_origins,
+            ..Config::default()
+        })
     }
 
     #[test]
@@ -86,12 +96,22 @@ mod tests {
     }
 
     #[test]
-    fn only_the_own_origin_is_trusted() {
+    fn only_the_own_origin_and_those_listed_are_trusted() {
         let names = names();
+        assert!(names.trusts_origin("https://app.example", "relay.example:8443"));
+        assert!(!names.answers_to("app.example"), "a page from there is trusted, its name is not the relay's");
         assert!(names.trusts_origin("https://relay.example:8443", "anything"));
         assert!(names.trusts_origin("https://alias.example", "alias.example"));
         assert!(names.trusts_origin("https://alias.example", "alias.example:443"));
-        for other in ["null", "https://evil.example", "http://alias.example", "https://alias.example:1", ""] {
+        for other in [
+            "null",
+            "https://evil.example",
+            "http://alias.example",
+            "https://alias.example:1",
+            "http://app.example",
+            "https://app.example:8443",
+            "",
+        ] {
             assert!(!names.trusts_origin(other, "alias.example"), "{other}");
         }
     }

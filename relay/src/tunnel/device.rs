@@ -2,7 +2,9 @@
 //!
 //! A device that wants a circuit sends nothing before `Attached`: what it sent
 //! would be the circuit's, and the relay could not tell. So the relay asks such
-//! links for signs of life in the transport, with WebSocket pings.
+//! links for signs of life in the transport, with WebSocket pings. A page in a
+//! browser sees none of those, so `Ping` goes with each: it tells that the relay
+//! is there, and has no answer.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -119,7 +121,7 @@ async fn wait_for_host(state: &State, link: &mut Link, entry: &mut DeviceEntry, 
     let limits = state.limits();
     let mut claim = if wait.attach { Some(state.hub.claim(wait.host)?) } else { None };
     let mut heard = Instant::now();
-    let mut pinged = heard;
+    let (mut pinged, mut pings) = (heard, 0);
     let mut reminder = interval(ms(limits.circuit_reminder_ms));
     reminder.reset();
     entry.presence.mark_changed();
@@ -158,7 +160,9 @@ async fn wait_for_host(state: &State, link: &mut Link, entry: &mut DeviceEntry, 
                     return Err(Refusal::timeout(Limit::Silence).into());
                 }
                 pinged = Instant::now();
+                pings += 1;
                 ping(link, ms(limits.write_ms)).await?;
+                send(link, RelayToPeer::Ping { id: pings }.encode(), ms(limits.write_ms)).await?;
             }
             () = sleep_until(wait.until.unwrap_or(dead)), if wait.until.is_some() => {
                 state.metrics.limit(Limit::PairingAttach);

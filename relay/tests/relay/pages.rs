@@ -22,6 +22,8 @@ async fn the_landing_page_is_strict_and_says_what_to_do() {
         head.contains("content-security-policy: default-src 'none'; style-src 'self'; script-src 'self'"),
         "{head}"
     );
+    // A page may talk to this relay, and to nothing else.
+    assert!(head.contains("; connect-src 'self';"), "{head}");
     assert!(head.contains("referrer-policy: no-referrer") && head.contains("nosniff"), "{head}");
     assert!(body.contains(&format!("reachback join http://{}", relay.relay.local_addr())), "{body}");
     assert!(body.contains(&relay.relay.fingerprint().to_string()) && !body.contains("{{"), "{body}");
@@ -42,6 +44,22 @@ async fn the_script_clears_the_fragment_before_anything_else() {
         "{script}"
     );
     assert_eq!(relay.get("/landing.css").await.0, 200);
+}
+
+#[tokio::test]
+async fn what_the_program_holds_is_served_as_what_it_is_and_nothing_else_is() {
+    let relay = TestRelay::start().await;
+    let (status, head, css) = relay.request("/landing.css", "").await;
+    assert_eq!(status, 200);
+    assert!(head.contains("text/css") && head.contains("nosniff") && !css.is_empty(), "{head}");
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("a tag");
+    let (status, _, body) = relay.request("/landing.css", &format!("If-None-Match: {tag}\r\n")).await;
+    assert_eq!((status, body.as_str()), (304, ""), "what the browser has is not sent again");
+    for path in
+        ["/index.html", "/../Cargo.toml", "/%2e%2e/Cargo.toml", "/landing.css/", "//landing.css", "/LANDING.css"]
+    {
+        assert_eq!(relay.request(path, "").await.0, 404, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -70,6 +88,9 @@ async fn pages_of_other_origins_cannot_open_links() {
         }
     }
     assert_eq!(relay.request("/healthz", "").await.0, 200);
+    let listed = TestRelay::with(|config| config.web_origins = vec!["https://app.example".parse().unwrap()]).await;
+    assert_eq!(upgrade_status(&listed, &handshake("https://app.example")).await, "HTTP/1.1 101");
+    assert_eq!(listed.request("/v1/device", &handshake("https://evil.example")).await.0, 403);
     let own = upgrade_status(&relay, &handshake(&format!("http://{address}"))).await;
     assert_eq!(own, "HTTP/1.1 101");
 }

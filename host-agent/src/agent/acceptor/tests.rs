@@ -80,6 +80,7 @@ impl Door {
             static_key: static_key.clone(),
             name: name.clone(),
             relay: relay.clone(),
+            web: None,
         };
         let tunnel = Arc::new(Tunnel::start(TunnelConfig {
             vital: Vital::default(),
@@ -105,6 +106,8 @@ impl Door {
         let environments = Arc::new(Environments::local(local, &store));
         let sessions = Arc::new(Sessions::default());
         let api = Arc::new(ApiContext {
+            relay_url: "https://relay.example:443".into(),
+            relay_key: tunnel.relay_key(),
             host: HOST,
             name: name.as_str().into(),
             environments: Arc::clone(&environments),

@@ -77,8 +77,8 @@ pub struct Share {
     disk: AtomicU64,
     /// KiB of large messages that sessions hold. They take turns, so that no answer is too large beside another.
     sending: Arc<Semaphore>,
-    /// What Codex's connections let through.
-    allowance: Allowance,
+    /// What Codex's connections have in hand of large messages.
+    room: Arc<Semaphore>,
 }
 
 /// The unit of [`Share::sending`], in bytes.
@@ -88,12 +88,12 @@ impl Share {
     pub(super) fn new(limits: OutboxLimits, folder: PathBuf) -> Self {
         let sending = Arc::new(Semaphore::new(MAX_MESSAGE_TO_DEVICE / UNIT));
         let (memory, disk) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { limits, folder, memory, disk, sending, allowance: Allowance::default() }
+        Self { limits, folder, memory, disk, sending, room: Allowance::default().room }
     }
 
-    /// What a connection to Codex for this device lets through; large messages share their room.
-    pub fn allowance(&self) -> Allowance {
-        self.allowance.clone()
+    /// What a connection to Codex for this device lets through, up to `largest` bytes; large messages share their room.
+    pub fn allowance(&self, largest: Arc<AtomicUsize>) -> Allowance {
+        Allowance { largest, room: Arc::clone(&self.room) }
     }
 
     /// What it is bounded by.
