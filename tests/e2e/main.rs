@@ -5,6 +5,7 @@ mod codex_backend;
 mod firewall_schema;
 mod floods;
 mod folders;
+mod frozen;
 mod ground;
 mod homes;
 mod left_behind;

@@ -4,7 +4,9 @@
 //! terminal UI sends no keep-alives and types happily into a dead link, so this
 //! end does the watching: an interruption of up to [`HOLD`] is bridged (messages
 //! wait in the session); after that, or when the session says `gap`, the client's
-//! socket is closed, and the terminal UI connects again and resumes by itself.
+//! socket is closed, and the terminal UI connects again and resumes by itself. What
+//! the host has by then is in the thread that it resumes; the rest is taken back, so
+//! that what is typed again does not run twice.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -156,13 +158,14 @@ async fn bridge(socket: Socket, channel: ChannelHandle, state: watch::Receiver<R
         }
         "the session ended"
     };
-    let why = tokio::select! {
-        why = up => why,
-        why = down => why,
-        () = out_of_reach(state) => "the host was out of reach for too long",
+    let (why, told) = tokio::select! {
+        why = up => (why, false),
+        why = down => (why, false),
+        () = out_of_reach(state) => ("the host was out of reach for too long", true),
     };
     tracing::debug!(why, "client disconnected");
-    let _ = sender.close(ChannelCloseReason::Done, why).await;
+    // A client that is told of a failure may say the same again: what did not reach the host by now must not run later.
+    let _ = if told { sender.withdraw(why).await } else { sender.close(ChannelCloseReason::Done, why).await };
     let _ = timeout(Duration::from_secs(1), to_client.close()).await;
 }
 
@@ -192,7 +195,8 @@ mod tests {
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
-    use crate::session::{StartedSession, testing};
+    use crate::link::testing::links;
+    use crate::session::{SessionState, StartedSession, testing};
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -257,6 +261,39 @@ mod tests {
         }
         drop(sessions);
         assert!(!matches!(next(&mut client).await, Some(Message::Text(_))), "nothing more comes");
+    }
+
+    #[tokio::test]
+    async fn what_did_not_reach_the_host_when_its_client_is_let_go_never_does() {
+        let (channel, mut far, sessions) = testing::channel().await;
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let mut client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+        let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn Transport>, Role::Server, None).await;
+        let (state_out, state) = watch::channel(RemoteState::Up);
+        let bridge = tokio::spawn(bridge(socket, channel, state));
+        let [device, host] = &sessions;
+        // A link whose other end nobody reads, and which ends.
+        let (dead, _) = links().await;
+        device.handle.attach(dead, None).await.unwrap();
+        let down = |state: &SessionState| matches!(state, SessionState::Down { .. });
+        timeout(PATIENCE, device.handle.state().wait_for(down)).await.expect("the link lives").unwrap();
+        client.send(Message::text("a prompt")).await.unwrap();
+        let waits = async {
+            while device.handle.held_bytes() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, waits).await.expect("the prompt is not queued");
+
+        let since = Instant::now() - HOLD;
+        state_out.send_replace(RemoteState::Connecting { since, reason: String::new() });
+        assert!(!matches!(next(&mut client).await, Some(Message::Text(_))), "the client is not let go");
+        timeout(PATIENCE, bridge).await.expect("the bridge goes on").unwrap();
+        let (device_link, host_link) = links().await;
+        host.handle.attach(host_link, None).await.unwrap();
+        device.handle.attach(device_link, None).await.unwrap();
+        let closed = timeout(PATIENCE, far.incoming.recv()).await.expect("the host hears nothing").unwrap();
+        assert!(matches!(closed, Incoming::Closed { reason: ChannelCloseReason::Gap, .. }), "{closed:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -117,6 +117,12 @@ impl ChannelSender {
         self.command(Command::CloseChannel { channel, generation, reason, text }).await
     }
 
+    /// Closes the channel with a gap, and takes back what the other side does not have yet.
+    pub async fn withdraw(&self, text: &str) -> Result<(), SessionEnded> {
+        let (channel, generation, text) = (self.number, self.generation, text.to_owned());
+        self.command(Command::WithdrawChannel { channel, generation, text }).await
+    }
+
     /// Waits until less than `limit` bytes are queued or unacknowledged, for a sender that can wait.
     pub async fn writable(&self, limit: usize) {
         loop {

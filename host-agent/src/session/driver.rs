@@ -30,6 +30,7 @@ pub(super) enum Command {
     Send { channel: ChannelNumber, generation: u64, bytes: Bytes, handed: Handed },
     Handled { channel: ChannelNumber, generation: u64, seq: u64 },
     CloseChannel { channel: ChannelNumber, generation: u64, reason: ChannelCloseReason, text: String },
+    WithdrawChannel { channel: ChannelNumber, generation: u64, text: String },
     End { reason: ByeReason, done: oneshot::Sender<()> },
 }
 
@@ -235,7 +236,12 @@ impl Driver {
                 self.session.close_channel(channel, reason, &text);
                 self.channels.remove(&channel);
             }
-            Command::Send { .. } | Command::Handled { .. } | Command::CloseChannel { .. } => {}
+            Command::WithdrawChannel { channel, generation, text } if generation == self.generation => {
+                self.session.withdraw_channel(channel, ChannelCloseReason::Gap, &text);
+                self.channels.remove(&channel);
+            }
+            Command::Send { .. } | Command::Handled { .. } => {}
+            Command::CloseChannel { .. } | Command::WithdrawChannel { .. } => {}
             Command::Attach { .. } | Command::End { .. } => unreachable!("taken by run"),
         }
     }

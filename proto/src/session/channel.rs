@@ -118,6 +118,8 @@ pub(super) struct Channel {
     window: Window,
     /// Close is queued or numbered.
     closing: bool,
+    /// What the other side does not have is not to reach it any more, see [`Self::withdraw`].
+    withdrawn: bool,
 
     // Receiving.
     expected: u64,
@@ -139,6 +141,13 @@ impl Channel {
         self.queue.retain(|outgoing| matches!(outgoing, Outgoing::Open(_)));
         self.queued_bytes = self.queue.iter().map(Outgoing::len).sum();
         self.closing = self.kept.iter().any(|kept| matches!(kept.what, KeptFrame::Close(..)));
+    }
+
+    /// Closes the channel in place of what is not numbered yet, and from [`Self::rewind`] on of what the other side does not have.
+    pub(super) fn withdraw(&mut self, reason: ChannelCloseReason, text: String) {
+        self.drop_queue();
+        self.withdrawn = true;
+        self.enqueue(Outgoing::Close(reason, text));
     }
 
     pub(super) fn queued_bytes(&self) -> usize {
@@ -174,13 +183,32 @@ impl Channel {
         self.sent < self.kept.len() || (!self.queue.is_empty() && self.kept_bytes < self.window.limit())
     }
 
-    /// A link begins; the peer has everything below `peer_expects`.
-    pub(super) fn rewind(&mut self, peer_expects: u64) {
-        self.sent =
-            usize::try_from(peer_expects.saturating_sub(self.base)).map_or(self.kept.len(), |n| n.min(self.kept.len()));
+    /// A link begins; the peer has everything below `peer_expects`, or does not know the channel: not yet, or not any more.
+    pub(super) fn rewind(&mut self, peer_expects: Option<u64>) {
+        let has = peer_expects.unwrap_or(0).saturating_sub(self.base);
+        self.sent = usize::try_from(has).map_or(self.kept.len(), |n| n.min(self.kept.len()));
         self.window = Window::default();
         // What was sent over another link says nothing about the delay of this one.
         self.kept.iter_mut().for_each(|kept| kept.resent = true);
+        // Of one that it does not know any more it may still acknowledge every number.
+        if self.withdrawn && peer_expects.is_some() {
+            self.drop_unsent();
+        }
+    }
+
+    /// Takes back the messages that were numbered and need to be sent again: the other side does not have them, and what
+    /// lies on the link before is not read any more. Their numbers go to what follows.
+    fn drop_unsent(&mut self) {
+        for Kept { what, .. } in self.kept.split_off(self.sent).into_iter().rev() {
+            let again = match what {
+                KeptFrame::Open(environment) => Outgoing::Open(environment),
+                KeptFrame::Close(reason, text) => Outgoing::Close(reason, text),
+                KeptFrame::Fragment { .. } => continue,
+            };
+            self.queued_bytes += again.len();
+            self.queue.push_front(again);
+        }
+        self.kept_bytes = self.kept.iter().map(Kept::len).sum();
     }
 
     /// Writes frames until this channel's turn is over; `false` when the record is full first.

@@ -436,6 +436,15 @@ impl Session {
         self.take_turn(number);
     }
 
+    /// Closes a channel, and takes back what the other side does not have: from here on, what of it arrived stays as it is, and the
+    /// rest never arrives. For one whose user is told that the connection broke, and may say the same again on another.
+    pub fn withdraw_channel(&mut self, number: ChannelNumber, reason: ChannelCloseReason, text: &str) {
+        let Some(channel) = self.channels.get_mut(&number).filter(|c| !c.is_closing()) else { return };
+        channel.withdraw(reason, clipped(text, MAX_CLOSE_TEXT).to_owned());
+        self.discard_received(number);
+        self.take_turn(number);
+    }
+
     /// Ends the link with a last word. The driver drops it once [`Self::poll_transmit`] has nothing more.
     pub fn bye(&mut self, reason: ByeReason, reconnect_in: Duration) {
         if self.link != Link::Down {
@@ -639,7 +648,7 @@ impl Session {
         self.link = Link::Up;
         self.turn.clear();
         for (number, channel) in &mut self.channels {
-            channel.rewind(peer_expects.get(number).copied().unwrap_or(0));
+            channel.rewind(peer_expects.get(number).copied());
             // Acknowledgements may have been lost with the old link: say them again.
             if channel.handled_next() > 0 {
                 self.acks.insert(*number);

@@ -79,3 +79,73 @@ fn nothing_counts_after_the_last_word() {
     assert_eq!(byes, 1, "each is an event that somebody has to hold");
     assert!(!pair.host.is_up());
 }
+
+#[test]
+fn what_is_taken_back_before_it_is_sent_never_arrives() {
+    let mut pair = Pair::connected();
+    let channel = pair.channel();
+    pair.device.send(channel, message(1, 10)).unwrap();
+    pair.run();
+    pair.cut();
+    pair.device.send(channel, message(2, 10)).unwrap();
+    pair.device.withdraw_channel(channel, ChannelCloseReason::Gap, "out of reach");
+    assert_eq!(pair.device.send(channel, message(3, 10)), Err(SendError::Closed));
+    pair.connect();
+    pair.run();
+    assert_eq!(pair.at_host, [(channel, message(1, 10))]);
+    assert!(pair.saw(|event| matches!(event, Event::ChannelClosed { reason: ChannelCloseReason::Gap, .. })));
+}
+
+proptest! {
+    #[test]
+    fn what_is_taken_back_was_there_by_the_next_link_or_never_is(
+        sent in proptest::collection::vec(1usize..60_000, 0..12), taken in 0usize..12, answered in 0usize..12,
+        dark in proptest::collection::vec(1usize..60_000, 0..4), is_up in any::<bool>(), again in 0usize..4, consume in any::<bool>(),
+    ) {
+        let mut pair = Pair::connected();
+        let channel = pair.channel();
+        pair.consume = consume;
+        for (n, size) in sent.iter().enumerate() {
+            pair.device.send(channel, message(n, *size)).unwrap();
+        }
+        pair.transmit();
+        for _ in 0..taken {
+            pair.deliver_to_host();
+        }
+        pair.transmit();
+        for _ in 0..answered {
+            pair.deliver_to_device();
+        }
+        if !is_up {
+            pair.cut();
+        }
+        for (n, size) in dark.iter().enumerate() {
+            pair.device.send(channel, message(sent.len() + n, *size)).unwrap();
+        }
+        pair.device.withdraw_channel(channel, ChannelCloseReason::Gap, "out of reach");
+        pair.transmit();
+        let arrived = pair.at_host.len();
+        for _ in 0..2 {
+            pair.connect();
+            for _ in 0..again {
+                pair.transmit();
+                pair.deliver_one();
+            }
+        }
+        pair.run();
+        prop_assert_eq!(pair.at_host.len(), arrived, "something arrived after it was taken back");
+        for (n, (at, bytes)) in pair.at_host.iter().enumerate() {
+            let size = sent.iter().chain(&dark).nth(n).unwrap();
+            prop_assert_eq!((*at, bytes), (channel, &message(n, *size)));
+        }
+        let closed = pair.events.iter().filter(|(side, event)| *side == Side::Host && matches!(event, Event::ChannelClosed { .. }));
+        prop_assert_eq!(closed.count(), 1);
+        pair.consume = true;
+        pair.run();
+        prop_assert_eq!((pair.device.channels.len(), pair.host.channels.len()), (1, 1), "the channel is not over");
+        let channel = pair.channel();
+        pair.device.send(channel, message(99, 70_000)).unwrap();
+        pair.run();
+        prop_assert_eq!(pair.at_host.last(), Some(&(channel, message(99, 70_000))));
+    }
+}
