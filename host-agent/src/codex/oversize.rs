@@ -86,7 +86,7 @@ pub(super) struct Sieve<S> {
     given: usize,
     /// Bytes of the message so far, in the frames before.
     message: u64,
-    /// Held until the next frame is read: by then the message before was taken.
+    /// Held until more is asked for: by then the message before was taken.
     permit: Option<OwnedSemaphorePermit>,
     /// Met behind bytes that had to go out first.
     failed: Option<io::Error>,
@@ -295,8 +295,6 @@ impl<S: AsyncRead + Unpin> Sieve<S> {
                 used
             }
             State::Header { bytes, have } => {
-                // The message before was taken: the library asks for more.
-                self.permit = None;
                 let mut used = 0;
                 let mut header = None;
                 while let (None, Some(byte)) = (&header, ready.get(used)) {
@@ -357,6 +355,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sieve<S> {
             self.give(buf);
             if buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
+            }
+            if self.permit.is_some() && matches!(self.state, State::Header { have: 0, .. }) {
+                if buf.filled().len() > before {
+                    return Poll::Ready(Ok(()));
+                }
+                // What was let in has been taken, also where nothing follows for long.
+                self.permit = None;
             }
             match self.step(cx, buf) {
                 Poll::Ready(Ok(true)) => {}

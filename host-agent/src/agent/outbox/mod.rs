@@ -174,19 +174,18 @@ impl Outbox {
     async fn write(&self, queue: Queue, before: u64) -> Result<Segment, Full> {
         let bytes = queue.bytes;
         let limits = self.share.limits();
-        let outcome = if before + bytes as u64 > limits.disk || !self.share.fits_on_disk(bytes as u64) {
-            Err(Full::Limit { limit: limits.disk.min(limits.device_disk) })
-        } else {
-            let share = Arc::clone(&self.share);
-            let write = tokio::task::spawn_blocking(move || Segment::write(&share, &queue.messages));
-            match timeout(DISK_PATIENCE, write).await {
-                Ok(Ok(written)) => written.map_err(Full::Disk),
-                Ok(Err(error)) => Err(Full::Disk(io::Error::other(error))),
-                Err(_) => Err(Full::Disk(io::Error::new(io::ErrorKind::TimedOut, "it is too slow"))),
-            }
-        };
-        self.share.hold(bytes, 0);
-        outcome
+        // However this ends, also when the channel does meanwhile.
+        let _counted = Counted { bytes, share: Arc::clone(&self.share) };
+        if before + bytes as u64 > limits.disk || !self.share.fits_on_disk(bytes as u64) {
+            return Err(Full::Limit { limit: limits.disk.min(limits.device_disk) });
+        }
+        let share = Arc::clone(&self.share);
+        let write = tokio::task::spawn_blocking(move || Segment::write(&share, &queue.messages));
+        match timeout(DISK_PATIENCE, write).await {
+            Ok(Ok(written)) => written.map_err(Full::Disk),
+            Ok(Err(error)) => Err(Full::Disk(io::Error::other(error))),
+            Err(_) => Err(Full::Disk(io::Error::new(io::ErrorKind::TimedOut, "it is too slow"))),
+        }
     }
 
     /// Nothing more is pushed: [`Self::pop`] says so once everything is taken.
@@ -258,6 +257,18 @@ impl Drop for Outbox {
     fn drop(&mut self) {
         let bytes = self.lock().bytes();
         self.share.hold(bytes, 0);
+    }
+}
+
+/// Bytes that are counted as in memory until this is dropped.
+struct Counted {
+    bytes: usize,
+    share: Arc<Share>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.share.hold(self.bytes, 0);
     }
 }
 

@@ -1,3 +1,4 @@
+use futures_util::FutureExt;
 use proptest::prelude::*;
 use tokio::task::JoinHandle;
 
@@ -109,6 +110,24 @@ async fn beyond_the_disk_it_is_full_and_says_how_far_behind_the_device_is() {
     assert!(memory <= 3_000 && disk > 90_000 && disk <= 101_000, "{memory} in memory, {disk} on disk");
     drop(outbox);
     assert_eq!(share.held(), (0, 0), "something is still counted");
+}
+
+#[tokio::test]
+async fn a_channel_that_ends_while_it_is_written_for_leaves_nothing_counted() {
+    let (share, outbox, _folder) = outbox(small());
+    let mut pushed = 0;
+    // The first that has to be written waits for a thread.
+    while outbox.push(message(pushed, 100)).now_or_never().is_some() {
+        pushed += 1;
+        assert!(pushed < 2_000, "nothing is written");
+    }
+    drop(outbox);
+    let nothing = async {
+        while share.held() != (0, 0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, nothing).await.unwrap_or_else(|_| panic!("still counted: {:?}", share.held()));
 }
 
 #[tokio::test]
