@@ -142,5 +142,5 @@ async fn a_codex_that_was_joined_is_named_as_one_that_may_read_the_keys() {
         assert!(status.contains(words), "no `{words}` in\n{status}");
     }
     assert_eq!(up.stop().await, Some(0));
-    server.kill().await;
+    server.stop().await;
 }

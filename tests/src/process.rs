@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -30,6 +31,8 @@ pub struct Process {
     child: Child,
     lines: mpsc::UnboundedReceiver<Value>,
     seen: VecDeque<Value>,
+    /// The home that it runs on, until it has ended in order.
+    home: Option<PathBuf>,
 }
 
 impl Process {
@@ -54,7 +57,10 @@ impl Process {
                 }
             }
         });
-        Self { name: name.into(), child, lines, seen: VecDeque::new() }
+        let home = command.as_std().get_envs().find(|(name, _)| *name == "HOME");
+        let home = home.and_then(|(_, home)| home).map(PathBuf::from);
+        disorder().extend(home.clone());
+        Self { name: name.into(), child, lines, seen: VecDeque::new(), home }
     }
 
     /// Its process id.
@@ -131,8 +137,21 @@ impl Process {
     /// Waits for its end, and gives its exit code.
     pub async fn exit(&mut self) -> Option<i32> {
         let ended = timeout(PATIENCE, self.child.wait()).await;
-        ended.unwrap_or_else(|_| panic!("{} does not end", self.name)).unwrap().code()
+        let code = ended.unwrap_or_else(|_| panic!("{} does not end", self.name)).unwrap().code();
+        if let Some(home) = code.and_then(|_| self.home.take()) {
+            let mut disorder = disorder();
+            let at = disorder.iter().position(|other| *other == home);
+            at.map(|at| disorder.swap_remove(at));
+        }
+        code
     }
+}
+
+/// The homes of those that have not ended in order, one for each: an agent that was killed leaves the Codex that it
+/// started, and [`Home`] ends that.
+fn disorder() -> MutexGuard<'static, Vec<PathBuf>> {
+    static HOMES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    HOMES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A free port of loopback, given back for whoever is to listen there: those that are started twice need it twice.
@@ -237,14 +256,14 @@ impl Home {
 
     /// Runs `reachback` in a terminal of this many columns and rows.
     pub fn sized_terminal(&self, size: (u16, u16), args: &[&str]) -> Terminal {
-        let env = self.env();
+        let env = self.terminal_env();
         let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.to_str().unwrap())).collect();
         Terminal::sized(size, &binary("reachback"), args, &env)
     }
 
     /// Runs `reachback` in a terminal whose shell is in `folder`.
     pub fn terminal_in(&self, folder: &Path, args: &[&str]) -> Terminal {
-        let (env, program) = (self.env(), binary("reachback"));
+        let (env, program) = (self.terminal_env(), binary("reachback"));
         let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.to_str().unwrap())).collect();
         let there = ["-C", folder.to_str().unwrap(), program.to_str().unwrap()];
         Terminal::start(Path::new("env"), &[&there[..], args].concat(), &env)
@@ -269,6 +288,12 @@ impl Home {
         command
     }
 
+    /// What runs in a terminal ends when that is closed, and nobody waits until it has.
+    fn terminal_env(&self) -> [(&'static str, PathBuf); 5] {
+        disorder().push(self.folder.path().into());
+        self.env()
+    }
+
     fn env(&self) -> [(&'static str, PathBuf); 5] {
         let folder = self.folder.path();
         [
@@ -286,7 +311,12 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // A test that failed, or killed an agent, leaves the Codex that it started.
+        // Who was killed left what it had started. Who ended in order left nothing, and if it did, `cargo xtask test`
+        // is to find it.
+        let in_order = !disorder().iter().any(|home| home == self.folder.path());
+        if in_order && !std::thread::panicking() {
+            return;
+        }
         for (pid, _) in processes_with(self.folder.path()) {
             let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).output();
         }
@@ -299,12 +329,12 @@ impl Default for Home {
     }
 }
 
-/// The same command, in place of a shell that does `first`, with hang-ups and interrupts as they usually are: who runs the
+/// The same command, in place of a shell that does `first`, with hang-ups, interrupts and SIGQUIT as they usually are: who runs the
 /// tests may have been started to ignore them, and a shell can't undo that.
 pub fn after(first: &str, command: Command) -> Command {
     let command = command.as_std();
     let mut shell = Command::new("env");
-    shell.args(["--default-signal=HUP,INT", "/bin/sh", "-c", &format!("{first}; exec \"$@\""), "sh"]);
+    shell.args(["--default-signal=HUP,INT,QUIT", "/bin/sh", "-c", &format!("{first}; exec \"$@\""), "sh"]);
     shell.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
