@@ -2,7 +2,9 @@
 //! that they are the same on every platform and need nothing installed.
 //!
 //! * `cargo xtask up`: build, then become `reachback up` ([`up`]).
-//! * `cargo xtask test`: every check there is, in order ([`suite`]).
+//! * `cargo xtask test`: every check there is, in order ([`suite`]); each test
+//!   runs as a process of its own ([`runner`]), under a supervisor
+//!   ([`supervise`]).
 //!
 //! Both fetch the one exact Codex that the demo and the tests run ([`codex`]).
 //! Every command that changes something or takes long is printed before it
@@ -15,7 +17,9 @@ mod docs;
 #[cfg(test)]
 mod lock;
 mod process;
+mod runner;
 mod suite;
+mod supervise;
 mod up;
 
 use std::path::Path;
@@ -35,15 +39,18 @@ struct Cli {
 enum Chore {
     Up(up::Args),
     Test(suite::Args),
+    #[command(hide = true)]
+    Supervise(supervise::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
-        Chore::Up(args) => up::up(repository(), &args),
-        Chore::Test(args) => suite::test(repository(), &args),
+        Chore::Up(args) => up::up(repository(), &args).map(|()| ExitCode::SUCCESS),
+        Chore::Test(args) => suite::test(repository(), &args).map(|()| ExitCode::SUCCESS),
+        Chore::Supervise(args) => supervise::supervise(&args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("\nerror: {error:#}");
             ExitCode::FAILURE

@@ -5,7 +5,8 @@
 //! or misleading when an earlier one failed. Their output goes straight to the
 //! terminal; at the end there is one line per step with the time it took.
 
-use std::path::Path;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,18 +14,38 @@ use anyhow::anyhow;
 use clap::ValueEnum;
 use clap::builder::FalseyValueParser;
 
-use crate::{codex, debian, process};
+use crate::runner::Tests;
+use crate::{codex, debian, process, supervise};
 
 /// Run every check: set-up, formatting, lints, dependencies, tests.
+///
+/// Each test is a process of its own. One that does not end in time is ended and named; what a test started is ended
+/// with it, and one that leaves a process behind has failed (on Linux). Output of failed tests: target/test-output.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Run this step only (and what it needs). May be repeated.
     #[arg(long, value_name = "STEP", conflicts_with = "filter")]
     only: Vec<Step>,
 
+    /// Run what is quick: formatting, lints, unit tests. Nothing that needs the real Codex.
+    #[arg(long, conflicts_with = "only")]
+    fast: bool,
+
     /// Run only the tests whose names contain this.
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+
+    /// Run only the tests of this program, which is built.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "fast"])]
+    program: Option<PathBuf>,
+
+    /// So many tests at a time; as many as there are cores by default.
+    #[arg(long, value_name = "NUMBER")]
+    jobs: Option<NonZero<usize>>,
+
+    /// Seconds that a test may take; more helps under a debugger.
+    #[arg(long, value_name = "SECONDS", default_value = "180", value_parser = supervise::seconds)]
+    limit: Duration,
 
     /// Nobody is watching: Debian packages may be installed.
     #[arg(long, env = "CI", value_parser = FalseyValueParser::new())]
@@ -67,7 +88,7 @@ pub(crate) fn test(repository: &Path, args: &Args) -> anyhow::Result<()> {
         let begin = Instant::now();
         eprintln!("\n==> {}", step.name());
         let outcome = step.run(repository, args).map_err(|error| {
-            let again = step.rerun(args.filter.as_deref());
+            let again = step.rerun(args);
             anyhow!("step `{}`: {error:#}\nTo run it alone: {again}", step.name())
         })?;
         report.push(report_line(step, &outcome, begin.elapsed()));
@@ -79,12 +100,15 @@ pub(crate) fn test(repository: &Path, args: &Args) -> anyhow::Result<()> {
 
 /// The steps to run, in order.
 fn plan(args: &Args) -> Vec<Step> {
-    let asked = match (&args.filter, args.only.as_slice()) {
-        (Some(_), _) => vec![Step::Tests],
-        (None, []) => Step::value_variants().to_vec(),
-        (None, only) => only.to_vec(),
+    let asked = match args.only.as_slice() {
+        _ if args.filter.is_some() || args.program.is_some() => vec![Step::Tests],
+        _ if args.fast => vec![Step::Fmt, Step::Clippy, Step::Tests],
+        [] => Step::value_variants().to_vec(),
+        only => only.to_vec(),
     };
-    let wanted = |step: &Step| asked.iter().any(|asked| asked == step || asked.needs().contains(step));
+    // Unit tests need nothing, and a program that is named is there.
+    let needs = |step: Step| if args.fast || args.program.is_some() { &[] } else { step.needs() };
+    let wanted = |step: &Step| asked.iter().any(|asked| asked == step || needs(*asked).contains(step));
     Step::value_variants().iter().copied().filter(wanted).collect()
 }
 
@@ -120,9 +144,11 @@ impl Step {
     }
 
     /// How to run this step again by itself.
-    fn rerun(self, filter: Option<&str>) -> String {
-        match (self, filter) {
+    fn rerun(self, args: &Args) -> String {
+        match (self, &args.filter) {
             (Self::Tests, Some(filter)) => format!("cargo xtask test --filter {filter}"),
+            (Self::Tests, None) if args.fast => "cargo xtask test --fast".to_owned(),
+            (Self::Tests, None) => "cargo xtask test --only tests (or --filter NAME)".to_owned(),
             _ => format!("cargo xtask test --only {}", self.name()),
         }
     }
@@ -148,11 +174,16 @@ impl Step {
             Self::Build => cargo(&["build", "--workspace", "--exclude", "xtask", "--bins", "--tests"]),
             Self::Doctests => cargo(&["test", "--workspace", "--doc"]),
             Self::Tests => {
-                let mut words = vec!["test", "--workspace", "--tests", "--no-fail-fast"];
-                if let Some(filter) = &args.filter {
-                    words.extend(["--", filter]);
-                }
-                cargo(&words)
+                let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+                let tests = Tests {
+                    repository,
+                    fast: args.fast,
+                    program: args.program.as_deref(),
+                    filter: args.filter.as_deref(),
+                    jobs: args.jobs.map_or(cores, NonZero::get),
+                    limit: args.limit,
+                };
+                tests.run().map(|()| Outcome::Done)
             }
         }
     }
@@ -160,30 +191,50 @@ impl Step {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
-    fn args(only: &[Step], filter: Option<&str>) -> Args {
-        Args { only: only.to_vec(), filter: filter.map(str::to_owned), ci: false }
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &[&str]) -> Args {
+        Args { ci: false, ..Line::try_parse_from([&["test"], words].concat()).expect("a command line").args }
     }
 
     #[test]
     fn everything_runs_by_default_and_the_tests_last() {
-        let plan = plan(&args(&[], None));
+        let plan = plan(&args(&[]));
         assert_eq!(plan, Step::value_variants());
         assert_eq!(plan.last(), Some(&Step::Tests));
     }
 
     #[test]
     fn a_step_alone_brings_what_it_needs() {
-        assert_eq!(plan(&args(&[Step::Clippy], None)), [Step::Clippy]);
+        assert_eq!(plan(&args(&["--only", "clippy"])), [Step::Clippy]);
         let with_needs = [Step::Packages, Step::Codex, Step::Build, Step::Tests];
-        assert_eq!(plan(&args(&[Step::Tests], None)), with_needs);
-        assert_eq!(plan(&args(&[], Some("pairing"))), with_needs);
+        assert_eq!(plan(&args(&["--only", "tests"])), with_needs);
+        assert_eq!(plan(&args(&["--filter", "pairing"])), with_needs);
+    }
+
+    #[test]
+    fn the_fast_run_needs_no_codex_and_builds_nothing_that_does() {
+        assert_eq!(plan(&args(&["--fast"])), [Step::Fmt, Step::Clippy, Step::Tests]);
+        assert_eq!(plan(&args(&["--fast", "--filter", "pairing"])), [Step::Tests]);
+        assert_eq!(plan(&args(&["--program", "target/debug/deps/e2e-1"])), [Step::Tests]);
+    }
+
+    #[test]
+    fn a_test_has_three_minutes() {
+        assert_eq!(args(&[]).limit, Duration::from_secs(180));
     }
 
     #[test]
     fn steps_run_in_their_order_and_once() {
-        assert_eq!(plan(&args(&[Step::Clippy, Step::Fmt, Step::Clippy], None)), [Step::Fmt, Step::Clippy]);
+        assert_eq!(plan(&args(&["--only", "clippy", "--only", "fmt", "--only", "clippy"])), [Step::Fmt, Step::Clippy]);
     }
 
     #[test]
@@ -196,10 +247,12 @@ mod tests {
     #[test]
     fn a_failed_step_says_how_to_run_it_alone() {
         for step in Step::value_variants() {
-            let said = step.rerun(None);
-            let word = said.rsplit(' ').next().unwrap();
+            let said = step.rerun(&args(&[]));
+            let word = said.split(' ').nth(4).unwrap();
             assert_eq!(Step::from_str(word, false), Ok(*step), "`{said}` does not run {step:?}");
         }
-        assert_eq!(Step::Tests.rerun(Some("pairing")), "cargo xtask test --filter pairing");
+        assert_eq!(Step::Tests.rerun(&args(&["--filter", "pairing"])), "cargo xtask test --filter pairing");
+        assert_eq!(Step::Tests.rerun(&args(&["--fast"])), "cargo xtask test --fast");
+        assert_eq!(Step::Clippy.rerun(&args(&["--fast"])), "cargo xtask test --only clippy");
     }
 }
