@@ -21,6 +21,7 @@ mod runner;
 mod suite;
 mod supervise;
 mod up;
+mod web;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -65,6 +65,8 @@ enum Step {
     Clippy,
     /// Licences, banned crates and sources, where cargo-deny is installed.
     Deny,
+    /// The web app: lint, types, unit tests.
+    Web,
     /// The programs and the tests.
     Build,
     /// Examples in documentation.
@@ -102,7 +104,7 @@ pub(crate) fn test(repository: &Path, args: &Args) -> anyhow::Result<()> {
 fn plan(args: &Args) -> Vec<Step> {
     let asked = match args.only.as_slice() {
         _ if args.filter.is_some() || args.program.is_some() => vec![Step::Tests],
-        _ if args.fast => vec![Step::Fmt, Step::Clippy, Step::Tests],
+        _ if args.fast => vec![Step::Fmt, Step::Clippy, Step::Web, Step::Tests],
         [] => Step::value_variants().to_vec(),
         only => only.to_vec(),
     };
@@ -129,6 +131,7 @@ impl Step {
             Self::Codex => "codex",
             Self::Clippy => "clippy",
             Self::Deny => "deny",
+            Self::Web => "web",
             Self::Build => "build",
             Self::Doctests => "doctests",
             Self::Tests => "tests",
@@ -169,6 +172,7 @@ impl Step {
                 Ok(Outcome::Skipped(why))
             }
             Self::Deny => cargo(&["deny", "check", "bans", "licenses", "sources"]),
+            Self::Web => crate::web::check(repository).map(|()| Outcome::Done),
             // The end-to-end tests run the programs, and cargo builds none for the tests of another package. Not this
             // program: it is running, and Windows does not replace what runs.
             Self::Build => cargo(&["build", "--workspace", "--exclude", "xtask", "--bins", "--tests"]),
@@ -222,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_fast_run_needs_no_codex_and_builds_nothing_that_does() {
-        assert_eq!(plan(&args(&["--fast"])), [Step::Fmt, Step::Clippy, Step::Tests]);
+        assert_eq!(plan(&args(&["--fast"])), [Step::Fmt, Step::Clippy, Step::Web, Step::Tests]);
         assert_eq!(plan(&args(&["--fast", "--filter", "pairing"])), [Step::Tests]);
         assert_eq!(plan(&args(&["--program", "target/debug/deps/e2e-1"])), [Step::Tests]);
     }
