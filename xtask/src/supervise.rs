@@ -14,7 +14,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -77,10 +77,9 @@ enum Event {
 pub(crate) fn supervise(args: &Args) -> anyhow::Result<ExitCode> {
     family::adopt().context("could not become the parent of orphans")?;
     let [program, rest @ ..] = args.program.as_slice() else { unreachable!("clap wants a program") };
-    let mut command = Command::new(program);
+    let mut command = family::program(program);
     let output = File::create(&args.output).with_context(|| format!("could not write {}", args.output.display()))?;
     command.args(rest).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-    family::apart(&mut command);
     let child = command.spawn().with_context(|| format!("could not start {}", program.display()))?;
 
     let program = child.id();
@@ -159,6 +158,7 @@ fn end_family(events: &Receiver<Event>, program: u32) {
 
 #[cfg(target_os = "linux")]
 mod family {
+    use std::ffi::OsStr;
     use std::process::{Child, Command};
     use std::sync::mpsc::Sender;
     use std::{fs, io};
@@ -173,8 +173,13 @@ mod family {
         Ok(set_child_subreaper(Some(getpid()))?)
     }
 
-    /// Nothing to do: descendants are found wherever they are.
-    pub(super) fn apart(_: &mut Command) {}
+    /// The program with signals as they usually are: what this was started to ignore (`nohup`, a shell's `&`) its tests send
+    /// to programs that keep what they were started to ignore. Descendants are found wherever they are.
+    pub(super) fn program(program: &OsStr) -> Command {
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP,INT,QUIT").arg(program);
+        command
+    }
 
     /// Reports each child that ends, the program and orphans, until there is none.
     pub(super) fn reap(_: Child, events: &Sender<Event>) {
@@ -241,6 +246,7 @@ mod family {
 
 #[cfg(not(target_os = "linux"))]
 mod family {
+    use std::ffi::OsStr;
     use std::io;
     use std::process::{Child, Command};
     use std::sync::mpsc::Sender;
@@ -251,12 +257,13 @@ mod family {
         Ok(())
     }
 
-    /// A process group of its own, where there is such a thing.
-    pub(super) fn apart(command: &mut Command) {
+    /// The program in a process group of its own, where there is such a thing.
+    pub(super) fn program(program: &OsStr) -> Command {
+        #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no groups"))]
+        let mut command = Command::new(program);
         #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(command, 0);
-        #[cfg(not(unix))]
-        let _ = command;
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command
     }
 
     pub(super) fn reap(mut child: Child, events: &Sender<Event>) {
