@@ -5,8 +5,9 @@
 //! * `cargo xtask test`: every check there is, in order ([`suite`]); each test
 //!   runs as a process of its own ([`runner`]), under a supervisor
 //!   ([`supervise`]).
+//! * `cargo xtask gen`: write the files that are made from code ([`generated`]).
 //!
-//! Both fetch the one exact Codex that the demo and the tests run ([`codex`]).
+//! The first two fetch the one exact Codex that the demo and the tests run ([`codex`]).
 //! Every command that changes something or takes long is printed before it
 //! runs, so that a person can repeat it by hand.
 
@@ -14,6 +15,7 @@ mod codex;
 mod debian;
 #[cfg(test)]
 mod docs;
+mod generated;
 #[cfg(test)]
 mod lock;
 mod process;
@@ -40,6 +42,7 @@ struct Cli {
 enum Chore {
     Up(up::Args),
     Test(suite::Args),
+    Gen(generated::Args),
     #[command(hide = true)]
     Supervise(supervise::Args),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Up(args) => up::up(repository(), &args).map(|()| ExitCode::SUCCESS),
         Chore::Test(args) => suite::test(repository(), &args).map(|()| ExitCode::SUCCESS),
+        Chore::Gen(generated::Args {}) => generated::write(repository()).map(|()| ExitCode::SUCCESS),
         Chore::Supervise(args) => supervise::supervise(&args),
     };
     match outcome {

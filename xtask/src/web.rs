@@ -3,7 +3,7 @@
 //! of what they need; npm fetches it into `web/node_modules`, once.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -15,8 +15,20 @@ const OLDEST_NODE: (u32, u32) = (20, 19);
 /// A copy of the lock file that npm installed from. `npm ci` removes it first, with everything else.
 const STAMP: &str = "node_modules/.installed-from.json";
 
-/// Fetches what the lock file names unless it is there, then runs `npm run check`.
+/// Runs `npm run check`.
 pub(crate) fn check(repository: &Path) -> anyhow::Result<()> {
+    let folder = installed(repository)?;
+    process::run(npm(&folder).args(["run", "--silent", "check"]))
+}
+
+/// Lays a file of the web app out as `npm run check` wants it.
+pub(crate) fn format(repository: &Path, file: &str) -> anyhow::Result<()> {
+    let folder = installed(repository)?;
+    process::run(npm(&folder).args(["exec", "--no", "--", "prettier", "--write", "--log-level", "warn", file]))
+}
+
+/// The web app's folder, once what its lock file names is there.
+fn installed(repository: &Path) -> anyhow::Result<PathBuf> {
     let folder = repository.join("web");
     let version = process::answer(Command::new("node").arg("--version"));
     if !version.as_deref().is_some_and(is_new_enough) {
@@ -35,7 +47,7 @@ pub(crate) fn check(repository: &Path) -> anyhow::Result<()> {
         process::run(npm(&folder).args(words))?;
         fs::copy(folder.join("package-lock.json"), folder.join(STAMP)).context("could not note what npm installed")?;
     }
-    process::run(npm(&folder).args(["run", "--silent", "check"]))
+    Ok(folder)
 }
 
 fn npm(folder: &Path) -> Command {

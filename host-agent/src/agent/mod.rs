@@ -64,6 +64,7 @@ use crate::state::lock::{HomeLock, LockError};
 use crate::state::timestamp::Timestamp;
 use crate::state::workspaces::WorkspaceStore;
 use acceptor::Acceptor;
+use api::{EnvironmentInfo, Notice, Notices};
 use control::Control;
 use environments::changes::Changes;
 use environments::workspaces::{ChangeError as WorkspaceError, NotOpen};
@@ -228,6 +229,7 @@ impl Agent {
         };
         let relay_url = introduction.relay.to_string();
         let pairings = Pairings::new(introduction, Arc::clone(&tunnel), Arc::clone(&devices), Arc::clone(&audit));
+        let notices = Notices::default();
         let api = Arc::new(api::ApiContext {
             host,
             name: name.as_str().to_owned(),
@@ -236,6 +238,7 @@ impl Agent {
             environments: Arc::clone(&environments),
             devices: Arc::clone(&devices),
             sessions: Arc::clone(&sessions),
+            notices: notices.clone(),
         });
         let acceptor = Acceptor {
             host,
@@ -302,7 +305,7 @@ impl Agent {
         ];
         for environment in environments.iter() {
             // Ends when nobody supervises Codex any more.
-            let watching = watch_codex(environment.clone(), events.clone());
+            let watching = watch_codex(environment.clone(), events.clone(), notices.clone());
             watchers.push(vital.spawn("the supervisor of Codex", watching));
             // Ends with Codex.
             let keeping = keeper::run(Arc::clone(environment));
@@ -454,11 +457,12 @@ fn without_workspace(environments: &Environments) -> Option<Event> {
     (!has_one).then(|| Event::Notice(notice.fix("open one: reachback workspace add DIR")))
 }
 
-async fn watch_codex(environment: Arc<Environment>, events: AgentEvents) {
+async fn watch_codex(environment: Arc<Environment>, events: AgentEvents, notices: Notices) {
     let mut state = environment.codex.state();
     loop {
         let now = state.borrow_and_update().clone();
         events.send(Event::Codex(codex_status(&environment, &now)));
+        notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::new(&environment, &now)));
         if let CodexState::Failed { reason, fix } = now {
             let failure = Failure::new("codex_failed", reason);
             events.send(Event::Error(match fix {

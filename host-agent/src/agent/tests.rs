@@ -2,13 +2,7 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use std::sync::atomic::AtomicUsize;
-
-use reachback_proto::ids::{DeviceId, PublicKey};
-use reachback_proto::scope::Scope;
-use reachback_proto::session::MAX_MESSAGE_TO_DEVICE;
 use reachback_relay::vital::Gone;
-use serde_json::{Value, json};
 
 use super::*;
 use crate::agent::environments::workspaces::Surroundings;
@@ -94,36 +88,4 @@ async fn an_agent_that_is_stopped_misses_nothing() {
     let vital = agent.vital().clone();
     timeout(PATIENCE, agent.shutdown()).await.expect("it does not end");
     assert_eq!(vital.failure(), None);
-}
-
-#[tokio::test]
-async fn the_agents_own_api_answers_by_id_what_it_can_not_read() {
-    let home = tempfile::tempdir().unwrap();
-    let (agent, _supervisor) = start(home.path()).await;
-    let api = api::ApiContext {
-        relay_url: "https://relay.example:443".into(),
-        relay_key: watch::channel(Some(PublicKey([5; 32]))).1,
-        host: agent.host,
-        name: "lonely".into(),
-        environments: Arc::clone(&agent.environments),
-        devices: Arc::clone(&agent.devices),
-        sessions: Arc::clone(&agent.control.sessions),
-    };
-    let caller = api::Caller { device: DeviceId([1; 16]), largest: Arc::new(AtomicUsize::new(MAX_MESSAGE_TO_DEVICE)) };
-    let long = "i".repeat(200);
-    let longest = format!(r#"{{"id":"{long}","method":"host/read"}}"#);
-    for (message, id) in [
-        (r#"{"id":7,"method":"host/read","extra":1}"#, json!(7)),
-        (r#"{"jsonrpc":"2.0","id":7,"method":"host/read","params":[]}"#, json!(7)),
-        (r#"{"id":-7,"method":"host/read"}"#, json!(-7)),
-        (r#"[{"id":"a","method":"host/read"}]"#, json!("a")),
-        (&longest, json!(long)),
-        (r#"{"id":1e999,"method":"host/read"}"#, Value::Null),
-        (r#"{"id":7}"#, Value::Null),
-        ("{", Value::Null),
-    ] {
-        let answer = api.answer(&caller, Scope::Admin, message.as_bytes());
-        assert_eq!((&answer["id"], &answer["error"]["data"]["reason"]), (&id, &json!("malformed")), "{message}");
-    }
-    timeout(PATIENCE, agent.shutdown()).await.expect("it does not end");
 }

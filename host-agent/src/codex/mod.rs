@@ -90,6 +90,7 @@ pub enum CodexState {
 
 /// Whose app-server a backend speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "CodexAdapter"))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Adapter {

@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::AgentEvents;
-use super::super::api::ApiContext;
+use super::super::api::{ApiContext, Notices};
 use super::super::pairing::HostIntroduction;
 use super::super::tunnel::{Tunnel, TunnelConfig};
 use super::*;
@@ -113,6 +113,7 @@ impl Door {
             environments: Arc::clone(&environments),
             devices: Arc::clone(&devices),
             sessions: Arc::clone(&sessions),
+            notices: Notices::default(),
         });
         let audit = Arc::new(AuditLog::open(home.path()).unwrap());
         let context = SessionContext {

@@ -1,0 +1,84 @@
+//! `environment/list`: where devices work, and how Codex is there.
+
+use serde::Serialize;
+
+use super::error::Refusal;
+use super::{Call, NoParams};
+use crate::agent::environments::Environment;
+use crate::codex::{Adapter, CodexState};
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) struct EnvironmentList {
+    /// The host's own first.
+    data: Vec<EnvironmentInfo>,
+}
+
+/// One place where devices work.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct EnvironmentInfo {
+    /// What a channel names to be opened there.
+    name: String,
+    #[serde(flatten)]
+    codex: CodexInfo,
+}
+
+/// How Codex is.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub(super) struct CodexInfo {
+    state: CodexWord,
+    /// While it is ready, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    /// While it is ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter: Option<Adapter>,
+    /// Why it failed, for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// What the owner does about it, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "CodexState"))]
+enum CodexWord {
+    Starting,
+    Ready,
+    Failed,
+    Stopped,
+}
+
+impl CodexInfo {
+    pub(super) fn of(state: &CodexState) -> Self {
+        let is = |state| Self { state, version: None, adapter: None, reason: None, fix: None };
+        match state {
+            CodexState::Starting => is(CodexWord::Starting),
+            CodexState::Ready { version, adapter, .. } => {
+                Self { version: version.clone(), adapter: Some(*adapter), ..is(CodexWord::Ready) }
+            }
+            CodexState::Failed { reason, fix } => {
+                Self { reason: Some(reason.clone()), fix: fix.clone(), ..is(CodexWord::Failed) }
+            }
+            CodexState::Stopped => is(CodexWord::Stopped),
+        }
+    }
+}
+
+impl EnvironmentInfo {
+    /// An environment whose Codex is in this state.
+    pub fn new(environment: &Environment, state: &CodexState) -> Self {
+        Self { name: environment.name.clone(), codex: CodexInfo::of(state) }
+    }
+}
+
+pub(super) async fn list(call: Call, _: NoParams) -> Result<EnvironmentList, Refusal> {
+    let environments = call.context.environments.iter();
+    let data = environments.map(|environment| EnvironmentInfo::new(environment, &environment.codex.state().borrow()));
+    Ok(EnvironmentList { data: data.collect() })
+}

@@ -1,0 +1,124 @@
+//! `host/read`: who the host is, and what can be asked of it.
+
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use reachback_proto::ids::{DeviceId, HostId, PublicKey};
+use reachback_proto::scope::Scope;
+use reachback_proto::session::{MAX_MESSAGE_TO_DEVICE, MAX_MESSAGE_TO_HOST, SessionLimits};
+use serde::{Deserialize, Serialize};
+
+use super::environments::CodexInfo;
+use super::error::Refusal;
+use super::{ApiContext, Call, Caller, MAX_REQUEST};
+use crate::agent::sessions::{DETACHED_LIMIT, MAX_PER_DEVICE};
+
+/// Of what stands here. It grows when something that is here means something else, and then both are served for a while.
+const API_VERSION: u32 = 1;
+/// What a client may ask for beside `host/read`, by name. A name never changes its meaning.
+pub(super) const FEATURES: &[&str] = &["devices", "environments", "largestMessage"];
+/// The least that a client may say it takes, in bytes: what Codex's smaller answers and any error need.
+const LEAST_MESSAGE: usize = 1 << 20;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub(super) struct HostReadParams {
+    /// The largest message that the client takes on this session, in bytes; larger answers of Codex are refused in
+    /// words from then on.
+    largest_message: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct HostInfo {
+    api_version: u32,
+    /// What may be asked for, by name.
+    features: &'static [&'static str],
+    limits: Limits,
+    /// Milliseconds since 1970, by the host's clock.
+    now: u64,
+    #[cfg_attr(test, ts(type = "string"))]
+    host_id: HostId,
+    host_name: String,
+    /// Best first.
+    relays: Vec<RelayInfo>,
+    agent_version: &'static str,
+    /// The device that asked.
+    #[cfg_attr(test, ts(type = "string"))]
+    device_id: DeviceId,
+    /// What it may do.
+    #[cfg_attr(test, ts(type = "Scope"))]
+    scope: Scope,
+    /// Codex on the host itself.
+    codex: CodexInfo,
+}
+
+/// Bytes, counts and seconds.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(ts_rs::TS))]
+struct Limits {
+    /// A message of a device, in bytes.
+    message_to_host: usize,
+    /// A message to this device on this session, in bytes.
+    message_to_device: usize,
+    /// A request of this API, in bytes.
+    request: usize,
+    /// Open channels of a session.
+    channels: usize,
+    /// Sessions of a device.
+    sessions: usize,
+    /// For so long a session waits for its device, in seconds.
+    detached_seconds: u64,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+struct RelayInfo {
+    url: String,
+    #[cfg_attr(test, ts(type = "string"))]
+    key: PublicKey,
+}
+
+pub(super) async fn read(call: Call, params: HostReadParams) -> Result<HostInfo, Refusal> {
+    let Call { context, caller, scope } = call;
+    if let Some(bytes) = params.largest_message {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        caller.largest.store(bytes.clamp(LEAST_MESSAGE, MAX_MESSAGE_TO_DEVICE), Ordering::Relaxed);
+    }
+    Ok(context.host(&caller, scope))
+}
+
+impl ApiContext {
+    pub(super) fn host(&self, caller: &Caller, scope: Scope) -> HostInfo {
+        let relay = |key: PublicKey| RelayInfo { url: self.relay_url.clone(), key };
+        HostInfo {
+            api_version: API_VERSION,
+            features: FEATURES,
+            limits: Limits {
+                message_to_host: MAX_MESSAGE_TO_HOST,
+                message_to_device: caller.largest.load(Ordering::Relaxed),
+                request: MAX_REQUEST,
+                channels: SessionLimits::default().channels,
+                sessions: MAX_PER_DEVICE,
+                detached_seconds: DETACHED_LIMIT.as_secs(),
+            },
+            now: now_ms(),
+            host_id: self.host,
+            host_name: self.name.clone(),
+            relays: self.relay_key.borrow().map(relay).into_iter().collect(),
+            agent_version: env!("CARGO_PKG_VERSION"),
+            device_id: caller.device,
+            scope,
+            codex: CodexInfo::of(&self.environments.own().codex.state().borrow()),
+        }
+    }
+}
+
+/// Milliseconds since 1970, by the host's clock: by how much it is off, a device can tell and show times corrected.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

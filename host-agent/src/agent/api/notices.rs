@@ -1,0 +1,66 @@
+//! Notifications: what sessions are told without having asked.
+//!
+//! Any part of the agent tells all sessions through [`Notices`]; each session
+//! leaves out what its device's scope does not allow. A session that can't keep
+//! up, or whose device is away, gets [`Notice::Missed`] in place of what it
+//! missed. So a notice has to be something that can be read anew, and the last
+//! one of a kind is the one that holds.
+
+use std::sync::Arc;
+
+use reachback_proto::scope::Scope;
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use super::environments::EnvironmentInfo;
+use super::host::HostInfo;
+
+/// Notices that wait for a session's task, which hands them on at once.
+const WAITING: usize = 256;
+
+/// A notification.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "Notification"))]
+#[serde(tag = "method", content = "params")]
+pub enum Notice {
+    /// A member of `host/read`'s result is another now.
+    #[serde(rename = "host/changed")]
+    HostChanged(Box<HostInfo>),
+    /// Codex is in another state in one environment.
+    #[serde(rename = "environment/changed")]
+    EnvironmentChanged(EnvironmentInfo),
+    /// Notifications were left out: read anew what is shown.
+    #[serde(rename = "notices/missed")]
+    Missed {},
+}
+
+impl Notice {
+    /// The scope of those who hear it.
+    pub(super) fn needed(&self) -> Scope {
+        match self {
+            Self::HostChanged(_) | Self::EnvironmentChanged(_) | Self::Missed {} => Scope::View,
+        }
+    }
+}
+
+/// The way to all sessions; cheap to clone.
+#[derive(Clone)]
+pub struct Notices(broadcast::Sender<Arc<Notice>>);
+
+impl Default for Notices {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(WAITING))
+    }
+}
+
+impl Notices {
+    /// Tells all sessions.
+    pub fn tell(&self, notice: Notice) {
+        // Nobody listening is fine.
+        let _ = self.0.send(Arc::new(notice));
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Notice>> {
+        self.0.subscribe()
+    }
+}

@@ -1,0 +1,305 @@
+//! The API of an agent that has no relay, and of which Codex is a switch.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use reachback_proto::session::MAX_MESSAGE_TO_DEVICE;
+use ring::rand::SystemRandom;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::*;
+use crate::agent::environments::LocalEnvironment;
+use crate::agent::environments::workspaces::Surroundings;
+use crate::codex::permissions::Profiles;
+use crate::codex::{Allowance, CodexBackend, CodexConnection, CodexState, ConnectError};
+use crate::firewall::ceiling::Ceiling;
+use crate::session::StartedSession;
+use crate::session::testing::channel;
+use crate::state::timestamp::Timestamp;
+use crate::state::workspaces::WorkspaceStore;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Switch(watch::Receiver<CodexState>);
+
+impl CodexBackend for Switch {
+    fn state(&self) -> watch::Receiver<CodexState> {
+        self.0.clone()
+    }
+    fn connect(&self, _: Allowance) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
+        async { Err(ConnectError::Stopped) }.boxed()
+    }
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
+}
+
+struct Host {
+    context: Arc<ApiContext>,
+    codex: watch::Sender<CodexState>,
+    _relay: watch::Sender<Option<PublicKey>>,
+    _home: TempDir,
+}
+
+impl Host {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let (codex, state) = watch::channel(CodexState::Starting);
+        let local = LocalEnvironment {
+            codex: Arc::new(Switch(state)),
+            ceiling: Ceiling::default(),
+            profiles: Arc::new(Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap()),
+            ground: None,
+            surroundings: Surroundings::default(),
+            open: Vec::new(),
+        };
+        let store = Arc::new(WorkspaceStore::open(home.path()).unwrap());
+        let (relay, relay_key) = watch::channel(Some(PublicKey([5; 32])));
+        let context = ApiContext {
+            host: HostId([7; 16]),
+            name: "lonely".into(),
+            relay_url: "https://relay.example:443".into(),
+            relay_key,
+            environments: Arc::new(Environments::local(local, &store)),
+            devices: Arc::new(DeviceStore::open(home.path(), Timestamp::now()).unwrap()),
+            sessions: Arc::default(),
+            notices: Notices::default(),
+        };
+        Self { context: Arc::new(context), codex, _relay: relay, _home: home }
+    }
+
+    /// What a device with this scope hears.
+    async fn answer(&self, scope: Scope, message: &str) -> Value {
+        let call = Call { context: Arc::clone(&self.context), caller: caller(), scope };
+        let answer = answer(METHODS, call, Bytes::copy_from_slice(message.as_bytes()), false).await;
+        serde_json::to_value(answer).unwrap()
+    }
+
+    /// A device's end of channel 0, and what keeps it open.
+    async fn serve(&self, methods: &'static [Method], scope: Scope) -> Device {
+        let (near, far, sessions) = channel().await;
+        let (scope, scope_in) = watch::channel(scope);
+        let serving = serve_methods(methods, Arc::clone(&self.context), caller(), scope_in, far);
+        Device { channel: near, scope, _sessions: sessions, _serving: AbortOnDropHandle::new(tokio::spawn(serving)) }
+    }
+}
+
+fn caller() -> Caller {
+    Caller { device: DeviceId([1; 16]), largest: Arc::new(AtomicUsize::new(MAX_MESSAGE_TO_DEVICE)) }
+}
+
+struct Device {
+    channel: ChannelHandle,
+    scope: watch::Sender<Scope>,
+    _sessions: [StartedSession; 2],
+    _serving: AbortOnDropHandle<()>,
+}
+
+impl Device {
+    async fn ask(&self, id: usize, method: &str) {
+        let request = json!({ "id": id, "method": method }).to_string();
+        self.channel.sender.send(Bytes::from(request)).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Value {
+        let incoming = timeout(PATIENCE, self.channel.incoming.recv()).await.expect("the API says nothing");
+        let Some(Incoming::Message { seq, bytes }) = incoming else { panic!("the API ends: {incoming:?}") };
+        self.channel.sender.handled(seq).await.unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_agents_own_api_answers_by_id_what_it_can_not_read() {
+    let host = Host::new();
+    let long = "i".repeat(200);
+    let longest = format!(r#"{{"id":"{long}","method":"host/read"}}"#);
+    let too_long = format!(r#"{{"id":7,"method":"host/read","params":{{"x":"{}"}}}}"#, "x".repeat(MAX_REQUEST));
+    for (message, id) in [
+        (r#"{"id":7,"method":"host/read","extra":1}"#, json!(7)),
+        (r#"{"jsonrpc":"2.0","id":7,"method":"host/read","params":[]}"#, json!(7)),
+        (r#"{"id":-7,"method":"host/read"}"#, json!(-7)),
+        (r#"[{"id":"a","method":"host/read"}]"#, json!("a")),
+        (&longest, json!(long)),
+        (r#"{"id":1e999,"method":"host/read"}"#, Value::Null),
+        (r#"{"id":7}"#, Value::Null),
+        ("{", Value::Null),
+        (&too_long, Value::Null),
+    ] {
+        let answer = host.answer(Scope::Admin, message).await;
+        assert_eq!((&answer["id"], &answer["error"]["data"]["reason"]), (&id, &json!("malformed")), "{message}");
+        assert_eq!(answer["error"]["code"], -32600, "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_api_says_why_to_people_and_to_programs() {
+    let host = Host::new();
+    let answer = host.answer(Scope::Steer, r#"{"id":1,"method":"device/list"}"#).await;
+    let wanted = json!({
+        "code": -32010,
+        "message": "`device/list` needs scope `admin`; this device has `steer`",
+        "data": { "reason": "scope", "params": { "method": "device/list", "needed": "admin", "scope": "steer" } },
+    });
+    assert_eq!(answer["error"], wanted);
+    let answer = host.answer(Scope::Admin, r#"{"id":"a","method":"device/forget"}"#).await;
+    let wanted = json!({
+        "code": -32601,
+        "message": "this host's API has no such method",
+        "data": { "reason": "method", "params": {} },
+    });
+    assert_eq!((&answer["id"], &answer["error"]), (&json!("a"), &wanted));
+}
+
+#[tokio::test]
+async fn a_member_that_is_not_what_a_method_takes_is_named_and_an_unknown_one_is_left_alone() {
+    let host = Host::new();
+    for value in [json!("2 MiB"), json!(-1), json!(1.5), json!([])] {
+        let request = json!({ "id": 1, "method": "host/read", "params": { "largestMessage": value } });
+        let answer = host.answer(Scope::View, &request.to_string()).await;
+        let data = json!({ "reason": "params", "params": { "method": "host/read", "member": "largestMessage" } });
+        assert_eq!(answer["error"]["data"], data, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("`largestMessage`"), "{answer}");
+    }
+    for params in [json!({ "largestMessage": 2 << 20 }), json!({ "largestMessage": 2 << 20, "newer": [1] })] {
+        let request = json!({ "id": 1, "method": "host/read", "params": params });
+        let answer = host.answer(Scope::View, &request.to_string()).await;
+        assert_eq!(answer["result"]["limits"]["messageToDevice"], 2 << 20, "{answer}");
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Needs {
+    #[serde(rename = "path")]
+    _path: String,
+}
+
+#[test]
+fn a_member_that_is_missing_is_named() {
+    let refusal = read::<Needs>("folder/list", Params::new()).err().unwrap();
+    let wanted = json!({
+        "code": -32010,
+        "message": "`folder/list` needs the member `path`",
+        "data": { "reason": "params", "params": { "method": "folder/list", "member": "path" } },
+    });
+    assert_eq!(serde_json::to_value(refusal).unwrap(), wanted);
+}
+
+#[tokio::test]
+async fn environments_are_told_with_the_reason_and_what_to_do() {
+    let host = Host::new();
+    host.codex.send_replace(CodexState::Failed { reason: "no codex".into(), fix: Some("install it".into()) });
+    let answer = host.answer(Scope::View, r#"{"id":1,"method":"environment/list"}"#).await;
+    let wanted = json!([{ "name": "local", "state": "failed", "reason": "no codex", "fix": "install it" }]);
+    assert_eq!(answer["result"]["data"], wanted);
+}
+
+/// Methods for the loop alone: one that never ends, one that does at once.
+const SLOW_AND_QUICK: &[Method] = &[
+    Method { name: "test/slow", needed: Scope::View, run: |_, _| std::future::pending().boxed() },
+    Method { name: "test/quick", needed: Scope::View, run: |_, _| async { written(&"quick") }.boxed() },
+];
+
+#[tokio::test]
+async fn a_slow_method_holds_up_neither_others_nor_notifications() {
+    let host = Host::new();
+    let mut device = host.serve(SLOW_AND_QUICK, Scope::View).await;
+    device.ask(1, "test/slow").await;
+    device.ask(2, "test/quick").await;
+    assert_eq!(device.hear().await, json!({ "id": 2, "result": "quick" }));
+    device.scope.send_replace(Scope::Steer);
+    let changed = device.hear().await;
+    assert_eq!((&changed["method"], &changed["params"]["scope"]), (&json!("host/changed"), &json!("steer")));
+}
+
+#[tokio::test]
+async fn a_session_that_asks_for_too_much_at_once_is_told_so() {
+    let host = Host::new();
+    let mut device = host.serve(SLOW_AND_QUICK, Scope::View).await;
+    for id in 0..MAX_IN_FLIGHT {
+        device.ask(id, "test/slow").await;
+    }
+    device.ask(MAX_IN_FLIGHT, "test/quick").await;
+    let answer = device.hear().await;
+    assert_eq!(answer["id"], MAX_IN_FLIGHT, "{answer}");
+    assert_eq!(answer["error"]["data"], json!({ "reason": "busy", "params": { "most": MAX_IN_FLIGHT } }));
+    // Other sessions are not concerned.
+    let mut other = host.serve(SLOW_AND_QUICK, Scope::View).await;
+    other.ask(1, "test/quick").await;
+    assert_eq!(other.hear().await["result"], "quick");
+}
+
+/// A notice of so many bytes.
+fn notice(bytes: usize) -> Notice {
+    let environments = Host::new();
+    let state = CodexState::Failed { reason: "x".repeat(bytes), fix: None };
+    Notice::EnvironmentChanged(EnvironmentInfo::new(environments.context.environments.own(), &state))
+}
+
+#[tokio::test]
+async fn every_session_hears_of_an_environment_that_changed() {
+    let host = Host::new();
+    let mut devices = [host.serve(METHODS, Scope::View).await, host.serve(METHODS, Scope::Admin).await];
+    for device in &mut devices {
+        // It listens once it answers.
+        device.ask(1, "environment/list").await;
+        assert_eq!(device.hear().await["id"], 1);
+    }
+    host.context.notices.tell(notice(3));
+    for device in &mut devices {
+        let wanted = json!({ "name": "local", "state": "failed", "reason": "xxx" });
+        assert_eq!(device.hear().await, json!({ "method": "environment/changed", "params": wanted }));
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_is_behind_hears_that_it_missed_something_and_nothing_half() {
+    let host = Host::new();
+    let mut device = host.serve(METHODS, Scope::View).await;
+    device.ask(1, "environment/list").await;
+    assert_eq!(device.hear().await["id"], 1);
+    // Nobody takes these: what is not handled stays in the sessions, which have room for more than `BEHIND`.
+    const SIZE: usize = 300 << 10;
+    for _ in 0..40 {
+        host.context.notices.tell(notice(SIZE));
+        tokio::task::yield_now().await;
+    }
+    let mut heard = 0;
+    while device.hear().await["method"] != "notices/missed" {
+        heard += 1;
+    }
+    assert!(heard < 40, "all {heard} of them waited for a device that does not read");
+    // It is told of what comes from then on.
+    host.context.notices.tell(notice(3));
+    assert_eq!(device.hear().await["params"]["reason"], "xxx");
+}
+
+#[test]
+fn the_reference_names_every_method_and_every_notification_and_every_reason() {
+    let page = include_str!("../../../../docs/api.md");
+    for Method { name, needed, .. } in METHODS {
+        let section = page.split("\n### ").find(|section| section.starts_with(&format!("`{name}`")));
+        let section = section.unwrap_or_else(|| panic!("docs/api.md has no section `{name}`"));
+        assert!(section.contains(&format!("Scope: `{needed}`")), "docs/api.md names another scope for `{name}`");
+    }
+    let types = types::Types::new().text();
+    let (notices, reasons) = (declaration(&types, "Notification"), declaration(&types, "ApiErrorReason"));
+    let notices = notices.filter(|word| word.contains('/'));
+    let (notices, reasons) = (notices.collect::<Vec<_>>(), reasons.collect::<Vec<_>>());
+    assert!(notices.contains(&"host/changed") && reasons.contains(&"scope"), "{notices:?} {reasons:?}");
+    for notice in notices {
+        assert!(page.contains(&format!("\n### `{notice}`")), "docs/api.md has no section `{notice}`");
+    }
+    for reason in reasons {
+        assert!(page.contains(&format!("\n| `{reason}` |")), "docs/api.md does not explain the reason `{reason}`");
+    }
+}
+
+/// The texts in quotes in a declaration for TypeScript.
+fn declaration<'a>(types: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let (_, rest) = types.split_once(&format!("export type {name} =")).expect("the type is generated");
+    rest.split("\n\n").next().unwrap_or_default().split('"').skip(1).step_by(2)
+}

@@ -1,0 +1,225 @@
+// Written by `cargo xtask gen` from host-agent/src/agent/api/. What each member means: docs/api.md.
+/* eslint-disable @typescript-eslint/array-type, @typescript-eslint/consistent-type-definitions */
+
+import type { Scope } from "../scope";
+
+/**
+ * A refusal, as a JSON-RPC error object.
+ */
+export type ApiError = {
+  /**
+   * JSON-RPC's number for it.
+   */
+  code: number;
+  /**
+   * One sentence in English, for a person.
+   */
+  message: string;
+  data: ApiErrorData;
+};
+
+/**
+ * What a program needs to say it in its own words.
+ */
+export type ApiErrorData = {
+  reason: ApiErrorReason;
+  /**
+   * What the message names.
+   */
+  params: Record<string, string | number>;
+};
+
+/**
+ * Stable words: a client translates these.
+ */
+export type ApiErrorReason = "malformed" | "method" | "scope" | "params" | "busy";
+
+/**
+ * Whose app-server a backend speaks to.
+ */
+export type CodexAdapter = "attached" | "started";
+
+/**
+ * How Codex is.
+ */
+export type CodexInfo = {
+  state: CodexState;
+  /**
+   * While it is ready, where it is known.
+   */
+  version?: string;
+  /**
+   * While it is ready.
+   */
+  adapter?: CodexAdapter;
+  /**
+   * Why it failed, for a person.
+   */
+  reason?: string;
+  /**
+   * What the owner does about it, where that is known.
+   */
+  fix?: string;
+};
+
+export type CodexState = "starting" | "ready" | "failed" | "stopped";
+
+export type DeviceInfo = {
+  deviceId: string;
+  name: string;
+  /**
+   * What it said it is, such as "iPhone, Safari".
+   */
+  platform: string;
+  scope: Scope;
+  /**
+   * Kept out for now: it alone, or all devices.
+   */
+  paused: boolean;
+  /**
+   * Paused because it was not seen for long.
+   */
+  expired: boolean;
+  /**
+   * RFC 3339.
+   */
+  addedAt: string;
+  /**
+   * RFC 3339.
+   */
+  lastSeen: string;
+  connected: boolean;
+};
+
+export type DeviceListResult = {
+  /**
+   * Oldest first.
+   */
+  data: Array<DeviceInfo>;
+};
+
+/**
+ * One place where devices work.
+ */
+export type EnvironmentInfo = {
+  /**
+   * What a channel names to be opened there.
+   */
+  name: string;
+  state: CodexState;
+  /**
+   * While it is ready, where it is known.
+   */
+  version?: string;
+  /**
+   * While it is ready.
+   */
+  adapter?: CodexAdapter;
+  /**
+   * Why it failed, for a person.
+   */
+  reason?: string;
+  /**
+   * What the owner does about it, where that is known.
+   */
+  fix?: string;
+};
+
+export type EnvironmentList = {
+  /**
+   * The host's own first.
+   */
+  data: Array<EnvironmentInfo>;
+};
+
+export type HostInfo = {
+  apiVersion: number;
+  /**
+   * What may be asked for, by name.
+   */
+  features: Array<string>;
+  limits: Limits;
+  /**
+   * Milliseconds since 1970, by the host's clock.
+   */
+  now: number;
+  hostId: string;
+  hostName: string;
+  /**
+   * Best first.
+   */
+  relays: Array<RelayInfo>;
+  agentVersion: string;
+  /**
+   * The device that asked.
+   */
+  deviceId: string;
+  /**
+   * What it may do.
+   */
+  scope: Scope;
+  /**
+   * Codex on the host itself.
+   */
+  codex: CodexInfo;
+};
+
+export type HostReadParams = {
+  /**
+   * The largest message that the client takes on this session, in bytes; larger answers of Codex are refused in
+   * words from then on.
+   */
+  largestMessage?: number;
+};
+
+/**
+ * Bytes, counts and seconds.
+ */
+export type Limits = {
+  /**
+   * A message of a device, in bytes.
+   */
+  messageToHost: number;
+  /**
+   * A message to this device on this session, in bytes.
+   */
+  messageToDevice: number;
+  /**
+   * A request of this API, in bytes.
+   */
+  request: number;
+  /**
+   * Open channels of a session.
+   */
+  channels: number;
+  /**
+   * Sessions of a device.
+   */
+  sessions: number;
+  /**
+   * For so long a session waits for its device, in seconds.
+   */
+  detachedSeconds: number;
+};
+
+/**
+ * The parameters of a method that takes none; what a newer client sends along is left alone.
+ */
+export type NoParams = Record<symbol, never>;
+
+/**
+ * A notification.
+ */
+export type Notification =
+  | { method: "host/changed"; params: HostInfo }
+  | { method: "environment/changed"; params: EnvironmentInfo }
+  | { method: "notices/missed"; params: Record<symbol, never> };
+
+export type RelayInfo = { url: string; key: string };
+
+/** Each method: who may call it, what it takes, what it says. */
+export type Methods = {
+  "host/read": { scope: "view"; params: HostReadParams; result: HostInfo };
+  "environment/list": { scope: "view"; params: NoParams; result: EnvironmentList };
+  "device/list": { scope: "admin"; params: NoParams; result: DeviceListResult };
+};
