@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use e2e::PATIENCE;
 use e2e::rpc::Client;
-use e2e::stage::{Stage, TestDevice, client};
+use e2e::stage::{Stage, TestDevice, client, every_piece};
 use reachback_host::audit::{self, Line, What};
 use reachback_host::connect::remote::RemoteHost;
 use reachback_host::firewall::REFUSED;
@@ -547,7 +547,8 @@ async fn a_device_that_may_view_loads_no_thread_and_watches_one_that_is_loaded()
     owner.turn(&thread, "@text N=1").await;
     let device = stage.pair(Scope::View).await;
     let stage = stage.restart_agent().await;
-    let (mut far, _remote) = far(&device).await;
+    let (mut far, remote) = far(&device).await;
+    every_piece(&remote).await;
     let named = json!({ "threadId": thread });
     let is_loaded = async |far: &mut Client| loaded(&far.request("thread/loaded/list", json!({})).await.unwrap());
     assert_eq!(is_loaded(&mut far).await, 0, "Codex loads threads by itself");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e::cutter::Cutter;
 use e2e::dice::Dice;
 use e2e::rpc::{Client, End};
-use e2e::stage::{Stage, Tuning, client, little_waits};
+use e2e::stage::{Stage, Tuning, client, every_piece, little_waits};
 use reachback_host::backoff::BackoffConfig;
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_proto::frame::ChannelCloseReason;
@@ -30,6 +30,7 @@ async fn fifty_cuts_a_side_and_two_killed_relays_lose_nothing() {
     let mut stage = Stage::start().await;
     let device = stage.pair(Scope::Approve).await;
     let remote = device.connect().await;
+    every_piece(&remote).await;
     let patience = Duration::from_secs(180);
     let mut far = client(&remote).await.patient(patience);
     let mut near = Client::connect(&*stage.backend).await.patient(patience);
@@ -88,6 +89,7 @@ async fn on_a_train_for_a_minute_the_terminal_stays_and_nobody_stops_trying() {
     let remote = RemoteHost::start(RemoteConfig { backoff, ..device.config() });
     let _waits = remote.waits();
     remote.up().await.unwrap();
+    every_piece(&remote).await;
     let patience = Duration::from_secs(120);
     let mut far = client(&remote).await.patient(patience);
     let mut near = Client::connect(&*stage.backend).await.patient(patience);
@@ -276,6 +278,7 @@ async fn a_device_that_stays_away_costs_a_bounded_queue_and_then_hears_of_the_ga
     let stage = Stage::with(little_waits(queue / 2)).await;
     let device = stage.pair(Scope::Approve).await;
     let remote = device.connect().await;
+    every_piece(&remote).await;
     let mut far = client(&remote).await;
     let mut near = Client::connect(&*stage.backend).await;
     let thread = far.thread(&stage.codex).await;

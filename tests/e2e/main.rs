@@ -12,6 +12,7 @@ mod left_behind;
 mod limits;
 mod links;
 mod meeting;
+mod merged_text;
 mod paths;
 mod refusals;
 mod revoke;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use e2e::cutter::NOTICED;
 use e2e::recorder::{Break, Way};
 use e2e::rpc::End;
-use e2e::stage::{Stage, TestDevice, client, little_waits};
+use e2e::stage::{Stage, TestDevice, client, every_piece, little_waits};
 use e2e::{PATIENCE, eventually};
 use futures_util::{SinkExt, StreamExt};
 use reachback_host::connect::join::{Invitation, JoinError};
@@ -249,6 +249,7 @@ async fn a_device_that_does_not_read_costs_a_bounded_queue_and_delays_nobody() {
     let stage = Stage::with(little_waits(queue / 2)).await;
     let (frozen, quick) = (stage.pair(Scope::Approve).await, stage.pair(Scope::Approve).await);
     let remote = quick.connect().await;
+    every_piece(&remote).await;
     let mut far = client(&remote).await;
     let thread = far.thread(&stage.codex).await;
     far.prompt(&thread, "@text N=1").await;
@@ -265,6 +266,7 @@ async fn a_device_that_does_not_read_costs_a_bounded_queue_and_delays_nobody() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let remote = frozen.connect().await;
+            every_piece(&remote).await;
             let mut far = client(&remote).await;
             far.resume(&joined).await;
             is_frozen.send(()).unwrap();

@@ -6,10 +6,11 @@
 //! until their owners give them up.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -44,7 +45,15 @@ pub struct Cutter {
     addr: SocketAddr,
     weather: watch::Sender<Weather>,
     dials: Arc<Mutex<Vec<Instant>>>,
+    passed: Arc<Passed>,
     _task: AbortOnDropHandle<()>,
+}
+
+/// Bytes that went through.
+#[derive(Debug, Default)]
+struct Passed {
+    to_server: AtomicU64,
+    to_client: AtomicU64,
 }
 
 impl Cutter {
@@ -53,9 +62,9 @@ impl Cutter {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (weather, seen) = watch::channel(Weather { resets: 0, holes: 0, losses: 0, is_holed: false, rate: None });
-        let dials = Arc::default();
-        let task = tokio::spawn(accept(listener, target, seen, Arc::clone(&dials)));
-        Self { addr, weather, dials, _task: AbortOnDropHandle::new(task) }
+        let (dials, passed) = (Arc::default(), Arc::default());
+        let task = tokio::spawn(accept(listener, target, seen, Arc::clone(&dials), Arc::clone(&passed)));
+        Self { addr, weather, dials, passed, _task: AbortOnDropHandle::new(task) }
     }
 
     /// Where to connect instead.
@@ -66,6 +75,11 @@ impl Cutter {
     /// When each connection so far was made.
     pub fn dials(&self) -> Vec<Instant> {
         self.dials.lock().unwrap().clone()
+    }
+
+    /// Bytes that went through so far: from who dials, and to them.
+    pub fn passed(&self) -> (u64, u64) {
+        (self.passed.to_server.load(Ordering::Relaxed), self.passed.to_client.load(Ordering::Relaxed))
     }
 
     /// Resets every connection.
@@ -140,6 +154,7 @@ async fn accept(
     target: SocketAddr,
     weather: watch::Receiver<Weather>,
     dials: Arc<Mutex<Vec<Instant>>>,
+    passed: Arc<Passed>,
 ) {
     let mut connections = JoinSet::new();
     loop {
@@ -147,14 +162,14 @@ async fn accept(
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { continue };
                 dials.lock().unwrap().push(Instant::now());
-                connections.spawn(carry(client, target, weather.clone()));
+                connections.spawn(carry(client, target, weather.clone(), Arc::clone(&passed)));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn carry(mut client: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
+async fn carry(mut client: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>, passed: Arc<Passed>) {
     let born = *weather.borrow_and_update();
     let mut resets = weather.clone();
     let reset = async {
@@ -175,13 +190,11 @@ async fn carry(mut client: TcpStream, target: SocketAddr, mut weather: watch::Re
     server.set_nodelay(true).unwrap();
     {
         let passing = async {
-            match born.rate {
-                None => drop(copy_bidirectional(&mut client, &mut server).await),
-                Some(rate) => {
-                    let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
-                    tokio::join!(slowly(from_client, to_server, rate), slowly(from_server, to_client, rate));
-                }
-            }
+            let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+            tokio::join!(
+                pass(from_client, to_server, born.rate, &passed.to_server),
+                pass(from_server, to_client, born.rate, &passed.to_client),
+            );
         };
         let holed = async { drop(weather.wait_for(|now| now.has_hole_since(born)).await) };
         tokio::pin!(passing);
@@ -197,15 +210,19 @@ async fn carry(mut client: TcpStream, target: SocketAddr, mut weather: watch::Re
     let _ = server.set_zero_linger();
 }
 
-/// Passes bytes at a rate, as a link of that many bytes per second does.
-async fn slowly(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, rate: u32) {
-    let mut piece = vec![0; rate as usize / 10];
+/// Passes bytes until they end, as a link of that many bytes per second does.
+async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, rate: Option<u32>, passed: &AtomicU64) {
+    let mut piece = vec![0; rate.map_or(1 << 16, |rate| rate as usize / 10)];
     let mut free = tokio::time::Instant::now();
     while let Ok(length @ 1..) = from.read(&mut piece).await {
-        free = free.max(tokio::time::Instant::now()) + Duration::from_secs_f64(length as f64 / f64::from(rate));
-        tokio::time::sleep_until(free).await;
+        if let Some(rate) = rate {
+            free = free.max(tokio::time::Instant::now()) + Duration::from_secs_f64(length as f64 / f64::from(rate));
+            tokio::time::sleep_until(free).await;
+        }
         if to.write_all(&piece[..length]).await.is_err() {
             return;
         }
+        passed.fetch_add(length as u64, Ordering::Relaxed);
     }
+    let _ = to.shutdown().await;
 }

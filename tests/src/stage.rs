@@ -36,6 +36,7 @@ use reachback_proto::ids::DeviceId;
 use reachback_proto::pairing::{Name, Origin, PairingUrl, Platform, TypedCode};
 use reachback_proto::scope::Scope;
 use reachback_proto::session::SessionLimits;
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -413,6 +414,12 @@ impl TestDevice {
         up.unwrap_or_else(|_| panic!("no session: {:?}", remote.state().borrow())).unwrap();
         remote
     }
+}
+
+/// From now on text comes in this session as Codex sends it, piece by piece.
+pub async fn every_piece(remote: &RemoteHost) {
+    let mut api = Client::raw(remote.api().await.unwrap());
+    api.request("host/read", json!({ "mergedText": false })).await.unwrap();
 }
 
 /// An app-server client on a new channel of a session.

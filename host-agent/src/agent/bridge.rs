@@ -6,6 +6,7 @@
 //! meets the question of another app-server.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use reachback_proto::scope::Scope;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::outbox::{Outbox, Share};
+use super::outbox::{Outbox, Share, Text};
 use crate::audit::{AuditError, AuditLog, Entry, What};
 use crate::codex::{CodexConnection, CodexReceiver, CodexSender, ReceiveError, SendError, Utf8Bytes};
 use crate::firewall::{Audit, CodexVerdict, Decision, Firewall, FromDevice, Policy, Question};
@@ -34,7 +35,12 @@ const OWN: usize = 8;
 /// How long Codex may take to answer one: it reads the head of a file.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Carries messages both ways until one side ends.
+/// A piece of text waits as long as the link delays it anyway, within these bounds. Shorter, a message of its own would go
+/// for every token, and its length betray it; longer, a person would see the text come in jerks.
+const LEAST_WAIT: Duration = Duration::from_millis(20);
+const MOST_WAIT: Duration = Duration::from_millis(60);
+
+/// Carries messages both ways until one side ends. Text goes in the pieces that Codex sends unless `merged_text`.
 pub async fn run(
     channel: ChannelHandle,
     codex: CodexConnection,
@@ -42,6 +48,7 @@ pub async fn run(
     policy: Policy,
     recorder: Recorder,
     share: Arc<Share>,
+    merged_text: Arc<AtomicBool>,
 ) {
     let device = recorder.device;
     let firewall = Mutex::new(Firewall::new(policy));
@@ -50,7 +57,8 @@ pub async fn run(
     let (queue, queued) = mpsc::channel(TO_CODEX);
     let (answers, answered) = mpsc::channel(ANSWERS);
     let (own, asked) = mpsc::channel(OWN);
-    let to_device = ToDevice { session: share.limits().session, outbox: Outbox::new(share), sender: &sender };
+    let session = share.limits().session;
+    let to_device = ToDevice { outbox: Outbox::new(share), sender: &sender, session, merged_text: &merged_text };
     let (reason, why) = tokio::select! {
         end = up(incoming, &sender, &firewall, queue, asked, &recorder) => end,
         end = down(from_codex, &to_device, &firewall, answers, own, device) => end,
@@ -58,6 +66,9 @@ pub async fn run(
         () = follow(scope, &firewall) => SESSION_ENDED,
     };
     tracing::debug!(device = %device.short(), channel = sender.number(), %why, "channel ends");
+    for text in to_device.outbox.rest() {
+        let _ = sender.send(text).await;
+    }
     let _ = sender.close(reason, &why).await;
 }
 
@@ -186,20 +197,27 @@ fn note(device: DeviceId, audit: &Audit) {
     }
 }
 
-/// The way to the device: past the outbox while the device keeps up.
+/// The way to the device: past the outbox while the device keeps up, except for text.
 struct ToDevice<'a> {
     outbox: Outbox,
     sender: &'a ChannelSender,
     /// Bytes handed to the session at once.
     session: usize,
+    /// Whether pieces of text wait for each other.
+    merged_text: &'a AtomicBool,
 }
 
 impl ToDevice<'_> {
     async fn send(&self, message: Bytes) -> Result<(), End> {
-        if self.outbox.is_idle() && !Outbox::is_large(&message) && self.sender.is_writable(self.session) {
+        let piece = self.merged_text.load(Ordering::Relaxed).then(|| Text::read(&message)).flatten();
+        let kept = if let Some(piece) = piece {
+            self.outbox.hold(piece, self.sender.delay().clamp(LEAST_WAIT, MOST_WAIT)).await
+        } else if self.outbox.is_idle() && !Outbox::is_large(&message) && self.sender.is_writable(self.session) {
             return self.sender.send(message).await.map_err(|_| SESSION_ENDED);
-        }
-        self.outbox.push(message).await.map_err(|error| {
+        } else {
+            self.outbox.push(message).await
+        };
+        kept.map_err(|error| {
             tracing::warn!(%error, "a channel is given up");
             (ChannelCloseReason::Gap, error.to_string().into())
         })
@@ -336,6 +354,7 @@ async fn follow(mut scope: watch::Receiver<Scope>, firewall: &Mutex<Firewall>) {
 mod tests {
     use futures_util::SinkExt;
     use ring::rand::SystemRandom;
+    use serde_json::{Value, json};
     use tokio::io::DuplexStream;
     use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::tungstenite::Message;
@@ -346,7 +365,7 @@ mod tests {
     use crate::codex::{Allowance, Instance};
     use crate::firewall::ceiling::Ceiling;
     use crate::firewall::folders::NoFolders;
-    use crate::session::testing;
+    use crate::session::{StartedSession, testing};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -371,10 +390,18 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn codex_is_drained_while_it_does_not_read_and_let_go_when_it_never_does() {
-        let (mut device, host, _sessions) = testing::channel().await;
-        let (connection, mut server) = codex().await;
+    /// A bridge between a device and a Codex that a test plays.
+    struct Bridged {
+        device: ChannelHandle,
+        server: WebSocketStream<DuplexStream>,
+        _sessions: [StartedSession; 2],
+        _scope: watch::Sender<Scope>,
+        _home: tempfile::TempDir,
+    }
+
+    async fn bridged(merged_text: bool) -> Bridged {
+        let (device, host, _sessions) = testing::channel().await;
+        let (connection, server) = codex().await;
         let (_scope, scope) = watch::channel(Scope::View);
         let policy = Policy {
             scope: Scope::View,
@@ -385,27 +412,81 @@ mod tests {
             kept: Arc::default(),
             is_own_codex: true,
         };
-        let home = tempfile::tempdir().unwrap();
+        let _home = tempfile::tempdir().unwrap();
         let recorder = Recorder {
             device: DeviceId([1; 16]),
             environment: "test".into(),
-            log: Arc::new(AuditLog::open(home.path()).unwrap()),
+            log: Arc::new(AuditLog::open(_home.path()).unwrap()),
         };
-        let share = Outboxes::new(OutboxLimits::default(), home.path().into()).share(recorder.device);
-        tokio::spawn(run(host, connection, scope, policy, recorder, share));
+        let share = Outboxes::new(OutboxLimits::default(), _home.path().into()).share(recorder.device);
+        tokio::spawn(run(host, connection, scope, policy, recorder, share, Arc::new(AtomicBool::new(merged_text))));
+        Bridged { device, server, _sessions, _scope, _home }
+    }
+
+    #[tokio::test]
+    async fn codex_is_drained_while_it_does_not_read_and_let_go_when_it_never_does() {
+        let mut bridged = bridged(true).await;
+        let (device, server) = (&mut bridged.device, &mut bridged.server);
         let asking = async {
-            ask(&mut server, ANSWERS / 2).await;
+            ask(server, ANSWERS / 2).await;
             server.send(Message::text(r#"{"method":"thread/closed","params":{"threadId":"t"}}"#)).await.unwrap();
         };
         timeout(PATIENCE, asking).await.expect("codex is not read");
         let message = timeout(PATIENCE, device.incoming.recv()).await.expect("nothing reaches the device");
         assert!(matches!(message, Some(Incoming::Message { .. })), "got {message:?}");
 
-        timeout(PATIENCE, ask(&mut server, 10 * ANSWERS)).await.expect("codex is neither read nor let go");
+        timeout(PATIENCE, ask(server, 10 * ANSWERS)).await.expect("codex is neither read nor let go");
         let closed = timeout(PATIENCE, device.incoming.recv()).await.expect("the device is not told");
         assert!(
             matches!(closed, Some(Incoming::Closed { reason: ChannelCloseReason::BackendGone, .. })),
             "got {closed:?}"
         );
+    }
+    /// What reaches the device of `pieces` pieces of text, a message behind half of them, and Codex's end.
+    async fn told(merged_text: bool, pieces: usize) -> Vec<Value> {
+        let mut bridged = bridged(merged_text).await;
+        let (device, server) = (&mut bridged.device, &mut bridged.server);
+        for n in 0..pieces {
+            if n == pieces / 2 {
+                let closed = json!({ "method": "thread/closed", "params": { "threadId": "other" } });
+                server.send(Message::text(closed.to_string())).await.unwrap();
+            }
+            let params = json!({ "threadId": "t", "turnId": "u", "itemId": "i", "delta": format!("{n} ") });
+            let piece = json!({ "method": "item/agentMessage/delta", "params": params });
+            server.send(Message::text(piece.to_string())).await.unwrap();
+        }
+        server.close(None).await.unwrap();
+        let mut told = Vec::new();
+        loop {
+            match timeout(PATIENCE, device.incoming.recv()).await.expect("nothing reaches the device") {
+                Some(Incoming::Message { seq, bytes }) => {
+                    device.sender.handled(seq).await.unwrap();
+                    told.push(serde_json::from_slice(&bytes).unwrap());
+                }
+                _ => return told,
+            }
+        }
+    }
+
+    /// The text before the other message and after it.
+    fn texts(told: &[Value]) -> Vec<String> {
+        let delta = |message: &Value| message["params"]["delta"].as_str().map(str::to_owned);
+        let parts = told.split(|message| message["method"] == "thread/closed");
+        parts.map(|part| part.iter().filter_map(delta).collect()).collect()
+    }
+
+    #[tokio::test]
+    async fn text_is_put_together_in_order_and_the_end_of_codex_leaves_none_behind() {
+        let told = told(true, 1000).await;
+        let wanted = |from, to| (from..to).map(|n| format!("{n} ")).collect::<String>();
+        assert_eq!(texts(&told), [wanted(0, 500), wanted(500, 1000)]);
+        assert!(told.len() < 1000, "nothing was put together");
+    }
+
+    #[tokio::test]
+    async fn every_piece_goes_by_itself_to_a_device_that_wants_it_so() {
+        let told = told(false, 1000).await;
+        assert_eq!(told.len(), 1001);
+        assert_eq!(told[7]["params"]["delta"], "7 ", "{}", told[7]);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use reachback_proto::frame::{ByeReason, ChannelCloseReason};
@@ -85,15 +85,19 @@ pub async fn run(context: SessionContext, device: DeviceId, id: SessionId, sessi
     };
     let (scope_out, scope) = watch::channel(scope);
     let largest = Arc::new(AtomicUsize::new(MAX_MESSAGE_TO_DEVICE));
-    let caller = Caller { device, largest: Arc::clone(&largest) };
+    let merged_text = Arc::new(AtomicBool::new(true));
+    let caller = Caller { device, largest: Arc::clone(&largest), merged_text: Arc::clone(&merged_text) };
     channels.spawn(api::serve(Arc::clone(&context.api), caller, scope.clone(), api));
     let mut was_up = false;
     loop {
         tokio::select! {
             event = events.recv() => match event {
                 Some(SessionEvent::ChannelOpened { channel, environment }) => {
-                    let (context, scope, largest) = (context.clone(), scope.clone(), Arc::clone(&largest));
-                    channels.spawn(async move { open(&context, device, scope, largest, channel, &environment).await });
+                    let (context, scope) = (context.clone(), scope.clone());
+                    let (largest, merged) = (Arc::clone(&largest), Arc::clone(&merged_text));
+                    channels.spawn(async move {
+                        open(&context, device, scope, largest, merged, channel, &environment).await;
+                    });
                 }
                 Some(SessionEvent::Lost { .. }) => {}
                 None => {
@@ -150,6 +154,7 @@ async fn open(
     device: DeviceId,
     scope: watch::Receiver<Scope>,
     largest: Arc<AtomicUsize>,
+    merged_text: Arc<AtomicBool>,
     channel: ChannelHandle,
     environment: &str,
 ) {
@@ -178,7 +183,7 @@ async fn open(
             };
             let recorder =
                 bridge::Recorder { device, environment: environment.name.clone(), log: Arc::clone(&context.audit) };
-            bridge::run(channel, connection, scope, policy, recorder, share).await;
+            bridge::run(channel, connection, scope, policy, recorder, share, merged_text).await;
         }
         Err(error) => {
             tracing::warn!(%error, environment = environment.name, "a channel was opened while Codex is not there");

@@ -1,7 +1,8 @@
 //! One channel of a session, as its user sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reachback_proto::frame::{ChannelCloseReason, ChannelNumber};
@@ -47,7 +48,7 @@ pub struct ChannelSender {
     pub(super) backlog: Arc<Backlog>,
 }
 
-/// Bytes handed over and not yet acknowledged.
+/// Bytes handed over and not yet acknowledged, and how long acknowledgements take.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     /// On their way to the session's task.
@@ -55,6 +56,8 @@ pub(super) struct Backlog {
     /// In the session, kept up to date by its task.
     bytes: AtomicUsize,
     fell: Notify,
+    /// In microseconds; 0 while it is not known.
+    delay: AtomicU64,
 }
 
 /// Bytes on their way to the session's task.
@@ -87,6 +90,11 @@ impl Backlog {
             self.fell.notify_waiters();
         }
     }
+
+    pub(super) fn set_delay(&self, delay: Option<Duration>) {
+        let micros = delay.map_or(0, |delay| u64::try_from(delay.as_micros()).unwrap_or(u64::MAX));
+        self.delay.store(micros, Ordering::Relaxed);
+    }
 }
 
 impl ChannelSender {
@@ -104,6 +112,13 @@ impl ChannelSender {
     /// Whether less than `limit` bytes are queued or unacknowledged.
     pub fn is_writable(&self, limit: usize) -> bool {
         self.backlog.total() < limit
+    }
+
+    /// How long the link's latest acknowledgement took; zero while there is none. See [`Session::delay`].
+    ///
+    /// [`Session::delay`]: reachback_proto::session::Session::delay
+    pub fn delay(&self) -> Duration {
+        Duration::from_micros(self.backlog.delay.load(Ordering::Relaxed))
     }
 
     /// The consumer has taken a message.

@@ -303,6 +303,7 @@ impl Driver {
         }
         for (number, end) in &self.channels {
             end.backlog.set(self.session.backlog(*number));
+            end.backlog.set_delay(self.session.delay(*number));
         }
         self.held.store(self.session.held_bytes(), Ordering::Relaxed);
     }

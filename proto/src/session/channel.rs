@@ -1,7 +1,7 @@
 //! One channel's two directions: numbering, cutting, keeping and reassembling.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -161,6 +161,11 @@ impl Channel {
 
     pub(super) fn in_flight(&self) -> usize {
         self.kept_bytes
+    }
+
+    /// How long the latest acknowledgement on this link took.
+    pub(super) fn delay(&self) -> Option<Duration> {
+        self.window.delay()
     }
 
     pub(super) fn is_closing(&self) -> bool {

@@ -422,6 +422,12 @@ impl Session {
         self.channels.get(&number).map_or(0, |c| c.queued_bytes() + c.in_flight())
     }
 
+    /// How long the latest acknowledgement on a channel took: the link's way there and back with what is queued on it, and
+    /// up to [`ACK_DELAY`] on the other side. `None` before the first on this link.
+    pub fn delay(&self, number: ChannelNumber) -> Option<Duration> {
+        self.channels.get(&number).and_then(Channel::delay)
+    }
+
     /// Bytes that this end holds: queued, in flight, or received and not handled.
     pub fn held_bytes(&self) -> usize {
         let sending = self.channels.values().map(|c| c.queued_bytes() + c.in_flight()).sum::<usize>();

@@ -20,13 +20,14 @@ pub(super) const TARGET_DELAY: Duration = Duration::from_millis(100);
 pub(super) struct Window {
     limit: usize,
     best: Option<Duration>,
+    latest: Option<Duration>,
     /// Not shrunk again before what was sent before this is acknowledged.
     shrunk_at: Option<Instant>,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { limit: INITIAL, best: None, shrunk_at: None }
+        Self { limit: INITIAL, best: None, latest: None, shrunk_at: None }
     }
 }
 
@@ -35,11 +36,17 @@ impl Window {
         self.limit
     }
 
+    /// How long the latest acknowledgement took; `None` before the first on this link.
+    pub(super) fn delay(&self) -> Option<Duration> {
+        self.latest
+    }
+
     /// `bytes` sent at `sent` were acknowledged; `limited` says that the window held more back.
     pub(super) fn acknowledged(&mut self, bytes: usize, sent: Instant, limited: bool, now: Instant) {
         let delay = now.saturating_duration_since(sent);
         let best = self.best.map_or(delay, |best| best.min(delay));
         self.best = Some(best);
+        self.latest = Some(delay);
         if delay > best + TARGET_DELAY {
             if self.shrunk_at.is_none_or(|at| sent >= at) {
                 self.limit = (self.limit / 2).max(MIN);

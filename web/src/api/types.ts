@@ -170,6 +170,11 @@ export type HostReadParams = {
    * words from then on.
    */
   largestMessage?: number;
+  /**
+   * Whether pieces of an item's text are put together on this session, as they are before anything is said; else each
+   * comes as Codex sends it.
+   */
+  mergedText?: boolean;
 };
 
 /**

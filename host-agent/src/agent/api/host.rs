@@ -16,7 +16,7 @@ use crate::agent::sessions::{DETACHED_LIMIT, MAX_PER_DEVICE};
 /// Of what stands here. It grows when something that is here means something else, and then both are served for a while.
 const API_VERSION: u32 = 1;
 /// What a client may ask for beside `host/read`, by name. A name never changes its meaning.
-pub(super) const FEATURES: &[&str] = &["devices", "environments", "largestMessage"];
+pub(super) const FEATURES: &[&str] = &["devices", "environments", "largestMessage", "mergedText"];
 /// The least that a client may say it takes, in bytes: what Codex's smaller answers and any error need.
 const LEAST_MESSAGE: usize = 1 << 20;
 
@@ -27,6 +27,9 @@ pub(super) struct HostReadParams {
     /// The largest message that the client takes on this session, in bytes; larger answers of Codex are refused in
     /// words from then on.
     largest_message: Option<u64>,
+    /// Whether pieces of an item's text are put together on this session, as they are before anything is said; else each
+    /// comes as Codex sends it.
+    merged_text: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -87,6 +90,9 @@ pub(super) async fn read(call: Call, params: HostReadParams) -> Result<HostInfo,
     if let Some(bytes) = params.largest_message {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         caller.largest.store(bytes.clamp(LEAST_MESSAGE, MAX_MESSAGE_TO_DEVICE), Ordering::Relaxed);
+    }
+    if let Some(merged) = params.merged_text {
+        caller.merged_text.store(merged, Ordering::Relaxed);
     }
     Ok(context.host(&caller, scope))
 }

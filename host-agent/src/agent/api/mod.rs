@@ -19,7 +19,7 @@ mod tests;
 mod types;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -80,6 +80,8 @@ pub struct Caller {
     pub device: DeviceId,
     /// The largest message that it takes on this session, in bytes.
     pub largest: Arc<AtomicUsize>,
+    /// Whether pieces of text are put together for it on this session.
+    pub merged_text: Arc<AtomicBool>,
 }
 
 /// A request that may be made.

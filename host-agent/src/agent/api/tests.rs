@@ -88,7 +88,8 @@ impl Host {
 }
 
 fn caller() -> Caller {
-    Caller { device: DeviceId([1; 16]), largest: Arc::new(AtomicUsize::new(MAX_MESSAGE_TO_DEVICE)) }
+    let largest = Arc::new(AtomicUsize::new(MAX_MESSAGE_TO_DEVICE));
+    Caller { device: DeviceId([1; 16]), largest, merged_text: Arc::default() }
 }
 
 struct Device {

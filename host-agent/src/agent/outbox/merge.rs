@@ -1,10 +1,16 @@
 //! Pieces of text put together.
+//!
+//! Codex sends an item's text token by token, in messages of 200 bytes each
+//! whose lengths betray the tokens. So a piece waits in a lane for those that
+//! follow, one lane an item. A lane is ready when its time is up; what can't go
+//! on with it pushes it out.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 /// Notifications that add to the text of an item. Sorted.
 const PIECES: [&str; 6] = [
@@ -16,15 +22,20 @@ const PIECES: [&str; 6] = [
     "item/reasoning/textDelta",
 ];
 
-/// Larger than this, in bytes, nothing grows: each piece costs a copy of what it is added to.
+/// No text grows larger than this, in bytes, and no larger message is looked at.
 const LARGEST: usize = 16 << 10;
 
-/// The member of `params` that holds the piece.
+/// Items whose text waits at once: a few threads of a channel, with output beside text.
+const LANES: usize = 8;
+
+/// The members of `params` that hold the piece, and name its item.
 const DELTA: &str = "delta";
+const ITEM: &str = "itemId";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Piece<'a> {
+    #[serde(borrow, deserialize_with = "adds_text")]
     method: &'a str,
     #[serde(borrow)]
     params: BTreeMap<&'a str, &'a RawValue>,
@@ -32,49 +43,136 @@ struct Piece<'a> {
     emitted_at_ms: Option<&'a RawValue>,
 }
 
-/// Both messages as one, if the second goes on with the text of the first: same item, same place in it.
-pub(super) fn merged(first: &Bytes, second: &Bytes) -> Option<Bytes> {
-    if first.len() + second.len() > LARGEST {
-        return None;
-    }
-    let (first, second) = (read(first)?, read(second)?);
-    let is_same = first.method == second.method
-        && first.params.len() == second.params.len()
-        && first.params.iter().all(|(name, value)| {
-            let other = second.params.get(name);
-            *name == DELTA || other.is_some_and(|other| other.get() == value.get())
-        });
-    let (start, end) = (text(&first)?, text(&second)?);
-    if !is_same {
-        return None;
-    }
-    let mut out = format!(r#"{{"method":"{}","params":{{"{DELTA}":"{start}{end}""#, first.method);
-    for (name, value) in first.params.iter().filter(|(name, _)| **name != DELTA) {
-        out.push_str(&format!(r#","{name}":{}"#, value.get()));
-    }
-    out.push('}');
-    // When the text was as it is now.
-    if let Some(at) = second.emitted_at_ms {
-        out.push_str(&format!(r#","emittedAtMs":{}"#, at.get()));
-    }
-    out.push('}');
-    Some(out.into())
+/// Codex names the method first: of any other message no more than that is read.
+fn adds_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de str, D::Error> {
+    let method = <&str>::deserialize(deserializer)?;
+    PIECES.binary_search(&method).map(|_| method).map_err(|_| serde::de::Error::custom("adds to no text"))
 }
 
-fn read(message: &[u8]) -> Option<Piece<'_>> {
-    let piece: Piece<'_> = serde_json::from_slice(message).ok()?;
-    // Names are written as they were read: none of them needs an escape.
-    let is_plain = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    (PIECES.binary_search(&piece.method).is_ok() && piece.params.keys().all(is_plain)).then_some(piece)
+/// One piece of an item's text, or several put together.
+#[derive(Debug)]
+pub(in crate::agent) struct Text {
+    item: String,
+    /// The message up to the text: method, item, place in it.
+    start: String,
+    /// As it stands in the JSON: what is escaped in two texts is escaped in both together.
+    text: String,
+    /// When Codex sent the last piece.
+    emitted_at_ms: Option<String>,
 }
 
-/// The piece as it stands in the JSON, without its quotes: what is escaped in two texts is escaped in both together.
-fn text<'a>(piece: &Piece<'a>) -> Option<&'a str> {
-    piece.params.get(DELTA)?.get().strip_prefix('"')?.strip_suffix('"')
+impl Text {
+    /// Reads a message; `None` when it is no piece of text, or one that is large enough by itself.
+    pub(in crate::agent) fn read(message: &[u8]) -> Option<Self> {
+        if message.len() > LARGEST {
+            return None;
+        }
+        let Piece { method, params, emitted_at_ms } = serde_json::from_slice(message).ok()?;
+        let text = params.get(DELTA)?.get().strip_prefix('"')?.strip_suffix('"')?.to_owned();
+        let item = params.get(ITEM)?.get().to_owned();
+        let mut start = format!(r#"{{"method":"{method}","params":{{"#);
+        for (name, value) in params.iter().filter(|(name, _)| **name != DELTA) {
+            // Names are written as they were read: none of them may need an escape.
+            if !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                return None;
+            }
+            start.extend(["\"", name, "\":", value.get(), ","]);
+        }
+        start.extend(["\"", DELTA, "\":\""]);
+        Some(Self { item, start, text, emitted_at_ms: emitted_at_ms.map(|at| at.get().to_owned()) })
+    }
+
+    fn len(&self) -> usize {
+        self.start.len() + self.text.len()
+    }
+
+    /// Goes on with this text, or gives the piece back: it belongs elsewhere, or makes it too large.
+    fn add(&mut self, piece: Self) -> Result<(), Self> {
+        if self.start != piece.start || self.len() + piece.text.len() > LARGEST {
+            return Err(piece);
+        }
+        self.text += &piece.text;
+        // When the text was as it is now.
+        self.emitted_at_ms = piece.emitted_at_ms;
+        Ok(())
+    }
+
+    fn into_message(self) -> Bytes {
+        let Self { start, text, emitted_at_ms, .. } = self;
+        let at = emitted_at_ms.map(|at| format!(r#","emittedAtMs":{at}"#)).unwrap_or_default();
+        format!(r#"{start}{text}"}}{at}}}"#).into()
+    }
+}
+
+/// Text that waits for more, each item's in a lane of its own.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    /// In the order in which they began.
+    lanes: Vec<Lane>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Lane {
+    text: Text,
+    due: Instant,
+}
+
+impl Lanes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a piece, which waits until `due` where it begins a lane. Gives what goes on now, because the piece can't be added.
+    pub(super) fn add(&mut self, mut piece: Text, due: Instant) -> Option<Bytes> {
+        let own = self.lanes.iter().position(|lane| lane.text.item == piece.item);
+        if let Some(lane) = own.map(|at| &mut self.lanes[at]) {
+            let before = lane.text.len();
+            match lane.text.add(piece) {
+                Ok(()) => {
+                    self.bytes += lane.text.len() - before;
+                    return None;
+                }
+                Err(other) => piece = other,
+            }
+        }
+        let ended = own.or((self.lanes.len() == LANES).then_some(0)).map(|at| self.take(at));
+        self.bytes += piece.len();
+        self.lanes.push(Lane { text: piece, due });
+        ended
+    }
+
+    /// When the next lane is ready.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.lanes.iter().map(|lane| lane.due).min()
+    }
+
+    /// Takes the oldest lane that is ready at `now`.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Bytes> {
+        let at = self.lanes.iter().position(|lane| lane.due <= now)?;
+        Some(self.take(at))
+    }
+
+    /// Takes the oldest lane, ready or not.
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        (!self.is_empty()).then(|| self.take(0))
+    }
+
+    fn take(&mut self, at: usize) -> Bytes {
+        let text = self.lanes.remove(at).text;
+        self.bytes -= text.len();
+        text.into_message()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -82,6 +180,17 @@ mod tests {
     fn piece(item: &str, delta: &str, at: u64) -> Bytes {
         let params = json!({ "threadId": "t", "turnId": "u", "itemId": item, "delta": delta });
         json!({ "method": "item/agentMessage/delta", "params": params, "emittedAtMs": at }).to_string().into()
+    }
+
+    fn merged(first: &[u8], second: &[u8]) -> Option<Bytes> {
+        let mut text = Text::read(first)?;
+        text.add(Text::read(second)?).ok()?;
+        Some(text.into_message())
+    }
+
+    fn delta(message: &[u8]) -> String {
+        let message: Value = serde_json::from_slice(message).unwrap();
+        message["params"]["delta"].as_str().unwrap().to_owned()
     }
 
     #[test]
@@ -117,6 +226,45 @@ mod tests {
             assert!(merged(&first, &second).is_none(), "{what} was added");
         }
         assert!(merged(&first, &piece("i", "b", 2)).is_some());
+    }
+
+    #[test]
+    fn lanes_keep_the_order_of_each_item_and_are_bounded() {
+        let now = Instant::now();
+        let mut lanes = Lanes::default();
+        let mut seen = Vec::new();
+        let mut add = |lanes: &mut Lanes, item: &str, text: &str| {
+            seen.extend(lanes.add(Text::read(&piece(item, text, 1)).unwrap(), now).map(|message| delta(&message)));
+        };
+        for (item, text) in [("a", "1"), ("b", "2"), ("a", "3"), ("b", "4")] {
+            add(&mut lanes, item, text);
+        }
+        // Another place in the same item: nothing of the item overtakes.
+        let elsewhere = piece("a", "5", 1);
+        let elsewhere = String::from_utf8(elsewhere.into()).unwrap().replace("agentMessage", "plan");
+        let ended = lanes.add(Text::read(elsewhere.as_bytes()).unwrap(), now).unwrap();
+        assert_eq!(delta(&ended), "13");
+        for item in 0..LANES {
+            add(&mut lanes, &item.to_string(), "x");
+        }
+        assert_eq!(seen, ["24", "5"], "the oldest make room");
+        assert_eq!(std::iter::from_fn(|| lanes.pop()).count(), LANES);
+        assert_eq!(lanes.bytes(), 0, "something is still counted");
+    }
+
+    #[test]
+    fn a_lane_is_ready_at_its_time() {
+        let now = Instant::now();
+        let later = now + Duration::from_millis(5);
+        let mut lanes = Lanes::default();
+        lanes.add(Text::read(&piece("a", "1", 1)).unwrap(), later);
+        lanes.add(Text::read(&piece("b", "2", 1)).unwrap(), now);
+        lanes.add(Text::read(&piece("a", "3", 1)).unwrap(), later + Duration::from_secs(1));
+        assert_eq!(lanes.due(), Some(now));
+        assert_eq!(lanes.pop_due(now).map(|message| delta(&message)).as_deref(), Some("2"));
+        assert_eq!(lanes.pop_due(now), None);
+        // What came later does not make it wait longer.
+        assert_eq!(lanes.pop_due(later).map(|message| delta(&message)).as_deref(), Some("13"));
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! without a name, both bounded. A device that is there and reading gets all of
 //! it; beyond the bounds its channel ends with a gap.
 //!
-//! Text that comes in small pieces is put together while it waits ([`merge`]).
+//! Text that comes in small pieces waits for a moment at the end of it, and for
+//! as long as the link takes nothing, and is put together ([`merge`]).
 
 mod merge;
 mod segment;
@@ -19,14 +20,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use merge::merged;
+use merge::Lanes;
+pub(super) use merge::Text;
 use segment::Segment;
 pub use share::{OutboxLimits, Outboxes, Share};
-
-/// From so many waiting bytes on, pieces of text are put together: below, the device keeps up.
-const MERGE_FROM: usize = 1 << 20;
 
 /// Messages from this size on take turns in a device's sessions, where their bytes stay until they are acknowledged.
 const LARGE: usize = 1 << 20;
@@ -56,12 +55,14 @@ pub struct Outbox {
     changed: Notify,
 }
 
-/// Order: `head`, then `segments`, then `tail`.
+/// Order: `head`, then `segments`, then `tail`, then `lanes`.
 #[derive(Debug, Default)]
 struct Inner {
     head: Queue,
     segments: VecDeque<Segment>,
     tail: Queue,
+    /// Text that may still grow.
+    lanes: Lanes,
     /// Between `segments` and `tail`, on its way to the disk.
     is_writing: bool,
     /// Before `segments`, on its way from the disk; or taken, and not yet with the session.
@@ -79,20 +80,13 @@ enum Next {
     Message(Bytes),
     Segment(Segment),
     Nothing,
+    /// Before this moment, unless something comes.
+    Later(Instant),
     End,
 }
 
 impl Queue {
-    fn push(&mut self, message: Bytes, is_behind: bool) {
-        if is_behind
-            && let Some(last) = self.messages.back_mut()
-            && let Some(both) = merged(last, &message)
-        {
-            self.bytes += both.len();
-            self.bytes -= last.len();
-            *last = both;
-            return;
-        }
+    fn push(&mut self, message: Bytes) {
         self.bytes += message.len();
         self.messages.push_back(message);
     }
@@ -106,7 +100,7 @@ impl Queue {
 
 impl Inner {
     fn is_idle(&self) -> bool {
-        self.head.messages.is_empty() && !self.has_spilled()
+        self.head.messages.is_empty() && !self.has_spilled() && self.lanes.is_empty()
     }
 
     fn has_spilled(&self) -> bool {
@@ -114,7 +108,17 @@ impl Inner {
     }
 
     fn bytes(&self) -> usize {
-        self.head.bytes + self.tail.bytes
+        self.head.bytes + self.tail.bytes + self.lanes.bytes()
+    }
+
+    /// Puts a message behind what waits, except for text that may still grow.
+    fn queue(&mut self, message: Bytes, share: &Share) {
+        let (length, memory) = (message.len(), share.limits().memory);
+        if !self.has_spilled() && self.bytes() + length <= memory && share.fits(length) {
+            self.head.push(message);
+        } else {
+            self.tail.push(message);
+        }
     }
 
     fn on_disk(&self) -> u64 {
@@ -138,9 +142,29 @@ impl Outbox {
         message.len() >= LARGE
     }
 
-    /// Adds a message. Takes up to [`DISK_PATIENCE`] where it has to be written.
+    /// Adds a message, behind all text that waits for more. Takes up to [`DISK_PATIENCE`] where it has to be written.
     pub async fn push(&self, message: Bytes) -> Result<(), Full> {
-        let Some((messages, before)) = self.add(message) else { return Ok(()) };
+        self.add(|inner, share| {
+            while let Some(text) = inner.lanes.pop() {
+                inner.queue(text, share);
+            }
+            inner.queue(message, share);
+        })
+        .await
+    }
+
+    /// Adds a piece of text, which waits for more: as long as `window`, and as long as the device is behind.
+    pub(super) async fn hold(&self, piece: Text, window: Duration) -> Result<(), Full> {
+        self.add(|inner, share| {
+            if let Some(text) = inner.lanes.add(piece, Instant::now() + window) {
+                inner.queue(text, share);
+            }
+        })
+        .await
+    }
+
+    async fn add(&self, what: impl FnOnce(&mut Inner, &Share)) -> Result<(), Full> {
+        let Some((messages, before)) = self.added(what) else { return Ok(()) };
         let written = self.write(messages, before).await;
         let mut inner = self.lock();
         inner.is_writing = false;
@@ -150,19 +174,13 @@ impl Outbox {
         outcome
     }
 
-    /// Adds a message to what is in memory; gives what has to leave it, and how much is on disk.
-    fn add(&self, message: Bytes) -> Option<(Queue, u64)> {
-        let limits = self.share.limits();
+    /// Adds to what is in memory; gives what has to leave it, and how much is on disk.
+    fn added(&self, what: impl FnOnce(&mut Inner, &Share)) -> Option<(Queue, u64)> {
         let mut inner = self.lock();
-        let (bytes, length) = (inner.bytes(), message.len());
-        let is_behind = bytes >= MERGE_FROM || inner.has_spilled();
-        if !inner.has_spilled() && bytes + length <= limits.memory && self.share.fits(length) {
-            inner.head.push(message, is_behind);
-        } else {
-            inner.tail.push(message, true);
-        }
-        self.share.hold(bytes, inner.bytes());
-        if inner.tail.bytes < limits.segment {
+        let before = inner.bytes();
+        what(&mut inner, &self.share);
+        self.share.hold(before, inner.bytes());
+        if inner.tail.bytes < self.share.limits().segment {
             drop(inner);
             self.changed.notify_one();
             return None;
@@ -194,6 +212,18 @@ impl Outbox {
         self.changed.notify_one();
     }
 
+    /// The text that waits for more, unless something else waits before it. For a channel that ends.
+    pub(super) fn rest(&self) -> Vec<Bytes> {
+        let mut inner = self.lock();
+        if !inner.head.messages.is_empty() || inner.has_spilled() {
+            return Vec::new();
+        }
+        let before = inner.bytes();
+        let texts = std::iter::from_fn(|| inner.lanes.pop()).collect();
+        self.share.hold(before, inner.bytes());
+        texts
+    }
+
     /// The next message, once there is one; `None` after the last. The one before counts as with the session now.
     ///
     /// An error is one of the disk: what was written can't be read.
@@ -206,6 +236,7 @@ impl Outbox {
                     self.refill(read.await.map_err(io::Error::other)??);
                 }
                 Next::Nothing => self.changed.notified().await,
+                Next::Later(due) => drop(timeout_at(due, self.changed.notified()).await),
                 Next::End => return Ok(None),
             }
         }
@@ -227,13 +258,26 @@ impl Outbox {
             inner.is_reading = true;
             return Next::Segment(segment);
         }
-        if inner.is_finished && !inner.is_writing { Next::End } else { Next::Nothing }
+        if inner.is_writing {
+            return Next::Nothing;
+        }
+        let text = if inner.is_finished { inner.lanes.pop() } else { inner.lanes.pop_due(Instant::now()) };
+        match (text, inner.lanes.due()) {
+            (Some(text), _) => {
+                self.share.hold(bytes, inner.bytes());
+                inner.is_reading = true;
+                Next::Message(text)
+            }
+            (None, Some(due)) => Next::Later(due),
+            (None, None) if inner.is_finished => Next::End,
+            (None, None) => Next::Nothing,
+        }
     }
 
     fn refill(&self, messages: Vec<Bytes>) {
         let mut inner = self.lock();
         let bytes = inner.bytes();
-        messages.into_iter().for_each(|message| inner.head.push(message, false));
+        messages.into_iter().for_each(|message| inner.head.push(message));
         self.share.hold(bytes, inner.bytes());
     }
 

@@ -180,29 +180,145 @@ async fn large_messages_take_turns_until_they_are_acknowledged() {
     assert!(second == Some(large), "it is another message");
 }
 
-#[tokio::test]
-async fn pieces_of_text_are_put_together_once_the_device_is_behind() {
-    let (_, outbox, _folder) = outbox(OutboxLimits::default());
-    let piece = |n: usize| {
-        let params = format!(r#"{{"threadId":"t","itemId":"i","delta":"{}"}}"#, n % 10);
-        Bytes::from(format!(r#"{{"method":"item/agentMessage/delta","params":{params}}}"#))
-    };
-    for n in 0..10 {
-        outbox.push(piece(n)).await.unwrap();
-        assert_eq!(next(&outbox).await, Some(piece(n)), "a device that keeps up gets each piece");
+const WINDOW: Duration = Duration::from_millis(20);
+
+/// A piece of an item's text.
+fn piece(item: usize, delta: &str) -> Text {
+    let params = format!(r#"{{"threadId":"t","itemId":"{item}","delta":"{delta}"}}"#);
+    Text::read(format!(r#"{{"method":"item/agentMessage/delta","params":{params}}}"#).as_bytes()).unwrap()
+}
+
+/// The text that a message adds; none where it is no piece.
+fn delta(message: &[u8]) -> Option<String> {
+    let message: serde_json::Value = serde_json::from_slice(message).ok()?;
+    Some(message["params"]["delta"].as_str()?.to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_piece_waits_for_those_that_follow_and_not_longer_than_the_window() {
+    let (share, outbox, _folder) = outbox(OutboxLimits::default());
+    for texts in [&["a"][..], &["b", "c", "d"]] {
+        let begin = Instant::now();
+        let more = async {
+            for text in texts {
+                outbox.hold(piece(1, text), WINDOW).await.unwrap();
+                assert!(!outbox.is_idle(), "something may go past what waits");
+                tokio::time::sleep(WINDOW / 4).await;
+            }
+        };
+        let (message, ()) = tokio::join!(async { (next(&outbox).await, begin.elapsed()) }, more);
+        assert_eq!(delta(&message.0.unwrap()), Some(texts.concat()));
+        // Timers have milliseconds.
+        assert!(message.1 >= WINDOW && message.1 <= WINDOW + Duration::from_millis(1), "{:?}", message.1);
     }
-    outbox.push(message(0, MERGE_FROM)).await.unwrap();
+    assert!(outbox.pop().now_or_never().is_none());
+    assert!(outbox.is_idle());
+    assert_eq!(share.held(), (0, 0), "something is still counted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_no_piece_goes_behind_the_text_before_it_and_does_not_wait() {
+    let (_, outbox, _folder) = outbox(OutboxLimits::default());
+    let begin = Instant::now();
+    for (item, text) in [(1, "a"), (2, "x"), (1, "b"), (2, "y")] {
+        outbox.hold(piece(item, text), WINDOW).await.unwrap();
+    }
+    outbox.push(message(0, 10)).await.unwrap();
+    outbox.hold(piece(1, "c"), WINDOW).await.unwrap();
+    for wanted in ["ab", "xy"] {
+        assert_eq!(delta(&next(&outbox).await.unwrap()).as_deref(), Some(wanted));
+    }
+    assert_eq!(next(&outbox).await, Some(message(0, 10)));
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    // The end does not wait either.
+    outbox.finish();
+    assert_eq!(next(&outbox).await.as_deref().and_then(delta).as_deref(), Some("c"));
+    assert_eq!(next(&outbox).await, None);
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_ends_gives_the_text_that_waits_unless_something_waits_before_it() {
+    let (share, outbox, _folder) = outbox(OutboxLimits::default());
+    outbox.hold(piece(1, "a"), WINDOW).await.unwrap();
+    let rest: Vec<_> = outbox.rest().iter().filter_map(|text| delta(text)).collect();
+    assert_eq!((rest, share.held()), (vec!["a".to_owned()], (0, 0)));
+    outbox.push(message(0, 10)).await.unwrap();
+    outbox.hold(piece(1, "b"), WINDOW).await.unwrap();
+    assert!(outbox.rest().is_empty(), "the text overtook a message");
+}
+
+#[tokio::test(start_paused = true)]
+async fn text_for_a_device_that_is_behind_is_put_together_however_long_it_takes() {
+    let (_, outbox, _folder) = outbox(OutboxLimits::default());
     for n in 0..1000 {
-        outbox.push(piece(n)).await.unwrap();
+        outbox.hold(piece(1, &(n % 10).to_string()), WINDOW).await.unwrap();
+        tokio::time::advance(WINDOW * 10).await;
     }
     outbox.finish();
-    next(&outbox).await;
-    let (mut text, mut messages) = (String::new(), 0);
-    while let Some(bytes) = next(&outbox).await {
-        let message: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-        text.push_str(message["params"]["delta"].as_str().unwrap());
-        messages += 1;
+    assert_eq!(next(&outbox).await.as_deref().and_then(delta), Some("0123456789".repeat(100)));
+    assert_eq!(next(&outbox).await, None);
+}
+
+#[derive(Debug, Clone)]
+enum Told {
+    Piece { item: usize, length: usize },
+    Other(usize),
+    Pop,
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    prop_oneof![
+        6 => (0usize..10, 0usize..200).prop_map(|(item, length)| Told::Piece { item, length }),
+        2 => (0usize..900).prop_map(Told::Other),
+        2 => Just(Told::Pop),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_message_overtakes_a_piece_and_no_piece_another_of_its_item(steps in prop::collection::vec(told(), 0..200)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (share, outbox, _folder) = outbox(OutboxLimits { disk: u64::MAX, device_disk: u64::MAX, ..small() });
+            let (mut wanted, mut came): (Vec<String>, Vec<Bytes>) = Default::default();
+            for (n, step) in steps.into_iter().enumerate() {
+                match step {
+                    Told::Piece { item, length } => {
+                        let text = format!("{item}:{n}{},", "x".repeat(length));
+                        outbox.hold(piece(item, &text), Duration::ZERO).await.unwrap();
+                        wanted.push(text);
+                    }
+                    Told::Other(length) => {
+                        outbox.push(message(n, length)).await.unwrap();
+                        wanted.push(format!("{n}:"));
+                    }
+                    Told::Pop if share.held() == (0, 0) => {}
+                    Told::Pop => came.extend(next(&outbox).await),
+                }
+            }
+            outbox.finish();
+            while let Some(bytes) = next(&outbox).await {
+                came.push(bytes);
+            }
+            // Between two other messages pieces stand in some order; those of one item in theirs.
+            let is_other = |text: &String| text.ends_with(':');
+            let texts = |bytes: &Bytes| match delta(bytes) {
+                Some(delta) => delta.split_inclusive(',').map(str::to_owned).collect(),
+                None => vec![String::from_utf8_lossy(bytes).split_inclusive(':').next().unwrap().to_owned()],
+            };
+            let came: Vec<String> = came.iter().flat_map(texts).collect();
+            prop_assert_eq!(came.len(), wanted.len());
+            for (came, wanted) in came.split(is_other).zip(wanted.split(is_other)) {
+                let by_item = |texts: &[String]| {
+                    let mut texts = texts.to_vec();
+                    texts.sort_by_key(|text| text.split(':').next().map(str::to_owned));
+                    texts
+                };
+                prop_assert_eq!(by_item(came), by_item(wanted));
+            }
+            prop_assert_eq!(share.held(), (0, 0), "something is still counted");
+            Ok(())
+        })?;
     }
-    assert_eq!(text, "0123456789".repeat(100));
-    assert!(messages < 10, "{messages} messages");
 }

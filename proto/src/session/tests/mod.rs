@@ -607,6 +607,22 @@ fn the_window_shrinks_when_acknowledgements_come_late_and_grows_again() {
         window.acknowledged(1000, sent, true, sent + ms(15));
     }
     assert_eq!(window.limit(), window::MAX);
+    assert_eq!(window.delay(), Some(ms(15)));
+}
+
+#[test]
+fn the_delay_is_the_latest_acknowledgements_and_of_this_link() {
+    let mut pair = Pair::connected();
+    let channel = pair.channel();
+    pair.run();
+    pair.host.send(channel, message(1, 10)).unwrap();
+    pair.run();
+    let delay = pair.host.delay(channel).unwrap();
+    assert!(delay <= ACK_DELAY, "{delay:?}");
+    pair.cut();
+    pair.connect();
+    pair.run();
+    assert_eq!(pair.host.delay(channel), None, "it is of the link before");
 }
 
 #[derive(Debug, Clone)]
