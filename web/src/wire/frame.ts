@@ -7,11 +7,14 @@
 import type { Bytes } from "../bytes";
 import { DecodeError } from "./error";
 import { Reader } from "./reader";
-import { Writer } from "./writer";
+import { Writer, varintLength } from "./writer";
 
-const MAX_RESUME_CHANNELS = 256;
-const MAX_ENVIRONMENT = 256;
-const MAX_CLOSE_TEXT = 400;
+/** Most channels that a peer may name when it resumes: the open ones and those still closing. */
+export const MAX_RESUME_CHANNELS = 256;
+/** Longest environment name, in bytes. */
+export const MAX_ENVIRONMENT = 256;
+/** Longest text of a channel's close, in bytes. */
+export const MAX_CLOSE_TEXT = 400;
 const MAX_FRAGMENT = 0xffff;
 const FIRST = 1;
 const LAST = 2;
@@ -100,6 +103,12 @@ export function putFrame(w: Writer, frame: Frame): void {
       w.u8(0x22).varint(frame.id);
       break;
   }
+}
+
+/** What a `Data` frame adds to a fragment of at most `fragment` bytes, in bytes. */
+export function dataOverhead(channel: number, seq: number, total: number | null, fragment: number): number {
+  const first = total === null ? 0 : varintLength(total);
+  return 2 + varintLength(channel) + varintLength(seq) + first + varintLength(fragment);
 }
 
 /** The plaintext of a record with these frames, before padding. */

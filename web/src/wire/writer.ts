@@ -4,10 +4,31 @@ import { type Bytes, utf8 } from "../bytes";
 /** The largest value that a varint can hold. */
 export const MAX_VARINT = (1n << 62n) - 1n;
 
+/** How many bytes {@link Writer.varint} writes for `value`. */
+export function varintLength(value: number): 1 | 2 | 4 | 8 {
+  if (value < 0x40) {
+    return 1;
+  }
+  if (value < 0x4000) {
+    return 2;
+  }
+  return value < 0x4000_0000 ? 4 : 8;
+}
+
 /** Collects a frame's bytes. A value that does not fit its field is a bug of the caller. */
 export class Writer {
   #bytes: Bytes = new Uint8Array(128);
   #length = 0;
+
+  /** How many bytes were written. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Takes back what was written beyond `length` bytes. */
+  truncate(length: number): void {
+    this.#length = Math.min(this.#length, length);
+  }
 
   /** What was written, in a buffer of its own. */
   finish(): Bytes {
