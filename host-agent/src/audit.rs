@@ -47,6 +47,9 @@ pub struct Entry {
     pub at: Timestamp,
     /// Which device acted, or was changed.
     pub device_id: DeviceId,
+    /// The device by whose word it was changed; none where it acted itself, or the owner changed it at the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<DeviceId>,
     /// What happened.
     #[serde(flatten)]
     pub what: What,
@@ -293,6 +296,7 @@ mod tests {
         Entry {
             at: Timestamp::from_unix(second),
             device_id: DeviceId::of(&PublicKey([7; 32])),
+            by: None,
             what: What::Action {
                 environment: local(),
                 method: Some("turn/start".into()),

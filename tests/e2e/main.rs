@@ -1,5 +1,6 @@
 //! End-to-end tests, one behaviour family a module.
 
+mod api;
 mod blind;
 mod codex_backend;
 mod firewall_schema;

@@ -20,7 +20,11 @@ async fn a_host_says_what_it_can_and_a_newer_device_gets_an_answer() {
     let wishes = json!({ "features": ["prompts"], "client": { "name": "web", "apiVersion": 7 } });
     let host = api.request("host/read", wishes).await.unwrap();
     assert_eq!(host["apiVersion"], 1, "{host}");
-    assert_eq!(host["features"], json!(["devices", "environments", "largestMessage", "mergedText"]), "{host}");
+    assert_eq!(
+        host["features"],
+        json!(["devices", "environments", "folders", "largestMessage", "manageDevices", "mergedText", "workspaces"]),
+        "{host}"
+    );
     let relay = &device.host.relays[0];
     assert_eq!(host["relays"], json!([{ "url": relay.url, "key": relay.key }]), "{host}");
     assert_eq!(host["limits"]["messageToHost"], 64 << 20, "{host}");

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// How a session ended.
-async fn end(remote: &RemoteHost) -> Option<ByeReason> {
+pub(crate) async fn end(remote: &RemoteHost) -> Option<ByeReason> {
     let mut state = remote.state();
     let ended = timeout(PATIENCE, state.wait_for(|state| matches!(state, RemoteState::Ended { .. }))).await;
     let ended = ended.unwrap_or_else(|_| panic!("the session goes on: {:?}", remote.state().borrow())).unwrap();

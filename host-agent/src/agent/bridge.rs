@@ -109,7 +109,7 @@ impl Recorder {
             reason,
             scope,
         };
-        self.log.write(&Entry { at: Timestamp::now(), device_id: self.device, what })
+        self.log.write(&Entry { at: Timestamp::now(), device_id: self.device, by: None, what })
     }
 }
 

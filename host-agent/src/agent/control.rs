@@ -4,23 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reachback_proto::frame::ByeReason;
 use reachback_proto::ids::{DeviceId, HostId, RelayId};
 use reachback_proto::scope::Scope;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::changes::{DeviceChangeError, DeviceChanges};
 use super::environments::Environments;
 use super::environments::changes::{Changes, told};
 use super::pairing::{Answer as Word, Offer, OfferEvent, OfferOptions, Pairings};
-use super::sessions::Sessions;
 use super::tunnel::Tunnel;
-use super::{AgentEvents, codex_status, tunnel_status, without_workspace};
-use crate::audit::{AuditLog, Entry, What};
-use crate::local_api::events::{DeviceState, Shown};
+use super::{codex_status, tunnel_status, without_workspace};
+use crate::local_api::events::Shown;
 use crate::local_api::{Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, Status};
-use crate::state::devices::{ChangeError, Device, DeviceStore};
+use crate::state::devices::Device;
 use crate::state::timestamp::Timestamp;
 
 /// See the module's header.
@@ -29,13 +27,10 @@ pub struct Control {
     pub(super) name: String,
     pub(super) relay_url: String,
     pub(super) started_at: Timestamp,
-    pub(super) devices: Arc<DeviceStore>,
-    pub(super) sessions: Arc<Sessions>,
+    pub(super) changes: DeviceChanges,
     pub(super) pairings: Arc<Pairings>,
     pub(super) tunnel: Arc<Tunnel>,
     pub(super) environments: Arc<Environments>,
-    pub(super) audit: Arc<AuditLog>,
-    pub(super) events: AgentEvents,
     pub(super) stop_wanted: CancellationToken,
 }
 
@@ -58,7 +53,7 @@ impl Control {
 
     /// How many devices are paired.
     pub fn device_count(&self) -> usize {
-        self.devices.current().devices.len()
+        self.changes.devices.current().devices.len()
     }
 
     /// Pairs one device, telling events and hearing answers meanwhile.
@@ -134,7 +129,7 @@ impl Control {
                 Some(OfferEvent::Paired(device)) => {
                     let (device_id, name, scope) = (device.device_id, device.name.clone(), device.scope);
                     let paired = Event::Paired { device_id, name, scope };
-                    self.events.send(paired.clone());
+                    self.changes.events.send(paired.clone());
                     tell(&exchange.events, paired).await?;
                     return Ok(Some(*device));
                 }
@@ -150,77 +145,37 @@ impl Control {
     }
 
     fn device(&self, query: &str) -> Result<Device, Failure> {
-        let list = self.devices.current();
+        let list = self.changes.devices.current();
         let found = list.find(query).cloned();
         found.map_err(|error| Failure::new("no_such_device", error.to_string()).fix("`reachback devices` lists them"))
     }
 
     async fn revoke(&self, query: &str) -> Result<Response, Failure> {
-        let device = self.device(query)?;
-        let id = device.device_id;
-        self.record_if_possible(id, What::Revoked);
-        self.devices.remove(id, Timestamp::now()).map_err(changed)?;
-        self.sessions.end(|device| device == id, ByeReason::Revoked).await;
-        self.events.send(Event::Device { device_id: id, state: DeviceState::Revoked });
+        let device = self.changes.revoke(self.device(query)?.device_id, None).await?;
         Ok(Response::Device(DeviceInfo::new(&device, false)))
     }
 
     fn set_scope(&self, query: &str, scope: Scope) -> Result<Response, Failure> {
-        let Device { device_id: id, scope: before, .. } = self.device(query)?;
-        match scope > before {
-            true => self.record(id, What::ScopeChanged { scope })?,
-            false => self.record_if_possible(id, What::ScopeChanged { scope }),
-        }
-        self.devices.set_scope(id, scope, Timestamp::now()).map_err(changed)?;
-        self.events.send(Event::Device { device_id: id, state: DeviceState::ScopeChanged });
-        Ok(Response::Device(DeviceInfo::new(&self.device(query)?, self.is_connected(id))))
+        let device = self.changes.set_scope(self.device(query)?.device_id, scope, None)?;
+        Ok(Response::Device(DeviceInfo::new(&device, self.is_connected(device.device_id))))
     }
 
     async fn pause(&self, query: Option<&str>, on: bool) -> Result<Response, Failure> {
         let id = query.map(|query| self.device(query).map(|device| device.device_id)).transpose()?;
-        let meant = |device: &&Device| id.is_none_or(|id| id == device.device_id);
-        for device in self.devices.current().devices.iter().filter(meant) {
-            match on {
-                true => self.record_if_possible(device.device_id, What::Paused { reason: None }),
-                false => self.record(device.device_id, What::Resumed)?,
-            }
-        }
-        self.devices.set_paused(id, on, Timestamp::now()).map_err(changed)?;
-        if on {
-            self.sessions.end(|device| id.is_none_or(|id| id == device), ByeReason::Revoked).await;
-        }
-        let state = if on { DeviceState::Paused } else { DeviceState::Resumed };
-        let list = self.devices.current();
-        for device in list.devices.iter().filter(meant) {
-            self.events.send(Event::Device { device_id: device.device_id, state });
-        }
+        self.changes.pause(id, on, None).await?;
         Ok(Response::Done)
     }
 
-    /// What gives is written first, or not done.
-    fn record(&self, device_id: DeviceId, what: What) -> Result<(), Failure> {
-        self.audit.write(&Entry { at: Timestamp::now(), device_id, what }).map_err(|error| {
-            Failure::new("audit", error.to_string()).fix("make room on the disk: nothing is given without a trace")
-        })
-    }
-
-    /// What takes away is done, whether or not it can be written.
-    fn record_if_possible(&self, device_id: DeviceId, what: What) {
-        if let Err(error) = self.audit.write(&Entry { at: Timestamp::now(), device_id, what }) {
-            tracing::error!(%error, "a change was not recorded");
-        }
-    }
-
     fn list(&self) -> Response {
-        let list = self.devices.current();
+        let list = self.changes.devices.current();
         let devices = list.devices.iter().map(|device| DeviceInfo::new(device, self.is_connected(device.device_id)));
         Response::Devices { paused: list.paused, devices: devices.collect() }
     }
 
     fn status(&self) -> Response {
         let own = self.environments.own();
-        let list = self.devices.current();
-        let connected = self.sessions.presence().into_iter().filter(|(_, up)| *up).map(|(id, _)| id).collect();
+        let list = self.changes.devices.current();
+        let connected = self.changes.sessions.presence().into_iter().filter(|(_, up)| *up).map(|(id, _)| id).collect();
         Response::Status(Box::new(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -247,26 +202,26 @@ impl Control {
     }
 
     fn add_workspace(&self, path: &str) -> Result<Response, Failure> {
-        let opened = self.changes().open(Path::new(path), Timestamp::now())?;
-        self.events.send(Event::WorkspaceAdded(opened.clone()));
+        let opened = self.folder_changes().open(Path::new(path), Timestamp::now())?;
+        self.changes.events.send(Event::WorkspaceAdded(opened.clone()));
         Ok(Response::Workspace(opened))
     }
 
     fn remove_workspace(&self, path: &str) -> Result<Response, Failure> {
-        let closed = self.changes().close(Path::new(path), Timestamp::now())?;
-        self.events.send(Event::WorkspaceRemoved(closed.clone()));
+        let closed = self.folder_changes().close(Path::new(path), Timestamp::now())?;
+        self.changes.events.send(Event::WorkspaceRemoved(closed.clone()));
         if let Some(notice) = without_workspace(&self.environments) {
-            self.events.send(notice);
+            self.changes.events.send(notice);
         }
         Ok(Response::Workspace(closed))
     }
 
-    fn changes(&self) -> Changes<'_> {
-        Changes { workspaces: &self.environments.own().workspaces, audit: &self.audit }
+    fn folder_changes(&self) -> Changes<'_> {
+        Changes { workspaces: &self.environments.own().workspaces, audit: &self.changes.audit }
     }
 
     fn is_connected(&self, device: DeviceId) -> bool {
-        self.sessions.presence().get(&device).copied().unwrap_or(false)
+        self.changes.sessions.presence().get(&device).copied().unwrap_or(false)
     }
 }
 
@@ -298,6 +253,14 @@ async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<(), Failure>
     events.send(event).await.map_err(|_| Failure::new("gone", "whoever asked is gone"))
 }
 
-fn changed(error: ChangeError) -> Failure {
-    Failure::new("not_changed", error.to_string())
+impl From<DeviceChangeError> for Failure {
+    fn from(error: DeviceChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            DeviceChangeError::Audit(_) => {
+                Self::new("audit", message).fix("make room on the disk: nothing is given without a trace")
+            }
+            DeviceChangeError::Change(_) => Self::new("not_changed", message),
+        }
+    }
 }

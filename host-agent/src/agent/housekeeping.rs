@@ -72,7 +72,7 @@ impl Housekeeping {
             tracing::info!(device = %id.short(), "not seen in 90 days of running: paused");
             // What takes away is done, whether or not it can be written.
             let what = What::Paused { reason: Some(EXPIRED.to_owned()) };
-            if let Err(error) = self.audit.write(&Entry { at: now, device_id: id, what }) {
+            if let Err(error) = self.audit.write(&Entry { at: now, device_id: id, by: None, what }) {
                 tracing::error!(%error, "a change was not recorded");
             }
             if let Err(error) = self.devices.set_expired(id, now) {

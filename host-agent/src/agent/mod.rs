@@ -21,6 +21,7 @@
 pub mod acceptor;
 pub mod api;
 pub mod bridge;
+pub mod changes;
 pub mod control;
 pub mod environments;
 pub mod host_session;
@@ -64,7 +65,8 @@ use crate::state::lock::{HomeLock, LockError};
 use crate::state::timestamp::Timestamp;
 use crate::state::workspaces::WorkspaceStore;
 use acceptor::Acceptor;
-use api::{EnvironmentInfo, Notice, Notices};
+use api::{Disk, EnvironmentInfo, Notice, Notices};
+use changes::DeviceChanges;
 use control::Control;
 use environments::changes::Changes;
 use environments::workspaces::{ChangeError as WorkspaceError, NotOpen};
@@ -230,14 +232,20 @@ impl Agent {
         let relay_url = introduction.relay.to_string();
         let pairings = Pairings::new(introduction, Arc::clone(&tunnel), Arc::clone(&devices), Arc::clone(&audit));
         let notices = Notices::default();
+        let changes = DeviceChanges {
+            devices: Arc::clone(&devices),
+            sessions: Arc::clone(&sessions),
+            audit: Arc::clone(&audit),
+            events: events.clone(),
+        };
         let api = Arc::new(api::ApiContext {
             host,
             name: name.as_str().to_owned(),
             relay_url: relay_url.clone(),
             relay_key: tunnel.relay_key(),
             environments: Arc::clone(&environments),
-            devices: Arc::clone(&devices),
-            sessions: Arc::clone(&sessions),
+            changes: changes.clone(),
+            disk: Disk::default(),
             notices: notices.clone(),
         });
         let acceptor = Acceptor {
@@ -253,7 +261,7 @@ impl Agent {
                 environments: Arc::clone(&environments),
                 outboxes: Arc::new(Outboxes::new(config.outbox_limits, config.home.clone())),
                 audit: Arc::clone(&audit),
-                api,
+                api: Arc::clone(&api),
                 tunnel: Arc::clone(&tunnel),
                 events: events.clone(),
             },
@@ -263,13 +271,10 @@ impl Agent {
             name: name.as_str().to_owned(),
             relay_url: relay_url.clone(),
             started_at: Timestamp::now(),
-            devices: Arc::clone(&devices),
-            sessions,
+            changes: changes.clone(),
             pairings,
             tunnel: Arc::clone(&tunnel),
             environments: Arc::clone(&environments),
-            audit: Arc::clone(&audit),
-            events: events.clone(),
             stop_wanted: CancellationToken::new(),
         });
         let local = match &config.runtime {
@@ -287,14 +292,17 @@ impl Agent {
         let telling = watch_tunnel(Arc::clone(&tunnel), events.clone(), ready, state, config.relay.to_string());
         let housekeeping = Housekeeping {
             devices: Arc::clone(&devices),
-            sessions: Arc::clone(&control.sessions),
+            sessions: Arc::clone(&sessions),
             tunnel: tunnel.state(),
-            audit: Arc::clone(&control.audit),
+            audit: Arc::clone(&audit),
             events: events.clone(),
         };
-        let present = Arc::clone(&control.sessions);
+        let present = Arc::clone(&sessions);
         let housekeeping = housekeeping.run(move || present.presence(), Timestamp::now);
+        let heard = events.subscribe();
+        let telling_devices = async move { api.tell_of_devices(heard).await };
         let mut watchers = vec![
+            vital.spawn("what tells devices of devices", telling_devices),
             // These two end with the tunnel.
             vital.spawn_finite("the watch of the tunnel", telling),
             vital.spawn_finite(

@@ -293,7 +293,7 @@ impl Pairings {
                         last_seen: now,
                     };
                     let what = What::Paired { scope: device.scope };
-                    self.audit.write(&Entry { at: now, device_id: device.device_id, what })?;
+                    self.audit.write(&Entry { at: now, device_id: device.device_id, by: None, what })?;
                     self.devices.add(device.clone(), now)?;
                     return Ok(device);
                 }

@@ -63,8 +63,10 @@ pub(super) async fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow
         return Ok(ExitCode::SUCCESS);
     }
     let rows = lines.iter().map(|line| match line {
-        Line::Device(Entry { at, device_id, what }) => {
+        Line::Device(Entry { at, device_id, by, what }) => {
             let (what, about, decision) = words(what);
+            let by_whom = |by: &DeviceId| [by.short(), name(*by)].join(" ").trim_end().to_owned();
+            let what = by.as_ref().map_or(what.clone(), |by| format!("{what}, by {}", by_whom(by)));
             vec![at.to_string(), device_id.short(), name(*device_id), what, decision, about]
         }
         Line::Folder(entry) => folder_row(entry),

@@ -3,6 +3,8 @@
 
 import type { Scope } from "../scope";
 
+export type AllowDevicesParams = { allowed: boolean };
+
 /**
  * A refusal, as a JSON-RPC error object.
  */
@@ -32,7 +34,8 @@ export type ApiErrorData = {
 /**
  * Stable words: a client translates these.
  */
-export type ApiErrorReason = "malformed" | "method" | "scope" | "params" | "busy";
+export type ApiErrorReason =
+  "malformed" | "method" | "scope" | "params" | "environment" | "folder" | "device" | "slow" | "disk" | "busy";
 
 /**
  * Whose app-server a backend speaks to.
@@ -63,6 +66,21 @@ export type CodexInfo = {
 };
 
 export type CodexState = "starting" | "ready" | "failed" | "stopped";
+
+/**
+ * A device as it is now.
+ */
+export type DeviceChanged = {
+  deviceId: string;
+  /**
+   * `null` once it was revoked.
+   */
+  device: DeviceInfo | null;
+  /**
+   * Whether devices may connect at all.
+   */
+  allowed: boolean;
+};
 
 export type DeviceInfo = {
   deviceId: string;
@@ -96,7 +114,22 @@ export type DeviceListResult = {
    * Oldest first.
    */
   data: Array<DeviceInfo>;
+  /**
+   * Whether devices may connect at all.
+   */
+  allowed: boolean;
 };
+
+export type DevicePauseParams = { deviceId: string; paused: boolean };
+
+export type DeviceRevokeParams = { deviceId: string };
+
+export type DeviceScopeParams = { deviceId: string; scope: Scope };
+
+/**
+ * It was done.
+ */
+export type Done = Record<symbol, never>;
 
 /**
  * One place where devices work.
@@ -130,6 +163,45 @@ export type EnvironmentList = {
    * The host's own first.
    */
   data: Array<EnvironmentInfo>;
+};
+
+export type FolderInfo = {
+  name: string;
+  /**
+   * Its real path.
+   */
+  path: string;
+  isWorkspace: boolean;
+  /**
+   * Whether a device with scope `approve` may work in it.
+   */
+  opens: boolean;
+};
+
+export type FolderListParams = {
+  /**
+   * Its name, from `environment/list`.
+   */
+  environment: string;
+  /**
+   * The folder; without it, the roots.
+   */
+  path?: string;
+  /**
+   * Whether folders whose name begins with a dot are listed, too.
+   */
+  hidden?: boolean;
+};
+
+export type FolderListResult = {
+  /**
+   * Sorted by name.
+   */
+  data: Array<FolderInfo>;
+  /**
+   * Whether there are others that were left out.
+   */
+  more: boolean;
 };
 
 export type HostInfo = {
@@ -218,13 +290,48 @@ export type NoParams = Record<symbol, never>;
 export type Notification =
   | { method: "host/changed"; params: HostInfo }
   | { method: "environment/changed"; params: EnvironmentInfo }
+  | { method: "device/changed"; params: DeviceChanged }
   | { method: "notices/missed"; params: Record<symbol, never> };
 
 export type RelayInfo = { url: string; key: string };
+
+export type WorkspaceInfo = {
+  path: string;
+  /**
+   * The last part of the path.
+   */
+  name: string;
+  source: WorkspaceSource;
+};
+
+export type WorkspaceListParams = {
+  /**
+   * Its name, from `environment/list`.
+   */
+  environment: string;
+};
+
+export type WorkspaceListResult = {
+  /**
+   * Sorted by path.
+   */
+  data: Array<WorkspaceInfo>;
+};
+
+/**
+ * Who opened a folder.
+ */
+export type WorkspaceSource = "owner" | "codex";
 
 /** Each method: who may call it, what it takes, what it says. */
 export type Methods = {
   "host/read": { scope: "view"; params: HostReadParams; result: HostInfo };
   "environment/list": { scope: "view"; params: NoParams; result: EnvironmentList };
+  "workspace/list": { scope: "view"; params: WorkspaceListParams; result: WorkspaceListResult };
+  "folder/list": { scope: "approve"; params: FolderListParams; result: FolderListResult };
   "device/list": { scope: "admin"; params: NoParams; result: DeviceListResult };
+  "device/scope": { scope: "admin"; params: DeviceScopeParams; result: DeviceChanged };
+  "device/pause": { scope: "admin"; params: DevicePauseParams; result: DeviceChanged };
+  "device/revoke": { scope: "admin"; params: DeviceRevokeParams; result: DeviceChanged };
+  "host/allowDevices": { scope: "admin"; params: AllowDevicesParams; result: Done };
 };

@@ -18,7 +18,8 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::AgentEvents;
-use super::super::api::{ApiContext, Notices};
+use super::super::api::{ApiContext, Disk, Notices};
+use super::super::changes::DeviceChanges;
 use super::super::pairing::HostIntroduction;
 use super::super::tunnel::{Tunnel, TunnelConfig};
 use super::*;
@@ -105,17 +106,23 @@ impl Door {
         let store = Arc::new(WorkspaceStore::open(home.path()).unwrap());
         let environments = Arc::new(Environments::local(local, &store));
         let sessions = Arc::new(Sessions::default());
+        let audit = Arc::new(AuditLog::open(home.path()).unwrap());
+        let events = AgentEvents(broadcast::channel(16).0);
         let api = Arc::new(ApiContext {
             relay_url: "https://relay.example:443".into(),
             relay_key: tunnel.relay_key(),
             host: HOST,
             name: name.as_str().into(),
             environments: Arc::clone(&environments),
-            devices: Arc::clone(&devices),
-            sessions: Arc::clone(&sessions),
+            changes: DeviceChanges {
+                devices: Arc::clone(&devices),
+                sessions: Arc::clone(&sessions),
+                audit: Arc::clone(&audit),
+                events: events.clone(),
+            },
+            disk: Disk::default(),
             notices: Notices::default(),
         });
-        let audit = Arc::new(AuditLog::open(home.path()).unwrap());
         let context = SessionContext {
             sessions: Arc::clone(&sessions),
             devices: Arc::clone(&devices),
@@ -124,7 +131,7 @@ impl Door {
             audit: Arc::clone(&audit),
             api,
             tunnel: Arc::clone(&tunnel),
-            events: AgentEvents(broadcast::channel(16).0),
+            events,
         };
         let acceptor = Acceptor {
             host: HOST,

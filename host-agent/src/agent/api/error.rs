@@ -1,10 +1,14 @@
 //! Why a request of the API was refused: a JSON-RPC error whose `data` a program can read.
 
+use std::time::Duration;
+
+use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{MAX_IN_FLIGHT, MAX_REQUEST};
+use crate::agent::environments::folders::NotListed;
 
 /// A device may not ask for this; the same number as the firewall's.
 const REFUSED: i32 = -32010;
@@ -46,6 +50,16 @@ pub(super) enum Reason {
     Scope,
     /// A member of `params` is missing, or is not what the method takes.
     Params,
+    /// No such environment.
+    Environment,
+    /// A folder that is not shown to devices, or is not there.
+    Folder,
+    /// No such device.
+    Device,
+    /// The host's disk did not answer in time.
+    Slow,
+    /// The host's disk did not take what had to be written.
+    Disk,
     /// Too many requests of this session are being answered.
     Busy,
 }
@@ -55,7 +69,7 @@ impl Reason {
         match self {
             Self::Malformed => INVALID_REQUEST,
             Self::Method => METHOD_NOT_FOUND,
-            Self::Scope | Self::Params | Self::Busy => REFUSED,
+            _ => REFUSED,
         }
     }
 }
@@ -95,6 +109,36 @@ impl Refusal {
             None => format!("the member `{member}` is not what `{method}` takes: {words}"),
         };
         Self::new(Reason::Params, message, json!({ "method": method, "member": member }))
+    }
+
+    pub(super) fn environment() -> Self {
+        Self::new(Reason::Environment, "this host has no such environment".to_owned(), json!({}))
+    }
+
+    pub(super) fn folder(why: NotListed) -> Self {
+        let word = match why {
+            NotListed::Form => "form",
+            NotListed::Outside => "outside",
+            NotListed::State => "state",
+            NotListed::Missing => "missing",
+        };
+        Self::new(Reason::Folder, why.to_string(), json!({ "why": word }))
+    }
+
+    pub(super) fn device(id: DeviceId) -> Self {
+        Self::new(Reason::Device, format!("no device has the id {id}"), json!({ "deviceId": id }))
+    }
+
+    pub(super) fn slow(patience: Duration) -> Self {
+        let seconds = patience.as_secs();
+        let message = format!("the host's disk did not answer within {seconds} s");
+        Self::new(Reason::Slow, message, json!({ "seconds": seconds }))
+    }
+
+    pub(super) fn disk() -> Self {
+        let message =
+            "the host's disk did not take it: nothing was given; what was taken away holds, and is written later";
+        Self::new(Reason::Disk, message.to_owned(), json!({}))
     }
 
     pub(super) fn busy() -> Self {

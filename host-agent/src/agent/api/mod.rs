@@ -11,6 +11,7 @@
 mod devices;
 mod environments;
 mod error;
+mod folders;
 mod host;
 mod notices;
 #[cfg(test)]
@@ -36,13 +37,13 @@ use tokio::sync::watch;
 
 pub use environments::EnvironmentInfo;
 use error::Refusal;
+pub use folders::Disk;
 pub use notices::{Notice, Notices};
 
+use super::changes::DeviceChanges;
 use super::environments::Environments;
-use super::sessions::Sessions;
 use crate::firewall::unread;
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
-use crate::state::devices::DeviceStore;
 
 /// A request of the API is small; nothing larger is parsed.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -65,10 +66,10 @@ pub struct ApiContext {
     pub relay_key: watch::Receiver<Option<PublicKey>>,
     /// Where devices work.
     pub environments: Arc<Environments>,
-    /// The devices accepted.
-    pub devices: Arc<DeviceStore>,
-    /// Their sessions.
-    pub sessions: Arc<Sessions>,
+    /// The devices accepted, their sessions, and how they are changed.
+    pub changes: DeviceChanges,
+    /// Who may read folders.
+    pub disk: Disk,
     /// What all of them are told.
     pub notices: Notices,
 }
@@ -122,7 +123,13 @@ macro_rules! methods {
 methods! {
     "host/read" View host::read;
     "environment/list" View environments::list;
+    "workspace/list" View folders::workspaces;
+    "folder/list" Approve folders::list;
     "device/list" Admin devices::list;
+    "device/scope" Admin devices::scope;
+    "device/pause" Admin devices::pause;
+    "device/revoke" Admin devices::revoke;
+    "host/allowDevices" Admin devices::allow;
 }
 
 /// The parameters of a method that takes none; what a newer client sends along is left alone.

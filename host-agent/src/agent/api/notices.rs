@@ -12,6 +12,7 @@ use reachback_proto::scope::Scope;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use super::devices::DeviceChanged;
 use super::environments::EnvironmentInfo;
 use super::host::HostInfo;
 
@@ -29,6 +30,9 @@ pub enum Notice {
     /// Codex is in another state in one environment.
     #[serde(rename = "environment/changed")]
     EnvironmentChanged(EnvironmentInfo),
+    /// A device was paired, changed or revoked, or came or went.
+    #[serde(rename = "device/changed")]
+    DeviceChanged(DeviceChanged),
     /// Notifications were left out: read anew what is shown.
     #[serde(rename = "notices/missed")]
     Missed {},
@@ -39,6 +43,7 @@ impl Notice {
     pub(super) fn needed(&self) -> Scope {
         match self {
             Self::HostChanged(_) | Self::EnvironmentChanged(_) | Self::Missed {} => Scope::View,
+            Self::DeviceChanged(_) => Scope::Admin,
         }
     }
 }

@@ -3,21 +3,26 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use reachback_proto::crypto::keys::{Identity, Secret, StaticKey};
 use reachback_proto::session::MAX_MESSAGE_TO_DEVICE;
 use ring::rand::SystemRandom;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::broadcast;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
+use crate::agent::AgentEvents;
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::environments::workspaces::Surroundings;
+use crate::audit::{AuditLog, Entry, Line, What};
 use crate::codex::permissions::Profiles;
 use crate::codex::{Allowance, CodexBackend, CodexConnection, CodexState, ConnectError};
 use crate::firewall::ceiling::Ceiling;
 use crate::session::StartedSession;
 use crate::session::testing::channel;
+use crate::state::devices::{self, DeviceStore};
 use crate::state::timestamp::Timestamp;
 use crate::state::workspaces::WorkspaceStore;
 
@@ -41,7 +46,7 @@ struct Host {
     context: Arc<ApiContext>,
     codex: watch::Sender<CodexState>,
     _relay: watch::Sender<Option<PublicKey>>,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Host {
@@ -64,16 +69,58 @@ impl Host {
             relay_url: "https://relay.example:443".into(),
             relay_key,
             environments: Arc::new(Environments::local(local, &store)),
-            devices: Arc::new(DeviceStore::open(home.path(), Timestamp::now()).unwrap()),
-            sessions: Arc::default(),
+            changes: DeviceChanges {
+                devices: Arc::new(DeviceStore::open(home.path(), Timestamp::now()).unwrap()),
+                sessions: Arc::default(),
+                audit: Arc::new(AuditLog::open(home.path()).unwrap()),
+                events: AgentEvents(broadcast::channel(16).0),
+            },
+            disk: Disk::default(),
             notices: Notices::default(),
         };
-        Self { context: Arc::new(context), codex, _relay: relay, _home: home }
+        Self { context: Arc::new(context), codex, _relay: relay, home }
+    }
+
+    /// A device that was paired.
+    fn pair(&self, scope: Scope) -> DeviceId {
+        let rng = SystemRandom::new();
+        let (identity, now) = (Identity::generate(&rng).unwrap().public(), Timestamp::now());
+        let device = devices::Device {
+            device_id: DeviceId::of(&identity),
+            identity,
+            static_key: StaticKey::generate(&rng).unwrap().public(),
+            psk: Secret::random(&rng).unwrap(),
+            name: "phone".into(),
+            platform: "test".into(),
+            scope,
+            paused: false,
+            expired: false,
+            unseen_hours: 0,
+            added_at: now,
+            last_seen: now,
+        };
+        let id = device.device_id;
+        self.context.changes.devices.add(device, now).unwrap();
+        id
+    }
+
+    fn scope(&self, device: DeviceId) -> Option<Scope> {
+        self.context.changes.devices.current().device(device).map(|device| device.scope)
     }
 
     /// What a device with this scope hears.
     async fn answer(&self, scope: Scope, message: &str) -> Value {
-        let call = Call { context: Arc::clone(&self.context), caller: caller(), scope };
+        self.answer_to(caller(), scope, message).await
+    }
+
+    /// What a device hears whose session still has scope `admin`.
+    async fn answer_to_admin(&self, device: DeviceId, method: &str, params: Value) -> Value {
+        let message = json!({ "id": 1, "method": method, "params": params }).to_string();
+        self.answer_to(Caller { device, ..caller() }, Scope::Admin, &message).await
+    }
+
+    async fn answer_to(&self, caller: Caller, scope: Scope, message: &str) -> Value {
+        let call = Call { context: Arc::clone(&self.context), caller, scope };
         let answer = answer(METHODS, call, Bytes::copy_from_slice(message.as_bytes()), false).await;
         serde_json::to_value(answer).unwrap()
     }
@@ -196,6 +243,83 @@ async fn environments_are_told_with_the_reason_and_what_to_do() {
     let answer = host.answer(Scope::View, r#"{"id":1,"method":"environment/list"}"#).await;
     let wanted = json!([{ "name": "local", "state": "failed", "reason": "no codex", "fix": "install it" }]);
     assert_eq!(answer["result"]["data"], wanted);
+}
+
+#[tokio::test]
+async fn every_method_is_refused_below_its_scope() {
+    let host = Host::new();
+    for Method { name, needed, .. } in METHODS {
+        for scope in Scope::ALL.into_iter().filter(|scope| scope < needed) {
+            let answer = host.answer(scope, &json!({ "id": 1, "method": name }).to_string()).await;
+            assert_eq!(answer["error"]["data"]["reason"], "scope", "{name} with {scope}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_refused_by_its_reason() {
+    let host = Host::new();
+    let admin = host.pair(Scope::Admin);
+    let nobody = DeviceId([9; 16]);
+    for (method, params, reason) in [
+        ("workspace/list", json!({ "environment": "ssh:devbox" }), "environment"),
+        ("folder/list", json!({ "environment": "ssh:devbox" }), "environment"),
+        ("folder/list", json!({ "environment": "local", "path": "/etc" }), "folder"),
+        ("folder/list", json!({ "environment": "local", "path": ["/"] }), "params"),
+        ("device/scope", json!({ "deviceId": nobody, "scope": "view" }), "device"),
+        ("device/pause", json!({ "deviceId": nobody, "paused": true }), "device"),
+        ("device/revoke", json!({ "deviceId": nobody }), "device"),
+        ("device/revoke", json!({ "deviceId": "phone" }), "params"),
+        ("device/scope", json!({ "deviceId": admin, "scope": "root" }), "params"),
+        ("device/pause", json!({ "deviceId": admin }), "params"),
+        ("host/allowDevices", json!({ "allowed": "no" }), "params"),
+    ] {
+        let answer = host.answer_to_admin(admin, method, params.clone()).await;
+        assert_eq!(answer["error"]["data"]["reason"], reason, "{method} {params}: {answer}");
+    }
+    assert_eq!(host.scope(admin), Some(Scope::Admin));
+}
+
+#[tokio::test]
+async fn a_device_changes_others_and_the_log_names_both() {
+    let host = Host::new();
+    let (admin, other) = (host.pair(Scope::Admin), host.pair(Scope::View));
+    let answer = host.answer_to_admin(admin, "device/scope", json!({ "deviceId": other, "scope": "approve" })).await;
+    assert_eq!(answer["result"]["device"]["scope"], "approve", "{answer}");
+    let answer = host.answer_to_admin(admin, "device/pause", json!({ "deviceId": other, "paused": true })).await;
+    assert_eq!(answer["result"]["device"]["paused"], true, "{answer}");
+    host.answer_to_admin(admin, "device/pause", json!({ "deviceId": other, "paused": false })).await;
+    let answer = host.answer_to_admin(admin, "device/revoke", json!({ "deviceId": other })).await;
+    assert_eq!(answer["result"], json!({ "deviceId": other, "device": null, "allowed": true }), "{answer}");
+    assert_eq!(host.scope(other), None);
+
+    let (lines, _) = crate::audit::read(host.home.path()).unwrap();
+    let what = lines.into_iter().map(|line| {
+        let Line::Device(Entry { device_id, by, what, .. }) = line else { panic!("{line:?}") };
+        assert_eq!((device_id, by), (other, Some(admin)), "{what:?}");
+        what
+    });
+    let wanted =
+        [What::ScopeChanged { scope: Scope::Approve }, What::Paused { reason: None }, What::Resumed, What::Revoked];
+    assert_eq!(what.collect::<Vec<_>>(), wanted);
+}
+
+#[tokio::test]
+async fn a_device_that_is_admin_no_more_changes_nothing_by_a_request_on_its_way() {
+    let host = Host::new();
+    let (was_admin, other) = (host.pair(Scope::Steer), host.pair(Scope::View));
+    for (method, params) in [
+        ("device/scope", json!({ "deviceId": was_admin, "scope": "admin" })),
+        ("device/scope", json!({ "deviceId": other, "scope": "admin" })),
+        ("device/pause", json!({ "deviceId": other, "paused": true })),
+        ("device/revoke", json!({ "deviceId": other })),
+        ("host/allowDevices", json!({ "allowed": false })),
+    ] {
+        let answer = host.answer_to_admin(was_admin, method, params).await;
+        assert_eq!(answer["error"]["data"]["reason"], "scope", "{method}: {answer}");
+    }
+    assert_eq!((host.scope(was_admin), host.scope(other)), (Some(Scope::Steer), Some(Scope::View)));
+    assert!(!host.context.changes.devices.current().paused);
 }
 
 /// Methods for the loop alone: one that never ends, one that does at once.

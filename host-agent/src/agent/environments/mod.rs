@@ -5,6 +5,7 @@
 //! `local` is the host itself; SSH hosts will be more of them.
 
 pub mod changes;
+pub mod folders;
 pub(crate) mod keeper;
 pub mod workspaces;
 

@@ -52,6 +52,7 @@ pub struct Workspaces {
 /// Who opened a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "WorkspaceSource"))]
 pub enum OpenedBy {
     /// The owner, with `reachback workspace add`.
     Owner,
@@ -278,15 +279,27 @@ impl Workspaces {
     }
 
     /// What no device ever works in.
-    fn never(&self, real: &Path) -> Result<(), NoPlace> {
+    pub(super) fn never(&self, real: &Path) -> Result<(), NoPlace> {
         let Surroundings { home, state, .. } = &self.surroundings;
         if real.parent().is_none() || home.as_ref().is_some_and(|home| home.starts_with(real)) {
             return Err(NoPlace::Home);
         }
-        if state.iter().any(|state| state.starts_with(real) || real.starts_with(state)) {
+        if self.is_state(real) || state.iter().any(|state| state.starts_with(real)) {
             return Err(NoPlace::State);
         }
         Ok(())
+    }
+
+    /// Whether it is one of Codex's and Reachback's own folders, or lies in one.
+    pub(super) fn is_state(&self, real: &Path) -> bool {
+        self.surroundings.state.iter().any(|state| real.starts_with(state))
+    }
+
+    /// The folders below which devices that may approve look around; none lies in another.
+    pub(super) fn roots(&self, workspaces: &[PathBuf]) -> Vec<PathBuf> {
+        let roots = &self.surroundings.roots;
+        let lies_in_one = |path: &&PathBuf| roots.iter().any(|root| path.starts_with(root));
+        roots.iter().chain(workspaces.iter().filter(|path| !lies_in_one(path))).cloned().collect()
     }
 
     /// What Codex's own configuration trusts.

@@ -1,0 +1,105 @@
+//! Changes of what devices may do: recorded, done, told, and ended where a session is concerned.
+//!
+//! `reachback devices` and the API of a device with scope `admin` both come here.
+
+use std::sync::Arc;
+
+use reachback_proto::frame::ByeReason;
+use reachback_proto::ids::DeviceId;
+use reachback_proto::scope::Scope;
+
+use super::AgentEvents;
+use super::sessions::Sessions;
+use crate::audit::{AuditError, AuditLog, Entry, What};
+use crate::local_api::events::{DeviceState, Event};
+use crate::state::devices::{ChangeError, Device, DeviceStore};
+use crate::state::timestamp::Timestamp;
+
+/// See the module's header.
+#[derive(Clone)]
+pub struct DeviceChanges {
+    /// The devices accepted.
+    pub devices: Arc<DeviceStore>,
+    /// Their sessions.
+    pub sessions: Arc<Sessions>,
+    /// Where changes are recorded.
+    pub audit: Arc<AuditLog>,
+    /// Who is told.
+    pub events: AgentEvents,
+}
+
+/// By whose word: a device's, or the owner's at the host.
+pub type By = Option<DeviceId>;
+
+/// Nothing was changed, or it holds without being on the disk: see [`DeviceStore`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceChangeError {
+    /// It could not be recorded, and so was not given.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The list was not changed, or not written.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
+impl DeviceChanges {
+    /// Takes a device off the list.
+    pub async fn revoke(&self, id: DeviceId, by: By) -> Result<Device, DeviceChangeError> {
+        self.known(id)?;
+        self.record_if_possible(id, What::Revoked, by);
+        let device = self.devices.remove(id, Timestamp::now())?;
+        self.sessions.end(|device| device == id, ByeReason::Revoked).await;
+        self.events.send(Event::Device { device_id: id, state: DeviceState::Revoked });
+        Ok(device)
+    }
+
+    /// Changes what a device may do, at once, under open sessions too.
+    pub fn set_scope(&self, id: DeviceId, scope: Scope, by: By) -> Result<Device, DeviceChangeError> {
+        let before = self.known(id)?.scope;
+        match scope > before {
+            true => self.record(id, What::ScopeChanged { scope }, by)?,
+            false => self.record_if_possible(id, What::ScopeChanged { scope }, by),
+        }
+        self.devices.set_scope(id, scope, Timestamp::now())?;
+        self.events.send(Event::Device { device_id: id, state: DeviceState::ScopeChanged });
+        Ok(self.known(id)?)
+    }
+
+    /// Keeps one device out, or lets it in again; without an id, all of them.
+    pub async fn pause(&self, id: Option<DeviceId>, on: bool, by: By) -> Result<(), DeviceChangeError> {
+        let meant = |device: &&Device| id.is_none_or(|id| id == device.device_id);
+        for device in self.devices.current().devices.iter().filter(meant) {
+            match on {
+                true => self.record_if_possible(device.device_id, What::Paused { reason: None }, by),
+                false => self.record(device.device_id, What::Resumed, by)?,
+            }
+        }
+        self.devices.set_paused(id, on, Timestamp::now())?;
+        if on {
+            self.sessions.end(|device| id.is_none_or(|id| id == device), ByeReason::Revoked).await;
+        }
+        let state = if on { DeviceState::Paused } else { DeviceState::Resumed };
+        let list = self.devices.current();
+        for device in list.devices.iter().filter(meant) {
+            self.events.send(Event::Device { device_id: device.device_id, state });
+        }
+        Ok(())
+    }
+
+    fn known(&self, id: DeviceId) -> Result<Device, ChangeError> {
+        self.devices.current().device(id).cloned().ok_or(ChangeError::Unknown(id))
+    }
+
+    /// What gives is written first, or not done.
+    fn record(&self, device_id: DeviceId, what: What, by: By) -> Result<(), AuditError> {
+        self.audit.write(&Entry { at: Timestamp::now(), device_id, by, what })
+    }
+
+    /// What takes away is done, whether or not it can be written.
+    fn record_if_possible(&self, device_id: DeviceId, what: What, by: By) {
+        if let Err(error) = self.record(device_id, what, by) {
+            tracing::error!(%error, "a change was not recorded");
+        }
+    }
+}
