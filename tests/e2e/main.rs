@@ -15,6 +15,7 @@ mod links;
 mod meeting;
 mod merged_text;
 mod paths;
+mod prompts;
 mod refusals;
 mod revoke;
 mod signals;

@@ -22,7 +22,16 @@ async fn a_host_says_what_it_can_and_a_newer_device_gets_an_answer() {
     assert_eq!(host["apiVersion"], 1, "{host}");
     assert_eq!(
         host["features"],
-        json!(["devices", "environments", "folders", "largestMessage", "manageDevices", "mergedText", "workspaces"]),
+        json!([
+            "devices",
+            "environments",
+            "folders",
+            "largestMessage",
+            "manageDevices",
+            "mergedText",
+            "prompts",
+            "workspaces"
+        ]),
         "{host}"
     );
     let relay = &device.host.relays[0];
@@ -32,7 +41,7 @@ async fn a_host_says_what_it_can_and_a_newer_device_gets_an_answer() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     assert!(u128::from(host["now"].as_u64().unwrap()).abs_diff(now) < 60_000, "{host}");
     // What only a newer host has is refused by name, and nothing else happens.
-    let refused = api.request("prompt/send", json!({})).await.unwrap_err();
+    let refused = api.request("no/such", json!({})).await.unwrap_err();
     assert_eq!((&refused["code"], &refused["data"]["reason"]), (&json!(-32601), &json!("method")), "{refused}");
     stage.stop().await;
 }

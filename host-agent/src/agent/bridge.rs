@@ -94,7 +94,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Writes what changes something, and what was refused.
-    fn record(&self, audit: &Audit, scope: Scope) -> Result<(), AuditError> {
+    pub(super) fn record(&self, audit: &Audit, scope: Scope) -> Result<(), AuditError> {
         let reason = match &audit.decision {
             Decision::Refused(reason) => Some(reason.name().to_owned()),
             _ if !audit.changing => return Ok(()),
@@ -188,7 +188,7 @@ async fn answer(question: &Question, asked: &mut mpsc::Receiver<Bytes>) -> Optio
 }
 
 /// Says in the log what did not simply pass. Method and thread are Codex's own words, never a device's.
-fn note(device: DeviceId, audit: &Audit) {
+pub(super) fn note(device: DeviceId, audit: &Audit) {
     let Audit { method, thread, decision, .. } = audit;
     match decision {
         Decision::Passed => {}

@@ -24,8 +24,6 @@ use super::outbox::Outboxes;
 use super::sessions::Sessions;
 use super::tunnel::Tunnel;
 use crate::audit::AuditLog;
-use crate::codex::{Adapter, CodexState};
-use crate::firewall::Policy;
 use crate::local_api::events::{DeviceState, Event};
 use crate::session::{ChannelHandle, SessionEvent, SessionState, StartedSession};
 use crate::state::devices::{DeviceList, DeviceStore};
@@ -169,18 +167,7 @@ async fn open(
     match environment.connect(share.allowance(largest)).await {
         Ok(connection) => {
             tracing::debug!(device = %device.short(), number, environment = environment.name, "channel opened");
-            let policy = Policy {
-                scope: *scope.borrow(),
-                lasting_grants: false,
-                ceiling: Arc::clone(&environment.ceiling),
-                folders: Arc::clone(&environment.workspaces) as _,
-                profiles: Arc::clone(&environment.profiles),
-                kept: Arc::clone(&environment.kept),
-                is_own_codex: matches!(
-                    &*environment.codex.state().borrow(),
-                    CodexState::Ready { adapter: Adapter::Started, .. }
-                ),
-            };
+            let policy = environment.policy(*scope.borrow());
             let recorder =
                 bridge::Recorder { device, environment: environment.name.clone(), log: Arc::clone(&context.audit) };
             bridge::run(channel, connection, scope, policy, recorder, share, merged_text).await;

@@ -23,11 +23,13 @@ pub mod api;
 pub mod bridge;
 pub mod changes;
 pub mod control;
+mod desk;
 pub mod environments;
 pub mod host_session;
 mod housekeeping;
 pub mod outbox;
 pub mod pairing;
+pub mod prompts;
 pub mod sessions;
 pub mod tunnel;
 mod turns;
@@ -61,6 +63,7 @@ use crate::platform::socket::{LocalListener, SocketError};
 use crate::state::atomic::FileError;
 use crate::state::devices::{ChangeError, DeviceStore};
 use crate::state::host::{HostState, HostStateError, RelayPin};
+use crate::state::journal::Journal;
 use crate::state::lock::{HomeLock, LockError};
 use crate::state::timestamp::Timestamp;
 use crate::state::workspaces::WorkspaceStore;
@@ -75,6 +78,7 @@ use host_session::SessionContext;
 use housekeeping::Housekeeping;
 use outbox::{OutboxLimits, Outboxes};
 use pairing::{HostIntroduction, Pairings};
+use prompts::Prompts;
 use sessions::Sessions;
 use tunnel::{Tunnel, TunnelConfig, TunnelState};
 
@@ -231,6 +235,9 @@ impl Agent {
         };
         let relay_url = introduction.relay.to_string();
         let pairings = Pairings::new(introduction, Arc::clone(&tunnel), Arc::clone(&devices), Arc::clone(&audit));
+        let journal = Journal::open(&config.home, &rng, prompts::now_ms())?;
+        let (prompts, runner) =
+            Prompts::new(journal, Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
         let notices = Notices::default();
         let changes = DeviceChanges {
             devices: Arc::clone(&devices),
@@ -247,6 +254,7 @@ impl Agent {
             changes: changes.clone(),
             disk: Disk::default(),
             notices: notices.clone(),
+            prompts,
         });
         let acceptor = Acceptor {
             host,
@@ -310,6 +318,7 @@ impl Agent {
                 keep_ahead(tunnel.stored(), Arc::clone(&devices)),
             ),
             vital.spawn("the agent's housekeeping", housekeeping),
+            vital.spawn("what carries out prompts", runner.run()),
         ];
         for environment in environments.iter() {
             // Ends when nobody supervises Codex any more.

@@ -299,6 +299,11 @@ impl Firewall {
         self.policy.scope = scope;
     }
 
+    /// Whether this connection opened the thread, and it is still open.
+    pub fn has_open(&self, thread: &str) -> bool {
+        self.threads.get(thread).is_some()
+    }
+
     /// Judges one message of the device.
     pub fn from_device(&mut self, bytes: &[u8]) -> FromDevice {
         FromDevice::Verdict(match parse::parse(bytes) {

@@ -182,7 +182,7 @@ fn wipe(value: &mut Value) {
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let failed = |source| FileError::io("write", path)(source);
     let dir = path.parent().unwrap_or(Path::new("."));
     let mut temp = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(dir).map_err(failed)?;

@@ -8,6 +8,7 @@
 //!   host/devices.json              who may connect               devices.rs
 //!   host/workspaces.json           folders open to devices       workspaces.rs
 //!   host/codex.json                the Codex that was started    codex.rs
+//!   host/journal.jsonl             prompts that devices sent     journal.rs
 //!   controller/hosts/<id>.json     hosts this machine controls   controller.rs
 //! ```
 //!
@@ -27,6 +28,7 @@ pub mod demo;
 pub mod devices;
 pub mod find;
 pub mod host;
+pub mod journal;
 pub mod lock;
 pub mod timestamp;
 pub mod workspaces;

@@ -35,7 +35,19 @@ export type ApiErrorData = {
  * Stable words: a client translates these.
  */
 export type ApiErrorReason =
-  "malformed" | "method" | "scope" | "params" | "environment" | "folder" | "device" | "slow" | "disk" | "busy";
+  | "malformed"
+  | "method"
+  | "scope"
+  | "params"
+  | "environment"
+  | "folder"
+  | "device"
+  | "slow"
+  | "disk"
+  | "busy"
+  | "conflict"
+  | "too_late"
+  | "codex";
 
 /**
  * Whose app-server a backend speaks to.
@@ -66,6 +78,11 @@ export type CodexInfo = {
 };
 
 export type CodexState = "starting" | "ready" | "failed" | "stopped";
+
+/**
+ * When a prompt runs.
+ */
+export type Delivery = "start" | "steer" | "queue";
 
 /**
  * A device as it is now.
@@ -234,6 +251,10 @@ export type HostInfo = {
    * Codex on the host itself.
    */
   codex: CodexInfo;
+  /**
+   * The id of the journal that receipts of prompts are from.
+   */
+  journal: string;
 };
 
 export type HostReadParams = {
@@ -266,6 +287,10 @@ export type Limits = {
    */
   request: number;
   /**
+   * A request with a prompt, in bytes.
+   */
+  prompt: number;
+  /**
    * Open channels of a session.
    */
   channels: number;
@@ -291,7 +316,85 @@ export type Notification =
   | { method: "host/changed"; params: HostInfo }
   | { method: "environment/changed"; params: EnvironmentInfo }
   | { method: "device/changed"; params: DeviceChanged }
+  | { method: "prompt/changed"; params: Receipt }
   | { method: "notices/missed"; params: Record<symbol, never> };
+
+export type PromptReadParams = {
+  /**
+   * At most 100.
+   */
+  ids: string[];
+};
+
+export type PromptReadResult = {
+  /**
+   * The journal that this is from, as in `host/read`.
+   */
+  journal: string;
+  /**
+   * In the order that was asked for.
+   */
+  data: Array<Receipt>;
+};
+
+export type PromptSendParams = {
+  /**
+   * Made by the client, new for each prompt: letters, digits, `-` and `_`, at most 64. A UUID does.
+   */
+  id: string;
+  environment: string;
+  /**
+   * The thread; or `start`.
+   */
+  threadId?: string;
+  /**
+   * Starts a thread for it: parameters of Codex's `thread/start`.
+   */
+  start?: Record<string, unknown>;
+  delivery?: Delivery;
+  /**
+   * With `steer`: the turn that it is meant for, and no other.
+   */
+  turnId?: string;
+  /**
+   * Codex's input items.
+   */
+  input: unknown[];
+};
+
+export type PromptWithdrawParams = { id: string; environment: string };
+
+/**
+ * What became of a prompt.
+ */
+export type Receipt = {
+  id: string;
+  environment?: string;
+  threadId?: string;
+  /**
+   * When the agent took it, in milliseconds since 1970 by the host's clock.
+   */
+  takenAt?: number;
+  /**
+   * When it came to its state.
+   */
+  changedAt?: number;
+} & (
+  | { state: "never" }
+  | { state: "taken" }
+  | { state: "queued"; queuedId: string }
+  | {
+      state: "started";
+      turnId: string;
+      /**
+       * Whether the turn was running before.
+       */
+      steered: boolean;
+    }
+  | { state: "refused"; reason: string; message: string }
+  | { state: "withdrawn" }
+  | { state: "unknown" }
+);
 
 export type RelayInfo = { url: string; key: string };
 
@@ -334,4 +437,7 @@ export type Methods = {
   "device/pause": { scope: "admin"; params: DevicePauseParams; result: DeviceChanged };
   "device/revoke": { scope: "admin"; params: DeviceRevokeParams; result: DeviceChanged };
   "host/allowDevices": { scope: "admin"; params: AllowDevicesParams; result: Done };
+  "prompt/send": { scope: "steer"; params: PromptSendParams; result: Receipt };
+  "prompt/read": { scope: "view"; params: PromptReadParams; result: PromptReadResult };
+  "prompt/withdraw": { scope: "steer"; params: PromptWithdrawParams; result: Receipt };
 };

@@ -27,6 +27,7 @@ use crate::agent::environments::Environments;
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::environments::workspaces::Surroundings;
 use crate::agent::outbox::{OutboxLimits, Outboxes};
+use crate::agent::prompts::Prompts;
 use crate::audit::AuditLog;
 use crate::backoff::BackoffConfig;
 use crate::codex::permissions::Profiles;
@@ -36,6 +37,7 @@ use crate::link::circuit::Circuit;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::testing::{Pipe, pipes};
 use crate::state::devices::Device;
+use crate::state::journal::Journal;
 use crate::state::workspaces::WorkspaceStore;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -108,6 +110,8 @@ impl Door {
         let sessions = Arc::new(Sessions::default());
         let audit = Arc::new(AuditLog::open(home.path()).unwrap());
         let events = AgentEvents(broadcast::channel(16).0);
+        let journal = Journal::open(home.path(), &SystemRandom::new(), 0).unwrap();
+        let (prompts, _) = Prompts::new(journal, Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
         let api = Arc::new(ApiContext {
             relay_url: "https://relay.example:443".into(),
             relay_key: tunnel.relay_key(),
@@ -122,6 +126,7 @@ impl Door {
             },
             disk: Disk::default(),
             notices: Notices::default(),
+            prompts,
         });
         let context = SessionContext {
             sessions: Arc::clone(&sessions),

@@ -7,7 +7,7 @@ use reachback_proto::scope::Scope;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{MAX_IN_FLIGHT, MAX_REQUEST};
+use super::MAX_IN_FLIGHT;
 use crate::agent::environments::folders::NotListed;
 
 /// A device may not ask for this; the same number as the firewall's.
@@ -60,8 +60,14 @@ pub(super) enum Reason {
     Slow,
     /// The host's disk did not take what had to be written.
     Disk,
-    /// Too many requests of this session are being answered.
+    /// Too much is being done already.
     Busy,
+    /// Another prompt was sent under the id.
+    Conflict,
+    /// It has started.
+    TooLate,
+    /// Codex could not be asked.
+    Codex,
 }
 
 impl Reason {
@@ -85,9 +91,9 @@ impl Refusal {
         Self::new(Reason::Malformed, message, json!({}))
     }
 
-    pub(super) fn too_long() -> Self {
-        let message = format!("the request is too long: {MAX_REQUEST} bytes is the most");
-        Self::new(Reason::Malformed, message, json!({ "most": MAX_REQUEST }))
+    pub(super) fn too_long(most: usize) -> Self {
+        let message = format!("the request is too long: {most} bytes is the most");
+        Self::new(Reason::Malformed, message, json!({ "most": most }))
     }
 
     pub(super) fn method() -> Self {
@@ -101,6 +107,8 @@ impl Refusal {
 
     pub(super) fn params(method: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
         let (path, words) = (error.path().to_string(), error.inner().to_string());
+        // Where in the message it is says nothing to who did not write it by hand.
+        let words = words.split(" at line ").next().unwrap_or_default();
         // A member that is missing is named by serde's words alone.
         let missing = words.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
         let member = missing.unwrap_or(&path);
@@ -144,5 +152,16 @@ impl Refusal {
     pub(super) fn busy() -> Self {
         let message = format!("{MAX_IN_FLIGHT} requests of this session are being answered: ask again after an answer");
         Self::new(Reason::Busy, message, json!({ "most": MAX_IN_FLIGHT }))
+    }
+
+    /// A member of `params` that is of the right type, and still can't be.
+    pub(super) fn member(method: &str, member: &str, words: &str) -> Self {
+        let message = format!("the member `{member}` is not what `{method}` takes: {words}");
+        Self::new(Reason::Params, message, json!({ "method": method, "member": member }))
+    }
+
+    /// What has no parameters beside its sentence.
+    pub(super) fn because(reason: Reason, error: &impl std::error::Error) -> Self {
+        Self::new(reason, error.to_string(), json!({}))
     }
 }

@@ -1,7 +1,6 @@
 //! `host/read`: who the host is, and what can be asked of it.
 
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use reachback_proto::ids::{DeviceId, HostId, PublicKey};
 use reachback_proto::scope::Scope;
@@ -10,14 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::environments::CodexInfo;
 use super::error::Refusal;
-use super::{ApiContext, Call, Caller, MAX_REQUEST};
+use super::{ApiContext, Call, Caller, MAX_PROMPT, MAX_REQUEST};
+use crate::agent::prompts;
 use crate::agent::sessions::{DETACHED_LIMIT, MAX_PER_DEVICE};
 
 /// Of what stands here. It grows when something that is here means something else, and then both are served for a while.
 const API_VERSION: u32 = 1;
 /// What a client may ask for beside `host/read`, by name. A name never changes its meaning.
 pub(super) const FEATURES: &[&str] =
-    &["devices", "environments", "folders", "largestMessage", "manageDevices", "mergedText", "workspaces"];
+    &["devices", "environments", "folders", "largestMessage", "manageDevices", "mergedText", "prompts", "workspaces"];
 /// The least that a client may say it takes, in bytes: what Codex's smaller answers and any error need.
 const LEAST_MESSAGE: usize = 1 << 20;
 
@@ -57,6 +57,8 @@ pub struct HostInfo {
     scope: Scope,
     /// Codex on the host itself.
     codex: CodexInfo,
+    /// The id of the journal that receipts of prompts are from.
+    journal: String,
 }
 
 /// Bytes, counts and seconds.
@@ -70,6 +72,8 @@ struct Limits {
     message_to_device: usize,
     /// A request of this API, in bytes.
     request: usize,
+    /// A request with a prompt, in bytes.
+    prompt: usize,
     /// Open channels of a session.
     channels: usize,
     /// Sessions of a device.
@@ -108,11 +112,12 @@ impl ApiContext {
                 message_to_host: MAX_MESSAGE_TO_HOST,
                 message_to_device: caller.largest.load(Ordering::Relaxed),
                 request: MAX_REQUEST,
+                prompt: MAX_PROMPT,
                 channels: SessionLimits::default().channels,
                 sessions: MAX_PER_DEVICE,
                 detached_seconds: DETACHED_LIMIT.as_secs(),
             },
-            now: now_ms(),
+            now: prompts::now_ms(),
             host_id: self.host,
             host_name: self.name.clone(),
             relays: self.relay_key.borrow().map(relay).into_iter().collect(),
@@ -120,12 +125,7 @@ impl ApiContext {
             device_id: caller.device,
             scope,
             codex: CodexInfo::of(&self.environments.own().codex.state().borrow()),
+            journal: self.prompts.journal().to_owned(),
         }
     }
-}
-
-/// Milliseconds since 1970, by the host's clock: by how much it is off, a device can tell and show times corrected.
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -14,6 +14,7 @@ mod error;
 mod folders;
 mod host;
 mod notices;
+mod prompts;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -30,8 +31,8 @@ use reachback_proto::ids::{DeviceId, HostId, PublicKey};
 use reachback_proto::scope::Scope;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
@@ -39,14 +40,20 @@ pub use environments::EnvironmentInfo;
 use error::Refusal;
 pub use folders::Disk;
 pub use notices::{Notice, Notices};
+use prompts::Receipt;
 
 use super::changes::DeviceChanges;
 use super::environments::Environments;
+use super::prompts::Prompts;
 use crate::firewall::unread;
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
 
-/// A request of the API is small; nothing larger is parsed.
+/// A request of the API is small; nothing larger is parsed, except a prompt.
 const MAX_REQUEST: usize = 64 * 1024;
+/// A request with a prompt, in bytes: pictures of a phone, or one of the 8 MiB that the firewall lets through.
+const MAX_PROMPT: usize = 16 << 20;
+/// The method whose requests may be that large.
+const LARGE_METHOD: &str = "prompt/send";
 /// Of an id that is a text, in bytes.
 const MAX_ID: usize = 128;
 /// Requests of one session that are being answered: more than any screen asks for at once.
@@ -72,6 +79,8 @@ pub struct ApiContext {
     pub disk: Disk,
     /// What all of them are told.
     pub notices: Notices,
+    /// What takes prompts.
+    pub prompts: Arc<Prompts>,
 }
 
 /// One device's session, as the API knows it.
@@ -93,15 +102,15 @@ struct Call {
     scope: Scope,
 }
 
-/// A method's parameters, as they came.
-type Params = Map<String, Value>;
+/// A method's parameters, as they came: an object.
+type Params<'a> = Option<&'a RawValue>;
 /// A method's result, as it goes.
 type Outcome = Result<Box<RawValue>, Refusal>;
 
 struct Method {
     name: &'static str,
     needed: Scope,
-    run: fn(Call, Params) -> BoxFuture<'static, Outcome>,
+    run: fn(Call, Params<'_>) -> BoxFuture<'static, Outcome>,
 }
 
 /// Makes the table, and for tests the types in it.
@@ -110,7 +119,10 @@ macro_rules! methods {
         const METHODS: &[Method] = &[$(Method {
             name: $name,
             needed: Scope::$needed,
-            run: |call, params| Box::pin(async move { written(&$function(call, read($name, params)?).await?) }),
+            run: |call, params| {
+                let params = read($name, params);
+                Box::pin(async move { written(&$function(call, params?).await?) })
+            },
         }),*];
 
         #[cfg(test)]
@@ -130,6 +142,9 @@ methods! {
     "device/pause" Admin devices::pause;
     "device/revoke" Admin devices::revoke;
     "host/allowDevices" Admin devices::allow;
+    "prompt/send" Steer prompts::send;
+    "prompt/read" View prompts::read;
+    "prompt/withdraw" Steer prompts::withdraw;
 }
 
 /// The parameters of a method that takes none; what a newer client sends along is left alone.
@@ -139,11 +154,11 @@ struct NoParams {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Request {
+struct Request<'a> {
     id: Value,
     method: String,
-    #[serde(default)]
-    params: Option<Params>,
+    #[serde(borrow, default)]
+    params: Params<'a>,
 }
 
 #[derive(Serialize)]
@@ -169,6 +184,7 @@ async fn serve_methods(
     let mut codex = context.environments.own().codex.state();
     let mut relay = context.relay_key.clone();
     let mut notices = context.notices.subscribe();
+    let mut prompts = context.prompts.changes();
     let mut missed = false;
     let mut running = FuturesUnordered::new();
     loop {
@@ -207,6 +223,18 @@ async fn serve_methods(
                 }
                 Err(RecvError::Closed) => false,
             },
+            changed = prompts.recv() => match changed {
+                Ok(change) if change.entry.key.device_id != caller.device => true,
+                Ok(change) => {
+                    missed |= !sender.is_writable(BEHIND);
+                    missed || send(&sender, &Notice::PromptChanged(Receipt::changed(change))).await
+                }
+                Err(RecvError::Lagged(_)) => {
+                    missed = true;
+                    true
+                }
+                Err(RecvError::Closed) => false,
+            },
             () = sender.writable(BEHIND), if missed => {
                 missed = false;
                 send(&sender, &Notice::Missed {}).await
@@ -233,7 +261,7 @@ async fn answer(methods: &[Method], call: Call, bytes: Bytes, is_busy: bool) -> 
         _ if is_busy => Err(Refusal::busy()),
         None => Err(Refusal::method()),
         Some(method) if call.scope < method.needed => Err(Refusal::scope(method.name, method.needed, call.scope)),
-        Some(method) => (method.run)(call, params.unwrap_or_default()).await,
+        Some(method) => (method.run)(call, params).await,
     };
     match outcome {
         Ok(result) => Answer::Result { id, result },
@@ -241,21 +269,24 @@ async fn answer(methods: &[Method], call: Call, bytes: Bytes, is_busy: bool) -> 
     }
 }
 
-fn read<T: DeserializeOwned>(method: &'static str, params: Params) -> Result<T, Refusal> {
-    serde_path_to_error::deserialize(Value::Object(params)).map_err(|error| Refusal::params(method, &error))
+fn read<T: DeserializeOwned>(method: &'static str, params: Params<'_>) -> Result<T, Refusal> {
+    let text = params.map_or("{}", RawValue::get);
+    let mut reader = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| Refusal::params(method, &error))
 }
 
 fn written(result: &impl Serialize) -> Outcome {
     Ok(serde_json::value::to_raw_value(result).expect("a result is JSON"))
 }
 
-impl Request {
+impl<'a> Request<'a> {
     /// The request, or what to answer under which id.
-    fn parse(bytes: &[u8]) -> Result<Self, (Value, Refusal)> {
-        if bytes.len() > MAX_REQUEST {
-            return Err((Value::Null, Refusal::too_long()));
+    fn parse(bytes: &'a [u8]) -> Result<Self, (Value, Refusal)> {
+        if bytes.len() > MAX_PROMPT {
+            return Err((Value::Null, Refusal::too_long(MAX_PROMPT)));
         }
-        let Ok(request) = serde_json::from_slice::<Self>(bytes) else {
+        let is_readable = |request: &Self| request.params.is_none_or(|params| params.get().starts_with('{'));
+        let Some(request) = serde_json::from_slice::<Self>(bytes).ok().filter(is_readable) else {
             let unread = unread::requests(bytes).into_iter().next();
             let id = unread.as_ref().and_then(|unread| serde_json::from_str(unread.id.get()).ok());
             let fault = unread.and_then(|unread| unread.fault);
@@ -265,6 +296,9 @@ impl Request {
         if !request.id.is_u64() && request.id.as_str().is_none_or(|id| id.len() > MAX_ID) {
             let words = format!("an id is a number or a text of at most {MAX_ID} bytes");
             return Err((request.id, Refusal::malformed(words)));
+        }
+        if bytes.len() > MAX_REQUEST && request.method != LARGE_METHOD {
+            return Err((request.id, Refusal::too_long(MAX_REQUEST)));
         }
         Ok(request)
     }

@@ -15,6 +15,7 @@ use tokio::sync::broadcast;
 use super::devices::DeviceChanged;
 use super::environments::EnvironmentInfo;
 use super::host::HostInfo;
+use super::prompts::Receipt;
 
 /// Notices that wait for a session's task, which hands them on at once.
 const WAITING: usize = 256;
@@ -33,6 +34,9 @@ pub enum Notice {
     /// A device was paired, changed or revoked, or came or went.
     #[serde(rename = "device/changed")]
     DeviceChanged(DeviceChanged),
+    /// Something came of a prompt of this device.
+    #[serde(rename = "prompt/changed")]
+    PromptChanged(Receipt),
     /// Notifications were left out: read anew what is shown.
     #[serde(rename = "notices/missed")]
     Missed {},
@@ -42,7 +46,9 @@ impl Notice {
     /// The scope of those who hear it.
     pub(super) fn needed(&self) -> Scope {
         match self {
-            Self::HostChanged(_) | Self::EnvironmentChanged(_) | Self::Missed {} => Scope::View,
+            Self::HostChanged(_) | Self::EnvironmentChanged(_) | Self::PromptChanged(_) | Self::Missed {} => {
+                Scope::View
+            }
             Self::DeviceChanged(_) => Scope::Admin,
         }
     }

@@ -14,12 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reachback_proto::frame::LOCAL_ENVIRONMENT;
+use reachback_proto::scope::Scope;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
-use crate::codex::{Allowance, CodexBackend, CodexConnection, ConnectError, Instance};
+use crate::codex::{Adapter, Allowance, CodexBackend, CodexConnection, CodexState, ConnectError, Instance};
+use crate::firewall::Policy;
 use crate::firewall::ceiling::Ceiling;
 use crate::firewall::kept::Kept;
 use crate::state::workspaces::WorkspaceStore;
@@ -59,6 +61,29 @@ impl Environment {
             );
         }
         Ok(connection)
+    }
+}
+
+impl Environment {
+    /// What a device with this scope may do here.
+    pub fn policy(&self, scope: Scope) -> Policy {
+        let state = self.codex.state();
+        let is_own_codex = matches!(&*state.borrow(), CodexState::Ready { adapter: Adapter::Started, .. });
+        Policy {
+            scope,
+            lasting_grants: false,
+            ceiling: Arc::clone(&self.ceiling),
+            folders: Arc::clone(&self.workspaces) as _,
+            profiles: Arc::clone(&self.profiles),
+            kept: Arc::clone(&self.kept),
+            is_own_codex,
+        }
+    }
+}
+
+impl std::fmt::Debug for Environments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.all.iter().map(|environment| &environment.name)).finish()
     }
 }
 

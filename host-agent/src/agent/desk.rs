@@ -1,0 +1,197 @@
+//! A client of Codex that the agent runs for a device: what the agent does in a device's name goes through that device's
+//! firewall, and into the audit log, as if the device had sent it on a channel of its own.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reachback_proto::scope::Scope;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::bridge::{self, Recorder};
+use super::environments::Environment;
+use crate::codex::{Allowance, CodexConnection, CodexReceiver, CodexSender, Utf8Bytes};
+use crate::firewall::table::NOTIFICATIONS;
+use crate::firewall::{CodexVerdict, Firewall, FromDevice};
+use crate::state::timestamp::Timestamp;
+
+/// How long Codex may take to answer: it may have to load a thread, and start what the thread's folder configures.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Notifications that nobody looked at yet; the oldest go first. They are hints, never the only word.
+const HEARD: usize = 256;
+/// The notifications that are wanted: a message of a person was taken up.
+const WANTED: [&str; 1] = ["item/started"];
+
+/// Why a request of the agent's had no result.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// The firewall refused it: a stable word, and a sentence.
+    Refused { reason: String, message: String },
+    /// Codex refused it, in its own words.
+    Codex(String),
+    /// The audit log can't be written, so nothing was sent.
+    Unrecorded,
+    /// Nobody knows whether Codex got it.
+    Lost,
+}
+
+/// See the module's header.
+pub(super) struct Desk {
+    to_codex: CodexSender,
+    from_codex: CodexReceiver,
+    firewall: Firewall,
+    recorder: Recorder,
+    last: u64,
+    heard: VecDeque<Value>,
+}
+
+impl Desk {
+    /// A new connection for a device with this scope.
+    pub(super) async fn open(environment: &Environment, recorder: Recorder, scope: Scope) -> Result<Self, CallError> {
+        let connecting = environment.connect(Allowance::default()).await;
+        let CodexConnection { sender: to_codex, receiver: from_codex, .. } =
+            connecting.map_err(|error| CallError::Codex(error.to_string()))?;
+        let firewall = Firewall::new(environment.policy(scope));
+        let mut desk = Self { to_codex, from_codex, firewall, recorder, last: 0, heard: VecDeque::new() };
+        let unwanted: Vec<_> = NOTIFICATIONS.iter().filter(|name| !WANTED.contains(name)).collect();
+        let client = json!({ "name": "reachback", "title": "Reachback", "version": env!("CARGO_PKG_VERSION") });
+        let capabilities = json!({ "experimentalApi": true, "optOutNotificationMethods": unwanted });
+        desk.call("initialize", &json!({ "clientInfo": client, "capabilities": capabilities })).await?;
+        desk.pass(json!({ "method": "initialized" }).to_string().as_bytes()).await?;
+        Ok(desk)
+    }
+
+    /// From the next request on, the device may do this.
+    pub(super) fn set_scope(&mut self, scope: Scope) {
+        self.firewall.set_scope(scope);
+    }
+
+    /// Whether the thread is open here.
+    pub(super) fn has_open(&self, thread: &str) -> bool {
+        self.firewall.has_open(thread)
+    }
+
+    /// Calls a method of Codex as the device.
+    pub(super) async fn call(&mut self, method: &str, params: &impl Serialize) -> Result<Value, CallError> {
+        #[derive(Serialize)]
+        struct Request<'a, P> {
+            id: u64,
+            method: &'a str,
+            params: &'a P,
+        }
+        self.last += 1;
+        let id = self.last;
+        let request = serde_json::to_vec(&Request { id, method, params }).expect("parameters have string keys");
+        timeout(PATIENCE, async {
+            if let Some(refusal) = self.pass(&request).await? {
+                return Err(refused(&refusal));
+            }
+            loop {
+                let message = self.next().await.ok_or(CallError::Lost)?;
+                if message["id"] != id || message.get("method").is_some() {
+                    continue;
+                }
+                return match message.get("error") {
+                    Some(error) => Err(CallError::Codex(text(&error["message"]))),
+                    None => Ok(message.get("result").cloned().unwrap_or_default()),
+                };
+            }
+        })
+        .await
+        .unwrap_or(Err(CallError::Lost))
+    }
+
+    /// The next notification that is wanted; `None` when the connection has ended. Safe to cancel.
+    pub(super) async fn hear(&mut self) -> Option<Value> {
+        loop {
+            if let Some(heard) = self.heard.pop_front() {
+                return Some(heard);
+            }
+            self.next().await?;
+        }
+    }
+
+    /// Sends a message if it may be sent; gives what the device would have been answered if not.
+    async fn pass(&mut self, message: &[u8]) -> Result<Option<Bytes>, CallError> {
+        let verdict = match self.firewall.from_device(message) {
+            FromDevice::Verdict(verdict) => verdict,
+            FromDevice::Ask(question) => {
+                self.send(question.to_codex.clone()).await?;
+                let answer = self.answer(|bytes| question.is_answered_by(bytes)).await;
+                self.firewall.answered(*question, answer.as_deref())
+            }
+        };
+        let scope = self.firewall.policy().scope;
+        bridge::note(self.recorder.device, &verdict.audit);
+        if let Err(error) = self.recorder.record(&verdict.audit, scope) {
+            tracing::error!(%error, "nothing is sent to codex while the audit log can't be written");
+            return Err(CallError::Unrecorded);
+        }
+        match verdict.to_codex {
+            Some(bytes) => self.send(bytes).await.map(|()| None),
+            None => Ok(Some(verdict.to_device.into_iter().next_back().unwrap_or_default())),
+        }
+    }
+
+    async fn answer(&mut self, is_it: impl Fn(&[u8]) -> bool) -> Option<Bytes> {
+        loop {
+            let bytes = Bytes::from(self.from_codex.next().await?.ok()?);
+            match self.firewall.from_codex(bytes) {
+                CodexVerdict::Own(bytes) if is_it(&bytes) => return Some(bytes),
+                verdict => drop(self.take(verdict).await?),
+            }
+        }
+    }
+
+    /// The next message for the device; `None` when the connection has ended.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            let bytes = Bytes::from(self.from_codex.next().await?.ok()?);
+            let verdict = self.firewall.from_codex(bytes);
+            if let Some(message) = self.take(verdict).await? {
+                return Some(message);
+            }
+        }
+    }
+
+    /// What is for the device in it; the outer `None` when the connection has ended.
+    async fn take(&mut self, verdict: CodexVerdict) -> Option<Option<Value>> {
+        match verdict {
+            CodexVerdict::Forward(bytes) => {
+                let message: Value = serde_json::from_slice(&bytes).ok()?;
+                if message.get("id").is_none() && message["method"].as_str().is_some_and(|name| WANTED.contains(&name))
+                {
+                    if self.heard.len() >= HEARD {
+                        self.heard.pop_front();
+                    }
+                    self.heard.push_back(message.clone());
+                }
+                Some(Some(message))
+            }
+            CodexVerdict::AnswerInAgent(answer, _) => {
+                self.send(answer.message(Timestamp::now().unix())).await.ok()?;
+                Some(None)
+            }
+            // What Codex asks is for those who can answer.
+            CodexVerdict::Instead(..) | CodexVerdict::Drop(_) | CodexVerdict::Own(_) => Some(None),
+        }
+    }
+
+    async fn send(&mut self, bytes: Bytes) -> Result<(), CallError> {
+        // The firewall lets through what it parsed, so this is text.
+        let text = Utf8Bytes::try_from(bytes).map_err(|_| CallError::Lost)?;
+        self.to_codex.send(text).await.map_err(|_| CallError::Lost)
+    }
+}
+
+fn refused(answer: &[u8]) -> CallError {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let error = &answer["error"];
+    CallError::Refused { reason: text(&error["data"]["reason"]), message: text(&error["message"]) }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,358 @@
+//! What devices sent to be done once: prompts by the id that the device gave them, for seven days.
+//!
+//! Codex does not look at a prompt's id, and runs one that comes twice twice. So a prompt is written here before Codex
+//! gets it, and a device that sends one again, because a link or an agent was lost before it heard, gets what became of
+//! the first. What a prompt says is not kept: the thread has it, under the same id.
+//!
+//! The file is a list of lines that only grows, each flushed to the disk before what it says happens. The last line of
+//! a prompt holds. It is written anew when the agent starts, and when most of it is of the past. It begins with an id of
+//! its own: a device that meets another one knows that this host can't say what became of what it sent.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use reachback_proto::ids::DeviceId;
+use ring::rand::SecureRandom;
+use serde::{Deserialize, Serialize};
+
+use super::atomic::FileError;
+use crate::platform::files;
+
+/// How long a prompt's id is known, in milliseconds.
+pub const KEEP_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Prompts of one device within that time: one every 74 seconds. A line is some 300 bytes.
+pub const MAX_PER_DEVICE: usize = 8192;
+/// Longest id of a prompt, in bytes; a UUID has 36.
+pub const MAX_ID: usize = 64;
+
+/// A line is not longer, in bytes.
+const MAX_LINE: usize = 4096;
+/// The file is written anew when so many bytes of it, and at least half, are of the past.
+const REWRITE_AT: u64 = 1 << 20;
+const VERSION: u32 = 1;
+const FILE: &str = "journal.jsonl";
+
+/// A prompt's id, made by its device: letters, digits, `-`, `_`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PromptId(String);
+
+/// A text that is no prompt's id.
+#[derive(Debug, thiserror::Error)]
+#[error("an id is 1 to {MAX_ID} letters, digits, `-` and `_`")]
+pub struct NoPromptId;
+
+impl TryFrom<String> for PromptId {
+    type Error = NoPromptId;
+
+    fn try_from(text: String) -> Result<Self, NoPromptId> {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        (is_plain && (1..=MAX_ID).contains(&text.len())).then_some(Self(text)).ok_or(NoPromptId)
+    }
+}
+
+impl PromptId {
+    /// As it is on the wire, where Codex calls it `clientUserMessageId`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whose prompt: ids of different devices have nothing to do with each other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Key {
+    /// The device.
+    pub device_id: DeviceId,
+    /// Its id for the prompt.
+    pub id: PromptId,
+}
+
+/// What is known of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Whose, and which.
+    #[serde(flatten)]
+    pub key: Key,
+    /// The environment that it is for.
+    pub environment: String,
+    /// The thread; one that is to be started is not known at first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub thread_id: Option<String>,
+    /// SHA-256 of what was sent, in hexadecimal: another prompt under the same id is told apart.
+    pub digest: String,
+    /// When the agent took it, in milliseconds since 1970.
+    pub taken_at: u64,
+    /// When it came to its state.
+    pub changed_at: u64,
+    /// How far it got.
+    #[serde(flatten)]
+    pub state: State,
+}
+
+/// How far a prompt got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum State {
+    /// The agent has it; Codex certainly has not.
+    Taken,
+    /// Codex may have it: it was about to be told. What an agent finds so at its start, the thread has to say.
+    Handed,
+    /// It stands in the thread's queue.
+    Queued {
+        /// Codex's id of the entry.
+        queued_id: String,
+    },
+    /// It stands in the thread.
+    Started {
+        /// The turn that it began, or steered.
+        turn_id: String,
+        /// Whether that turn was running before.
+        steered: bool,
+    },
+    /// It was not let through, or Codex did not take it.
+    Refused {
+        /// A stable word.
+        reason: String,
+        /// A sentence for the person.
+        message: String,
+    },
+    /// The device took it back in time.
+    Withdrawn,
+}
+
+impl State {
+    /// Whether nothing more happens to it.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Started { .. } | Self::Refused { .. } | Self::Withdrawn)
+    }
+}
+
+/// What became of an attempt to take a prompt.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is new.
+    New(Entry),
+    /// It was here before.
+    Known(Entry),
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The disk does not take it.
+    #[error("the host's journal can't be written, so nothing is sent to Codex: is its disk full?")]
+    Disk(#[source] io::Error),
+    /// The device sent more than may be remembered.
+    #[error("this device sent {MAX_PER_DEVICE} prompts within seven days, which is all that the host remembers")]
+    Full,
+}
+
+/// The journal of one home. The agent writes it, under the home's lock.
+#[derive(Debug)]
+pub struct Journal {
+    id: String,
+    path: PathBuf,
+    /// Held while a line is written, and so before `entries` when both are.
+    file: Mutex<Lines>,
+    entries: Mutex<HashMap<Key, Entry>>,
+}
+
+#[derive(Debug)]
+struct Lines {
+    file: File,
+    size: u64,
+    /// As it was when it was written anew.
+    compact: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    version: u32,
+    journal: String,
+}
+
+impl Journal {
+    /// Opens the journal of a home, whose folder for a host is there. One that is missing or damaged begins anew, with
+    /// another id; what was damaged is kept beside it. One of a newer build is an error.
+    pub fn open(home: &Path, rng: &dyn SecureRandom, now: u64) -> Result<Self, FileError> {
+        let path = super::host_dir(home).join(FILE);
+        let (id, entries) = match read(&path)? {
+            Some(Read::Whole { id, entries }) => (id, entries),
+            found => {
+                if found.is_some() {
+                    tracing::warn!(path = %path.display(), "the journal is damaged: devices can't be told what became of what they sent");
+                    std::fs::rename(&path, path.with_extension("damaged")).map_err(FileError::io("write", &path))?;
+                }
+                let mut id = [0; 16];
+                rng.fill(&mut id).map_err(|_| FileError::io("write", &path)(io::Error::other("no randomness")))?;
+                (data_encoding::BASE32_NOPAD.encode(&id).to_ascii_lowercase(), HashMap::new())
+            }
+        };
+        let entries: HashMap<_, _> = entries
+            .into_iter()
+            .filter(|(_, entry): &(Key, Entry)| entry.taken_at.saturating_add(KEEP_MS) > now)
+            // Codex certainly never got it, and nobody was told more than that it was taken.
+            .filter(|(_, entry)| entry.state != State::Taken)
+            .collect();
+        let file = rewrite(&path, &id, &entries).map_err(FileError::io("write", &path))?;
+        Ok(Self { id, path, file: Mutex::new(file), entries: Mutex::new(entries) })
+    }
+
+    /// What a device compares.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What is known of a prompt.
+    pub fn get(&self, key: &Key) -> Option<Entry> {
+        self.entries().get(key).cloned()
+    }
+
+    /// What Codex may have, as far as this journal knows, or has in a queue.
+    pub fn unfinished(&self) -> Vec<Entry> {
+        self.entries().values().filter(|entry| !entry.state.is_final()).cloned().collect()
+    }
+
+    /// Takes a prompt, unless its id is known.
+    pub async fn take(self: &Arc<Self>, entry: Entry) -> Result<Taken, JournalError> {
+        self.blocking(move |journal| {
+            let mut file = journal.file();
+            let mut entries = journal.entries();
+            if let Some(known) = entries.get(&entry.key) {
+                return Ok(Taken::Known(known.clone()));
+            }
+            let oldest = entry.taken_at.saturating_sub(KEEP_MS);
+            entries.retain(|_, entry| entry.taken_at >= oldest);
+            let device = entry.key.device_id;
+            if entries.keys().filter(|key| key.device_id == device).count() >= MAX_PER_DEVICE {
+                return Err(JournalError::Full);
+            }
+            entries.insert(entry.key.clone(), entry.clone());
+            drop(entries);
+            journal.append(&mut file, &entry).inspect_err(|_| {
+                journal.entries().remove(&entry.key);
+            })?;
+            Ok(Taken::New(entry))
+        })
+        .await
+    }
+
+    /// Changes a prompt as `change` says; `None` when it says nothing, or the prompt is not known.
+    pub async fn change(
+        self: &Arc<Self>,
+        key: Key,
+        now: u64,
+        change: impl FnOnce(&mut Entry) -> bool + Send + 'static,
+    ) -> Result<Option<Entry>, JournalError> {
+        self.blocking(move |journal| {
+            let mut file = journal.file();
+            let mut entries = journal.entries();
+            let Some(entry) = entries.get_mut(&key) else { return Ok(None) };
+            let before = entry.clone();
+            if !change(entry) {
+                *entry = before;
+                return Ok(None);
+            }
+            entry.changed_at = now;
+            let after = entry.clone();
+            drop(entries);
+            journal.append(&mut file, &after).inspect_err(|_| {
+                journal.entries().insert(key, before);
+            })?;
+            Ok(Some(after))
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        write: impl FnOnce(&Self) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let journal = Arc::clone(self);
+        let written = tokio::task::spawn_blocking(move || write(&journal)).await;
+        written.map_err(|error| JournalError::Disk(io::Error::other(error)))?
+    }
+
+    fn append(&self, lines: &mut Lines, entry: &Entry) -> Result<(), JournalError> {
+        let mut line = serde_json::to_vec(entry).expect("entries have string keys");
+        line.push(b'\n');
+        let written = lines.file.write_all(&line).and_then(|()| lines.file.sync_data());
+        if let Err(error) = written {
+            tracing::error!(%error, "the journal can't be written");
+            // Half a line must not swallow the next one.
+            let _ = lines.file.set_len(lines.size);
+            return Err(JournalError::Disk(error));
+        }
+        lines.size += line.len() as u64;
+        if lines.size > REWRITE_AT.max(2 * lines.compact) {
+            // What is in it now holds, also where it can't be made shorter.
+            match rewrite(&self.path, &self.id, &self.entries()) {
+                Ok(shorter) => *lines = shorter,
+                Err(error) => tracing::warn!(%error, "the journal could not be made shorter"),
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&self) -> MutexGuard<'_, Lines> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Read {
+    Whole { id: String, entries: HashMap<Key, Entry> },
+    Damaged,
+}
+
+fn read(path: &Path) -> Result<Option<Read>, FileError> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(FileError::io("read", path))?,
+    };
+    files::check_secret_file(&file, path)?;
+    let mut lines = BufReader::new(file).split(b'\n').peekable();
+    let mut next = || -> Result<Option<(Vec<u8>, bool)>, FileError> {
+        let line = lines.next().transpose().map_err(FileError::io("read", path))?;
+        Ok(line.map(|line| (line, lines.peek().is_none())))
+    };
+    let head = next()?.and_then(|(line, _)| serde_json::from_slice::<Head>(&line).ok());
+    let Some(Head { version, journal }) = head else { return Ok(Some(Read::Damaged)) };
+    if version > VERSION {
+        return Err(FileError::Version { path: path.to_owned(), found: version, known: VERSION });
+    }
+    let mut entries = HashMap::new();
+    while let Some((line, is_last)) = next()? {
+        match serde_json::from_slice::<Entry>(&line) {
+            Ok(entry) if line.len() <= MAX_LINE => drop(entries.insert(entry.key.clone(), entry)),
+            // The agent was killed while it wrote: what the line would have said has not happened.
+            _ if is_last => {}
+            _ => return Ok(Some(Read::Damaged)),
+        }
+    }
+    Ok(Some(Read::Whole { id: journal, entries }))
+}
+
+/// Puts a file with these entries in the place of the journal.
+fn rewrite(path: &Path, id: &str, entries: &HashMap<Key, Entry>) -> io::Result<Lines> {
+    let mut text = serde_json::to_vec(&Head { version: VERSION, journal: id.to_owned() })?;
+    text.push(b'\n');
+    for entry in entries.values() {
+        serde_json::to_writer(&mut text, entry)?;
+        text.push(b'\n');
+    }
+    super::atomic::write(path, &text).map_err(io::Error::other)?;
+    let file = OpenOptions::new().append(true).open(path)?;
+    Ok(Lines { file, size: text.len() as u64, compact: text.len() as u64 })
+}
+
+#[cfg(test)]
+mod tests;
