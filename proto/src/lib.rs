@@ -15,6 +15,8 @@
 //! 3. [`pairing`]: how a device becomes known to a host.
 //! 4. [`frame`] and [`session`]: what records carry: numbered fragments of
 //!    messages on several channels, acknowledged, replayed after a cut.
+//! 5. [`shown`]: what an answer to Codex says about the question that its
+//!    person saw.
 //!
 //! `docs/protocol.md` is the same story for someone writing another client.
 
@@ -27,5 +29,6 @@ pub mod ids;
 pub mod pairing;
 pub mod scope;
 pub mod session;
+pub mod shown;
 pub mod version;
 pub mod wire;

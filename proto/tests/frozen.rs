@@ -57,6 +57,8 @@ const FROZEN: &[(&str, &str, &str)] = &[
     ("session.json", "exchange", "beebf34b2a000b3b"),
     ("session.json", "frames", "c93e3038ec7bfd92"),
     ("session.json", "refused", "5e3212170df9017d"),
+    ("shown.json", "digests", "cbbf961e33e86747"),
+    ("shown.json", "label", "8437ae6b18904ccd"),
 ];
 
 #[test]

@@ -15,6 +15,7 @@ use reachback_proto::pairing::{
     PairingSecret, PairingUrl, Platform, Refusal, RelayEntry, ResponderEvent, TypedCode,
 };
 use reachback_proto::scope::Scope;
+use reachback_proto::shown;
 use reachback_proto::version::{SUPPORTED, VersionRange};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -31,6 +32,7 @@ pub(crate) fn files() -> Vec<(&'static str, Value)> {
         ("pairing.json", pairing()),
         ("records.json", records()),
         ("session.json", session_vectors::session()),
+        ("shown.json", shown()),
     ]
 }
 
@@ -68,6 +70,21 @@ const DEVICE_STATIC: u8 = 0x22;
 const HOST_EPHEMERAL: u8 = 0x31;
 const DEVICE_EPHEMERAL: u8 = 0x32;
 const LINK_PSK: u8 = 0x41;
+
+fn shown() -> Value {
+    let lists: [&[&str]; 8] = [
+        &[],
+        &[""],
+        &["", ""],
+        &["ab", "c"],
+        &["a", "bc"],
+        &["a command", "rm -rf build\u{202e}txt.exe", "/home/me/project", "\u{200b}\u{a0} \t\r\n\u{0}"],
+        &["\u{e9}", "e\u{301}", "\u{1f600}"],
+        &["changes to files", "/home/me/project/a.txt\n@@ -1 +1 @@\n-old\n+new\n"],
+    ];
+    let digests = lists.map(|shown| json!({"shown": shown, "digest": hex(shown::digest(shown))}));
+    json!({"label": shown::LABEL, "digests": digests})
+}
 
 fn claims() -> Value {
     let (host, device, relay) = (identity(HOST_IDENTITY), identity(DEVICE_IDENTITY), identity(RELAY_IDENTITY));
