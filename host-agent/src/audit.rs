@@ -71,9 +71,12 @@ pub enum What {
         thread: Option<String>,
         /// `passed`, `trimmed`, `lessened`, `refused`, `withheld` or `answered`.
         decision: String,
-        /// For a refusal: `scope`, `method`, `params`, `malformed` or `not_open`.
+        /// For a refusal: `scope`, `method`, `params`, `malformed`, `not_open`, `digest` or `age`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// For an answer that passed: `accept`, `acceptForLonger`, `decline`, `cancel` or `answer`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<String>,
         /// What the device was allowed at the time.
         scope: Scope,
     },
@@ -303,6 +306,7 @@ mod tests {
                 thread: Some("t1".into()),
                 decision: "passed".into(),
                 reason: None,
+                answer: None,
                 scope: Scope::Approve,
             },
         }

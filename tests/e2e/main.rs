@@ -1,5 +1,6 @@
 //! End-to-end tests, one behaviour family a module.
 
+mod answers;
 mod api;
 mod blind;
 mod codex_backend;

@@ -18,9 +18,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::outbox::{Outbox, Share, Text};
+use super::requests::{Requests, Who};
 use crate::audit::{AuditError, AuditLog, Entry, What};
-use crate::codex::{CodexConnection, CodexReceiver, CodexSender, ReceiveError, SendError, Utf8Bytes};
-use crate::firewall::{Audit, CodexVerdict, Decision, Firewall, FromDevice, Policy, Question};
+use crate::codex::{CodexConnection, CodexReceiver, CodexSender, Instance, ReceiveError, SendError, Utf8Bytes};
+use crate::firewall::parse::RequestId;
+use crate::firewall::{Audit, CodexVerdict, Decision, DeviceVerdict, Firewall, FromDevice, Policy, Question};
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
 use crate::state::timestamp::Timestamp;
 
@@ -40,7 +42,44 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 const LEAST_WAIT: Duration = Duration::from_millis(20);
 const MOST_WAIT: Duration = Duration::from_millis(60);
 
-/// Carries messages both ways until one side ends. Text goes in the pieces that Codex sends unless `merged_text`.
+/// The device's side of a channel, beside the channel itself.
+pub struct Party {
+    /// Whether pieces of text are put together for it; else each goes as Codex sends it.
+    pub merged_text: Arc<AtomicBool>,
+    /// What the device calls itself.
+    pub name: String,
+    /// Where all devices' answers meet.
+    pub requests: Arc<Requests>,
+}
+
+/// A channel's part in who is shown and who answers what Codex asks.
+struct Witness<'a> {
+    requests: &'a Requests,
+    instance: Instance,
+    who: Who,
+}
+
+impl Witness<'_> {
+    fn shown(&self, id: &RequestId) {
+        self.requests.shown_to(self.instance, id, &self.who);
+    }
+
+    /// Lets an answer through if it is the first.
+    fn first(&self, verdict: DeviceVerdict) -> DeviceVerdict {
+        match (&verdict.answers, verdict.audit.answer) {
+            (Some(id), Some(choice)) if !self.requests.take(self.instance, id, &self.who, choice) => verdict.too_late(),
+            _ => verdict,
+        }
+    }
+
+    fn give_back(&self, id: Option<&RequestId>) {
+        if let Some(id) = id {
+            self.requests.give_back(self.instance, id);
+        }
+    }
+}
+
+/// Carries messages both ways until one side ends.
 pub async fn run(
     channel: ChannelHandle,
     codex: CodexConnection,
@@ -48,24 +87,30 @@ pub async fn run(
     policy: Policy,
     recorder: Recorder,
     share: Arc<Share>,
-    merged_text: Arc<AtomicBool>,
+    party: Party,
 ) {
     let device = recorder.device;
+    let Party { merged_text, name, requests } = party;
     let firewall = Mutex::new(Firewall::new(policy));
     let ChannelHandle { sender, incoming } = channel;
-    let CodexConnection { sender: to_codex, receiver: from_codex, .. } = codex;
-    let (queue, queued) = mpsc::channel(TO_CODEX);
+    let CodexConnection { sender: to_codex, receiver: from_codex, instance } = codex;
+    let witness = Witness { requests: &requests, instance, who: Who { device_id: device, name } };
+    let (queue, mut queued) = mpsc::channel(TO_CODEX);
     let (answers, answered) = mpsc::channel(ANSWERS);
     let (own, asked) = mpsc::channel(OWN);
     let session = share.limits().session;
     let to_device = ToDevice { outbox: Outbox::new(share), sender: &sender, session, merged_text: &merged_text };
     let (reason, why) = tokio::select! {
-        end = up(incoming, &sender, &firewall, queue, asked, &recorder) => end,
-        end = down(from_codex, &to_device, &firewall, answers, own, device) => end,
-        end = write(to_codex, queued, answered, &sender) => end,
+        end = up(incoming, &sender, &firewall, queue, asked, (&recorder, &witness)) => end,
+        end = down(from_codex, &to_device, &firewall, answers, own, &witness) => end,
+        end = write(to_codex, &mut queued, answered, &sender, &witness) => end,
         () = follow(scope, &firewall) => SESSION_ENDED,
     };
     tracing::debug!(device = %device.short(), channel = sender.number(), %why, "channel ends");
+    // Codex has not heard of these.
+    while let Ok(ToCodex { answers, .. }) = queued.try_recv() {
+        witness.give_back(answers.as_ref());
+    }
     for text in to_device.outbox.rest() {
         let _ = sender.send(text).await;
     }
@@ -107,6 +152,7 @@ impl Recorder {
             thread: audit.thread.clone(),
             decision: audit.decision.name().to_owned(),
             reason,
+            answer: audit.answer.map(|answer| answer.name().to_owned()),
             scope,
         };
         self.log.write(&Entry { at: Timestamp::now(), device_id: self.device, by: None, what })
@@ -120,6 +166,8 @@ const UNGUARDED: &str = "unguarded";
 struct ToCodex {
     bytes: Bytes,
     seq: Option<u64>,
+    /// The request that it answers.
+    answers: Option<RequestId>,
 }
 
 async fn up(
@@ -128,7 +176,7 @@ async fn up(
     firewall: &Mutex<Firewall>,
     queue: mpsc::Sender<ToCodex>,
     mut asked: mpsc::Receiver<Bytes>,
-    recorder: &Recorder,
+    (recorder, witness): (&Recorder, &Witness<'_>),
 ) -> End {
     while let Some(message) = incoming.recv().await {
         let Incoming::Message { seq, bytes } = message else {
@@ -139,16 +187,18 @@ async fn up(
         let verdict = match step {
             FromDevice::Verdict(verdict) => verdict,
             FromDevice::Ask(question) => {
-                if queue.send(ToCodex { bytes: question.to_codex.clone(), seq: None }).await.is_err() {
+                if queue.send(ToCodex { bytes: question.to_codex.clone(), seq: None, answers: None }).await.is_err() {
                     return CODEX_ENDED;
                 }
                 let answer = answer(&question, &mut asked).await;
                 locked().answered(*question, answer.as_deref())
             }
         };
+        let verdict = witness.first(verdict);
         let scope = locked().policy().scope;
         note(recorder.device, &verdict.audit);
         if let Err(error) = recorder.record(&verdict.audit, scope) {
+            witness.give_back(verdict.answers.as_ref());
             tracing::error!(%error, "nothing passes to codex while the audit log can't be written");
             return UNRECORDED;
         }
@@ -160,7 +210,7 @@ async fn up(
         match verdict.to_codex {
             // Acknowledged once Codex has it.
             Some(bytes) => {
-                if queue.send(ToCodex { bytes, seq: Some(seq) }).await.is_err() {
+                if queue.send(ToCodex { bytes, seq: Some(seq), answers: verdict.answers }).await.is_err() {
                     return CODEX_ENDED;
                 }
             }
@@ -244,12 +294,12 @@ async fn down(
     firewall: &Mutex<Firewall>,
     answers: mpsc::Sender<Bytes>,
     own: mpsc::Sender<Bytes>,
-    device: DeviceId,
+    witness: &Witness<'_>,
 ) -> End {
     let forward = to_device.forward();
     tokio::pin!(forward);
     let end = tokio::select! {
-        end = drain(from_codex, to_device, firewall, answers, own, device) => end,
+        end = drain(from_codex, to_device, firewall, answers, own, witness) => end,
         end = &mut forward => return end.err().unwrap_or(SESSION_ENDED),
     };
     if end.0 == ChannelCloseReason::BackendGone {
@@ -267,8 +317,9 @@ async fn drain(
     firewall: &Mutex<Firewall>,
     answers: mpsc::Sender<Bytes>,
     own: mpsc::Sender<Bytes>,
-    device: DeviceId,
+    witness: &Witness<'_>,
 ) -> End {
+    let device = witness.who.device_id;
     while let Some(message) = from_codex.next().await {
         let bytes = match message {
             Ok(text) => Bytes::from(text),
@@ -283,6 +334,10 @@ async fn drain(
         let verdict = firewall.lock().unwrap_or_else(PoisonError::into_inner).from_codex(bytes);
         let sent = match verdict {
             CodexVerdict::Forward(bytes) => to_device.send(bytes).await,
+            CodexVerdict::Request(bytes, id) => {
+                witness.shown(&id);
+                to_device.send(bytes).await
+            }
             CodexVerdict::Instead(bytes, audit) => {
                 note(device, &audit);
                 to_device.send(bytes).await
@@ -314,22 +369,27 @@ async fn drain(
 
 async fn write(
     mut to_codex: CodexSender,
-    mut queued: mpsc::Receiver<ToCodex>,
+    queued: &mut mpsc::Receiver<ToCodex>,
     mut answered: mpsc::Receiver<Bytes>,
     sender: &ChannelSender,
+    witness: &Witness<'_>,
 ) -> End {
     loop {
-        let (bytes, seq) = tokio::select! {
+        let ToCodex { bytes, seq, answers } = tokio::select! {
             // Codex waits for the agent's answers; a device's messages wait for it.
             biased;
-            Some(bytes) = answered.recv() => (bytes, None),
-            Some(ToCodex { bytes, seq }) = queued.recv() => (bytes, seq),
+            Some(bytes) = answered.recv() => ToCodex { bytes, seq: None, answers: None },
+            Some(message) = queued.recv() => message,
             else => return SESSION_ENDED,
         };
         // The firewall forwards what it parsed, so this is text.
         let Ok(text) = Utf8Bytes::try_from(bytes) else { continue };
         match to_codex.send(text).await {
-            Ok(()) => {}
+            Ok(()) => {
+                if let Some(id) = answers {
+                    witness.requests.handed(witness.instance, &id);
+                }
+            }
             Err(SendError::TooLong { .. }) => return CODEX_ENDED,
             // What Codex said before it went is still read; its end shows there.
             Err(SendError::Closed | SendError::Io(_)) => std::future::pending().await,
@@ -361,8 +421,8 @@ mod tests {
 
     use super::*;
     use crate::agent::outbox::{OutboxLimits, Outboxes};
+    use crate::codex::Allowance;
     use crate::codex::permissions::Profiles;
-    use crate::codex::{Allowance, Instance};
     use crate::firewall::ceiling::Ceiling;
     use crate::firewall::folders::NoFolders;
     use crate::session::{StartedSession, testing};
@@ -419,7 +479,10 @@ mod tests {
             log: Arc::new(AuditLog::open(_home.path()).unwrap()),
         };
         let share = Outboxes::new(OutboxLimits::default(), _home.path().into()).share(recorder.device);
-        tokio::spawn(run(host, connection, scope, policy, recorder, share, Arc::new(AtomicBool::new(merged_text))));
+        let requests = Arc::new(Requests::new("test", crate::agent::requests::changes()));
+        let merged_text = Arc::new(AtomicBool::new(merged_text));
+        let party = Party { merged_text, name: "phone".into(), requests: Arc::clone(&requests) };
+        tokio::spawn(run(host, connection, scope, policy, recorder, share, party));
         Bridged { device, server, _sessions, _scope, _home }
     }
 

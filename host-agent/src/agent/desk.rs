@@ -175,7 +175,9 @@ impl Desk {
                 Some(None)
             }
             // What Codex asks is for those who can answer.
-            CodexVerdict::Instead(..) | CodexVerdict::Drop(_) | CodexVerdict::Own(_) => Some(None),
+            CodexVerdict::Request(..) | CodexVerdict::Instead(..) | CodexVerdict::Drop(_) | CodexVerdict::Own(_) => {
+                Some(None)
+            }
         }
     }
 

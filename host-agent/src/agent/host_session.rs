@@ -170,7 +170,12 @@ async fn open(
             let policy = environment.policy(*scope.borrow());
             let recorder =
                 bridge::Recorder { device, environment: environment.name.clone(), log: Arc::clone(&context.audit) };
-            bridge::run(channel, connection, scope, policy, recorder, share, merged_text).await;
+            let party = bridge::Party {
+                merged_text,
+                name: context.devices.current().device(device).map(|device| device.name.clone()).unwrap_or_default(),
+                requests: Arc::clone(&environment.requests),
+            };
+            bridge::run(channel, connection, scope, policy, recorder, share, party).await;
         }
         Err(error) => {
             tracing::warn!(%error, environment = environment.name, "a channel was opened while Codex is not there");

@@ -30,6 +30,7 @@ mod housekeeping;
 pub mod outbox;
 pub mod pairing;
 pub mod prompts;
+pub mod requests;
 pub mod sessions;
 pub mod tunnel;
 mod turns;

@@ -90,13 +90,13 @@ fn folder_row(FolderEntry { at, event, environment, path }: &FolderEntry) -> Vec
 fn words(what: &What) -> (String, String, String) {
     let word = |text: &str| (text.to_owned(), String::new(), String::new());
     match what {
-        What::Action { environment, method, thread, decision, reason, .. } => (
+        What::Action { environment, method, thread, decision, reason, answer, .. } => (
             match (method.as_deref().unwrap_or("(unknown)"), environment.as_str()) {
                 (method, LOCAL_ENVIRONMENT) => method.to_owned(),
                 (method, elsewhere) => format!("{elsewhere}: {method}"),
             },
             thread.clone().unwrap_or_default(),
-            reason.as_ref().map_or_else(|| decision.clone(), |reason| format!("{decision}: {reason}")),
+            reason.as_ref().or(answer.as_ref()).map_or_else(|| decision.clone(), |word| format!("{decision}: {word}")),
         ),
         What::Paired { scope } => word(&format!("paired, scope {scope}")),
         What::ScopeChanged { scope } => word(&format!("scope changed to {scope}")),

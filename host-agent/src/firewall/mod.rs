@@ -61,7 +61,7 @@ use folders::{Folders, Place};
 use kept::Kept;
 use params::{Filter, ParamsError};
 use parse::{Message, ParseError, RequestId};
-use responses::{Answer, AnswerError, Asked, OpenRequests, Route, server_request};
+use responses::{Answer, AnswerError, Asked, Choice, OpenRequests, Route, server_request};
 use stock::Manner;
 use table::{Access, Method, ThreadUse};
 use threads::{Opening, Threads};
@@ -110,6 +110,10 @@ pub enum Reason {
     Malformed,
     /// An answer to nothing that is open on this channel.
     NotOpen,
+    /// An answer to something else than what is asked.
+    Digest,
+    /// An answer that was held for too long.
+    Age,
 }
 
 impl Reason {
@@ -121,6 +125,8 @@ impl Reason {
             Self::Params => "params",
             Self::Malformed => "malformed",
             Self::NotOpen => "not_open",
+            Self::Digest => "digest",
+            Self::Age => "age",
         }
     }
 }
@@ -174,6 +180,8 @@ pub struct Audit {
     pub changing: bool,
     /// Whether the model was let act in a thread that is not under the agent's own permission profile.
     pub unguarded: bool,
+    /// What was answered, where it is an answer that passes.
+    pub answer: Option<Choice>,
 }
 
 /// What is to be done with a message from a device.
@@ -227,6 +235,16 @@ pub struct DeviceVerdict {
     pub to_device: Vec<Bytes>,
     /// For the audit log, written before `to_codex` goes.
     pub audit: Audit,
+    /// The request of Codex that `to_codex` answers.
+    pub answers: Option<RequestId>,
+}
+
+impl DeviceVerdict {
+    /// What becomes of an answer when another was faster: nobody is told but by Codex, like whoever comes too late.
+    pub fn too_late(self) -> Self {
+        let audit = Audit { decision: Decision::Refused(Reason::NotOpen), answer: None, ..self.audit };
+        Self { to_codex: None, to_device: Vec::new(), audit, answers: None }
+    }
 }
 
 /// What to do about a message from Codex.
@@ -234,6 +252,8 @@ pub struct DeviceVerdict {
 pub enum CodexVerdict {
     /// Goes to the device.
     Forward(Bytes),
+    /// A request that the device may answer.
+    Request(Bytes, RequestId),
     /// Goes to the device in place of a request that it may not answer: a warning that names what waits.
     Instead(Bytes, Audit),
     /// The agent answers Codex itself, with [`AgentAnswer::message`].
@@ -313,12 +333,12 @@ impl Firewall {
                 let Policy { scope, lasting_grants, .. } = self.policy;
                 let about = self.open.about(&id);
                 let answer = self.open.result(&id, result, scope, lasting_grants);
-                self.answer(about, answer)
+                self.answer(id, about, answer)
             }
             Ok(Message::Error { id, error }) => {
                 let about = self.open.about(&id);
                 let answer = self.open.error(&id, error, self.policy.scope);
-                self.answer(about, answer)
+                self.answer(id, about, answer)
             }
             Err(error) => self.unread(bytes, error),
         })
@@ -600,11 +620,12 @@ impl Firewall {
 
     fn answer(
         &self,
+        id: RequestId,
         about: Option<(&'static str, Option<String>)>,
         answer: Result<Answer, AnswerError>,
     ) -> DeviceVerdict {
         match answer {
-            Ok(Answer { body, method, thread, lessened }) => DeviceVerdict {
+            Ok(Answer { body, method, thread, choice, lessened }) => DeviceVerdict {
                 to_codex: Some(body.into()),
                 to_device: lessened.map(|words| warning(thread.as_deref(), words)).into_iter().collect(),
                 audit: Audit {
@@ -613,17 +634,14 @@ impl Firewall {
                     decision: if lessened.is_some() { Decision::Lessened } else { Decision::Passed },
                     changing: true,
                     unguarded: false,
+                    answer: Some(choice),
                 },
+                answers: Some(id),
             },
             Err(e) => {
                 let (method, thread) = about.unzip();
                 let thread = thread.flatten();
-                let reason = match e {
-                    AnswerError::NotOpen => Reason::NotOpen,
-                    AnswerError::Scope { .. } => Reason::Scope,
-                    AnswerError::Malformed(_) => Reason::Malformed,
-                    AnswerError::Unfit => Reason::Params,
-                };
+                let reason = e.reason();
                 // A late answer is no fault: someone else was faster, and the client hears so from Codex.
                 let words = (reason != Reason::NotOpen).then(|| warning(thread.as_deref(), &e.to_string()));
                 refused(method, thread, reason, true, words.into_iter().collect())
@@ -729,6 +747,7 @@ impl Firewall {
                     decision: Decision::Answered,
                     changing: false,
                     unguarded: false,
+                    answer: None,
                 };
                 return CodexVerdict::AnswerInAgent(AgentAnswer { id }, audit);
             }
@@ -739,9 +758,10 @@ impl Firewall {
             self.open.open(id.clone(), request, params, self.policy.scope, self.policy.lasting_grants)
         });
         match asked {
-            Some(Asked::AsIs) => CodexVerdict::Forward(bytes.clone()),
+            Some(Asked::AsIs) => CodexVerdict::Request(bytes.clone(), id),
             Some(Asked::Without(params)) => {
-                CodexVerdict::Forward(json!({ "method": request.name, "id": id, "params": params }).to_string().into())
+                let message = json!({ "method": request.name, "id": id, "params": params });
+                CodexVerdict::Request(message.to_string().into(), id)
             }
             Some(Asked::AtTheHost(words)) => {
                 let thread = params.and_then(params::thread);
@@ -873,7 +893,15 @@ fn passed(method: &'static Method, seen: params::Seen, mut body: Vec<u8>) -> Dev
     DeviceVerdict {
         to_codex: Some(body.into()),
         to_device: Vec::new(),
-        audit: Audit { method: Some(method.name), thread, decision, changing: changes(method), unguarded: false },
+        audit: Audit {
+            method: Some(method.name),
+            thread,
+            decision,
+            changing: changes(method),
+            unguarded: false,
+            answer: None,
+        },
+        answers: None,
     }
 }
 
@@ -884,19 +912,33 @@ fn refused(
     changing: bool,
     to_device: Vec<Bytes>,
 ) -> DeviceVerdict {
-    let audit = Audit { method, thread, decision: Decision::Refused(reason), changing, unguarded: false };
-    DeviceVerdict { to_codex: None, to_device, audit }
+    let audit = Audit { method, thread, decision: Decision::Refused(reason), changing, unguarded: false, answer: None };
+    DeviceVerdict { to_codex: None, to_device, audit, answers: None }
 }
 
 /// Keeps a request of Codex from the device, which hears why.
 fn instead(method: &'static str, thread: Option<String>, words: &str) -> CodexVerdict {
     let notice = warning(thread.as_deref(), words);
-    let audit = Audit { method: Some(method), thread, decision: Decision::Withheld, changing: false, unguarded: false };
+    let audit = Audit {
+        method: Some(method),
+        thread,
+        decision: Decision::Withheld,
+        changing: false,
+        unguarded: false,
+        answer: None,
+    };
     CodexVerdict::Instead(notice, audit)
 }
 
 fn withheld(method: Option<&'static str>, thread: Option<String>) -> CodexVerdict {
-    CodexVerdict::Drop(Audit { method, thread, decision: Decision::Withheld, changing: false, unguarded: false })
+    CodexVerdict::Drop(Audit {
+        method,
+        thread,
+        decision: Decision::Withheld,
+        changing: false,
+        unguarded: false,
+        answer: None,
+    })
 }
 
 /// A notification that every client shows to its person.

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::Reason;
 use super::parse::{ParseError, RequestId, transcode};
 
 /// Most requests open on one channel. Codex asks for a thread one at a time; a hundred threads are far below.
@@ -150,22 +151,71 @@ pub enum AnswerError {
     Unfit,
 }
 
+impl AnswerError {
+    /// The same in one word.
+    pub(crate) fn reason(self) -> Reason {
+        match self {
+            Self::NotOpen => Reason::NotOpen,
+            Self::Scope { .. } => Reason::Scope,
+            Self::Malformed(_) => Reason::Malformed,
+            Self::Unfit => Reason::Params,
+        }
+    }
+}
+
+/// What an answer says, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+pub enum Choice {
+    /// Yes, this once.
+    Accept,
+    /// Yes, and something lasts.
+    AcceptForLonger,
+    /// No; the turn goes on.
+    Decline,
+    /// No, and the turn ends.
+    Cancel,
+    /// What was asked for, in words.
+    Answer,
+}
+
+impl Choice {
+    /// The word on the wire and in the audit log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::AcceptForLonger => "acceptForLonger",
+            Self::Decline => "decline",
+            Self::Cancel => "cancel",
+            Self::Answer => "answer",
+        }
+    }
+
+    /// Whether it keeps something from happening.
+    pub fn declines(self) -> bool {
+        matches!(self, Self::Decline | Self::Cancel)
+    }
+}
+
 /// An answer that passes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// What goes to Codex, written anew.
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// The request that it answers.
-    pub(super) method: &'static str,
+    pub(crate) method: &'static str,
     /// The thread that was asked about.
-    pub(super) thread: Option<String>,
+    pub(crate) thread: Option<String>,
+    /// What goes to Codex, in one word.
+    pub(crate) choice: Choice,
     /// It is less than what the device said; in words, for the person.
-    pub(super) lessened: Option<&'static str>,
+    pub(crate) lessened: Option<&'static str>,
 }
 
 /// A request as the device gets to see it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// Goes to the device as it is.
     AsIs,
     /// Goes to the device without what it may not choose.
@@ -197,7 +247,7 @@ enum Kind {
 
 /// The requests open on one channel.
 #[derive(Debug, Default)]
-pub(super) struct OpenRequests(HashMap<RequestId, Open>);
+pub(crate) struct OpenRequests(HashMap<RequestId, Open>);
 
 const SHORTER: &str = "accepted once: this device may not accept for longer";
 const NOT_ROOT: &str = "declined: accepting would open a folder for longer, which this device may not do";
@@ -211,7 +261,7 @@ const INSTALL: &str = "a skill wants MCP servers installed into this host's Code
 
 impl OpenRequests {
     /// Remembers a request of Codex; `None` when its parameters are not what this version understands, or too much is open.
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
         id: RequestId,
         request: &'static ServerRequest,
@@ -237,7 +287,7 @@ impl OpenRequests {
     }
 
     /// Codex says that a request needs no answer any more.
-    pub(super) fn close(&mut self, id: &RequestId) {
+    pub(crate) fn close(&mut self, id: &RequestId) {
         self.0.remove(id);
     }
 
@@ -252,9 +302,32 @@ impl OpenRequests {
         self.0.get(id).map(|open| (open.request.name, open.thread.clone()))
     }
 
+    /// The scope that an answer to it needs.
+    pub(crate) fn needed(&self, id: &RequestId) -> Option<Scope> {
+        self.0.get(id).map(|open| open.needed)
+    }
+
+    /// What may be answered to it.
+    pub(crate) fn choices(&self, id: &RequestId, lasting: bool) -> &'static [Choice] {
+        self.0.get(id).map_or(&[], |open| open.kind.choices(lasting))
+    }
+
     /// Checks a device's result. One that passes closes the request; one that does not leaves it open.
     pub(super) fn result(
         &mut self,
+        id: &RequestId,
+        raw: &RawValue,
+        scope: Scope,
+        lasting: bool,
+    ) -> Result<Answer, AnswerError> {
+        let answer = self.check_result(id, raw, scope, lasting)?;
+        self.close(id);
+        Ok(answer)
+    }
+
+    /// Checks a device's result, and leaves the request open.
+    pub(crate) fn check_result(
+        &self,
         id: &RequestId,
         raw: &RawValue,
         scope: Scope,
@@ -264,17 +337,25 @@ impl OpenRequests {
         let mut bytes = Vec::new();
         transcode(raw, &mut bytes)?;
         let (value, lessened) = open.kind.fit(&bytes, lasting).ok_or(AnswerError::Unfit)?;
+        let choice = open.kind.choice(&value);
         let mut body = Vec::new();
         body.extend_from_slice(br#"{"id":"#);
         write(&mut body, id)?;
         body.extend_from_slice(br#","result":"#);
         write(&mut body, &value)?;
         body.push(b'}');
-        Ok(self.answered(id, body, lessened))
+        Ok(open.answer(body, choice, lessened))
     }
 
     /// Checks a device's error: it also ends the request, so it needs the same.
     pub(super) fn error(&mut self, id: &RequestId, raw: &RawValue, scope: Scope) -> Result<Answer, AnswerError> {
+        let answer = self.check_error(id, raw, scope)?;
+        self.close(id);
+        Ok(answer)
+    }
+
+    /// Checks a device's error, and leaves the request open. Codex takes every error for a no.
+    pub(crate) fn check_error(&self, id: &RequestId, raw: &RawValue, scope: Scope) -> Result<Answer, AnswerError> {
         #[derive(Deserialize, Serialize)]
         #[serde(deny_unknown_fields)]
         struct Said<'a> {
@@ -283,7 +364,7 @@ impl OpenRequests {
             #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
             data: Option<&'a RawValue>,
         }
-        self.permitted(id, scope)?;
+        let open = self.permitted(id, scope)?;
         let mut bytes = Vec::new();
         transcode(raw, &mut bytes)?;
         let said: Said<'_> = serde_json::from_slice(&bytes).map_err(|_| AnswerError::Unfit)?;
@@ -293,7 +374,7 @@ impl OpenRequests {
         body.extend_from_slice(br#","error":"#);
         write(&mut body, &said)?;
         body.push(b'}');
-        Ok(self.answered(id, body, None))
+        Ok(open.answer(body, Choice::Decline, None))
     }
 
     fn permitted(&self, id: &RequestId, scope: Scope) -> Result<&Open, AnswerError> {
@@ -304,11 +385,11 @@ impl OpenRequests {
         }
         Ok(open)
     }
+}
 
-    fn answered(&mut self, id: &RequestId, body: Vec<u8>, lessened: Option<&'static str>) -> Answer {
-        let open = self.0.remove(id);
-        let method = open.as_ref().map_or("", |open| open.request.name);
-        Answer { body, method, thread: open.and_then(|open| open.thread), lessened }
+impl Open {
+    fn answer(&self, body: Vec<u8>, choice: Choice, lessened: Option<&'static str>) -> Answer {
+        Answer { body, method: self.request.name, thread: self.thread.clone(), choice, lessened }
     }
 }
 
@@ -552,6 +633,64 @@ impl Kind {
             Self::Command { .. } | Self::FileChange { .. } | Self::Permissions { .. } | Self::Legacy { .. } => true,
             Self::Questions { approval, .. } | Self::Elicitation { approval } => *approval,
             Self::ToolCall => false,
+        }
+    }
+
+    /// What may be answered, where nothing that lasts may be or everything.
+    fn choices(&self, lasting: bool) -> &'static [Choice] {
+        use Choice as C;
+        match self {
+            Self::FileChange { grants_root: true } | Self::Legacy { grants_root: true } if !lasting => {
+                &[C::Decline, C::Cancel]
+            }
+            Self::Command { human_only: true, .. } => &[C::Accept, C::Decline, C::Cancel],
+            Self::Command { .. } | Self::FileChange { .. } | Self::Legacy { .. } if lasting => {
+                &[C::Accept, C::AcceptForLonger, C::Decline, C::Cancel]
+            }
+            Self::Command { .. } | Self::FileChange { .. } | Self::Legacy { .. } => &[C::Accept, C::Decline, C::Cancel],
+            Self::Questions { approval: true, .. } => &[C::Accept, C::Decline],
+            Self::Questions { .. } | Self::ToolCall => &[C::Answer],
+            Self::Elicitation { approval: true } => &[C::Accept, C::Decline, C::Cancel],
+            Self::Elicitation { .. } => &[C::Answer, C::Decline, C::Cancel],
+            Self::Permissions { .. } if lasting => &[C::AcceptForLonger, C::Decline],
+            Self::Permissions { .. } => &[C::Decline],
+        }
+    }
+
+    /// What a result that fits says.
+    fn choice(&self, result: &Value) -> Choice {
+        let word = |member: &str| result[member].as_str().unwrap_or_default();
+        match self {
+            Self::Command { .. } | Self::FileChange { .. } | Self::Legacy { .. } => match word("decision") {
+                "accept" | "approved" => Choice::Accept,
+                "decline" | "timed_out" => Choice::Decline,
+                "cancel" | "abort" => Choice::Cancel,
+                _ if result["decision"].get("denied").is_some() => Choice::Decline,
+                _ => Choice::AcceptForLonger,
+            },
+            Self::Questions { approval, .. } => {
+                let answers = result["answers"].as_object().into_iter().flat_map(Map::values);
+                let mut texts =
+                    answers.flat_map(|answer| answer["answers"].as_array().into_iter().flatten()).peekable();
+                match approval {
+                    false => Choice::Answer,
+                    true if texts.peek().is_some() && texts.all(|text| text == "Deny" || text == "Cancel") => {
+                        Choice::Decline
+                    }
+                    true => Choice::Accept,
+                }
+            }
+            Self::Elicitation { approval } => match word("action") {
+                "decline" => Choice::Decline,
+                "cancel" => Choice::Cancel,
+                _ if *approval => Choice::Accept,
+                _ => Choice::Answer,
+            },
+            Self::Permissions { .. } => match result["permissions"].as_object().is_none_or(Map::is_empty) {
+                true => Choice::Decline,
+                false => Choice::AcceptForLonger,
+            },
+            Self::ToolCall => Choice::Answer,
         }
     }
 

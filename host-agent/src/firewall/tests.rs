@@ -1298,7 +1298,7 @@ fn an_approval_passes_once_for_a_device_that_may_approve() {
     let mut firewall = with_scope(Scope::Approve);
     assert!(matches!(
         ask(&mut firewall, 3, FILES, json!({"threadId": THREAD, "grantRoot": null})),
-        CodexVerdict::Forward(_)
+        CodexVerdict::Request(_, RequestId::Number(3))
     ));
     let verdict = send(&mut firewall, &json!({"jsonrpc": "2.0", "id": 3, "result": {"decision": "accept"}}));
     assert_eq!(parsed(&verdict.to_codex), json!({"id": 3, "result": {"decision": "accept"}}));
@@ -1309,7 +1309,8 @@ fn an_approval_passes_once_for_a_device_that_may_approve() {
             thread: Some(THREAD.to_owned()),
             decision: Decision::Passed,
             changing: true,
-            unguarded: false
+            unguarded: false,
+            answer: Some(Choice::Accept),
         }
     );
     let again = send(&mut firewall, &json!({"id": 3, "result": {"decision": "accept"}}));
@@ -1415,7 +1416,9 @@ fn an_error_ends_a_request_and_is_written_anew() {
 #[test]
 fn lasting_choices_are_not_offered_and_count_once() {
     let mut firewall = with_scope(Scope::Approve);
-    let CodexVerdict::Forward(shown) = ask(&mut firewall, 3, COMMAND, command_params()) else { panic!("it is shown") };
+    let CodexVerdict::Request(shown, _) = ask(&mut firewall, 3, COMMAND, command_params()) else {
+        panic!("it is shown")
+    };
     let shown: Value = serde_json::from_slice(&shown).unwrap();
     assert_eq!(shown["params"]["availableDecisions"], json!(["accept", "cancel"]));
     assert_eq!(shown["params"]["proposedExecpolicyAmendment"], Value::Null);
@@ -1463,7 +1466,9 @@ fn network_rules_count_once() {
 fn with_the_flag_lasting_choices_pass_as_proposed() {
     let lasting = Policy { lasting_grants: true, ..policy(Scope::Approve) };
     let mut firewall = firewall(lasting);
-    let CodexVerdict::Forward(shown) = ask(&mut firewall, 3, COMMAND, command_params()) else { panic!("it is shown") };
+    let CodexVerdict::Request(shown, _) = ask(&mut firewall, 3, COMMAND, command_params()) else {
+        panic!("it is shown")
+    };
     assert_eq!(serde_json::from_slice::<Value>(&shown).unwrap()["params"], command_params());
     let amendment =
         |words: Value| json!({"decision": {"acceptWithExecpolicyAmendment": {"execpolicy_amendment": words}}});
@@ -1647,7 +1652,7 @@ fn open_requests_are_bounded() {
     }
     assert_eq!(firewall.open.len(), 1024);
     // One that is sent again, as after a resume, still comes through.
-    assert!(matches!(ask(&mut firewall, 5, FILES, json!({"threadId": THREAD})), CodexVerdict::Forward(_)));
+    assert!(matches!(ask(&mut firewall, 5, FILES, json!({"threadId": THREAD})), CodexVerdict::Request(..)));
 }
 
 // Arbitrary messages

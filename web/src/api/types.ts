@@ -5,6 +5,39 @@ import type { Scope } from "../scope";
 
 export type AllowDevicesParams = { allowed: boolean };
 
+export type AnswerSendParams = {
+  environment: string;
+  instance: string;
+  requestId: string | number;
+  threadId: string;
+  turnId?: string;
+  itemId?: string;
+  /**
+   * Of what was shown, in hex.
+   */
+  digest: string;
+  /**
+   * Milliseconds since the person decided, by the device's clock.
+   */
+  age: number;
+  /**
+   * As Codex takes it; or `error`.
+   */
+  result?: unknown;
+  error?: unknown;
+};
+
+export type AnswerSendResult = {
+  /**
+   * What went to Codex.
+   */
+  decision: Choice;
+  /**
+   * Why that is less than what was said, in words.
+   */
+  lessened?: string;
+};
+
 /**
  * A refusal, as a JSON-RPC error object.
  */
@@ -47,7 +80,17 @@ export type ApiErrorReason =
   | "busy"
   | "conflict"
   | "too_late"
-  | "codex";
+  | "codex"
+  | "instance"
+  | "answered"
+  | "digest"
+  | "age"
+  | "at_the_host";
+
+/**
+ * What an answer says, in one word.
+ */
+export type Choice = "accept" | "acceptForLonger" | "decline" | "cancel" | "answer";
 
 /**
  * Whose app-server a backend speaks to.
@@ -317,6 +360,9 @@ export type Notification =
   | { method: "environment/changed"; params: EnvironmentInfo }
   | { method: "device/changed"; params: DeviceChanged }
   | { method: "prompt/changed"; params: Receipt }
+  | { method: "request/opened"; params: RequestInfo }
+  | { method: "request/shown"; params: RequestShown }
+  | { method: "request/closed"; params: RequestClosed }
   | { method: "notices/missed"; params: Record<symbol, never> };
 
 export type PromptReadParams = {
@@ -365,6 +411,20 @@ export type PromptSendParams = {
 export type PromptWithdrawParams = { id: string; environment: string };
 
 /**
+ * The sandbox and the network of a thread. What is accepted once may go beyond them.
+ */
+export type Reach = {
+  /**
+   * What may be written.
+   */
+  sandbox: string;
+  /**
+   * Whether programs have the network.
+   */
+  network: string;
+};
+
+/**
  * What became of a prompt.
  */
 export type Receipt = {
@@ -397,6 +457,105 @@ export type Receipt = {
 );
 
 export type RelayInfo = { url: string; key: string };
+
+/**
+ * A request needs no answer any more.
+ */
+export type RequestClosed = {
+  environment: string;
+  instance: string;
+  requestId: string | number;
+  threadId: string;
+  /**
+   * Who answered; null, where that was at the host, or it is no longer asked.
+   */
+  by: Who | null;
+  decision?: Choice;
+};
+
+/**
+ * What Codex asks.
+ */
+export type RequestInfo = {
+  environment: string;
+  /**
+   * The run of Codex that asks: its numbers begin anew with each.
+   */
+  instance: string;
+  requestId: string | number;
+  threadId: string;
+  turnId?: string;
+  itemId?: string;
+  /**
+   * Codex's name for this kind of request.
+   */
+  method: string;
+  /**
+   * When Codex asked, in milliseconds since 1970 by the host's clock.
+   */
+  openedAt: number;
+  /**
+   * For a person: labels and texts in turn. Left out where the list would be too long; ask for it alone.
+   */
+  shown?: Array<string>;
+  /**
+   * Of `shown`, in hex.
+   */
+  digest: string;
+  /**
+   * What the thread may reach, where that is known.
+   */
+  reach?: Reach;
+  /**
+   * The scope of those who may answer; none, where only the host's own terminal can.
+   */
+  needed?: Scope;
+  /**
+   * What this device may answer.
+   */
+  answers: Array<Choice>;
+  /**
+   * The devices that were shown it.
+   */
+  shownTo: Array<Who>;
+};
+
+export type RequestListParams = {
+  /**
+   * Only what is asked there.
+   */
+  environment?: string;
+  /**
+   * Only this request.
+   */
+  requestId?: string | number;
+};
+
+export type RequestListResult = {
+  /**
+   * Oldest first.
+   */
+  data: Array<RequestInfo>;
+};
+
+/**
+ * One more device was shown a request.
+ */
+export type RequestShown = { environment: string; instance: string; requestId: string | number; shownTo: Array<Who> };
+
+/**
+ * A device, by its id and by its name.
+ */
+export type Who = {
+  /**
+   * Its id.
+   */
+  deviceId: string;
+  /**
+   * What it calls itself.
+   */
+  name: string;
+};
 
 export type WorkspaceInfo = {
   path: string;
@@ -440,4 +599,6 @@ export type Methods = {
   "prompt/send": { scope: "steer"; params: PromptSendParams; result: Receipt };
   "prompt/read": { scope: "view"; params: PromptReadParams; result: PromptReadResult };
   "prompt/withdraw": { scope: "steer"; params: PromptWithdrawParams; result: Receipt };
+  "request/list": { scope: "view"; params: RequestListParams; result: RequestListResult };
+  "answer/send": { scope: "steer"; params: AnswerSendParams; result: AnswerSendResult };
 };

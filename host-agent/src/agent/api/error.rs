@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::MAX_IN_FLIGHT;
 use crate::agent::environments::folders::NotListed;
+use crate::agent::requests::{Outcome, Who};
 
 /// A device may not ask for this; the same number as the firewall's.
 const REFUSED: i32 = -32010;
@@ -68,6 +69,16 @@ pub(super) enum Reason {
     TooLate,
     /// Codex could not be asked.
     Codex,
+    /// Codex was started anew.
+    Instance,
+    /// Somebody was faster, or it is no longer asked.
+    Answered,
+    /// Something else is asked than what the device showed.
+    Digest,
+    /// Decided too long ago.
+    Age,
+    /// Only the host's own terminal can answer that.
+    AtTheHost,
 }
 
 impl Reason {
@@ -163,5 +174,23 @@ impl Refusal {
     /// What has no parameters beside its sentence.
     pub(super) fn because(reason: Reason, error: &impl std::error::Error) -> Self {
         Self::new(reason, error.to_string(), json!({}))
+    }
+
+    /// Another answer counts; `params` say whose and what, where that is known.
+    pub(super) fn answered(outcome: &Outcome, error: &impl std::error::Error) -> Self {
+        let mut params = json!({});
+        if let Some(Who { device_id, name }) = &outcome.by {
+            params["deviceId"] = json!(device_id);
+            params["name"] = json!(name);
+        }
+        if let Some(choice) = outcome.choice {
+            params["decision"] = json!(choice);
+        }
+        Self::new(Reason::Answered, error.to_string(), params)
+    }
+
+    pub(super) fn age(most: Duration, error: &impl std::error::Error) -> Self {
+        let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        Self::new(Reason::Age, error.to_string(), json!({ "most": most }))
     }
 }

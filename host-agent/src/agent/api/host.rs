@@ -16,8 +16,18 @@ use crate::agent::sessions::{DETACHED_LIMIT, MAX_PER_DEVICE};
 /// Of what stands here. It grows when something that is here means something else, and then both are served for a while.
 const API_VERSION: u32 = 1;
 /// What a client may ask for beside `host/read`, by name. A name never changes its meaning.
-pub(super) const FEATURES: &[&str] =
-    &["devices", "environments", "folders", "largestMessage", "manageDevices", "mergedText", "prompts", "workspaces"];
+pub(super) const FEATURES: &[&str] = &[
+    "answers",
+    "devices",
+    "environments",
+    "folders",
+    "largestMessage",
+    "manageDevices",
+    "mergedText",
+    "prompts",
+    "requests",
+    "workspaces",
+];
 /// The least that a client may say it takes, in bytes: what Codex's smaller answers and any error need.
 const LEAST_MESSAGE: usize = 1 << 20;
 

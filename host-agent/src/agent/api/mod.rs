@@ -15,6 +15,7 @@ mod folders;
 mod host;
 mod notices;
 mod prompts;
+mod requests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -145,6 +146,8 @@ methods! {
     "prompt/send" Steer prompts::send;
     "prompt/read" View prompts::read;
     "prompt/withdraw" Steer prompts::withdraw;
+    "request/list" View requests::list;
+    "answer/send" Steer requests::answer;
 }
 
 /// The parameters of a method that takes none; what a newer client sends along is left alone.
@@ -185,6 +188,7 @@ async fn serve_methods(
     let mut relay = context.relay_key.clone();
     let mut notices = context.notices.subscribe();
     let mut prompts = context.prompts.changes();
+    let mut requests = context.environments.requests();
     let mut missed = false;
     let mut running = FuturesUnordered::new();
     loop {
@@ -228,6 +232,22 @@ async fn serve_methods(
                 Ok(change) => {
                     missed |= !sender.is_writable(BEHIND);
                     missed || send(&sender, &Notice::PromptChanged(Receipt::changed(change))).await
+                }
+                Err(RecvError::Lagged(_)) => {
+                    missed = true;
+                    true
+                }
+                Err(RecvError::Closed) => false,
+            },
+            changed = requests.recv() => match changed {
+                Ok(change) => {
+                    missed |= !sender.is_writable(BEHIND);
+                    let now = *scope.borrow();
+                    let notice = if missed { None } else { context.about_request(change, &caller, now) };
+                    match notice {
+                        Some(notice) => send(&sender, &notice).await,
+                        None => true,
+                    }
                 }
                 Err(RecvError::Lagged(_)) => {
                     missed = true;

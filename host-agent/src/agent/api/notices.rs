@@ -16,6 +16,7 @@ use super::devices::DeviceChanged;
 use super::environments::EnvironmentInfo;
 use super::host::HostInfo;
 use super::prompts::Receipt;
+use super::requests::{RequestClosed, RequestInfo, RequestShown};
 
 /// Notices that wait for a session's task, which hands them on at once.
 const WAITING: usize = 256;
@@ -37,6 +38,15 @@ pub enum Notice {
     /// Something came of a prompt of this device.
     #[serde(rename = "prompt/changed")]
     PromptChanged(Receipt),
+    /// Codex asks something, or something else than before.
+    #[serde(rename = "request/opened")]
+    RequestOpened(Box<RequestInfo>),
+    /// One more device was shown a request.
+    #[serde(rename = "request/shown")]
+    RequestShown(RequestShown),
+    /// A request needs no answer any more.
+    #[serde(rename = "request/closed")]
+    RequestClosed(RequestClosed),
     /// Notifications were left out: read anew what is shown.
     #[serde(rename = "notices/missed")]
     Missed {},
@@ -46,10 +56,14 @@ impl Notice {
     /// The scope of those who hear it.
     pub(super) fn needed(&self) -> Scope {
         match self {
-            Self::HostChanged(_) | Self::EnvironmentChanged(_) | Self::PromptChanged(_) | Self::Missed {} => {
-                Scope::View
-            }
             Self::DeviceChanged(_) => Scope::Admin,
+            Self::HostChanged(_)
+            | Self::EnvironmentChanged(_)
+            | Self::PromptChanged(_)
+            | Self::RequestOpened(_)
+            | Self::RequestShown(_)
+            | Self::RequestClosed(_)
+            | Self::Missed {} => Scope::View,
         }
     }
 }

@@ -5,13 +5,15 @@
 //! - It is the first connection to a server that the agent starts, so the server is called by the agent's name
 //!   and not by that of the first device (Codex uses the first client's name for all its traffic).
 //!
+//! - It hears what Codex asks in those threads, and hands on what devices answer through the agent's API, see [`Requests`].
+//!
 //! It follows a thread when Codex says that one was started or loaded, while the connection that did so is there.
 //! What was loaded and idle before the agent came is left alone: following that could load it anew. It asks for
-//! almost no notifications, answers no question, and lets idle threads go: all but the last few, and those after a while.
+//! few notifications, answers nothing by itself, and lets idle threads go: all but the last few, and those after a while.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -19,8 +21,9 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, interval, sleep};
 
 use super::Environment;
+use crate::agent::requests::Requests;
 use crate::codex::permissions::Profiles;
-use crate::codex::{Allowance, CodexConnection, CodexState};
+use crate::codex::{Allowance, CodexConnection, CodexState, Utf8Bytes};
 use crate::firewall::folders::Folders;
 use crate::firewall::kept::Kept;
 use crate::firewall::table::NOTIFICATIONS;
@@ -42,7 +45,15 @@ const MAX_KNOWN: usize = 1024;
 const PAGE: usize = 100;
 
 /// What notifications the connection is for.
-const WANTED: [&str; 3] = ["thread/closed", "thread/started", "thread/status/changed"];
+const WANTED: [&str; 7] = [
+    "item/fileChange/patchUpdated",
+    "item/started",
+    "serverRequest/resolved",
+    "thread/closed",
+    "thread/settings/updated",
+    "thread/started",
+    "thread/status/changed",
+];
 
 /// Follows the threads of an environment until its Codex has stopped for good.
 pub(crate) async fn run(environment: Arc<Environment>) {
@@ -58,13 +69,16 @@ pub(crate) async fn run(environment: Arc<Environment>) {
             Err(error) => tracing::debug!(%error, "the agent's own connection to codex failed"),
         }
         environment.kept.clear();
+        environment.requests.disconnected();
         sleep(PAUSE).await;
     }
 }
 
 async fn follow(connection: CodexConnection, environment: &Environment) {
     let CodexConnection { sender: mut to_codex, receiver: mut from_codex, instance } = connection;
-    let mut keeper = Keeper::new(&environment.kept, &*environment.workspaces, &environment.profiles);
+    let mut keeper =
+        Keeper::new(&environment.kept, &environment.requests, &*environment.workspaces, &environment.profiles);
+    let mut answers = environment.requests.connected(instance);
     let mut looks = interval(LOOK);
     keeper.initialize();
     loop {
@@ -81,6 +95,13 @@ async fn follow(connection: CodexConnection, environment: &Environment) {
                 }
                 Some(Err(_)) | None => return,
             },
+            Some(answer) = answers.recv() => {
+                // It was parsed, so it is text.
+                let Ok(text) = Utf8Bytes::try_from(answer) else { continue };
+                if to_codex.send(text).await.is_err() {
+                    return;
+                }
+            }
             _ = looks.tick() => keeper.let_go(Instant::now()),
         }
     }
@@ -100,12 +121,18 @@ enum Asked {
     Resume {
         thread: String,
     },
+    /// What is to be changed, of which a request came before the agent followed its thread.
+    Changes {
+        thread: String,
+    },
     Unsubscribe,
 }
 
 /// A loaded thread.
 #[derive(Debug)]
 struct Known {
+    /// The folder that it was recorded with.
+    cwd: String,
     is_active: bool,
     /// When it last changed.
     since: Instant,
@@ -124,6 +151,7 @@ enum Follows {
 /// What is known, and what is to be said next.
 struct Keeper<'a> {
     kept: &'a Kept,
+    requests: &'a Requests,
     folders: &'a dyn Folders,
     profiles: &'a Profiles,
     known: HashMap<String, Known>,
@@ -180,14 +208,21 @@ struct Loaded {
     data: Vec<String>,
 }
 
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
     serde_json::from_str(raw?.get()).ok()
 }
 
 impl<'a> Keeper<'a> {
-    fn new(kept: &'a Kept, folders: &'a dyn Folders, profiles: &'a Profiles) -> Self {
+    fn new(kept: &'a Kept, requests: &'a Requests, folders: &'a dyn Folders, profiles: &'a Profiles) -> Self {
         Self {
             kept,
+            requests,
             folders,
             profiles,
             known: HashMap::new(),
@@ -223,8 +258,28 @@ impl<'a> Keeper<'a> {
                 }
             }
             // What Codex asks is for those who can answer.
-            _ => {}
+            (Some(name), Some(id)) => {
+                let late = self.requests.asked(id, name, params, now_ms());
+                if let Some(thread) = late
+                    && let Some(Known { cwd, .. }) = self.known.get(&thread)
+                {
+                    // Codex shows what is pending here alone (measured on 0.169.0), and only where all of a turn is asked for.
+                    let page = json!({ "limit": 1, "sortDirection": "desc", "itemsView": "full" });
+                    let mut params = self.resuming(&thread, cwd);
+                    params.insert("initialTurnsPage".to_owned(), page);
+                    self.ask(Asked::Changes { thread }, "thread/resume", params.into());
+                }
+            }
+            (None, None) => {}
         }
+    }
+
+    fn resuming(&self, thread: &str, cwd: &str) -> Map<String, Value> {
+        let opening = Opening::watching(cwd, self.profiles);
+        let mut params = opening.params(Map::new(), self.folders);
+        params.insert("threadId".to_owned(), json!(thread));
+        params.insert("excludeTurns".to_owned(), json!(true));
+        params
     }
 
     fn notified(&mut self, name: &str, params: Option<&RawValue>, now: Instant) {
@@ -240,6 +295,9 @@ impl<'a> Keeper<'a> {
                     return;
                 }
                 let is_active = status.r#type == "active";
+                if !is_active {
+                    self.requests.idle(&thread_id);
+                }
                 match self.known.get_mut(&thread_id) {
                     Some(known) => {
                         known.is_active = is_active;
@@ -257,7 +315,7 @@ impl<'a> Keeper<'a> {
                     self.forget(&thread_id);
                 }
             }
-            _ => {}
+            _ => self.requests.notified(name, params),
         }
     }
 
@@ -278,22 +336,26 @@ impl<'a> Keeper<'a> {
                 if !recorded.is_loaded || self.known.len() >= MAX_KNOWN {
                     return;
                 }
-                let known = Known { is_active: recorded.is_active, since: now, follows: Follows::No };
+                let (cwd, is_active) = (recorded.cwd.clone(), recorded.is_active);
+                let known = Known { cwd, is_active, since: now, follows: Follows::No };
                 self.known.entry(thread.clone()).or_insert(known);
                 if is_fresh || recorded.is_active {
-                    let opening = Opening::watching(&recorded.cwd, self.profiles);
-                    let mut params = opening.params(Map::new(), self.folders);
-                    params.insert("threadId".to_owned(), json!(thread));
-                    params.insert("excludeTurns".to_owned(), json!(true));
+                    let params = self.resuming(&thread, &recorded.cwd);
                     self.ask(Asked::Resume { thread }, "thread/resume", params.into());
                 }
             }
             // One that has had no turn yet can't be resumed: its first turn brings it here again.
             Asked::Resume { thread } => {
-                if let (Some(_), Some(known)) = (result, self.known.get_mut(&thread)) {
+                if let (Some(result), Some(known)) = (result, self.known.get_mut(&thread)) {
+                    self.requests.resumed(&thread, result);
                     known.follows = Follows::Yes;
                     self.kept.insert(thread);
                     self.let_go(now);
+                }
+            }
+            Asked::Changes { thread } => {
+                if let Some(result) = result {
+                    self.requests.resumed(&thread, result);
                 }
             }
             Asked::Unsubscribe => {}
@@ -308,6 +370,7 @@ impl<'a> Keeper<'a> {
     fn forget(&mut self, thread: &str) {
         self.known.remove(thread);
         self.kept.remove(thread);
+        self.requests.forget(thread);
     }
 
     /// Lets go of what has been idle for long, and of what is too much.
@@ -348,6 +411,8 @@ mod tests {
     use ring::rand::SystemRandom;
 
     use super::*;
+    use crate::agent::requests;
+    use crate::codex::Instance;
     use crate::firewall::folders::NoFolders;
 
     /// A keeper whose Codex a test plays: what it asks is answered as the real one does (measured on 0.169.0).
@@ -405,7 +470,9 @@ mod tests {
 
     fn play(test: impl FnOnce(Play<'_>, &Kept)) {
         let (kept, profiles) = (Kept::default(), Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap());
-        let mut keeper = Keeper::new(&kept, &NoFolders, &profiles);
+        let requests = Requests::new("local", requests::changes());
+        let _answers = requests.connected(Instance::random(&SystemRandom::new()).unwrap());
+        let mut keeper = Keeper::new(&kept, &requests, &NoFolders, &profiles);
         keeper.initialize();
         test(Play { keeper, now: Instant::now() }, &kept);
     }
@@ -444,6 +511,30 @@ mod tests {
             let resume = play.asked().remove(0);
             assert_eq!(resume["params"]["permissions"], json!(play.keeper.profiles.reading().id));
             assert_eq!(resume["params"]["config"]["projects"]["/w"], json!({ "trust_level": "untrusted" }));
+        });
+    }
+
+    #[test]
+    fn what_is_to_be_changed_is_looked_up_when_its_item_came_before_the_agent_followed() {
+        play(|mut play, _| {
+            play.started("t");
+            let params = json!({ "threadId": "t", "turnId": "u", "itemId": "i", "startedAtMs": 5 });
+            play.hear(&json!({ "id": 0, "method": "item/fileChange/requestApproval", "params": params }));
+            let asked = play.keeper.requests.list();
+            assert_eq!(asked[0].choices.iter().map(|choice| choice.name()).collect::<Vec<_>>(), ["decline", "cancel"]);
+            let resume = play.asked().remove(0);
+            assert_eq!(resume["params"]["initialTurnsPage"]["itemsView"], "full", "{resume}");
+            let change = json!({ "path": "/w/a", "kind": { "type": "add" }, "diff": "x" });
+            let item = json!({ "type": "fileChange", "id": "i", "changes": [change] });
+            let page = json!({ "data": [{ "items": [{ "type": "userMessage", "id": "m" }, item] }] });
+            let sandbox = json!({ "type": "readOnly" });
+            play.hear(&json!({ "id": resume["id"], "result": { "sandbox": sandbox, "initialTurnsPage": page } }));
+            let known = play.keeper.requests.list();
+            assert_ne!(known[0].digest, asked[0].digest);
+            assert_eq!(known[0].choices.len(), 3);
+            assert!(known[0].reach.is_some());
+            play.status("t", "notLoaded");
+            assert!(play.keeper.requests.list().is_empty());
         });
     }
 

@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::scope::Scope;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
+use super::requests::{self, Change, Requests};
 use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
 use crate::codex::{Adapter, Allowance, CodexBackend, CodexConnection, CodexState, ConnectError, Instance};
@@ -44,6 +45,8 @@ pub struct Environment {
     pub profiles: Arc<Profiles>,
     /// Threads that stay loaded there.
     pub kept: Arc<Kept>,
+    /// What it asks.
+    pub requests: Arc<Requests>,
     /// The run of its server that knows the agent by name.
     introduced: watch::Sender<Option<Instance>>,
 }
@@ -120,6 +123,7 @@ impl Environments {
             workspaces: Arc::new(workspaces),
             profiles,
             kept: Arc::default(),
+            requests: Arc::new(Requests::new(LOCAL_ENVIRONMENT, requests::changes())),
             introduced: watch::Sender::new(None),
         };
         Self { all: vec![Arc::new(environment)] }
@@ -128,6 +132,11 @@ impl Environments {
     /// The environment of this name.
     pub fn find(&self, name: &str) -> Option<&Arc<Environment>> {
         self.all.iter().find(|environment| environment.name == name)
+    }
+
+    /// What is asked in all of them, as it changes.
+    pub fn requests(&self) -> broadcast::Receiver<Change> {
+        self.own().requests.changes()
     }
 
     /// All of them; the host's own comes first.
