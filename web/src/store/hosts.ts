@@ -1,0 +1,89 @@
+/** The hosts that this browser is paired with, and the keys for them. */
+import { encode } from "../base32";
+import { deviceId, hostId } from "../ids";
+import type { PairedKeys } from "../link/host";
+import type { RelayEntry } from "../pairing/message";
+import { Origin } from "../pairing/origin";
+import type { Scope } from "../scope";
+import type { Database } from "./database";
+import type { HostRow } from "./schema";
+
+/** What a host says of itself, and may change: names and places do. */
+export interface HostFacts {
+  readonly name: string;
+  /** Best first, never empty: their keys are pinned. */
+  readonly relays: readonly RelayEntry[];
+  /** What this device may do. */
+  readonly scope: Scope;
+}
+
+/** A host that this device is paired with. */
+export interface StoredHost extends HostFacts {
+  /** The host's id as text. */
+  readonly id: string;
+  /** This device's id at the host, as text. */
+  readonly deviceId: string;
+  /** Milliseconds since 1970, by this device's clock. */
+  readonly pairedAt: number;
+  readonly keys: PairedKeys;
+}
+
+/** A host as it is kept after a pairing. */
+export async function storedHost(facts: HostFacts, keys: PairedKeys, pairedAt: number): Promise<StoredHost> {
+  const { name, relays, scope } = facts;
+  const [host, device] = [await hostId(keys.host), await deviceId(keys.identity.publicKey)];
+  return { id: encode(host), deviceId: encode(device), name, relays, scope, pairedAt, keys };
+}
+
+/** The paired hosts of this browser. Everything rejects with `StoreError`. */
+export class HostStore {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** All hosts, the one that was paired first at their head. */
+  async list(): Promise<StoredHost[]> {
+    const rows = await this.#database.use((database) => database.getAll("hosts"));
+    return rows.map(fromRow).sort((a, b) => a.pairedAt - b.pairedAt);
+  }
+
+  /** The host with this id; `null` where there is none. */
+  async read(id: string): Promise<StoredHost | null> {
+    const row = await this.#database.use((database) => database.get("hosts", id));
+    return row === undefined ? null : fromRow(row);
+  }
+
+  /** Keeps a host; it takes the place of an earlier pairing with the same host. Resolves once it is written. */
+  async save(host: StoredHost): Promise<void> {
+    await this.#database.use((database) => database.put("hosts", toRow(host)));
+  }
+
+  /** Keeps what a host says of itself now. A host that is not there, such as one just removed, stays so. */
+  async update(id: string, facts: HostFacts): Promise<void> {
+    await this.#database.use(async (database) => {
+      const transaction = database.transaction("hosts", "readwrite");
+      const row = await transaction.store.get(id);
+      if (row !== undefined) {
+        const { name, relays, scope } = facts;
+        await transaction.store.put(toRow({ ...fromRow(row), name, relays, scope }));
+      }
+      await transaction.done;
+    });
+  }
+
+  /** Forgets a host and its keys, for good. */
+  async remove(id: string): Promise<void> {
+    await this.#database.use((database) => database.delete("hosts", id));
+  }
+}
+
+function toRow({ id, name, relays, scope, deviceId, pairedAt, keys }: StoredHost): HostRow {
+  const kept = relays.map(({ key, origin }) => ({ key, url: origin.toString() }));
+  return { id, name, relays: kept, scope, deviceId, pairedAt, keys };
+}
+
+function fromRow(row: HostRow): StoredHost {
+  return { ...row, relays: row.relays.map(({ key, url }) => ({ key, origin: Origin.parse(url) })) };
+}
