@@ -1,6 +1,7 @@
 /** Why there is no link to the host, or there is none any more. */
 import { encode } from "../base32";
 import type { Bytes } from "../bytes";
+import { HandshakeError } from "../crypto/error";
 
 /** What was waited for in vain. */
 export type Step = "relay" | "host" | "handshake";
@@ -14,6 +15,8 @@ export type LinkFault =
   | { readonly kind: "aborted" }
   /** Something that is not this protocol. */
   | { readonly kind: "protocol"; readonly what: string }
+  /** There is no version of the protocol that both sides speak: one of them is to be updated. */
+  | { readonly kind: "version"; readonly peer: "relay" | "host" }
   /** The relay has another key than the one wanted. */
   | { readonly kind: "wrongRelay"; readonly id: Bytes }
   /** The relay said no, in its own words; `code` is one of `CloseCode`, the delay is in milliseconds. */
@@ -48,6 +51,7 @@ export class LinkError extends Error {
       case "timedOut":
       case "aborted":
       case "protocol":
+      case "version":
       case "wrongRelay":
       case "unread":
       case "crypto":
@@ -73,6 +77,8 @@ function describe(fault: LinkFault): string {
       return "the link was given up";
     case "protocol":
       return `the relay does not speak this protocol: ${fault.what}`;
+    case "version":
+      return `the ${fault.peer} and this app have no version in common: one of them has to be updated`;
     case "wrongRelay":
       return `this is not the relay that was paired with: its fingerprint is ${encode(fault.id)}`;
     case "refused":
@@ -93,6 +99,12 @@ export async function typed<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
-    throw cause instanceof LinkError ? cause : new LinkError({ kind: "crypto" }, { cause });
+    throw cause instanceof LinkError ? cause : new LinkError(faultOf(cause), { cause });
   }
+}
+
+function faultOf(cause: unknown): LinkFault {
+  return cause instanceof HandshakeError && cause.fault.kind === "version"
+    ? { kind: "version", peer: "host" }
+    : { kind: "crypto" };
 }

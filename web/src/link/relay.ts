@@ -106,7 +106,7 @@ async function hello(socket: MessageSocket, target: RelayTarget, caller: Caller)
   }
   const version = agree(SUPPORTED, challenge.versions);
   if (version === null) {
-    throw new LinkError({ kind: "protocol", what: "no version in common" });
+    throw new LinkError({ kind: "version", peer: "relay" });
   }
   const peerNonce = random(32);
   await socket.send(encodePeerToRelay(await greeting(caller, version, id, nonce, peerNonce)));
@@ -151,6 +151,9 @@ async function receive(socket: MessageSocket): Promise<RelayToPeer> {
 function refusal(frame: RelayToPeer, what: string): LinkError {
   if (frame.type === "Refused") {
     const { code, retryAfterMs } = frame;
+    if (code === CloseCode.version) {
+      return new LinkError({ kind: "version", peer: "relay" });
+    }
     // A hostile relay's words are shown to a person.
     const message = frame.message.replace(/\p{Cc}/gu, "");
     return new LinkError({ kind: "refused", code, message, retryAfterMs: retryAfterMs > 0 ? retryAfterMs : null });

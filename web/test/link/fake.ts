@@ -125,6 +125,8 @@ export class FakeHost {
   /** Cuts each link once its host has sent this many messages. */
   cutAfter: () => number = () => Infinity;
   spoil: Spoil = {};
+  /** What the host does on a circuit: the session's side of a link, unless a test says otherwise. */
+  circuit = (socket: FakeSocket): Promise<void> => this.#link(socket);
   /** What the host does with a message. */
   consume: (channel: number, bytes: Bytes) => void = () => undefined;
   readonly #relay: Identity;
@@ -147,6 +149,11 @@ export class FakeHost {
     const psk = await hkdfKey(new Uint8Array(32).fill(5));
     const keys = { host: host.publicKey, hostStatic: hostStatic.publicKey, identity, staticKey, psk };
     return new FakeHost(relay, host, hostStatic, psk, keys);
+  }
+
+  /** The relay's identity key. */
+  get relayKey(): Bytes {
+    return this.#relay.publicKey;
   }
 
   /** How to reach it. */
@@ -194,12 +201,12 @@ export class FakeHost {
     }
     if (spoil.away !== true) {
       say({ type: "Attached", circuit: 1n });
-      await this.#circuit(socket);
+      await this.circuit(socket);
     }
   }
 
   /** The host's side of the handshake, then of the session. */
-  async #circuit(socket: FakeSocket): Promise<void> {
+  async #link(socket: FakeSocket): Promise<void> {
     const first = await socket.next();
     if (first === null) {
       return;

@@ -63,7 +63,7 @@ describe("the way to the host", () => {
     [
       "no version in common",
       { challenge: (frame) => ({ ...frame, versions: { min: 2, max: 3 } }) },
-      { kind: "protocol" },
+      { kind: "version", peer: "relay" },
     ],
     ["no challenge", { challenge: () => ({ type: "Conflict" }) }, { kind: "protocol" }],
     ["no proof", { welcome: (frame) => ({ ...frame, signature: new Uint8Array(64) }) }, { kind: "crypto" }],
