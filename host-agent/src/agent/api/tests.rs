@@ -16,9 +16,10 @@ use super::*;
 use crate::agent::AgentEvents;
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::environments::workspaces::Surroundings;
+use crate::agent::requests::Requests;
 use crate::audit::{AuditLog, Entry, Line, What};
 use crate::codex::permissions::Profiles;
-use crate::codex::{Allowance, CodexBackend, CodexConnection, CodexState, ConnectError};
+use crate::codex::{Allowance, CodexBackend, CodexConnection, CodexState, ConnectError, Instance};
 use crate::firewall::ceiling::Ceiling;
 use crate::session::StartedSession;
 use crate::session::testing::channel;
@@ -407,6 +408,65 @@ async fn a_device_that_is_behind_hears_that_it_missed_something_and_nothing_half
     // It is told of what comes from then on.
     host.context.notices.tell(notice(3));
     assert_eq!(device.hear().await["params"]["reason"], "xxx");
+}
+
+/// Codex asks for this command, as the keeper of threads hears it.
+fn asks(requests: &Requests, id: u64, command: &str) {
+    let raw = |value: Value| serde_json::value::to_raw_value(&value).unwrap();
+    let params = json!({ "threadId": "t", "turnId": "u", "itemId": "i", "startedAtMs": id, "command": command });
+    requests.asked(&raw(json!(id)), "item/commandExecution/requestApproval", Some(&raw(params)), 0);
+}
+
+#[tokio::test]
+async fn what_is_asked_fits_the_session_that_lists_it_and_says_what_the_device_may_answer() {
+    let host = Host::new();
+    let requests = Arc::clone(&host.context.environments.own().requests);
+    let _to_codex = requests.connected(Instance::random(&SystemRandom::new()).unwrap());
+    for id in 0..3 {
+        asks(&requests, id, &"x".repeat(600 << 10));
+    }
+    let caller = Caller { largest: Arc::new(AtomicUsize::new(1 << 20)), ..caller() };
+    let list = async |scope, params: Value| {
+        let request = json!({ "id": 1, "method": "request/list", "params": params }).to_string();
+        host.answer_to(caller.clone(), scope, &request).await
+    };
+    let all = list(Scope::Approve, json!({ "environment": "local" })).await;
+    assert!(all.to_string().len() < 1 << 20, "more than the session takes");
+    let whole: Vec<_> =
+        all["result"]["data"].as_array().unwrap().iter().map(|one| one.get("shown").is_some()).collect();
+    assert_eq!(whole, [true, false, false]);
+    let seen = |id: usize| all["result"]["data"][id]["shownTo"].as_array().unwrap().len();
+    assert_eq!([seen(0), seen(1)], [0, 0], "those that were shown it before");
+    let one = list(Scope::View, json!({ "requestId": 2 })).await;
+    let one = &one["result"]["data"][0];
+    assert_eq!((&one["requestId"], one.get("shown").is_some(), &one["answers"]), (&json!(2), true, &json!([])));
+    let shown_to: Vec<_> = requests.list().iter().map(|asked| asked.shown_to.len()).collect();
+    assert_eq!(shown_to, [1, 0, 1], "what was left out was not shown");
+    assert_eq!(list(Scope::View, json!({ "environment": "x" })).await["error"]["data"]["reason"], "environment");
+}
+
+#[tokio::test]
+async fn an_answer_is_one_thing_and_about_one_environment() {
+    let host = Host::new();
+    let answer = async |scope, bend: Value| {
+        let mut params = json!({
+            "environment": "local", "instance": "i", "requestId": "a text", "threadId": "t", "digest": "d", "age": 0, "result": {},
+        });
+        params.as_object_mut().unwrap().extend(bend.as_object().unwrap().clone());
+        let request = json!({ "id": 1, "method": "answer/send", "params": params }).to_string();
+        host.answer(scope, &request).await["error"]["data"].clone()
+    };
+    for (scope, bend, reason) in [
+        (Scope::View, json!({}), "scope"),
+        (Scope::Steer, json!({}), "instance"),
+        (Scope::Steer, json!({ "environment": "x" }), "environment"),
+        (Scope::Steer, json!({ "error": {} }), "params"),
+        (Scope::Steer, json!({ "result": null }), "params"),
+        (Scope::Steer, json!({ "age": -1 }), "params"),
+        (Scope::Steer, json!({ "requestId": [] }), "params"),
+    ] {
+        assert_eq!(answer(scope, bend.clone()).await["reason"], reason, "{bend}");
+    }
 }
 
 #[test]
