@@ -95,7 +95,7 @@ impl Play {
         let (instance, result) = (asked.key.instance.to_string(), raw(result));
         let attempt = attempt(asked, &instance, &result);
         let codex = async {
-            let bytes = self.to_codex.recv().await.unwrap();
+            let bytes = timeout(PATIENCE, self.to_codex.recv()).await.expect("nothing goes to codex").unwrap();
             let params = raw(&json!({ "threadId": "t", "requestId": asked.key.id }));
             self.requests.notified("serverRequest/resolved", Some(&params));
             serde_json::from_slice(&bytes).unwrap()
