@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use e2e::PATIENCE;
+use e2e::codex::{TestCodex, ready};
 use e2e::rpc::Client;
 use e2e::stage::{Stage, TestDevice, client};
 use reachback_host::audit::{self, Line, What};
+use reachback_host::codex::CodexBackend;
 use reachback_host::connect::remote::RemoteHost;
 use reachback_proto::scope::Scope;
 use reachback_proto::shown;
@@ -166,7 +168,6 @@ async fn what_is_asked_is_shown_to_all_and_one_answer_to_exactly_that_counts() {
 async fn an_answer_to_a_change_is_an_answer_to_its_diff() {
     let stage = Stage::start().await;
     let mut phone = Party::new(&stage, Scope::Approve).await;
-    // Nobody follows a thread before its first turn has begun: what is to be changed is looked up.
     let mut terminal = Client::connect(&*stage.backend).await;
     let params = json!({ "cwd": stage.codex.home.project(), "sandbox": "read-only", "approvalPolicy": "on-request" });
     let started = terminal.request("thread/start", params).await.unwrap();
@@ -187,6 +188,42 @@ async fn an_answer_to_a_change_is_an_answer_to_its_diff() {
     terminal.event("turn/completed").await;
     assert!(stage.codex.home.project().join("two.txt").exists());
     stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_that_was_asked_for_before_the_agent_came_is_shown_with_its_diff() {
+    let stage = Stage::start().await;
+    let phone = stage.pair(Scope::Approve).await;
+    // A Codex that runs without the agent, which joins it.
+    let begun = async |codex: &TestCodex| {
+        let outside = codex.backend();
+        ready(&outside).await;
+        let mut terminal = Client::connect(&outside).await;
+        let params = json!({ "cwd": codex.home.project(), "sandbox": "read-only", "approvalPolicy": "on-request" });
+        let started = terminal.request("thread/start", params).await.unwrap();
+        terminal.prompt(started["thread"]["id"].as_str().unwrap(), "@patch early.txt").await;
+        terminal.event("item/fileChange/requestApproval").await;
+        (outside, terminal)
+    };
+    let (stage, (outside, mut terminal)) = stage.restart_agent_after(begun).await;
+    let mut phone = Party::back(phone).await;
+    let known = async {
+        let mut tries = interval(Duration::from_millis(20));
+        loop {
+            tries.tick().await;
+            let listed = phone.api.request("request/list", json!({})).await.unwrap();
+            if listed["data"][0]["answers"][0] == "accept" {
+                return listed["data"][0].clone();
+            }
+        }
+    };
+    let asked = timeout(PATIENCE, known).await.expect("the diff is not looked up");
+    assert!(labelled(&asked, "file")[0].ends_with("/early.txt"), "{asked}");
+    phone.send(answer(&asked, "accept")).await.unwrap();
+    terminal.event("turn/completed").await;
+    assert!(stage.codex.home.project().join("early.txt").exists());
+    stage.stop().await;
+    outside.stop().await;
 }
 
 /// Opens a thread on a channel of a device's own, as soon as that can be.

@@ -215,7 +215,13 @@ impl Stage {
 
     /// Ends the agent, and Codex with it, and starts both again on the same state.
     pub async fn restart_agent(self) -> Self {
+        self.restart_agent_after(async |_| {}).await.0
+    }
+
+    /// The same, and does something while neither runs.
+    pub async fn restart_agent_after<T>(self, meanwhile: impl AsyncFnOnce(&TestCodex) -> T) -> (Self, T) {
         self.agent.shutdown().await;
+        let done = meanwhile(&self.codex).await;
         let profiles = self.codex.profiles(vec![self.home.path().into()]);
         let backend = start_codex(&self.codex, &profiles);
         let relays = [self.host_side.addr(), self.device_side.addr()];
@@ -234,7 +240,7 @@ impl Stage {
         };
         let agent = tokio::time::timeout(PATIENCE, starting).await.expect("the home stayed locked");
         ready(&*backend).await;
-        Self { agent, backend, ..self }
+        (Self { agent, backend, ..self }, done)
     }
 
     /// The agent's `REACHBACK_HOME`.
