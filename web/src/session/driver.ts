@@ -52,6 +52,8 @@ export interface SessionUser {
    * same here, but what was said on it and not answered is lost. All other channels close with a gap.
    */
   readonly lost: (reason: number) => void;
+  /** How long the host took to answer a ping, in milliseconds; left out by who does not show it. */
+  readonly roundTrip?: (ms: number) => void;
   /** Takes what comes on the API's channel. It closes only when the session ends. */
   readonly api: Consumer;
   /** {@link DEVICE_LIMITS} if left out. */
@@ -122,6 +124,17 @@ export class SessionDriver {
     if (this.#link !== null) {
       this.#loseLink(error, null);
     }
+  }
+
+  /** Asks the host for a sign of life, on the link that there is. */
+  probe(): void {
+    this.#session.probe(this.#clock());
+    this.#wake();
+  }
+
+  /** When something was last heard on the link, or it began, in milliseconds of the clock. */
+  get heardAt(): number {
+    return this.#session.heardAt;
   }
 
   /** Ends the session with a last word. */
@@ -245,6 +258,11 @@ export class SessionDriver {
         break;
       case "bye":
         this.#bye(event.reason, event.reconnectInMs);
+        break;
+      case "roundTrip":
+        queueMicrotask(() => {
+          this.#user.roundTrip?.(event.ms);
+        });
         break;
       case "linkDead":
         this.#loseLink(new LinkError({ kind: "silent" }), null);

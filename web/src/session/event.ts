@@ -14,5 +14,7 @@ export type SessionEvent =
   | { readonly type: "sessionLost"; readonly reason: number }
   /** The other side ends the link, and says when to come back, in milliseconds. */
   | { readonly type: "bye"; readonly reason: number; readonly reconnectInMs: number }
+  /** The other side answered a ping, after so many milliseconds. */
+  | { readonly type: "roundTrip"; readonly ms: number }
   /** Nothing was heard for too long: drop the link and make another. */
   | { readonly type: "linkDead" };

@@ -33,10 +33,17 @@ export class Liveness {
   /** Messages were coming, and nothing has shown since that the link outlived them. */
   #listening = false;
   #lastId = 0n;
+  /** When the latest ping went out that has no answer yet. */
+  #asked: number | null = null;
 
   constructor(now: number) {
     this.#heard = now;
     this.#probeNotBefore = now + PROBE_AFTER;
+  }
+
+  /** When something was last heard, or the link began. */
+  get heardAt(): number {
+    return this.#heard;
   }
 
   /** A record came. */
@@ -69,23 +76,35 @@ export class Liveness {
     }
     if (this.#probed === null && now >= this.#probeDue(oldest)) {
       this.#probed = now;
-      return this.#ping();
+      return { type: "ping", id: this.ping(now) };
     }
     if (!this.#pinged && now >= this.#heard + HEARTBEAT) {
-      return this.#ping();
+      return { type: "ping", id: this.ping(now) };
     }
     return { type: "alive" };
+  }
+
+  /** The id of a ping that goes out now. */
+  ping(now: number): bigint {
+    this.#pinged = true;
+    this.#asked = now;
+    this.#lastId += 1n;
+    return this.#lastId;
+  }
+
+  /** How long the answer to the latest ping took; `null` for any other. */
+  answered(id: bigint, now: number): number | null {
+    if (this.#asked === null || id !== this.#lastId) {
+      return null;
+    }
+    const took = now - this.#asked;
+    this.#asked = null;
+    return took;
   }
 
   #probeDue(oldest: number | null): number {
     const unacked = oldest === null ? Infinity : Math.max(oldest + PROBE_AFTER, this.#probeNotBefore);
     const silent = this.#listening ? this.#heard + PROBE_AFTER : Infinity;
     return Math.min(unacked, silent);
-  }
-
-  #ping(): Verdict {
-    this.#pinged = true;
-    this.#lastId += 1n;
-    return { type: "ping", id: this.#lastId };
   }
 }

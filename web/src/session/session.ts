@@ -138,6 +138,18 @@ export class Session {
     this.#ackDue = null;
   }
 
+  /** When something was last heard on the link, or it began, in milliseconds of the clock. */
+  get heardAt(): number {
+    return this.#liveness.heardAt;
+  }
+
+  /** Asks the other side for a sign of life; its answer is a `roundTrip`. Without a session that is up there is none. */
+  probe(now: number): void {
+    if (this.#link === "up") {
+      this.#control.push({ type: "Ping", id: this.#liveness.ping(now) });
+    }
+  }
+
   // --- sending -------------------------------------------------------
 
   /** Opens a channel to an environment, for a device; returns its number. Throws {@link OpenError}. */
@@ -309,6 +321,7 @@ export class Session {
         this.#pong = frame.id;
         break;
       case "Pong":
+        this.#answered(frame.id, now);
         break;
       case "Ack":
         this.#acknowledged(frame.channel, frame.next, now);
@@ -325,6 +338,13 @@ export class Session {
       case "Gap":
       case "Bye":
         throw unexpected(frame);
+    }
+  }
+
+  #answered(id: bigint, now: number): void {
+    const ms = this.#liveness.answered(id, now);
+    if (ms !== null) {
+      this.#events.push({ type: "roundTrip", ms });
     }
   }
 
