@@ -8,7 +8,8 @@ import { Writer } from "../wire/writer";
 import { MAX_NAME, MAX_PLATFORM, label } from "./name";
 import { MAX_ORIGIN, Origin } from "./origin";
 
-const MAX_RELAYS = 4;
+/** Most relays that a host names. */
+export const MAX_RELAYS = 4;
 
 /** How long a host that waits for its person may be silent, in milliseconds: three times as long as it should be. */
 export const WAITING_LIMIT_MS = 45_000;

@@ -77,6 +77,12 @@ export class Origin {
     return origin;
   }
 
+  /** Whether it is this computer itself, where plain http is a secure context. */
+  get isLoopback(): boolean {
+    // The browser's parser has spelled addresses in their one way.
+    return this.host === "localhost" || this.host === "[::1]" || /^127(\.\d+){3}$/.test(this.host);
+  }
+
   /** Its one spelling. */
   toString(): string {
     return `${this.secure ? "https" : "http"}://${this.host}:${this.port}`;

@@ -60,12 +60,15 @@ export class HostStore {
     await this.#database.use((database) => database.put("hosts", toRow(host)));
   }
 
-  /** Keeps what a host says of itself now. A host that is not there, such as one just removed, stays so. */
-  async update(id: string, facts: HostFacts): Promise<void> {
+  /**
+   * Keeps what a host says of itself now, to this device: where the host was removed or paired anew meanwhile, nothing
+   * changes.
+   */
+  async update({ id, deviceId }: Pick<StoredHost, "id" | "deviceId">, facts: HostFacts): Promise<void> {
     await this.#database.use(async (database) => {
       const transaction = database.transaction("hosts", "readwrite");
       const row = await transaction.store.get(id);
-      if (row !== undefined) {
+      if (row?.deviceId === deviceId) {
         const { name, relays, scope } = facts;
         await transaction.store.put(toRow({ ...fromRow(row), name, relays, scope }));
       }

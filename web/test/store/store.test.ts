@@ -64,12 +64,14 @@ test("hosts are listed in the order of their pairing, changed, replaced and remo
   await store.save(tower);
   expect((await store.list()).map(({ name }) => name)).toEqual(["tower", "laptop"]);
   const relays = [{ key: new Uint8Array(32).fill(8), origin: Origin.parse("http://127.0.0.1:7420") }];
-  await store.update(tower.id, { name: "Tower", relays, scope: "admin" });
+  await store.update(tower, { name: "Tower", relays, scope: "admin" });
   expect(await store.read(tower.id)).toMatchObject({ name: "Tower", relays, scope: "admin", deviceId: tower.deviceId });
   await store.save({ ...laptop, deviceId: "again" });
+  await store.update(laptop, { name: "of the pairing before", relays, scope: "admin" });
+  expect((await store.read(laptop.id))?.name).toBe("laptop");
   expect((await store.list()).map(({ deviceId }) => deviceId)).toEqual([tower.deviceId, "again"]);
   await store.remove(tower.id);
-  await store.update(tower.id, { name: "late", relays, scope: "admin" });
+  await store.update(tower, { name: "late", relays, scope: "admin" });
   expect(await store.read(tower.id)).toBeNull();
 });
 
