@@ -24,10 +24,12 @@ export class Cutter {
     return cutter;
   }
 
-  /** The address of this end. */
-  get url(): string {
+  /** This URL of the relay's, by this way. */
+  through(relay: string): string {
     const address: AddressInfo | string | null = this.#server.address();
-    return `http://127.0.0.1:${typeof address === "object" && address !== null ? address.port : 0}`;
+    const url = new URL(relay);
+    url.port = String(typeof address === "object" && address !== null ? address.port : 0);
+    return url.href;
   }
 
   /** Cuts what is open. */
