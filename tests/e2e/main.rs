@@ -13,6 +13,7 @@ mod homes;
 mod left_behind;
 mod limits;
 mod links;
+mod live_text;
 mod meeting;
 mod merged_text;
 mod paths;

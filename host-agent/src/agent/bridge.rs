@@ -17,6 +17,7 @@ use reachback_proto::scope::Scope;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::environments::live_text::{Joining, LiveText};
 use super::outbox::{Outbox, Share, Text};
 use super::requests::{Requests, Who};
 use crate::audit::{AuditError, AuditLog, Entry, What};
@@ -43,13 +44,15 @@ const LEAST_WAIT: Duration = Duration::from_millis(20);
 const MOST_WAIT: Duration = Duration::from_millis(60);
 
 /// The device's side of a channel, beside the channel itself.
-pub struct Party {
+pub(super) struct Party {
     /// Whether pieces of text are put together for it; else each goes as Codex sends it.
     pub merged_text: Arc<AtomicBool>,
     /// What the device calls itself.
     pub name: String,
     /// Where all devices' answers meet.
     pub requests: Arc<Requests>,
+    /// What is being written in the environment.
+    pub live_text: Arc<LiveText>,
 }
 
 /// A channel's part in who is shown and who answers what Codex asks.
@@ -80,7 +83,7 @@ impl Witness<'_> {
 }
 
 /// Carries messages both ways until one side ends.
-pub async fn run(
+pub(super) async fn run(
     channel: ChannelHandle,
     codex: CodexConnection,
     scope: watch::Receiver<Scope>,
@@ -90,7 +93,7 @@ pub async fn run(
     party: Party,
 ) {
     let device = recorder.device;
-    let Party { merged_text, name, requests } = party;
+    let Party { merged_text, name, requests, live_text } = party;
     let firewall = Mutex::new(Firewall::new(policy));
     let ChannelHandle { sender, incoming } = channel;
     let CodexConnection { sender: to_codex, receiver: from_codex, instance } = codex;
@@ -100,6 +103,7 @@ pub async fn run(
     let (own, asked) = mpsc::channel(OWN);
     let session = share.limits().session;
     let to_device = ToDevice { outbox: Outbox::new(share), sender: &sender, session, merged_text: &merged_text };
+    let from_codex = FromCodex { receiver: from_codex, joining: Joining::new(live_text) };
     let (reason, why) = tokio::select! {
         end = up(incoming, &sender, &firewall, queue, asked, (&recorder, &witness)) => end,
         end = down(from_codex, &to_device, &firewall, answers, own, &witness) => end,
@@ -287,9 +291,35 @@ impl ToDevice<'_> {
     }
 }
 
+/// What Codex says to a device: on its own connection, and for what it joined in mid-turn on the agent's.
+struct FromCodex {
+    receiver: CodexReceiver,
+    joining: Joining,
+}
+
+impl FromCodex {
+    /// The next message; `None` at the end of the device's own connection.
+    async fn next(&mut self) -> Option<Result<Bytes, ReceiveError>> {
+        loop {
+            tokio::select! {
+                message = self.receiver.next() => match message? {
+                    Ok(text) => {
+                        let bytes = Bytes::from(text);
+                        if self.joining.passes(&bytes) {
+                            return Some(Ok(bytes));
+                        }
+                    }
+                    Err(error) => return Some(Err(error)),
+                },
+                piece = self.joining.next() => return Some(Ok(piece)),
+            }
+        }
+    }
+}
+
 /// Until Codex or the session ends. What Codex said before it ended still goes to the device.
 async fn down(
-    from_codex: CodexReceiver,
+    from_codex: FromCodex,
     to_device: &ToDevice<'_>,
     firewall: &Mutex<Firewall>,
     answers: mpsc::Sender<Bytes>,
@@ -312,7 +342,7 @@ async fn down(
 }
 
 async fn drain(
-    mut from_codex: CodexReceiver,
+    mut from_codex: FromCodex,
     to_device: &ToDevice<'_>,
     firewall: &Mutex<Firewall>,
     answers: mpsc::Sender<Bytes>,
@@ -322,7 +352,7 @@ async fn drain(
     let device = witness.who.device_id;
     while let Some(message) = from_codex.next().await {
         let bytes = match message {
-            Ok(text) => Bytes::from(text),
+            Ok(bytes) => bytes,
             Err(error) => {
                 tracing::warn!(%error, "codex's connection failed");
                 return match error {
@@ -331,7 +361,13 @@ async fn drain(
                 };
             }
         };
-        let verdict = firewall.lock().unwrap_or_else(PoisonError::into_inner).from_codex(bytes);
+        let locked = || firewall.lock().unwrap_or_else(PoisonError::into_inner);
+        let (verdict, so_far) = {
+            let mut firewall = locked();
+            let verdict = firewall.from_codex(bytes);
+            let joined = firewall.joined();
+            (verdict, joined.map(|thread| from_codex.joining.join(&thread, firewall.unwanted())).unwrap_or_default())
+        };
         let sent = match verdict {
             CodexVerdict::Forward(bytes) => to_device.send(bytes).await,
             CodexVerdict::Request(bytes, id) => {
@@ -362,6 +398,14 @@ async fn drain(
         };
         if let Err(end) = sent {
             return end;
+        }
+        for message in so_far {
+            let verdict = locked().from_codex(message);
+            if let CodexVerdict::Forward(bytes) = verdict
+                && let Err(end) = to_device.send(bytes).await
+            {
+                return end;
+            }
         }
     }
     CODEX_ENDED
@@ -481,7 +525,8 @@ mod tests {
         let share = Outboxes::new(OutboxLimits::default(), _home.path().into()).share(recorder.device);
         let requests = Arc::new(Requests::new("test", crate::agent::requests::changes()));
         let merged_text = Arc::new(AtomicBool::new(merged_text));
-        let party = Party { merged_text, name: "phone".into(), requests: Arc::clone(&requests) };
+        let party =
+            Party { merged_text, name: "phone".into(), requests: Arc::clone(&requests), live_text: Arc::default() };
         tokio::spawn(run(host, connection, scope, policy, recorder, share, party));
         Bridged { device, server, _sessions, _scope, _home }
     }

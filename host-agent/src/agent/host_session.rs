@@ -174,6 +174,7 @@ async fn open(
                 merged_text,
                 name: context.devices.current().device(device).map(|device| device.name.clone()).unwrap_or_default(),
                 requests: Arc::clone(&environment.requests),
+                live_text: Arc::clone(&environment.live_text),
             };
             bridge::run(channel, connection, scope, policy, recorder, share, party).await;
         }

@@ -288,6 +288,10 @@ pub struct Firewall {
     awaited: HashMap<u64, Awaited>,
     /// The last number of the agent's own.
     numbers: u64,
+    /// The thread that the last message of Codex joined this connection to.
+    joined: Option<String>,
+    /// Notifications that this connection does not want.
+    unwanted: Vec<String>,
 }
 
 impl Firewall {
@@ -301,6 +305,8 @@ impl Firewall {
             threads: Threads::default(),
             awaited: HashMap::new(),
             numbers: 0,
+            joined: None,
+            unwanted: Vec::new(),
         }
     }
 
@@ -322,6 +328,16 @@ impl Firewall {
     /// Whether this connection opened the thread, and it is still open.
     pub fn has_open(&self, thread: &str) -> bool {
         self.threads.get(thread).is_some()
+    }
+
+    /// The thread that the message which [`Self::from_codex`] just judged joined this connection to. Told once.
+    pub fn joined(&mut self) -> Option<String> {
+        self.joined.take()
+    }
+
+    /// The notifications that this connection does not want, by name.
+    pub fn unwanted(&self) -> &[String] {
+        &self.unwanted
     }
 
     /// Judges one message of the device.
@@ -490,6 +506,7 @@ impl Firewall {
                 if method.name == "initialize" {
                     self.greeted = true;
                     self.stock = verdict.to_codex.as_deref().is_some_and(stock::is_stock);
+                    self.unwanted = verdict.to_codex.as_deref().map(opted_out).unwrap_or_default();
                     verdict.to_codex = verdict.to_codex.map(with_experimental_api);
                 }
                 verdict
@@ -695,6 +712,8 @@ impl Firewall {
                     && awaited.method.thread.opens()
                     && let Some((id, thread)) = threads::opened(result.get())
                 {
+                    let is_new = self.threads.get(&id).is_none();
+                    self.joined = (is_new && awaited.method.thread == ThreadUse::Resumes).then(|| id.clone());
                     self.threads.remember(id, thread);
                 }
                 let answer = match error {
@@ -872,6 +891,31 @@ fn with_experimental_api(initialize: Bytes) -> Bytes {
         capabilities.insert("experimentalApi".to_owned(), json!(true));
     }
     message.to_string().into()
+}
+
+/// The notifications that an `initialize` does not want, as far as there are such.
+fn opted_out(initialize: &[u8]) -> Vec<String> {
+    #[derive(Default, Deserialize)]
+    struct Message {
+        params: Params,
+    }
+    #[derive(Default, Deserialize)]
+    struct Params {
+        #[serde(default)]
+        capabilities: Option<Capabilities>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Capabilities {
+        #[serde(default)]
+        opt_out_notification_methods: Option<Vec<String>>,
+    }
+    let Message { params } = serde_json::from_slice(initialize).unwrap_or_default();
+    let mut names = params.capabilities.unwrap_or_default().opt_out_notification_methods.unwrap_or_default();
+    names.retain(|name| table::NOTIFICATIONS.binary_search(&name.as_str()).is_ok());
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// An answer to a device's request, under its id as it was.

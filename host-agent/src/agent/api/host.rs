@@ -22,6 +22,7 @@ pub(super) const FEATURES: &[&str] = &[
     "environments",
     "folders",
     "largestMessage",
+    "liveText",
     "manageDevices",
     "mergedText",
     "prompts",

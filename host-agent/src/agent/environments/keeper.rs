@@ -8,8 +8,9 @@
 //! - It hears what Codex asks in those threads, and hands on what devices answer through the agent's API, see [`Requests`].
 //!
 //! It follows a thread when Codex says that one was started or loaded, while the connection that did so is there.
-//! What was loaded and idle before the agent came is left alone: following that could load it anew. It asks for
-//! few notifications, answers nothing by itself, and lets idle threads go: all but the last few, and those after a while.
+//! What was loaded and idle before the agent came is left alone: following that could load it anew. It answers nothing by
+//! itself, and lets idle threads go: all but the last few, and those after a while. Of notifications it asks for those about
+//! threads and requests, and for what [`LiveText`](super::live_text::LiveText) is made of.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, interval, sleep};
 
 use super::Environment;
+use super::live_text::ABOUT_ITEMS;
+use crate::agent::outbox::adds_to_text;
 use crate::agent::requests::Requests;
 use crate::codex::permissions::Profiles;
 use crate::codex::{Allowance, CodexConnection, CodexState, Utf8Bytes};
@@ -70,6 +73,7 @@ pub(crate) async fn run(environment: Arc<Environment>) {
         }
         environment.kept.clear();
         environment.requests.disconnected();
+        environment.live_text.clear();
         sleep(PAUSE).await;
     }
 }
@@ -90,6 +94,7 @@ async fn follow(connection: CodexConnection, environment: &Environment) {
         tokio::select! {
             message = from_codex.next() => match message {
                 Some(Ok(text)) => {
+                    environment.live_text.hear(&text);
                     keeper.hear(&text, Instant::now());
                     environment.introduced.send_if_modified(|known| keeper.is_known && known.replace(instance) != Some(instance));
                 }
@@ -234,7 +239,8 @@ impl<'a> Keeper<'a> {
     }
 
     fn initialize(&mut self) {
-        let unwanted: Vec<_> = NOTIFICATIONS.iter().filter(|name| !WANTED.contains(name)).collect();
+        let is_wanted = |name: &str| WANTED.contains(&name) || ABOUT_ITEMS.contains(&name) || adds_to_text(name);
+        let unwanted: Vec<_> = NOTIFICATIONS.iter().filter(|name| !is_wanted(name)).collect();
         let params = json!({
             "clientInfo": { "name": "reachback", "title": "Reachback", "version": env!("CARGO_PKG_VERSION") },
             "capabilities": { "experimentalApi": true, "optOutNotificationMethods": unwanted },

@@ -7,6 +7,7 @@
 pub mod changes;
 pub mod folders;
 pub(crate) mod keeper;
+pub(crate) mod live_text;
 pub mod workspaces;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use crate::firewall::Policy;
 use crate::firewall::ceiling::Ceiling;
 use crate::firewall::kept::Kept;
 use crate::state::workspaces::WorkspaceStore;
+use live_text::LiveText;
 use workspaces::{Surroundings, Workspaces};
 
 /// How long a device waits for the agent to have been there first; an `initialize` takes milliseconds.
@@ -47,6 +49,8 @@ pub struct Environment {
     pub kept: Arc<Kept>,
     /// What it asks.
     pub requests: Arc<Requests>,
+    /// The text so far of what is being written there.
+    pub(crate) live_text: Arc<LiveText>,
     /// The run of its server that knows the agent by name.
     introduced: watch::Sender<Option<Instance>>,
 }
@@ -124,6 +128,7 @@ impl Environments {
             profiles,
             kept: Arc::default(),
             requests: Arc::new(Requests::new(LOCAL_ENVIRONMENT, requests::changes())),
+            live_text: Arc::default(),
             introduced: watch::Sender::new(None),
         };
         Self { all: vec![Arc::new(environment)] }

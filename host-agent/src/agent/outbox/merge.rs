@@ -43,6 +43,11 @@ struct Piece<'a> {
     emitted_at_ms: Option<&'a RawValue>,
 }
 
+/// Whether a notification of this name adds to the text of an item.
+pub(in crate::agent) fn adds_to_text(method: &str) -> bool {
+    PIECES.binary_search(&method).is_ok()
+}
+
 /// Codex names the method first: of any other message no more than that is read.
 fn adds_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de str, D::Error> {
     let method = <&str>::deserialize(deserializer)?;
@@ -82,12 +87,13 @@ impl Text {
         Some(Self { item, start, text, emitted_at_ms: emitted_at_ms.map(|at| at.get().to_owned()) })
     }
 
-    fn len(&self) -> usize {
+    /// In bytes, as a message.
+    pub(in crate::agent) fn len(&self) -> usize {
         self.start.len() + self.text.len()
     }
 
     /// Goes on with this text, or gives the piece back: it belongs elsewhere, or makes it too large.
-    fn add(&mut self, piece: Self) -> Result<(), Self> {
+    pub(in crate::agent) fn add(&mut self, piece: Self) -> Result<(), Self> {
         if self.start != piece.start || self.len() + piece.text.len() > LARGEST {
             return Err(piece);
         }
@@ -97,9 +103,10 @@ impl Text {
         Ok(())
     }
 
-    fn into_message(self) -> Bytes {
+    /// The message that says all of it.
+    pub(in crate::agent) fn message(&self) -> Bytes {
         let Self { start, text, emitted_at_ms, .. } = self;
-        let at = emitted_at_ms.map(|at| format!(r#","emittedAtMs":{at}"#)).unwrap_or_default();
+        let at = emitted_at_ms.as_ref().map(|at| format!(r#","emittedAtMs":{at}"#)).unwrap_or_default();
         format!(r#"{start}{text}"}}{at}}}"#).into()
     }
 }
@@ -165,7 +172,7 @@ impl Lanes {
     fn take(&mut self, at: usize) -> Bytes {
         let text = self.lanes.remove(at).text;
         self.bytes -= text.len();
-        text.into_message()
+        text.message()
     }
 }
 
@@ -185,7 +192,7 @@ mod tests {
     fn merged(first: &[u8], second: &[u8]) -> Option<Bytes> {
         let mut text = Text::read(first)?;
         text.add(Text::read(second)?).ok()?;
-        Some(text.into_message())
+        Some(text.message())
     }
 
     fn delta(message: &[u8]) -> String {

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use merge::Lanes;
-pub(super) use merge::Text;
+pub(super) use merge::{Text, adds_to_text};
 use segment::Segment;
 pub use share::{OutboxLimits, Outboxes, Share};
 
