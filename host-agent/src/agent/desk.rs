@@ -2,9 +2,11 @@
 //! firewall, and into the audit log, as if the device had sent it on a channel of its own.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -12,13 +14,17 @@ use tokio::time::timeout;
 
 use super::bridge::{self, Recorder};
 use super::environments::Environment;
-use crate::codex::{Allowance, CodexConnection, CodexReceiver, CodexSender, Utf8Bytes};
+use crate::audit::AuditLog;
+use crate::codex::{Allowance, CodexConnection, CodexReceiver, CodexSender, CodexState, Utf8Bytes};
 use crate::firewall::table::NOTIFICATIONS;
 use crate::firewall::{CodexVerdict, Firewall, FromDevice};
+use crate::state::devices::DeviceStore;
 use crate::state::timestamp::Timestamp;
 
 /// How long Codex may take to answer: it may have to load a thread, and start what the thread's folder configures.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a device waits for a Codex that is being started, or fails.
+const START: Duration = Duration::from_secs(30);
 /// Notifications that nobody looked at yet; the oldest go first. They are hints, never the only word.
 const HEARD: usize = 256;
 /// The notifications that are wanted: a message of a person was taken up.
@@ -37,6 +43,69 @@ pub(super) enum CallError {
     Lost,
 }
 
+/// A device's place at an environment's Codex: a desk, opened when it is needed, with what the device may do then.
+pub(super) struct Seat {
+    device: DeviceId,
+    environment: Arc<Environment>,
+    devices: Arc<DeviceStore>,
+    audit: Arc<AuditLog>,
+    desk: Option<Desk>,
+}
+
+impl Seat {
+    /// Nothing is open yet.
+    pub(super) fn new(
+        device: DeviceId,
+        environment: Arc<Environment>,
+        devices: Arc<DeviceStore>,
+        audit: Arc<AuditLog>,
+    ) -> Self {
+        Self { device, environment, devices, audit, desk: None }
+    }
+
+    /// The desk, with what the device may do now.
+    pub(super) async fn desk(&mut self) -> Result<&mut Desk, CallError> {
+        let scope = self.scope().ok_or_else(|| CallError::Refused {
+            reason: "revoked".to_owned(),
+            message: "this device is paused, or was taken off the host's list".to_owned(),
+        })?;
+        let mut desk = match self.desk.take() {
+            Some(desk) => desk,
+            None => {
+                let recorder = Recorder {
+                    device: self.device,
+                    environment: self.environment.name.clone(),
+                    log: Arc::clone(&self.audit),
+                };
+                // After a restart of the agent, devices are there before Codex is.
+                let mut codex = self.environment.codex.state();
+                let is_settled =
+                    codex.wait_for(|state| matches!(state, CodexState::Ready { .. } | CodexState::Stopped));
+                let _ = timeout(START, is_settled).await;
+                Desk::open(&self.environment, recorder, scope).await?
+            }
+        };
+        desk.set_scope(scope);
+        Ok(self.desk.insert(desk))
+    }
+
+    /// The desk, where it is open.
+    pub(super) fn open_desk(&mut self) -> Option<&mut Desk> {
+        self.desk.as_mut()
+    }
+
+    /// Closes the desk.
+    pub(super) fn leave(&mut self) {
+        self.desk = None;
+    }
+
+    fn scope(&self) -> Option<Scope> {
+        let list = self.devices.current();
+        let device = list.device(self.device).filter(|device| !device.paused && !list.paused);
+        device.map(|device| device.scope)
+    }
+}
+
 /// See the module's header.
 pub(super) struct Desk {
     to_codex: CodexSender,
@@ -49,7 +118,7 @@ pub(super) struct Desk {
 
 impl Desk {
     /// A new connection for a device with this scope.
-    pub(super) async fn open(environment: &Environment, recorder: Recorder, scope: Scope) -> Result<Self, CallError> {
+    async fn open(environment: &Environment, recorder: Recorder, scope: Scope) -> Result<Self, CallError> {
         let connecting = environment.connect(Allowance::default()).await;
         let CodexConnection { sender: to_codex, receiver: from_codex, .. } =
             connecting.map_err(|error| CallError::Codex(error.to_string()))?;

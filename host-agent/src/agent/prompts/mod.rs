@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reachback_proto::ids::DeviceId;
-use reachback_proto::scope::Scope;
 use reachback_relay::vital;
 use ring::digest::{Context, SHA256};
 use serde::Serialize;
@@ -28,11 +27,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::bridge::Recorder;
-use super::desk::{CallError, Desk};
-use super::environments::{Environment, Environments};
+use super::desk::{CallError, Desk, Seat};
+use super::environments::Environments;
 use crate::audit::AuditLog;
-use crate::codex::CodexState;
 use crate::state::devices::DeviceStore;
 use crate::state::journal::{Entry, Journal, JournalError, Key, PromptId, State, Taken};
 
@@ -46,8 +43,6 @@ const ROOM: usize = (128 << 20) / UNIT;
 const UNIT: usize = 1024;
 /// How long a connection for a device stays when nothing is to be done.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long a prompt waits for a Codex that is being started, or fails.
-const START: Duration = Duration::from_secs(30);
 /// How long a message that Codex took may take to stand in its thread.
 const WRITTEN: Duration = Duration::from_secs(5);
 /// A turn may end or begin between two looks at it. More often than this it does not.
@@ -404,14 +399,12 @@ impl Runner {
                 wanted = self.wanted.recv() => {
                     let Some(((device, environment), jobs)) = wanted else { return };
                     let Some(environment) = self.prompts.environments.find(&environment) else { continue };
+                    let (devices, audit) = (Arc::clone(&self.devices), Arc::clone(&self.audit));
                     let worker = Worker {
                         prompts: Arc::clone(&self.prompts),
-                        devices: Arc::clone(&self.devices),
-                        audit: Arc::clone(&self.audit),
-                        environment: Arc::clone(environment),
                         device,
                         jobs,
-                        desk: None,
+                        seat: Seat::new(device, Arc::clone(environment), devices, audit),
                         queued: HashSet::new(),
                     };
                     running.spawn(worker.run());
@@ -425,12 +418,9 @@ impl Runner {
 /// Carries out the prompts of one device in one environment.
 struct Worker {
     prompts: Arc<Prompts>,
-    devices: Arc<DeviceStore>,
-    audit: Arc<AuditLog>,
-    environment: Arc<Environment>,
     device: DeviceId,
     jobs: mpsc::Receiver<Job>,
-    desk: Option<Desk>,
+    seat: Seat,
     /// What stands in queues of threads that the desk follows.
     queued: HashSet<PromptId>,
 }
@@ -438,7 +428,7 @@ struct Worker {
 impl Worker {
     async fn run(mut self) {
         loop {
-            let job = match &mut self.desk {
+            let job = match self.seat.open_desk() {
                 None => timeout(IDLE, self.jobs.recv()).await.ok().flatten(),
                 Some(desk) => {
                     let heard = async {
@@ -454,7 +444,7 @@ impl Worker {
                             continue;
                         }
                         Ok(Err(None)) => {
-                            self.desk = None;
+                            self.seat.leave();
                             continue;
                         }
                         Err(_) if !self.queued.is_empty() => continue,
@@ -483,7 +473,7 @@ impl Worker {
                 self.prompts.let_go(&key);
             }
             Job::LookUp { entry, done } => {
-                let found = match self.desk().await {
+                let found = match self.seat.desk().await {
                     Ok(desk) => lookup::find(desk, &entry).await,
                     Err(_) => None,
                 };
@@ -503,42 +493,10 @@ impl Worker {
         }
     }
 
-    /// The desk, with what the device may do now.
-    async fn desk(&mut self) -> Result<&mut Desk, CallError> {
-        let scope = self.scope().ok_or_else(|| CallError::Refused {
-            reason: "revoked".to_owned(),
-            message: "this device is paused, or was taken off the host's list".to_owned(),
-        })?;
-        let mut desk = match self.desk.take() {
-            Some(desk) => desk,
-            None => {
-                let recorder = Recorder {
-                    device: self.device,
-                    environment: self.environment.name.clone(),
-                    log: Arc::clone(&self.audit),
-                };
-                // After a restart of the agent, devices are there before Codex is.
-                let mut codex = self.environment.codex.state();
-                let is_settled =
-                    codex.wait_for(|state| matches!(state, CodexState::Ready { .. } | CodexState::Stopped));
-                let _ = timeout(START, is_settled).await;
-                Desk::open(&self.environment, recorder, scope).await?
-            }
-        };
-        desk.set_scope(scope);
-        Ok(self.desk.insert(desk))
-    }
-
-    fn scope(&self) -> Option<Scope> {
-        let list = self.devices.current();
-        let device = list.device(self.device).filter(|device| !device.paused && !list.paused);
-        device.map(|device| device.scope)
-    }
-
     async fn carry_out(&mut self, key: &Key, prompt: Prompt) -> Result<(), CallError> {
         let prompts = Arc::clone(&self.prompts);
         let Prompt { id, target, delivery, turn_id, input, .. } = prompt;
-        let desk = self.desk().await?;
+        let desk = self.seat.desk().await?;
         let thread = match target {
             Target::Thread(thread) => {
                 if !desk.has_open(&thread) {
@@ -618,7 +576,7 @@ impl Worker {
                 ("disk".to_owned(), "the host's disk does not take what has to be written first".to_owned())
             }
             CallError::Lost => {
-                self.desk = None;
+                self.seat.leave();
                 let entry = self.prompts.journal.get(key);
                 if let Some(entry) = entry.filter(|entry| entry.state == State::Handed) {
                     // The thread has to say; whoever asks finds out.
@@ -634,7 +592,7 @@ impl Worker {
 
     async fn unqueue(&mut self, entry: Entry, queued_id: String) -> Result<Entry, WithdrawError> {
         let thread = entry.thread_id.clone().unwrap_or_default();
-        let desk = self.desk().await.map_err(|_| WithdrawError::Codex)?;
+        let desk = self.seat.desk().await.map_err(|_| WithdrawError::Codex)?;
         let params = json!({ "threadId": thread, "queuedSubmissionId": queued_id });
         let deleted = desk.call("thread/queue/delete", &params).await;
         let is_gone = matches!(&deleted, Ok(answer) if answer["deleted"] != false);
@@ -654,7 +612,7 @@ impl Worker {
     async fn follow(&mut self, entry: &Entry) {
         self.queued.insert(entry.key.id.clone());
         let thread = entry.thread_id.clone().unwrap_or_default();
-        if let Ok(desk) = self.desk().await
+        if let Ok(desk) = self.seat.desk().await
             && !desk.has_open(&thread)
         {
             // A device that may only look leaves it to those who may more.
