@@ -16,6 +16,7 @@ mod links;
 mod live_text;
 mod meeting;
 mod merged_text;
+mod pages;
 mod paths;
 mod prompts;
 mod refusals;

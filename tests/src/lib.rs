@@ -10,6 +10,7 @@ pub mod dice;
 pub mod log;
 pub mod process;
 pub mod recorder;
+pub mod recordings;
 pub mod rpc;
 pub mod stage;
 pub mod tmux;

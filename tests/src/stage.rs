@@ -196,12 +196,16 @@ impl Stage {
 
     /// The same, tuned for a test.
     pub async fn with(tuning: Tuning) -> Self {
+        Self::on(TestCodex::prepare().await, tuning).await
+    }
+
+    /// The same, on a Codex whose home holds something.
+    pub async fn on(codex: TestCodex, tuning: Tuning) -> Self {
         let log = Log::default();
         let _logging = log.start();
         let relay = TestRelay::start().await;
         let recorder = Recorder::start(relay.addr).await;
         let (host_side, device_side) = (Cutter::start(recorder.addr()).await, Cutter::start(recorder.addr()).await);
-        let codex = TestCodex::prepare().await;
         let home = tempfile::tempdir().unwrap();
         let profiles = codex.profiles(vec![home.path().into()]);
         let backend = start_codex(&codex, &profiles);

@@ -28,6 +28,7 @@ pub mod environments;
 pub mod host_session;
 mod housekeeping;
 pub mod outbox;
+pub mod pages;
 pub mod pairing;
 pub mod prompts;
 pub mod requests;
@@ -78,6 +79,7 @@ use environments::{Environment, Environments, LocalEnvironment, keeper};
 use host_session::SessionContext;
 use housekeeping::Housekeeping;
 use outbox::{OutboxLimits, Outboxes};
+use pages::Readers;
 use pairing::{HostIntroduction, Pairings};
 use prompts::Prompts;
 use sessions::Sessions;
@@ -256,6 +258,7 @@ impl Agent {
             disk: Disk::default(),
             notices: notices.clone(),
             prompts,
+            readers: Readers::new(Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit)),
         });
         let acceptor = Acceptor {
             host,

@@ -365,6 +365,25 @@ export type Notification =
   | { method: "request/closed"; params: RequestClosed }
   | { method: "notices/missed"; params: Record<symbol, never> };
 
+/**
+ * An item.
+ */
+export type PageItem = {
+  turnId: string;
+  /**
+   * As Codex has it.
+   */
+  item: Record<string, unknown>;
+  /**
+   * It has output that was left out, to be read with Codex's `thread/items/read`.
+   */
+  outputDeferred?: boolean;
+  /**
+   * It is larger than the page: of so many bytes, `item` is `id`, `type`, and as much of its `text` as fits.
+   */
+  size?: number;
+};
+
 export type PromptReadParams = {
   /**
    * At most 100.
@@ -544,6 +563,137 @@ export type RequestListResult = {
 export type RequestShown = { environment: string; instance: string; requestId: string | number; shownTo: Array<Who> };
 
 /**
+ * A thread, as a list shows it.
+ */
+export type ThreadInfo = {
+  id: string;
+  /**
+   * Its name; else how its first message begins.
+   */
+  title: string;
+  /**
+   * Whether the title is a name that somebody gave it.
+   */
+  isNamed: boolean;
+  folder: string;
+  /**
+   * `notLoaded`, `idle`, `active`, `systemError`.
+   */
+  status: string;
+  /**
+   * What it waits for, in Codex's words: `waitingOnApproval`, `waitingOnUserInput`.
+   */
+  waitingOn?: Array<string>;
+  /**
+   * Milliseconds since 1970, by the host's clock.
+   */
+  createdAt: number;
+  /**
+   * When something last happened in it.
+   */
+  changedAt: number;
+  branch?: string;
+  /**
+   * Where it began: `cli`, `vscode`, and others of Codex's words.
+   */
+  source: string;
+  archived: boolean;
+  /**
+   * Whether something in it was not read yet; left out where Codex does not know.
+   */
+  unread?: boolean;
+};
+
+export type ThreadListParams = {
+  environment: string;
+  /**
+   * From the page before.
+   */
+  cursor?: string;
+  /**
+   * About how large the page may be.
+   */
+  bytes?: number;
+  /**
+   * Those that were archived, in place of the others.
+   */
+  archived?: boolean;
+  /**
+   * With this in its title.
+   */
+  search?: string;
+  /**
+   * Those of this folder alone.
+   */
+  folder?: string;
+};
+
+/**
+ * Threads, newest first.
+ */
+export type ThreadListResult = {
+  /**
+   * Those that changed last come first.
+   */
+  data: Array<ThreadInfo>;
+  /**
+   * For the next page.
+   */
+  nextCursor?: string;
+};
+
+export type ThreadPageParams = {
+  environment: string;
+  threadId: string;
+  /**
+   * From the page before.
+   */
+  cursor?: string;
+  /**
+   * About how large the page may be.
+   */
+  bytes?: number;
+  /**
+   * Whether the output of commands that went well is left out.
+   */
+  deferOutput?: boolean;
+};
+
+/**
+ * Items of a thread, newest first.
+ */
+export type ThreadPageResult = {
+  /**
+   * Newest first.
+   */
+  items: Array<PageItem>;
+  /**
+   * The turns that they are of, newest first.
+   */
+  turns: Array<TurnInfo>;
+  /**
+   * For the next page; what is new on top of this one does not change it.
+   */
+  nextCursor?: string;
+};
+
+/**
+ * A turn.
+ */
+export type TurnInfo = {
+  id: string;
+  /**
+   * `completed`, `interrupted`, `failed`, `inProgress`.
+   */
+  status: string;
+  /**
+   * Milliseconds since 1970, by the host's clock.
+   */
+  startedAt?: number;
+  completedAt?: number;
+};
+
+/**
  * A device, by its id and by its name.
  */
 export type Who = {
@@ -596,6 +746,8 @@ export type Methods = {
   "device/pause": { scope: "admin"; params: DevicePauseParams; result: DeviceChanged };
   "device/revoke": { scope: "admin"; params: DeviceRevokeParams; result: DeviceChanged };
   "host/allowDevices": { scope: "admin"; params: AllowDevicesParams; result: Done };
+  "thread/list": { scope: "view"; params: ThreadListParams; result: ThreadListResult };
+  "thread/page": { scope: "view"; params: ThreadPageParams; result: ThreadPageResult };
   "prompt/send": { scope: "steer"; params: PromptSendParams; result: Receipt };
   "prompt/read": { scope: "view"; params: PromptReadParams; result: PromptReadResult };
   "prompt/withdraw": { scope: "steer"; params: PromptWithdrawParams; result: Receipt };

@@ -27,6 +27,7 @@ use crate::agent::environments::Environments;
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::environments::workspaces::Surroundings;
 use crate::agent::outbox::{OutboxLimits, Outboxes};
+use crate::agent::pages::Readers;
 use crate::agent::prompts::Prompts;
 use crate::audit::AuditLog;
 use crate::backoff::BackoffConfig;
@@ -112,6 +113,7 @@ impl Door {
         let events = AgentEvents(broadcast::channel(16).0);
         let journal = Journal::open(home.path(), &SystemRandom::new(), 0).unwrap();
         let (prompts, _) = Prompts::new(journal, Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
+        let readers = Readers::new(Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
         let api = Arc::new(ApiContext {
             relay_url: "https://relay.example:443".into(),
             relay_key: tunnel.relay_key(),
@@ -127,6 +129,7 @@ impl Door {
             disk: Disk::default(),
             notices: Notices::default(),
             prompts,
+            readers,
         });
         let context = SessionContext {
             sessions: Arc::clone(&sessions),

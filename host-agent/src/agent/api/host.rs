@@ -27,6 +27,8 @@ pub(super) const FEATURES: &[&str] = &[
     "mergedText",
     "prompts",
     "requests",
+    "threadLists",
+    "threadPages",
     "workspaces",
 ];
 /// The least that a client may say it takes, in bytes: what Codex's smaller answers and any error need.

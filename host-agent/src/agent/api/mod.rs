@@ -14,6 +14,7 @@ mod error;
 mod folders;
 mod host;
 mod notices;
+mod pages;
 mod prompts;
 mod requests;
 #[cfg(test)]
@@ -45,6 +46,7 @@ use prompts::Receipt;
 
 use super::changes::DeviceChanges;
 use super::environments::Environments;
+use super::pages::Readers;
 use super::prompts::Prompts;
 use crate::firewall::unread;
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
@@ -82,6 +84,8 @@ pub struct ApiContext {
     pub notices: Notices,
     /// What takes prompts.
     pub prompts: Arc<Prompts>,
+    /// What reads pages.
+    pub readers: Readers,
 }
 
 /// One device's session, as the API knows it.
@@ -143,6 +147,8 @@ methods! {
     "device/pause" Admin devices::pause;
     "device/revoke" Admin devices::revoke;
     "host/allowDevices" Admin devices::allow;
+    "thread/list" View pages::list;
+    "thread/page" View pages::page;
     "prompt/send" Steer prompts::send;
     "prompt/read" View prompts::read;
     "prompt/withdraw" Steer prompts::withdraw;

@@ -70,6 +70,7 @@ impl Host {
         let journal = Journal::open(home.path(), &SystemRandom::new(), 0).unwrap();
         let audit = Arc::new(AuditLog::open(home.path()).unwrap());
         let (prompts, _) = Prompts::new(journal, Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
+        let readers = Readers::new(Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
         let context = ApiContext {
             host: HostId([7; 16]),
             name: "lonely".into(),
@@ -85,6 +86,7 @@ impl Host {
             disk: Disk::default(),
             notices: Notices::default(),
             prompts,
+            readers,
         };
         Self { context: Arc::new(context), codex, _relay: relay, home }
     }
@@ -467,6 +469,34 @@ async fn an_answer_is_one_thing_and_about_one_environment() {
     ] {
         assert_eq!(answer(scope, bend.clone()).await["reason"], reason, "{bend}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_wait_for_codex_in_a_short_line_and_their_reader_goes_when_nobody_asks() {
+    let host = Host::new();
+    let device = host.pair(Scope::View);
+    let asked = |method: &str, environment: &str| {
+        let params = json!({ "environment": environment, "threadId": "t" });
+        let message = json!({ "id": 1, "method": method, "params": params }).to_string();
+        let host = &host;
+        async move { host.answer_to(Caller { device, ..caller() }, Scope::View, &message).await }
+    };
+    assert_eq!(asked("thread/list", "mars").await["error"]["data"]["reason"], "environment");
+    let own = || Arc::strong_count(host.context.environments.own());
+    let before = own();
+    // Codex starts, and is never ready: each page is waited for, and nothing else is held up by it.
+    let mut line = FuturesUnordered::new();
+    line.extend((0..40).map(|_| asked("thread/page", "local")));
+    assert!(line.next().now_or_never().flatten().is_some_and(|answer| answer["error"]["data"]["reason"] == "busy"));
+    assert!(host.answer(Scope::View, r#"{ "id": 2, "method": "host/read" }"#).await.get("result").is_some());
+    assert_eq!(own(), before + 1);
+    let mut answers: Vec<_> = line.collect().await;
+    answers.iter_mut().for_each(|answer| *answer = answer["error"]["data"]["reason"].take());
+    let count = |reason: &str| answers.iter().filter(|answer| *answer == reason).count();
+    assert_eq!((count("busy"), count("codex")), (7, 32), "{answers:?}");
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(own(), before, "a reader that nobody asks is still there");
+    assert_eq!(asked("thread/list", "local").await["error"]["data"]["reason"], "codex");
 }
 
 #[test]
