@@ -365,8 +365,13 @@ async fn drain(
         let (verdict, so_far) = {
             let mut firewall = locked();
             let verdict = firewall.from_codex(bytes);
-            let joined = firewall.joined();
-            (verdict, joined.map(|thread| from_codex.joining.join(&thread, firewall.unwanted())).unwrap_or_default())
+            let so_far = match (&verdict, firewall.joined()) {
+                (CodexVerdict::Forward(answer), Some(thread)) => {
+                    from_codex.joining.join(&thread, answer, firewall.unwanted())
+                }
+                _ => Vec::new(),
+            };
+            (verdict, so_far)
         };
         let sent = match verdict {
             CodexVerdict::Forward(bytes) => to_device.send(bytes).await,

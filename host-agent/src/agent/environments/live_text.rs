@@ -126,6 +126,43 @@ struct Listener {
     out: mpsc::Sender<(Key, Bytes)>,
 }
 
+/// The items that the answer to a `thread/resume` tells: their turns and ids.
+fn in_answer(answer: &[u8]) -> HashSet<(String, String)> {
+    #[derive(Deserialize)]
+    struct Answer {
+        result: Resumed,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Resumed {
+        thread: Thread,
+        #[serde(default)]
+        initial_turns_page: Option<Page>,
+    }
+    #[derive(Deserialize)]
+    struct Thread {
+        #[serde(default)]
+        turns: Vec<Turn>,
+    }
+    #[derive(Deserialize)]
+    struct Page {
+        data: Vec<Turn>,
+    }
+    #[derive(Deserialize)]
+    struct Turn {
+        id: String,
+        #[serde(default)]
+        items: Vec<Id>,
+    }
+    #[derive(Deserialize)]
+    struct Id {
+        id: String,
+    }
+    let Ok(Answer { result }) = serde_json::from_slice(answer) else { return HashSet::new() };
+    let turns = result.thread.turns.into_iter().chain(result.initial_turns_page.into_iter().flat_map(|page| page.data));
+    turns.flat_map(|turn| turn.items.into_iter().map(move |item| (turn.id.clone(), item.id))).collect()
+}
+
 /// The items of one environment.
 #[derive(Debug, Default)]
 pub(crate) struct LiveText(Mutex<Inner>);
@@ -161,13 +198,22 @@ impl Joining {
     }
 
     /// The connection has joined a thread: for each item that is being written there, what began it and its text so far.
-    /// `unwanted` are the notifications that it did not ask for.
-    pub(crate) fn join(&mut self, thread: &str, unwanted: &[String]) -> Vec<Bytes> {
+    /// `answer` is what Codex said to that; a command that runs stands in it, without its output (measured on 0.169.0), and
+    /// does not begin again. `unwanted` are the notifications that the connection did not ask for.
+    pub(crate) fn join(&mut self, thread: &str, answer: &[u8], unwanted: &[String]) -> Vec<Bytes> {
         let (mut so_far, items, ended) = self.live_text.join(thread, &self.pieces_out);
         self.items.extend(items);
         self.ended.extend(ended);
         self.unwanted = unwanted.to_vec();
-        so_far.retain(|message| self.is_wanted(message));
+        let told = if so_far.is_empty() { HashSet::new() } else { in_answer(answer) };
+        so_far.retain(|message| {
+            let about = std::str::from_utf8(message).ok().and_then(About::read);
+            let is_told = match about {
+                Some(About::Started(Key { turn, item, .. })) => told.contains(&(turn, item)),
+                _ => false,
+            };
+            !is_told && self.is_wanted(message)
+        });
         so_far
     }
 
@@ -326,6 +372,9 @@ mod tests {
 
     use super::*;
 
+    /// To a `thread/resume` without turns.
+    const ANSWER: &[u8] = br#"{"id":1,"result":{"thread":{"id":"t","turns":[]}}}"#;
+
     fn about(method: &str, item: &str, more: Value) -> String {
         let mut params = json!({ "threadId": "t", "turnId": "u" });
         match method {
@@ -366,8 +415,8 @@ mod tests {
         for text in ["a", "b", "c"] {
             live.hear(&piece("i", text));
         }
-        assert!(joining.join("another", &[]).is_empty());
-        let so_far = joining.join("t", &[]);
+        assert!(joining.join("another", ANSWER, &[]).is_empty());
+        let so_far = joining.join("t", ANSWER, &[]);
         let (methods, text) = told(&so_far);
         assert_eq!((methods.len(), methods[0].as_str(), text.as_str()), (2, "item/started", "abc"));
 
@@ -391,7 +440,7 @@ mod tests {
         let (live, mut joining) = live();
         live.hear(&started("i"));
         live.hear(&about("item/completed", "i", json!("all")));
-        assert!(joining.join("t", &[]).is_empty());
+        assert!(joining.join("t", ANSWER, &[]).is_empty());
         assert!(!joining.passes(piece("i", "the end").as_bytes()), "its beginning was never told");
         assert!(joining.passes(started("i").as_bytes()));
         assert!(joining.passes(piece("i", "a beginning").as_bytes()), "this connection has all of it");
@@ -402,11 +451,27 @@ mod tests {
     fn an_item_that_begins_while_a_connection_joins_begins_once() {
         let (live, mut joining) = live();
         live.hear(&started("i"));
-        assert_eq!(joining.join("t", &[]).len(), 1);
+        assert_eq!(joining.join("t", ANSWER, &[]).len(), 1);
         assert!(!joining.passes(started("i").as_bytes()), "it was told");
         assert!(!joining.passes(piece("i", "a").as_bytes()));
         assert!(joining.passes(about("turn/completed", "u", Value::Null).as_bytes()));
         assert!(joining.passes(piece("i", "a").as_bytes()), "the turn is over");
+    }
+
+    #[test]
+    fn an_item_that_the_answer_tells_does_not_begin_again() {
+        let (live, mut joining) = live();
+        for item in ["i", "j"] {
+            live.hear(&started(item));
+            live.hear(&piece(item, item));
+        }
+        let turn = json!({ "id": "u", "items": [{ "id": "i", "type": "commandExecution" }] });
+        for (turns, page) in [(json!([turn]), Value::Null), (json!([]), json!({ "data": [turn] }))] {
+            let answer = json!({ "id": 1, "result": { "thread": { "turns": turns }, "initialTurnsPage": page } });
+            let so_far = joining.join("t", answer.to_string().as_bytes(), &[]);
+            let delta = "item/agentMessage/delta";
+            assert_eq!(told(&so_far), (vec![delta.into(), "item/started".into(), delta.into()], "ij".into()));
+        }
     }
 
     #[test]
@@ -415,7 +480,7 @@ mod tests {
         live.hear(&started("i"));
         live.hear(&piece("i", "a"));
         let unwanted = ["item/agentMessage/delta".to_owned()];
-        assert_eq!(told(&joining.join("t", &unwanted)).0, ["item/started"]);
+        assert_eq!(told(&joining.join("t", ANSWER, &unwanted)).0, ["item/started"]);
     }
 
     #[test]
@@ -426,7 +491,7 @@ mod tests {
         for _ in 0..9 {
             live.hear(&piece("long", &large));
         }
-        assert!(joining.join("t", &[]).is_empty());
+        assert!(joining.join("t", ANSWER, &[]).is_empty());
         assert!(joining.passes(piece("long", "more").as_bytes()));
         assert_eq!(live.lock().bytes, 0);
 
@@ -444,7 +509,7 @@ mod tests {
     fn who_does_not_take_the_pieces_gets_no_more() {
         let (live, mut joining) = live();
         live.hear(&started("i"));
-        joining.join("t", &[]);
+        joining.join("t", ANSWER, &[]);
         for _ in 0..=PIECES {
             live.hear(&piece("i", "a"));
         }
