@@ -19,6 +19,8 @@ use crate::link::{LinkError, SecureLink};
 
 /// Commands taken in one turn before the link gets one: many small messages share a record.
 const BATCH: usize = 64;
+/// How long a link that takes no more is read: what it has brought is here already, or its end is.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long a last word may take.
 const BYE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -60,16 +62,27 @@ pub(super) struct Driver {
     /// What the session holds, for who bounds several of them.
     held: Arc<AtomicUsize>,
     flushing: bool,
+    /// Since when the link takes no more, and why: what has arrived on it is still read.
+    unwritable: Option<Unwritable>,
     /// Whether the link has carried the session.
     carried: bool,
     plaintext: Vec<u8>,
     record: Vec<u8>,
 }
 
+/// See [`Driver::unwritable`].
+struct Unwritable {
+    until: Instant,
+    why: String,
+    reconnect_in: Option<Duration>,
+}
+
 enum Turn {
     Commands(usize),
     Record(Result<(), LinkError>),
     Flushed(Result<(), LinkError>),
+    /// A link that takes no more has nothing more to say either.
+    Unwritable,
     Timeout,
 }
 
@@ -93,6 +106,7 @@ impl Driver {
             state,
             held,
             flushing: false,
+            unwritable: None,
             carried: false,
             plaintext: Vec::new(),
             record: Vec::new(),
@@ -140,9 +154,18 @@ impl Driver {
                     }
                 }
                 Turn::Flushed(Ok(())) => self.flushing = false,
-                Turn::Record(Err(error)) | Turn::Flushed(Err(error)) => {
-                    self.lose_link(&error.to_string(), error.reconnect_in())
+                Turn::Flushed(Err(error)) => {
+                    let until = Instant::now() + LAST_WORDS;
+                    let (why, reconnect_in) = (error.to_string(), error.reconnect_in());
+                    self.flushing = false;
+                    self.unwritable = Some(Unwritable { until, why, reconnect_in });
                 }
+                Turn::Unwritable => {
+                    if let Some(Unwritable { why, reconnect_in, .. }) = self.unwritable.take() {
+                        self.lose_link(&why, reconnect_in);
+                    }
+                }
+                Turn::Record(Err(error)) => self.lose_link(&error.to_string(), error.reconnect_in()),
                 Turn::Timeout => self.session.handle_timeout(Instant::now()),
             }
             if matches!(*self.state.borrow(), SessionState::Ended { .. }) {
@@ -156,6 +179,7 @@ impl Driver {
     /// Waits for the next thing to do. Nothing is lost when an arm is dropped: all are polls of what `self` keeps.
     async fn turn(&mut self, commands: &mut Vec<Command>) -> Turn {
         let deadline = self.session.poll_timeout();
+        let unwritable = self.unwritable.as_ref().map(|unwritable| unwritable.until);
         let (link, record, flushing) = (&mut self.link, &mut self.record, self.flushing);
         let io = poll_fn(|cx| match link {
             Some(link) => poll_link(link, record, flushing, cx),
@@ -167,9 +191,16 @@ impl Driver {
                 None => pending().await,
             }
         };
+        let last_words = async {
+            match unwritable {
+                Some(until) => sleep_until(until.into()).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             taken = self.inbox.recv_many(commands, BATCH) => Turn::Commands(taken),
             turn = io => turn,
+            () = last_words => Turn::Unwritable,
             () = timer => Turn::Timeout,
         }
     }
@@ -250,6 +281,7 @@ impl Driver {
         // The old link is fenced before anything is computed for the new one.
         self.link = Some(link);
         self.flushing = false;
+        self.unwritable = None;
         self.carried = false;
         self.session.link_up(Instant::now());
         self.state.send_replace(SessionState::Attaching);
@@ -318,7 +350,7 @@ impl Driver {
     }
 
     fn transmit(&mut self) {
-        let Some(link) = &mut self.link else { return };
+        let Some(link) = self.link.as_mut().filter(|_| self.unwritable.is_none()) else { return };
         let now = Instant::now();
         let mut failed = None;
         while !link.is_batch_full() && self.session.poll_transmit(&mut self.plaintext, now) {
@@ -337,6 +369,8 @@ impl Driver {
         tracing::debug!(why, "link is down");
         self.link = None;
         self.flushing = false;
+        let unwritable = self.unwritable.take();
+        let reconnect_in = reconnect_in.or_else(|| unwritable.and_then(|unwritable| unwritable.reconnect_in));
         self.session.link_down();
         let carried = std::mem::take(&mut self.carried);
         self.state.send_replace(SessionState::Down { reconnect_in, carried });

@@ -120,3 +120,18 @@ async fn a_link_that_ends_with_the_record_that_opens_it_leaves_the_session_down(
     tokio::task::yield_now().await;
     assert!(matches!(*session.handle.state().borrow(), SessionState::Down { .. }));
 }
+
+#[tokio::test]
+async fn a_last_word_that_has_arrived_is_heard_though_nothing_can_be_written_any_more() {
+    for _ in 0..20 {
+        let (session, mut device) = opened().await;
+        // The session's task has not run since when it finds all three: something to write, a last word, no other end.
+        session.api.sender.send(Bytes::from_static(b"{}")).await.unwrap();
+        say(&mut device, &Frame::Bye { reason: ByeReason::Normal, reconnect_in_ms: 0 }).await;
+        drop(device);
+        let mut state = session.handle.state();
+        let over = state.wait_for(|state| !matches!(state, SessionState::Up));
+        let state = timeout(PATIENCE, over).await.expect("the session does not notice").unwrap().clone();
+        assert!(matches!(state, SessionState::Ended { .. }), "{state:?}");
+    }
+}
