@@ -2,6 +2,7 @@
 
 mod answers;
 mod api;
+mod attention;
 mod blind;
 mod codex_backend;
 mod firewall_schema;

@@ -20,6 +20,7 @@
 
 pub mod acceptor;
 pub mod api;
+pub mod attention;
 pub mod bridge;
 pub mod changes;
 pub mod control;

@@ -55,6 +55,7 @@ const NOTIFICATIONS: Readonly<Record<Notification["method"], true>> = {
   "request/opened": true,
   "request/shown": true,
   "request/closed": true,
+  "attention/changed": true,
   "notices/missed": true,
 };
 

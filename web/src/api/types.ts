@@ -88,6 +88,69 @@ export type ApiErrorReason =
   | "at_the_host";
 
 /**
+ * How a thread is now.
+ */
+export type AttentionChanged = AttentionInfo | AttentionGone;
+
+/**
+ * A thread of which there is nothing to be said any more.
+ */
+export type AttentionGone = {
+  environment: string;
+  threadId: string;
+  /**
+   * Null.
+   */
+  state: null;
+};
+
+/**
+ * A thread that runs, wants somebody, or has ended since.
+ */
+export type AttentionInfo = {
+  environment: string;
+  threadId: string;
+  /**
+   * Where somebody named it.
+   */
+  name?: string;
+  folder: string;
+  state: AttentionState;
+  /**
+   * Milliseconds since 1970, by the host's clock.
+   */
+  since: number;
+  turnId?: string;
+  /**
+   * What is asked in it, oldest first; left out where that is nothing.
+   */
+  requestIds?: Array<string | number>;
+  /**
+   * What Codex says about a failure.
+   */
+  error?: string;
+};
+
+export type AttentionListParams = {
+  /**
+   * Only threads there.
+   */
+  environment?: string;
+};
+
+export type AttentionListResult = {
+  /**
+   * Newest first.
+   */
+  data: Array<AttentionInfo>;
+};
+
+/**
+ * How a thread is that somebody may want to look at.
+ */
+export type AttentionState = "waitingOnApproval" | "waitingOnAnswer" | "running" | "done" | "failed" | "interrupted";
+
+/**
  * What an answer says, in one word.
  */
 export type Choice = "accept" | "acceptForLonger" | "decline" | "cancel" | "answer";
@@ -363,6 +426,7 @@ export type Notification =
   | { method: "request/opened"; params: RequestInfo }
   | { method: "request/shown"; params: RequestShown }
   | { method: "request/closed"; params: RequestClosed }
+  | { method: "attention/changed"; params: AttentionChanged }
   | { method: "notices/missed"; params: Record<symbol, never> };
 
 /**
@@ -753,4 +817,5 @@ export type Methods = {
   "prompt/withdraw": { scope: "steer"; params: PromptWithdrawParams; result: Receipt };
   "request/list": { scope: "view"; params: RequestListParams; result: RequestListResult };
   "answer/send": { scope: "steer"; params: AnswerSendParams; result: AnswerSendResult };
+  "attention/list": { scope: "view"; params: AttentionListParams; result: AttentionListResult };
 };

@@ -18,6 +18,7 @@ const API_VERSION: u32 = 1;
 /// What a client may ask for beside `host/read`, by name. A name never changes its meaning.
 pub(super) const FEATURES: &[&str] = &[
     "answers",
+    "attention",
     "devices",
     "environments",
     "folders",

@@ -8,6 +8,7 @@
 //! An answer that waits for nothing goes out before any notification that is
 //! newer than what it tells: all of a session's functions run in its one task.
 
+mod attention;
 mod devices;
 mod environments;
 mod error;
@@ -154,6 +155,7 @@ methods! {
     "prompt/withdraw" Steer prompts::withdraw;
     "request/list" View requests::list;
     "answer/send" Steer requests::answer;
+    "attention/list" View attention::list;
 }
 
 /// The parameters of a method that takes none; what a newer client sends along is left alone.
@@ -195,6 +197,7 @@ async fn serve_methods(
     let mut notices = context.notices.subscribe();
     let mut prompts = context.prompts.changes();
     let mut requests = context.environments.requests();
+    let mut attention = context.environments.attention();
     let mut missed = false;
     let mut running = FuturesUnordered::new();
     loop {
@@ -254,6 +257,17 @@ async fn serve_methods(
                         Some(notice) => send(&sender, &notice).await,
                         None => true,
                     }
+                }
+                Err(RecvError::Lagged(_)) => {
+                    missed = true;
+                    true
+                }
+                Err(RecvError::Closed) => false,
+            },
+            changed = attention.recv() => match changed {
+                Ok(change) => {
+                    missed |= !sender.is_writable(BEHIND);
+                    missed || send(&sender, &attention::about(change)).await
                 }
                 Err(RecvError::Lagged(_)) => {
                     missed = true;

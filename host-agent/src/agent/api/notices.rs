@@ -12,6 +12,7 @@ use reachback_proto::scope::Scope;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use super::attention::AttentionChanged;
 use super::devices::DeviceChanged;
 use super::environments::EnvironmentInfo;
 use super::host::HostInfo;
@@ -47,6 +48,9 @@ pub enum Notice {
     /// A request needs no answer any more.
     #[serde(rename = "request/closed")]
     RequestClosed(RequestClosed),
+    /// A thread runs, wants somebody or has ended, or there is nothing to be said of it any more.
+    #[serde(rename = "attention/changed")]
+    AttentionChanged(Box<AttentionChanged>),
     /// Notifications were left out: read anew what is shown.
     #[serde(rename = "notices/missed")]
     Missed {},
@@ -63,6 +67,7 @@ impl Notice {
             | Self::RequestOpened(_)
             | Self::RequestShown(_)
             | Self::RequestClosed(_)
+            | Self::AttentionChanged(_)
             | Self::Missed {} => Scope::View,
         }
     }

@@ -200,7 +200,7 @@ impl ApiContext {
         Who { device_id: caller.device, name: name.unwrap_or_default() }
     }
 
-    fn environment(&self, name: &str) -> Result<&Environment, Refusal> {
+    pub(super) fn environment(&self, name: &str) -> Result<&Environment, Refusal> {
         let environment = self.environments.find(name).map(|environment| &**environment);
         environment.ok_or_else(|| Refusal::because(Reason::Environment, &NoEnvironment))
     }

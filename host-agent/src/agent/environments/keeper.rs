@@ -7,6 +7,8 @@
 //!
 //! - It hears what Codex asks in those threads, and hands on what devices answer through the agent's API, see [`Requests`].
 //!
+//! - It hears which threads run, wait and end, of all that are loaded, see [`Attention`].
+//!
 //! It follows a thread when Codex says that one was started or loaded, while the connection that did so is there.
 //! What was loaded and idle before the agent came is left alone: following that could load it anew. It answers nothing by
 //! itself, and lets idle threads go: all but the last few, and those after a while. Of notifications it asks for those about
@@ -23,6 +25,7 @@ use tokio::time::{Instant, interval, sleep};
 
 use super::Environment;
 use super::live_text::ABOUT_ITEMS;
+use crate::agent::attention::{Attention, SETTLING};
 use crate::agent::outbox::adds_to_text;
 use crate::agent::requests::Requests;
 use crate::codex::permissions::Profiles;
@@ -48,14 +51,17 @@ const MAX_KNOWN: usize = 1024;
 const PAGE: usize = 100;
 
 /// What notifications the connection is for.
-const WANTED: [&str; 7] = [
+const WANTED: [&str; 10] = [
     "item/fileChange/patchUpdated",
     "item/started",
     "serverRequest/resolved",
     "thread/closed",
+    "thread/name/updated",
     "thread/settings/updated",
     "thread/started",
     "thread/status/changed",
+    "turn/completed",
+    "turn/started",
 ];
 
 /// Follows the threads of an environment until its Codex has stopped for good.
@@ -73,6 +79,7 @@ pub(crate) async fn run(environment: Arc<Environment>) {
         }
         environment.kept.clear();
         environment.requests.disconnected();
+        environment.attention.disconnected(now_ms());
         environment.live_text.clear();
         sleep(PAUSE).await;
     }
@@ -80,8 +87,8 @@ pub(crate) async fn run(environment: Arc<Environment>) {
 
 async fn follow(connection: CodexConnection, environment: &Environment) {
     let CodexConnection { sender: mut to_codex, receiver: mut from_codex, instance } = connection;
-    let mut keeper =
-        Keeper::new(&environment.kept, &environment.requests, &*environment.workspaces, &environment.profiles);
+    let Environment { kept, requests, attention, workspaces, profiles, .. } = environment;
+    let mut keeper = Keeper::new(kept, requests, attention, &**workspaces, profiles);
     let mut answers = environment.requests.connected(instance);
     let mut looks = interval(LOOK);
     keeper.initialize();
@@ -107,7 +114,12 @@ async fn follow(connection: CodexConnection, environment: &Environment) {
                     return;
                 }
             }
-            _ = looks.tick() => keeper.let_go(Instant::now()),
+            _ = looks.tick() => {
+                keeper.let_go(Instant::now());
+                environment.attention.look(now_ms());
+            }
+            // Where messages come more often, it is done at the next look.
+            () = sleep(SETTLING), if environment.attention.is_settling() => environment.attention.look(now_ms()),
         }
     }
 }
@@ -157,6 +169,7 @@ enum Follows {
 struct Keeper<'a> {
     kept: &'a Kept,
     requests: &'a Requests,
+    attention: &'a Attention,
     folders: &'a dyn Folders,
     profiles: &'a Profiles,
     known: HashMap<String, Known>,
@@ -224,10 +237,17 @@ fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
 }
 
 impl<'a> Keeper<'a> {
-    fn new(kept: &'a Kept, requests: &'a Requests, folders: &'a dyn Folders, profiles: &'a Profiles) -> Self {
+    fn new(
+        kept: &'a Kept,
+        requests: &'a Requests,
+        attention: &'a Attention,
+        folders: &'a dyn Folders,
+        profiles: &'a Profiles,
+    ) -> Self {
         Self {
             kept,
             requests,
+            attention,
             folders,
             profiles,
             known: HashMap::new(),
@@ -266,6 +286,7 @@ impl<'a> Keeper<'a> {
             // What Codex asks is for those who can answer.
             (Some(name), Some(id)) => {
                 let late = self.requests.asked(id, name, params, now_ms());
+                self.attention.asked(self.requests.list(), now_ms());
                 if let Some(thread) = late
                     && let Some(Known { cwd, .. }) = self.known.get(&thread)
                 {
@@ -289,6 +310,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn notified(&mut self, name: &str, params: Option<&RawValue>, now: Instant) {
+        self.attention.notified(name, params, now_ms());
         match name {
             "thread/started" => {
                 let Some(Started { thread }) = read(params) else { return };
@@ -321,6 +343,10 @@ impl<'a> Keeper<'a> {
                     self.forget(&thread_id);
                 }
             }
+            "serverRequest/resolved" => {
+                self.requests.notified(name, params);
+                self.attention.asked(self.requests.list(), now_ms());
+            }
             _ => self.requests.notified(name, params),
         }
     }
@@ -338,6 +364,9 @@ impl<'a> Keeper<'a> {
                 }
             }
             Asked::Read { thread, is_fresh } => {
+                if let Some(result) = result {
+                    self.attention.recorded(result, now_ms());
+                }
                 let Some(recorded) = result.and_then(|result| threads::recorded(result.get())) else { return };
                 if !recorded.is_loaded || self.known.len() >= MAX_KNOWN {
                     return;
@@ -417,7 +446,7 @@ mod tests {
     use ring::rand::SystemRandom;
 
     use super::*;
-    use crate::agent::requests;
+    use crate::agent::{attention, requests};
     use crate::codex::Instance;
     use crate::firewall::folders::NoFolders;
 
@@ -477,8 +506,9 @@ mod tests {
     fn play(test: impl FnOnce(Play<'_>, &Kept)) {
         let (kept, profiles) = (Kept::default(), Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap());
         let requests = Requests::new("local", requests::changes());
+        let attention = Attention::new("local", attention::changes());
         let _answers = requests.connected(Instance::random(&SystemRandom::new()).unwrap());
-        let mut keeper = Keeper::new(&kept, &requests, &NoFolders, &profiles);
+        let mut keeper = Keeper::new(&kept, &requests, &attention, &NoFolders, &profiles);
         keeper.initialize();
         test(Play { keeper, now: Instant::now() }, &kept);
     }

@@ -19,6 +19,7 @@ use reachback_proto::scope::Scope;
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
+use super::attention::{self, Attention};
 use super::requests::{self, Change, Requests};
 use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
@@ -49,6 +50,8 @@ pub struct Environment {
     pub kept: Arc<Kept>,
     /// What it asks.
     pub requests: Arc<Requests>,
+    /// Which of its threads run, want somebody, or have ended since.
+    pub attention: Arc<Attention>,
     /// The text so far of what is being written there.
     pub(crate) live_text: Arc<LiveText>,
     /// The run of its server that knows the agent by name.
@@ -128,6 +131,7 @@ impl Environments {
             profiles,
             kept: Arc::default(),
             requests: Arc::new(Requests::new(LOCAL_ENVIRONMENT, requests::changes())),
+            attention: Arc::new(Attention::new(LOCAL_ENVIRONMENT, attention::changes())),
             live_text: Arc::default(),
             introduced: watch::Sender::new(None),
         };
@@ -142,6 +146,11 @@ impl Environments {
     /// What is asked in all of them, as it changes.
     pub fn requests(&self) -> broadcast::Receiver<Change> {
         self.own().requests.changes()
+    }
+
+    /// Which threads run, want somebody, or have ended since, as it changes.
+    pub fn attention(&self) -> broadcast::Receiver<attention::Change> {
+        self.own().attention.changes()
     }
 
     /// All of them; the host's own comes first.
