@@ -65,7 +65,12 @@ async fn a_thread_that_is_opened_in_mid_turn_has_its_text_from_the_beginning() {
         }
         for (number, mut device) in joined.into_iter().enumerate() {
             let (pieces, begun, whole) = text(&mut device).await;
-            assert_eq!(pieces, whole, "round {round}, device {number}: pieces and whole differ");
+            // From the beginning, without a gap or a repeat; the end of the item may overtake the last of it.
+            assert!(
+                whole.starts_with(&pieces),
+                "round {round}, device {number}: {pieces}\nis not how this begins: {whole}"
+            );
+            assert!(!pieces.is_empty(), "round {round}, device {number}: no text came before the item's end");
             assert_eq!((whole.len(), begun), (9000, 1), "round {round}, device {number}");
         }
         writer.event("turn/completed").await;
