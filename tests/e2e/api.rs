@@ -4,8 +4,9 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use e2e::PATIENCE;
+use e2e::codex::TestCodex;
 use e2e::rpc::Client;
-use e2e::stage::{Stage, client};
+use e2e::stage::{Stage, Tuning, client};
 use reachback_host::connect::remote::RemoteHost;
 use reachback_host::local_api::Request;
 use reachback_proto::frame::ByeReason;
@@ -175,5 +176,93 @@ async fn a_device_looks_for_a_folder_and_opens_what_it_was_shown() {
     far.request("thread/start", json!({ "cwd": user.join("code/shop") })).await.unwrap();
     far.request("thread/start", json!({ "cwd": user.join("home") })).await.unwrap_err();
     assert!(!String::from_utf8_lossy(&stage.log.kept()).contains(secret), "a path from the network is in the log");
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn devices_hear_which_folders_are_open_as_that_changes() {
+    let stage = Stage::start().await;
+    let phone = stage.pair(Scope::View).await;
+    let remote = phone.connect().await;
+    let mut api = api(&remote).await;
+    let shop = stage.codex.user_home().join("shop");
+    std::fs::create_dir(&shop).unwrap();
+    let is_open = |open: bool| {
+        let path = shop.to_str().unwrap().to_owned();
+        move |message: &Value| {
+            let list = message["params"]["data"].as_array();
+            message["method"] == "workspace/changed" && list.unwrap().iter().any(|one| one["path"] == path) == open
+        }
+    };
+    // The owner's word is told at once.
+    let path = shop.to_str().unwrap().to_owned();
+    stage.ask(Request::AddWorkspace { path: path.clone() }).await;
+    let told = api.until("the folder that the owner opened", is_open(true)).await;
+    assert_eq!(told["params"]["environment"], "local", "{told}");
+    stage.ask(Request::RemoveWorkspace { path }).await;
+    api.until("that the owner closed it", is_open(false)).await;
+    // Codex's configuration changes without a word.
+    let trusted = stage.codex.user_home().join("trusted");
+    std::fs::create_dir(&trusted).unwrap();
+    let config = stage.codex.home.codex_home().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let project = format!("\n[projects.{:?}]\ntrust_level = \"trusted\"\n", trusted.to_str().unwrap());
+    std::fs::write(&config, text + &project).unwrap();
+    let is_trusted = |message: &Value| {
+        let path = trusted.to_str().unwrap();
+        let list = message["params"]["data"].as_array();
+        message["method"] == "workspace/changed"
+            && list.unwrap().iter().any(|one| one["path"] == path && one["source"] == "codex")
+    };
+    api.until("the folder that Codex's configuration trusts", is_trusted).await;
+    stage.stop().await;
+}
+
+/// The account in what a device hears of Codex.
+fn has_account(state: &'static str) -> impl Fn(&Value) -> bool {
+    move |message| message["method"] == "host/changed" && message["params"]["codex"]["account"]["state"] == state
+}
+
+/// Codex's account, once the host knows it.
+async fn account(api: &mut Client) -> Value {
+    loop {
+        let host = api.request("host/read", json!({})).await.unwrap();
+        if let Some(account) = host["codex"].get("account") {
+            return account.clone();
+        }
+        api.until("Codex's account", |message| message["method"] == "host/changed").await;
+    }
+}
+
+#[tokio::test]
+async fn a_codex_whose_model_needs_no_account_says_so() {
+    let stage = Stage::start().await;
+    let phone = stage.pair(Scope::View).await;
+    let remote = phone.connect().await;
+    let mut api = Client::raw(remote.api().await.unwrap());
+    assert_eq!(account(&mut api).await, json!({ "state": "notNeeded" }));
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn devices_hear_whether_codex_is_signed_in() {
+    let codex = TestCodex::prepare().await;
+    let config = codex.home.codex_home().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let provider = "[model_providers.scripted]\n";
+    assert!(text.contains(provider), "{text}");
+    std::fs::write(&config, text.replace(provider, &format!("{provider}requires_openai_auth = true\n"))).unwrap();
+    let stage = Stage::on(codex, Tuning::default()).await;
+    let phone = stage.pair(Scope::View).await;
+    let remote = phone.connect().await;
+    let mut api = Client::raw(remote.api().await.unwrap());
+    assert_eq!(account(&mut api).await, json!({ "state": "signedOut" }));
+    // The owner signs in, at the host.
+    let mut owner = Client::connect(&*stage.backend).await;
+    owner.request("account/login/start", json!({ "type": "apiKey", "apiKey": "sk-not-a-real-key" })).await.unwrap();
+    let told = api.until("that Codex is signed in", has_account("signedIn")).await;
+    assert_eq!(told["params"]["codex"]["account"], json!({ "state": "signedIn", "type": "apiKey" }));
+    owner.request("account/logout", json!(null)).await.unwrap();
+    api.until("that Codex is signed out", has_account("signedOut")).await;
     stage.stop().await;
 }

@@ -329,6 +329,8 @@ impl Agent {
             // Ends when nobody supervises Codex any more.
             let watching = watch_codex(environment.clone(), events.clone(), notices.clone());
             watchers.push(vital.spawn("the supervisor of Codex", watching));
+            let telling = api::tell_of_workspaces(Arc::clone(environment), notices.clone());
+            watchers.push(vital.spawn("what tells devices of workspaces", telling));
             // Ends with Codex.
             let keeping = keeper::run(Arc::clone(environment));
             watchers.push(vital.spawn_finite("the keeper of Codex's threads", keeping));
@@ -481,10 +483,11 @@ fn without_workspace(environments: &Environments) -> Option<Event> {
 
 async fn watch_codex(environment: Arc<Environment>, events: AgentEvents, notices: Notices) {
     let mut state = environment.codex.state();
+    let mut account = environment.account.subscribe();
     loop {
         let now = state.borrow_and_update().clone();
         events.send(Event::Codex(codex_status(&environment, &now)));
-        notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::new(&environment, &now)));
+        notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::of(&environment)));
         if let CodexState::Failed { reason, fix } = now {
             let failure = Failure::new("codex_failed", reason);
             events.send(Event::Error(match fix {
@@ -492,8 +495,15 @@ async fn watch_codex(environment: Arc<Environment>, events: AgentEvents, notices
                 None => failure,
             }));
         }
-        if state.changed().await.is_err() {
-            return;
+        loop {
+            tokio::select! {
+                changed = state.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                // The environment has the sender.
+                _ = account.changed() => notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::of(&environment))),
+            }
         }
     }
 }

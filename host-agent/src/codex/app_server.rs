@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -42,8 +42,15 @@ use crate::backoff::{Backoff, BackoffConfig};
 use crate::platform::processes;
 use crate::state::codex::{Note, StartedCodex};
 
-/// A cold start reads 300 MB; after this the child is given up and started again.
+/// A cold start reads 300 MB; after this without a sign of work the child is given up and started again.
 const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Codex enters recordings that it does not know yet in its state database before it listens, and is waited for while it
+/// writes there, up to this. Version 0.169.0 took 19 s for 30,000 recordings and up to 147 s for 70,000 on two cores.
+const LONGEST_START: Duration = Duration::from_secs(15 * 60);
+
+/// Between two looks at the state database.
+const WORK_POLL: Duration = Duration::from_secs(1);
 
 /// Between two looks for the socket of a server that is starting.
 const START_POLL: Duration = Duration::from_millis(20);
@@ -134,7 +141,7 @@ enum OpenError {
     Handshake(#[from] HandshakeError),
     #[error("codex listens on its control socket, but does not answer")]
     Silent,
-    #[error("codex did not listen on its control socket within {} s", START_DEADLINE.as_secs())]
+    #[error("codex did not listen on its control socket, and did nothing to be seen for {} s", START_DEADLINE.as_secs())]
     Late,
     #[error("codex ended while starting ({status}){}", said.as_ref().map(|s| format!(": {s}")).unwrap_or_default())]
     Ended { status: ExitStatus, said: Option<String> },
@@ -229,6 +236,31 @@ impl CodexBackend for AppServer {
         }
         .boxed()
     }
+}
+
+/// Ends when a server that is starting has done nothing for [`START_DEADLINE`], or has worked for [`LONGEST_START`].
+async fn idle_for_long(home: &Path) {
+    let start = tokio::time::Instant::now();
+    let (mut at_work, mut written) = (start, state_written(home));
+    while at_work.elapsed() < START_DEADLINE && start.elapsed() < LONGEST_START {
+        tokio::time::sleep(WORK_POLL).await;
+        let now = state_written(home);
+        if now != written {
+            (at_work, written) = (tokio::time::Instant::now(), now);
+        }
+    }
+}
+
+/// When Codex's state database was written last, and its size in bytes with its log's: another value is a sign of work.
+fn state_written(home: &Path) -> (Option<SystemTime>, u64) {
+    let files = std::fs::read_dir(home).into_iter().flatten().flatten();
+    // Such as `state_5.sqlite`, `state_5.sqlite-wal`.
+    let of_state = files.filter(|file| {
+        let name = file.file_name();
+        name.to_str().is_some_and(|name| name.starts_with("state_") && name.contains(".sqlite"))
+    });
+    let of_state = of_state.filter_map(|file| file.metadata().ok());
+    of_state.fold((None, 0), |(last, size), file| (last.max(file.modified().ok()), size.wrapping_add(file.len())))
 }
 
 /// Waits out a start, and gives the run that is ready.
@@ -424,7 +456,7 @@ impl Supervisor {
                 let said = process.last_words().await;
                 return Err(status.map_or(OpenError::Late, |status| OpenError::Ended { status, said }));
             }
-            () = tokio::time::sleep(START_DEADLINE) => return Err(OpenError::Late),
+            () = idle_for_long(&home) => return Err(OpenError::Late),
         };
         self.note(&process, listener).await;
         Ok(Server { probe, process: Some(process), version })

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::atomic::{self, Document, FileError};
 use super::timestamp::Timestamp;
@@ -46,6 +47,8 @@ pub struct WorkspaceStore {
     path: PathBuf,
     list: Mutex<Arc<WorkspaceList>>,
     is_new: bool,
+    /// How often it changed.
+    changes: watch::Sender<u64>,
 }
 
 impl WorkspaceStore {
@@ -56,7 +59,7 @@ impl WorkspaceStore {
         let path = super::host_dir(home).join("workspaces.json");
         let list = atomic::load::<WorkspaceList>(&path)?;
         let is_new = list.is_none();
-        Ok(Self { path, list: Mutex::new(Arc::new(list.unwrap_or_default())), is_new })
+        Ok(Self { path, list: Mutex::new(Arc::new(list.unwrap_or_default())), is_new, changes: watch::Sender::new(0) })
     }
 
     /// Whether there was no list yet when this was opened: the owner was never asked.
@@ -67,6 +70,11 @@ impl WorkspaceStore {
     /// The list as it is.
     pub fn current(&self) -> Arc<WorkspaceList> {
         Arc::clone(&self.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Told whenever it has changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Opens something to devices: what `edit` makes of the list holds once it is on the disk.
@@ -86,6 +94,7 @@ impl WorkspaceStore {
         let written = atomic::save(&self.path, &list);
         if written.is_ok() || holds_anyway {
             *current = Arc::new(list);
+            self.changes.send_modify(|times| *times += 1);
         }
         written
     }

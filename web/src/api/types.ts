@@ -3,6 +3,23 @@
 
 import type { Scope } from "../scope";
 
+/**
+ * How Codex's account is.
+ */
+export type Account = {
+  state: AccountState;
+  /**
+   * While it is signed in: `chatgpt`, `apiKey` or another word of Codex.
+   */
+  type?: string;
+  /**
+   * The plan of a ChatGPT account, in Codex's word, such as `pro`.
+   */
+  plan?: string;
+};
+
+export type AccountState = "signedIn" | "signedOut" | "notNeeded";
+
 export type AllowDevicesParams = { allowed: boolean };
 
 export type AnswerSendParams = {
@@ -174,6 +191,10 @@ export type CodexInfo = {
    */
   adapter?: CodexAdapter;
   /**
+   * Whether it is signed in; while it is ready, once it has said so.
+   */
+  account?: Account;
+  /**
    * Why it failed, for a person.
    */
   reason?: string;
@@ -271,6 +292,10 @@ export type EnvironmentInfo = {
    * While it is ready.
    */
   adapter?: CodexAdapter;
+  /**
+   * Whether it is signed in; while it is ready, once it has said so.
+   */
+  account?: Account;
   /**
    * Why it failed, for a person.
    */
@@ -421,6 +446,7 @@ export type NoParams = Record<symbol, never>;
 export type Notification =
   | { method: "host/changed"; params: HostInfo }
   | { method: "environment/changed"; params: EnvironmentInfo }
+  | { method: "workspace/changed"; params: WorkspacesChanged }
   | { method: "device/changed"; params: DeviceChanged }
   | { method: "prompt/changed"; params: Receipt }
   | { method: "request/opened"; params: RequestInfo }
@@ -798,6 +824,17 @@ export type WorkspaceListResult = {
  * Who opened a folder.
  */
 export type WorkspaceSource = "owner" | "codex";
+
+/**
+ * The folders of one environment that are open now.
+ */
+export type WorkspacesChanged = {
+  environment: string;
+  /**
+   * Sorted by path.
+   */
+  data: Array<WorkspaceInfo>;
+};
 
 /** Each method: who may call it, what it takes, what it says. */
 export type Methods = {

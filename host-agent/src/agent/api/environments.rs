@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::error::Refusal;
 use super::{Call, NoParams};
 use crate::agent::environments::Environment;
+use crate::agent::environments::account::Account;
 use crate::codex::{Adapter, CodexState};
 
 #[derive(Serialize)]
@@ -36,6 +37,9 @@ pub(super) struct CodexInfo {
     /// While it is ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     adapter: Option<Adapter>,
+    /// Whether it is signed in; while it is ready, once it has said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<Account>,
     /// Why it failed, for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -55,12 +59,16 @@ enum CodexWord {
 }
 
 impl CodexInfo {
-    pub(super) fn of(state: &CodexState) -> Self {
-        let is = |state| Self { state, version: None, adapter: None, reason: None, fix: None };
+    pub(super) fn of(environment: &Environment) -> Self {
+        Self::new(&environment.codex.state().borrow(), environment.account.current())
+    }
+
+    fn new(state: &CodexState, account: Option<Account>) -> Self {
+        let is = |state| Self { state, version: None, adapter: None, account: None, reason: None, fix: None };
         match state {
             CodexState::Starting => is(CodexWord::Starting),
             CodexState::Ready { version, adapter, .. } => {
-                Self { version: version.clone(), adapter: Some(*adapter), ..is(CodexWord::Ready) }
+                Self { version: version.clone(), adapter: Some(*adapter), account, ..is(CodexWord::Ready) }
             }
             CodexState::Failed { reason, fix } => {
                 Self { reason: Some(reason.clone()), fix: fix.clone(), ..is(CodexWord::Failed) }
@@ -71,14 +79,18 @@ impl CodexInfo {
 }
 
 impl EnvironmentInfo {
+    /// An environment as it is.
+    pub fn of(environment: &Environment) -> Self {
+        Self::new(environment, &environment.codex.state().borrow())
+    }
+
     /// An environment whose Codex is in this state.
-    pub fn new(environment: &Environment, state: &CodexState) -> Self {
-        Self { name: environment.name.clone(), codex: CodexInfo::of(state) }
+    pub(super) fn new(environment: &Environment, state: &CodexState) -> Self {
+        Self { name: environment.name.clone(), codex: CodexInfo::new(state, environment.account.current()) }
     }
 }
 
 pub(super) async fn list(call: Call, _: NoParams) -> Result<EnvironmentList, Refusal> {
     let environments = call.context.environments.iter();
-    let data = environments.map(|environment| EnvironmentInfo::new(environment, &environment.codex.state().borrow()));
-    Ok(EnvironmentList { data: data.collect() })
+    Ok(EnvironmentList { data: environments.map(|environment| EnvironmentInfo::of(environment)).collect() })
 }

@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Call;
 use super::error::Refusal;
+use super::notices::{Notice, Notices};
 use crate::agent::environments::Environment;
 use crate::agent::environments::folders::{Folder, Listing};
-use crate::agent::environments::workspaces::OpenedBy;
+use crate::agent::environments::workspaces::{OpenedBy, Workspace, Workspaces};
 
 /// How long a device waits for the host's disk.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at what Codex's configuration trusts, and at whether the folders are there.
+const LOOK: Duration = Duration::from_secs(10);
 /// Threads that read folders, for all devices together: a disk that hangs holds no more of them.
 const READERS: usize = 4;
 
@@ -61,7 +64,16 @@ pub(super) struct WorkspaceListResult {
     data: Vec<WorkspaceInfo>,
 }
 
+/// The folders of one environment that are open now.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct WorkspacesChanged {
+    environment: String,
+    /// Sorted by path.
+    data: Vec<WorkspaceInfo>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 struct WorkspaceInfo {
     path: String,
@@ -104,12 +116,43 @@ struct FolderInfo {
 
 pub(super) async fn workspaces(call: Call, params: WorkspaceListParams) -> Result<WorkspaceListResult, Refusal> {
     let environment = environment(&call, &params.environment)?;
-    let list = call.context.disk.ask(move || environment.workspaces.list()).await?;
-    let data = list.into_iter().filter(|workspace| workspace.not.is_none()).filter_map(|workspace| {
+    let data = call.context.disk.ask(move || open(&environment.workspaces)).await?;
+    Ok(WorkspaceListResult { data })
+}
+
+fn open(workspaces: &Workspaces) -> Vec<WorkspaceInfo> {
+    let list = workspaces.list().into_iter().filter(|workspace| workspace.not.is_none());
+    let info = |workspace: Workspace| {
         let name = workspace.path.file_name()?.to_str()?.to_owned();
         Some(WorkspaceInfo { path: workspace.path.to_str()?.to_owned(), name, source: workspace.by })
-    });
-    Ok(WorkspaceListResult { data: data.collect() })
+    };
+    list.filter_map(info).collect()
+}
+
+/// Tells devices when other folders of an environment are open than before, until the agent ends.
+///
+/// The owner's own changes are told at once; Codex's configuration and the disk change without a word, and are looked at.
+pub async fn tell_of_workspaces(environment: Arc<Environment>, notices: Notices) {
+    let mut changes = environment.workspaces.changes();
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut known = None;
+    loop {
+        tokio::select! {
+            _ = looks.tick() => {}
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        let looking = Arc::clone(&environment);
+        // A disk that hangs is waited for: nothing is known until it answers.
+        let Ok(now) = tokio::task::spawn_blocking(move || open(&looking.workspaces)).await else { continue };
+        if let Some(known) = &known
+            && *known != now
+        {
+            let environment = environment.name.clone();
+            notices.tell(Notice::WorkspacesChanged(WorkspacesChanged { environment, data: now.clone() }));
+        }
+        known = Some(now);
+    }
 }
 
 pub(super) async fn list(call: Call, params: FolderListParams) -> Result<FolderListResult, Refusal> {

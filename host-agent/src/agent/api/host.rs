@@ -17,6 +17,7 @@ use crate::agent::sessions::{DETACHED_LIMIT, MAX_PER_DEVICE};
 const API_VERSION: u32 = 1;
 /// What a client may ask for beside `host/read`, by name. A name never changes its meaning.
 pub(super) const FEATURES: &[&str] = &[
+    "account",
     "answers",
     "attention",
     "devices",
@@ -30,6 +31,7 @@ pub(super) const FEATURES: &[&str] = &[
     "requests",
     "threadLists",
     "threadPages",
+    "workspaceChanges",
     "workspaces",
 ];
 /// The least that a client may say it takes, in bytes: what Codex's smaller answers and any error need.
@@ -138,7 +140,7 @@ impl ApiContext {
             agent_version: env!("CARGO_PKG_VERSION"),
             device_id: caller.device,
             scope,
-            codex: CodexInfo::of(&self.environments.own().codex.state().borrow()),
+            codex: CodexInfo::of(self.environments.own()),
             journal: self.prompts.journal().to_owned(),
         }
     }

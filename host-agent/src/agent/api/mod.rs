@@ -42,6 +42,7 @@ use tokio::sync::watch;
 pub use environments::EnvironmentInfo;
 use error::Refusal;
 pub use folders::Disk;
+pub use folders::tell_of_workspaces;
 pub use notices::{Notice, Notices};
 use prompts::Receipt;
 
@@ -193,6 +194,7 @@ async fn serve_methods(
 ) {
     let ChannelHandle { sender, mut incoming } = channel;
     let mut codex = context.environments.own().codex.state();
+    let mut account = context.environments.own().account.subscribe();
     let mut relay = context.relay_key.clone();
     let mut notices = context.notices.subscribe();
     let mut prompts = context.prompts.changes();
@@ -213,6 +215,10 @@ async fn serve_methods(
             },
             Some(answer) = running.next() => send(&sender, &answer).await,
             changed = codex.changed() => {
+                let now = *scope.borrow();
+                changed.is_ok() && context.tell(&sender, &caller, now).await
+            }
+            changed = account.changed() => {
                 let now = *scope.borrow();
                 changed.is_ok() && context.tell(&sender, &caller, now).await
             }

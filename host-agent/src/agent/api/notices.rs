@@ -15,6 +15,7 @@ use tokio::sync::broadcast;
 use super::attention::AttentionChanged;
 use super::devices::DeviceChanged;
 use super::environments::EnvironmentInfo;
+use super::folders::WorkspacesChanged;
 use super::host::HostInfo;
 use super::prompts::Receipt;
 use super::requests::{RequestClosed, RequestInfo, RequestShown};
@@ -33,6 +34,9 @@ pub enum Notice {
     /// Codex is in another state in one environment.
     #[serde(rename = "environment/changed")]
     EnvironmentChanged(EnvironmentInfo),
+    /// Other folders of an environment are open to devices.
+    #[serde(rename = "workspace/changed")]
+    WorkspacesChanged(WorkspacesChanged),
     /// A device was paired, changed or revoked, or came or went.
     #[serde(rename = "device/changed")]
     DeviceChanged(DeviceChanged),
@@ -63,6 +67,7 @@ impl Notice {
             Self::DeviceChanged(_) => Scope::Admin,
             Self::HostChanged(_)
             | Self::EnvironmentChanged(_)
+            | Self::WorkspacesChanged(_)
             | Self::PromptChanged(_)
             | Self::RequestOpened(_)
             | Self::RequestShown(_)

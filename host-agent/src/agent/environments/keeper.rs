@@ -7,6 +7,8 @@
 //!
 //! - It hears what Codex asks in those threads, and hands on what devices answer through the agent's API, see [`Requests`].
 //!
+//! - It asks whether Codex is signed in, see [`CodexAccount`].
+//!
 //! - It hears which threads run, wait and end, of all that are loaded, see [`Attention`].
 //!
 //! It follows a thread when Codex says that one was started or loaded, while the connection that did so is there.
@@ -24,6 +26,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, interval, sleep};
 
 use super::Environment;
+use super::account::CodexAccount;
 use super::live_text::ABOUT_ITEMS;
 use crate::agent::attention::{Attention, SETTLING};
 use crate::agent::outbox::adds_to_text;
@@ -51,7 +54,8 @@ const MAX_KNOWN: usize = 1024;
 const PAGE: usize = 100;
 
 /// What notifications the connection is for.
-const WANTED: [&str; 10] = [
+const WANTED: [&str; 11] = [
+    "account/updated",
     "item/fileChange/patchUpdated",
     "item/started",
     "serverRequest/resolved",
@@ -78,6 +82,7 @@ pub(crate) async fn run(environment: Arc<Environment>) {
             Err(error) => tracing::debug!(%error, "the agent's own connection to codex failed"),
         }
         environment.kept.clear();
+        environment.account.clear();
         environment.requests.disconnected();
         environment.attention.disconnected(now_ms());
         environment.live_text.clear();
@@ -87,8 +92,8 @@ pub(crate) async fn run(environment: Arc<Environment>) {
 
 async fn follow(connection: CodexConnection, environment: &Environment) {
     let CodexConnection { sender: mut to_codex, receiver: mut from_codex, instance } = connection;
-    let Environment { kept, requests, attention, workspaces, profiles, .. } = environment;
-    let mut keeper = Keeper::new(kept, requests, attention, &**workspaces, profiles);
+    let Environment { kept, account, requests, attention, workspaces, profiles, .. } = environment;
+    let mut keeper = Keeper::new(kept, account, requests, attention, &**workspaces, profiles);
     let mut answers = environment.requests.connected(instance);
     let mut looks = interval(LOOK);
     keeper.initialize();
@@ -128,6 +133,8 @@ async fn follow(connection: CodexConnection, environment: &Environment) {
 #[derive(Debug)]
 enum Asked {
     Initialize,
+    /// Whether Codex is signed in.
+    Account,
     /// What was loaded before.
     Loaded,
     /// How a thread is. It is followed if somebody opened it just now, or if it is in a turn.
@@ -168,6 +175,7 @@ enum Follows {
 /// What is known, and what is to be said next.
 struct Keeper<'a> {
     kept: &'a Kept,
+    account: &'a CodexAccount,
     requests: &'a Requests,
     attention: &'a Attention,
     folders: &'a dyn Folders,
@@ -239,6 +247,7 @@ fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
 impl<'a> Keeper<'a> {
     fn new(
         kept: &'a Kept,
+        account: &'a CodexAccount,
         requests: &'a Requests,
         attention: &'a Attention,
         folders: &'a dyn Folders,
@@ -246,6 +255,7 @@ impl<'a> Keeper<'a> {
     ) -> Self {
         Self {
             kept,
+            account,
             requests,
             attention,
             folders,
@@ -312,6 +322,7 @@ impl<'a> Keeper<'a> {
     fn notified(&mut self, name: &str, params: Option<&RawValue>, now: Instant) {
         self.attention.notified(name, params, now_ms());
         match name {
+            "account/updated" => self.ask(Asked::Account, "account/read", json!({})),
             "thread/started" => {
                 let Some(Started { thread }) = read(params) else { return };
                 self.look_at(thread.id, true);
@@ -356,8 +367,10 @@ impl<'a> Keeper<'a> {
             Asked::Initialize => {
                 self.is_known = true;
                 self.out.push(json!({ "method": "initialized" }));
+                self.ask(Asked::Account, "account/read", json!({}));
                 self.ask(Asked::Loaded, "thread/loaded/list", json!({ "limit": PAGE }));
             }
+            Asked::Account => self.account.answered(result),
             Asked::Loaded => {
                 for thread in read(result).map(|Loaded { data }| data).unwrap_or_default() {
                     self.look_at(thread, false);
@@ -504,11 +517,12 @@ mod tests {
     }
 
     fn play(test: impl FnOnce(Play<'_>, &Kept)) {
+        let account = CodexAccount::default();
         let (kept, profiles) = (Kept::default(), Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap());
         let requests = Requests::new("local", requests::changes());
         let attention = Attention::new("local", attention::changes());
         let _answers = requests.connected(Instance::random(&SystemRandom::new()).unwrap());
-        let mut keeper = Keeper::new(&kept, &requests, &attention, &NoFolders, &profiles);
+        let mut keeper = Keeper::new(&kept, &account, &requests, &attention, &NoFolders, &profiles);
         keeper.initialize();
         test(Play { keeper, now: Instant::now() }, &kept);
     }

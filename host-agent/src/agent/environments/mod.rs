@@ -4,6 +4,7 @@
 //! it is decided with that environment's own ceiling, workspaces and profiles.
 //! `local` is the host itself; SSH hosts will be more of them.
 
+pub mod account;
 pub mod changes;
 pub mod folders;
 pub(crate) mod keeper;
@@ -28,6 +29,7 @@ use crate::firewall::Policy;
 use crate::firewall::ceiling::Ceiling;
 use crate::firewall::kept::Kept;
 use crate::state::workspaces::WorkspaceStore;
+use account::CodexAccount;
 use live_text::LiveText;
 use workspaces::{Surroundings, Workspaces};
 
@@ -48,6 +50,8 @@ pub struct Environment {
     pub profiles: Arc<Profiles>,
     /// Threads that stay loaded there.
     pub kept: Arc<Kept>,
+    /// Whether it is signed in.
+    pub account: CodexAccount,
     /// What it asks.
     pub requests: Arc<Requests>,
     /// Which of its threads run, want somebody, or have ended since.
@@ -130,6 +134,7 @@ impl Environments {
             workspaces: Arc::new(workspaces),
             profiles,
             kept: Arc::default(),
+            account: CodexAccount::default(),
             requests: Arc::new(Requests::new(LOCAL_ENVIRONMENT, requests::changes())),
             attention: Arc::new(Attention::new(LOCAL_ENVIRONMENT, attention::changes())),
             live_text: Arc::default(),

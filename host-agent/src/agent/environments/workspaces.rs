@@ -14,6 +14,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::audit::AuditError;
 use crate::codex::ground::Ground;
 use crate::firewall::folders::{Folders, NoPlace, Place, Unnamed, plain};
@@ -188,6 +190,11 @@ impl Workspaces {
             }
         }
         all
+    }
+
+    /// Told whenever the owner has changed them.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.store.changes()
     }
 
     /// The environment that they are in.
