@@ -13,8 +13,16 @@ fn handshake(origin: &str) -> String {
     format!("{UPGRADE}Connection: Upgrade\r\nOrigin: {origin}\r\n")
 }
 
+/// The files that a page loads by this attribute, in its order.
+fn named<'a>(page: &'a str, attribute: &str, ending: &str) -> Vec<&'a str> {
+    let values = page.split(attribute).skip(1).filter_map(|rest| rest.split('"').next());
+    values.filter(|value| value.starts_with('/') && value.ends_with(ending)).collect()
+}
+
+// What these say of the page is so with the app built into the relay, and with the page that says that it is not.
+
 #[tokio::test]
-async fn the_landing_page_is_strict_and_says_what_to_do() {
+async fn the_page_is_strict_and_holds_who_this_relay_is() {
     let relay = TestRelay::start().await;
     let (status, head, body) = relay.request("/", "").await;
     assert_eq!(status, 200);
@@ -22,42 +30,50 @@ async fn the_landing_page_is_strict_and_says_what_to_do() {
         head.contains("content-security-policy: default-src 'none'; style-src 'self'; script-src 'self'"),
         "{head}"
     );
-    // A page may talk to this relay, and to nothing else.
-    assert!(head.contains("; connect-src 'self';"), "{head}");
+    // A page may talk to this relay, and to nothing else; no text becomes a script.
+    assert!(head.contains("; connect-src 'self';") && head.contains("; require-trusted-types-for 'script';"), "{head}");
     assert!(head.contains("referrer-policy: no-referrer") && head.contains("nosniff"), "{head}");
-    assert!(body.contains(&format!("reachback join http://{}", relay.relay.local_addr())), "{body}");
+    assert!(head.contains("cross-origin-opener-policy: same-origin"), "{head}");
+    assert!(head.contains("cross-origin-resource-policy: same-origin"), "{head}");
+    assert!(head.contains("camera=(self)") && head.contains("microphone=()"), "{head}");
+    assert!(head.contains("cache-control: no-cache"), "{head}");
+    assert!(body.contains(&format!("http://{}", relay.relay.local_addr())), "{body}");
     assert!(body.contains(&relay.relay.fingerprint().to_string()) && !body.contains("{{"), "{body}");
     assert!(!body.contains("<style") && !body.contains("style=") && !body.contains("onclick"), "{body}");
+    assert_eq!(body.matches("<script").count(), body.matches("></script>").count(), "a script in the page: {body}");
 }
 
 #[tokio::test]
-async fn the_script_clears_the_fragment_before_anything_else() {
+async fn the_first_script_clears_the_fragment() {
     let relay = TestRelay::start().await;
     let (_, body) = relay.get("/").await;
-    let (script, style) = (body.find("/landing.js").unwrap(), body.find("/landing.css").unwrap());
-    assert!(script < style, "something loads before the script");
-    let (status, head, script) = relay.request("/landing.js", "").await;
+    let scripts = named(&body, " src=\"", ".js");
+    assert_eq!((scripts.len(), body.matches("<script").count()), (1, 1), "{body}");
+    assert!(body.find("<script") < body.find("stylesheet"), "something loads before the script: {body}");
+    let (status, head, script) = relay.request(scripts[0], "").await;
     assert_eq!(status, 200);
     assert!(head.contains("text/javascript"), "{head}");
-    assert!(
-        script.contains("history.replaceState") && !script.contains("fetch") && !script.contains("Storage"),
-        "{script}"
-    );
-    assert_eq!(relay.get("/landing.css").await.0, 200);
+    assert!(script.contains("history.replaceState") || script.contains(".replaceState(null,"), "{script}");
+    assert!(!script.contains("fetch(") && !script.contains("Storage"), "{script}");
 }
 
 #[tokio::test]
 async fn what_the_program_holds_is_served_as_what_it_is_and_nothing_else_is() {
     let relay = TestRelay::start().await;
-    let (status, head, css) = relay.request("/landing.css", "").await;
+    let (_, body) = relay.get("/").await;
+    let styles = named(&body, " href=\"", ".css");
+    let path = styles.first().expect("a style sheet");
+    let (status, head, css) = relay.request(path, "").await;
     assert_eq!(status, 200);
     assert!(head.contains("text/css") && head.contains("nosniff") && !css.is_empty(), "{head}");
+    let kept = if path.starts_with("/assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    assert!(head.contains(&format!("cache-control: {kept}")), "{head}");
     let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("a tag");
-    let (status, _, body) = relay.request("/landing.css", &format!("If-None-Match: {tag}\r\n")).await;
+    let (status, _, body) = relay.request(path, &format!("If-None-Match: {tag}\r\n")).await;
     assert_eq!((status, body.as_str()), (304, ""), "what the browser has is not sent again");
-    for path in
-        ["/index.html", "/../Cargo.toml", "/%2e%2e/Cargo.toml", "/landing.css/", "//landing.css", "/LANDING.css"]
-    {
+    let others =
+        [format!("{path}/"), format!("/{path}"), path.to_uppercase(), format!("{path}.br"), format!("{path}.gz")];
+    for path in ["/index.html", "/../Cargo.toml", "/%2e%2e/Cargo.toml"].map(str::to_owned).iter().chain(&others) {
         assert_eq!(relay.request(path, "").await.0, 404, "{path}");
     }
 }

@@ -1,0 +1,32 @@
+/** Whether this browser can run the app: found out by trying, since names and versions lie. */
+
+/**
+ * - insecure: the page came over plain http from another computer, so the browser gives it no cryptography.
+ * - old: no X25519 or Ed25519 in WebCrypto, which Chrome has from 137 on, Firefox from 130, Safari from 17.
+ */
+export type Missing = "insecure" | "old";
+
+/** The parts of a window that are looked at: `window` has them. */
+export interface Looked {
+  readonly isSecureContext: boolean;
+  readonly crypto?: { readonly subtle?: Pick<SubtleCrypto, "generateKey"> };
+}
+
+/** What the app needs and this browser has not; `null` where it has everything. */
+export async function missingIn({ isSecureContext, crypto }: Looked): Promise<Missing | null> {
+  if (!isSecureContext) {
+    return "insecure";
+  }
+  const subtle = crypto?.subtle;
+  if (subtle === undefined) {
+    return "old";
+  }
+  try {
+    await subtle.generateKey({ name: "X25519" }, false, ["deriveBits"]);
+    await subtle.generateKey({ name: "Ed25519" }, false, ["sign"]);
+    return null;
+  } catch {
+    // Whatever it says: it can't make these keys.
+    return "old";
+  }
+}

@@ -1,0 +1,139 @@
+/** The app's state: where a person is, which hosts there are, and a pairing under way. Screens show it. */
+import type { Page } from "../link/page";
+import { Observable } from "../observable";
+import { takeFragment } from "../pairing/fragment";
+import type { Invitation } from "../pairing/join";
+import { PairingUrl, PairingUrlError } from "../pairing/url";
+import { Database } from "../store/database";
+import { StoreError, type StoreFault } from "../store/error";
+import { HostStore } from "../store/hosts";
+import { describeDevice } from "./device";
+import { type Host, Hosts } from "./hosts";
+import { Pairing } from "./pairing";
+import type { OwnRelay } from "./relay";
+import { type Route, hashOf, routeOf } from "./route";
+
+/** What the app stands on. */
+export interface AppSetup {
+  readonly window: Window;
+  readonly page: Page;
+  readonly relay: OwnRelay;
+}
+
+/** See the module's header. */
+export class AppState {
+  readonly relay: OwnRelay;
+  readonly route: Observable<Route>;
+  readonly hosts: Hosts;
+  readonly pairing: Pairing;
+  /** Why what is kept can't be read; `null` while nothing is wrong. */
+  readonly storeFault = new Observable<StoreFault | null>(null);
+  readonly #window: Window;
+
+  constructor({ window, page, relay }: AppSetup) {
+    this.#window = window;
+    this.relay = relay;
+    this.route = new Observable(routeOf(window.location.hash));
+    const store = new HostStore(new Database());
+    this.hosts = new Hosts({ store, page, create: relay.create });
+    this.pairing = new Pairing({
+      ...describeDevice(window.navigator.userAgent),
+      store,
+      storage: window.navigator.storage,
+      create: relay.create,
+      paired: (host) => this.hosts.add(host),
+    });
+  }
+
+  /** Begins. `code` is the pairing code that came with the address. */
+  start(code: string | null): void {
+    this.#window.addEventListener("hashchange", () => {
+      this.#moved();
+    });
+    void this.load();
+    if (code !== null) {
+      this.#pairBy(code);
+    } else if (this.route.value.at === "pair") {
+      // A pairing does not outlive its page.
+      this.go({ at: "hosts" }, "replace");
+    }
+  }
+
+  /** Reads the hosts that are kept. */
+  async load(): Promise<void> {
+    try {
+      await this.hosts.load();
+      this.storeFault.set(null);
+    } catch (error) {
+      if (!(error instanceof StoreError)) {
+        throw error;
+      }
+      this.storeFault.set(error.kind);
+    }
+  }
+
+  /** Goes somewhere; `replace` leaves no way back to where one was. */
+  go(route: Route, way: "push" | "replace" = "push"): void {
+    const { history } = this.#window;
+    if (way === "push") {
+      history.pushState(null, "", hashOf(route));
+    } else {
+      history.replaceState(null, "", hashOf(route));
+    }
+    this.#show(route);
+  }
+
+  /** Pairs by what a person has in hand. */
+  pair(invitation: Invitation): void {
+    this.pairing.start(invitation);
+    // Back leads to before the code, which is good once.
+    this.go({ at: "pair" }, "replace");
+  }
+
+  /** Leaves a pairing, for what there is besides. */
+  leavePairing(route: Route): void {
+    this.go(route, "replace");
+  }
+
+  /** Forgets a host and its keys. */
+  async forget(host: Host): Promise<void> {
+    try {
+      await this.hosts.forget(host);
+      this.go({ at: "hosts" }, "replace");
+    } catch (error) {
+      if (!(error instanceof StoreError)) {
+        throw error;
+      }
+      this.storeFault.set(error.kind);
+    }
+  }
+
+  /** A link was followed, back was pressed, or a pairing URL was put into the address bar of the open app. */
+  #moved(): void {
+    const code = takeFragment(this.#window);
+    if (code === null) {
+      this.#show(routeOf(this.#window.location.hash));
+    } else {
+      this.#pairBy(code);
+    }
+  }
+
+  #show(route: Route): void {
+    if (route.at !== "pair") {
+      this.pairing.cancel();
+    }
+    this.route.set(route);
+  }
+
+  #pairBy(code: string): void {
+    try {
+      this.pair({ type: "url", url: PairingUrl.parse(code) });
+    } catch (error) {
+      if (!(error instanceof PairingUrlError)) {
+        throw error;
+      }
+      this.pairing.noCode(error.message);
+      this.go({ at: "pair" }, "replace");
+    }
+  }
+}

@@ -1,0 +1,81 @@
+/** The hosts that this device is paired with, each with its link. */
+import { RemoteHost } from "../host/remote";
+import type { Page } from "../link/page";
+import type { SocketFactory } from "../link/socket";
+import { Observable } from "../observable";
+import { StoreError } from "../store/error";
+import type { HostStore, StoredHost } from "../store/hosts";
+
+/** One of them. */
+export interface Host {
+  readonly stored: StoredHost;
+  readonly remote: RemoteHost;
+}
+
+/** What the hosts are kept in and reached by. */
+export interface HostsSetup {
+  readonly store: HostStore;
+  readonly page: Page;
+  readonly create: SocketFactory;
+}
+
+/** See the module's header. */
+export class Hosts {
+  /** In the order in which they were paired; `null` until they are read. */
+  readonly list = new Observable<readonly Host[] | null>(null);
+  readonly #setup: HostsSetup;
+
+  constructor(setup: HostsSetup) {
+    this.#setup = setup;
+  }
+
+  /** Reads what is kept, and begins to reach it. Rejects with {@link StoreError}. */
+  async load(): Promise<void> {
+    const stored = await this.#setup.store.list();
+    const known = this.list.value ?? [];
+    this.list.set(stored.map((host) => known.find(isOf(host)) ?? this.#reach(host)));
+  }
+
+  /** Takes a host that has just been paired; one that it takes the place of ends. */
+  async add(stored: StoredHost): Promise<void> {
+    const others = (this.list.value ?? []).filter((host) => host.stored.id !== stored.id);
+    const before = this.list.value?.find((host) => host.stored.id === stored.id);
+    this.list.set([...others, this.#reach(stored)]);
+    await before?.remote.end();
+  }
+
+  /** Forgets a host and its keys, for good. Rejects with {@link StoreError}. */
+  async forget(host: Host): Promise<void> {
+    await this.#setup.store.remove(host.stored.id);
+    this.list.set((this.list.value ?? []).filter((other) => other !== host));
+    await host.remote.end();
+  }
+
+  #reach(stored: StoredHost): Host {
+    const { store, page, create } = this.#setup;
+    const remote: RemoteHost = new RemoteHost(stored, {
+      page,
+      create,
+      read: {},
+      notified: () => undefined,
+      missed: () => undefined,
+      learned: (facts) => {
+        const changed = (host: Host): Host =>
+          host.remote === remote ? { remote, stored: { ...host.stored, ...facts } } : host;
+        this.list.set(this.list.value?.map(changed) ?? null);
+        // What is not kept is learned again with the next session.
+        store.update(stored, facts).catch((error: unknown) => {
+          if (!(error instanceof StoreError)) {
+            throw error;
+          }
+        });
+      },
+    });
+    return { stored, remote };
+  }
+}
+
+/** Whether a host is the one that is kept, paired at the same time. */
+function isOf(kept: StoredHost): (host: Host) => boolean {
+  return ({ stored }) => stored.id === kept.id && stored.deviceId === kept.deviceId;
+}

@@ -1,0 +1,21 @@
+import { expect, test } from "vitest";
+import { type Route, hashOf, routeOf } from "../../src/state/route";
+
+test("each route is its fragment's", () => {
+  const routes: Route[] = [
+    { at: "hosts" },
+    { at: "add" },
+    { at: "code" },
+    { at: "pair" },
+    { at: "host", host: "f5e7zbnrzxjetbxdvh54dzeeei" },
+  ];
+  for (const route of routes) {
+    expect(routeOf(hashOf(route))).toEqual(route);
+  }
+});
+
+test("what is no route leads to the hosts", () => {
+  for (const hash of ["", "#", "#/", "#/h", "#/h/", "#/h/a/b", "#/h/<b>", "#/nothing", "#/add/more", "#AEAQ"]) {
+    expect(routeOf(hash)).toEqual({ at: "hosts" });
+  }
+});
