@@ -17,8 +17,11 @@ struct Tool {
     package: &'static str,
 }
 
-/// What tests use: tmux plays the person at the terminal.
-const TOOLS: &[Tool] = &[Tool { program: "tmux", probe: "-V", package: "tmux" }];
+/// What tests use: tmux plays the person at the terminal, Chromium the one with a phone.
+const TOOLS: &[Tool] = &[
+    Tool { program: "tmux", probe: "-V", package: "tmux" },
+    Tool { program: "chromium", probe: "--version", package: "chromium" },
+];
 
 /// Sees to it that every tool is there; `ci` allows installing without being root.
 pub(crate) fn ensure(ci: bool) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@
 //! * `cargo xtask test`: every check there is, in order ([`suite`]); each test
 //!   runs as a process of its own ([`runner`]), under a supervisor
 //!   ([`supervise`]).
+//! * `cargo xtask web`: build the web app, or work on it ([`web`]).
 //! * `cargo xtask gen`: write the files that are made from code ([`generated`]).
 //!
 //! The first two fetch the one exact Codex that the demo and the tests run ([`codex`]).
@@ -42,6 +43,7 @@ struct Cli {
 enum Chore {
     Up(up::Args),
     Test(suite::Args),
+    Web(web::Args),
     Gen(generated::Args),
     #[command(hide = true)]
     Supervise(supervise::Args),
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Up(args) => up::up(repository(), &args).map(|()| ExitCode::SUCCESS),
         Chore::Test(args) => suite::test(repository(), &args).map(|()| ExitCode::SUCCESS),
+        Chore::Web(args) => web::web(repository(), &args).map(|()| ExitCode::SUCCESS),
         Chore::Gen(generated::Args {}) => generated::write(repository()).map(|()| ExitCode::SUCCESS),
         Chore::Supervise(args) => supervise::supervise(&args),
     };

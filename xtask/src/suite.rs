@@ -61,16 +61,18 @@ enum Step {
     Packages,
     /// The pinned real Codex.
     Codex,
+    /// The web app: lint, types, unit tests, and the app itself, which becomes part of the relay.
+    Web,
     /// Lints, warnings are errors.
     Clippy,
     /// Licences, banned crates and sources, where cargo-deny is installed.
     Deny,
-    /// The web app: lint, types, unit tests.
-    Web,
     /// The programs and the tests.
     Build,
     /// Examples in documentation.
     Doctests,
+    /// The web app in Chromium, with the real relay, host and Codex.
+    App,
     /// Unit tests, then end-to-end tests with the real Codex.
     Tests,
 }
@@ -104,7 +106,7 @@ pub(crate) fn test(repository: &Path, args: &Args) -> anyhow::Result<()> {
 fn plan(args: &Args) -> Vec<Step> {
     let asked = match args.only.as_slice() {
         _ if args.filter.is_some() || args.program.is_some() => vec![Step::Tests],
-        _ if args.fast => vec![Step::Fmt, Step::Clippy, Step::Web, Step::Tests],
+        _ if args.fast => vec![Step::Fmt, Step::Web, Step::Clippy, Step::Tests],
         [] => Step::value_variants().to_vec(),
         only => only.to_vec(),
     };
@@ -134,6 +136,7 @@ impl Step {
             Self::Web => "web",
             Self::Build => "build",
             Self::Doctests => "doctests",
+            Self::App => "app",
             Self::Tests => "tests",
         }
     }
@@ -142,6 +145,7 @@ impl Step {
     fn needs(self) -> &'static [Self] {
         match self {
             Self::Tests => &[Self::Packages, Self::Codex, Self::Build],
+            Self::App => &[Self::Packages, Self::Codex, Self::Web, Self::Build],
             _ => &[],
         }
     }
@@ -172,11 +176,14 @@ impl Step {
                 Ok(Outcome::Skipped(why))
             }
             Self::Deny => cargo(&["deny", "check", "bans", "licenses", "sources"]),
-            Self::Web => crate::web::check(repository).map(|()| Outcome::Done),
+            Self::Web => {
+                crate::web::check(repository).and_then(|()| crate::web::build(repository)).map(|()| Outcome::Done)
+            }
             // The end-to-end tests run the programs, and cargo builds none for the tests of another package. Not this
             // program: it is running, and Windows does not replace what runs.
             Self::Build => cargo(&["build", "--workspace", "--exclude", "xtask", "--bins", "--tests"]),
             Self::Doctests => cargo(&["test", "--workspace", "--doc"]),
+            Self::App => crate::web::test_app(repository).map(|()| Outcome::Done),
             Self::Tests => {
                 let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
                 let tests = Tests {
@@ -226,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_fast_run_needs_no_codex_and_builds_nothing_that_does() {
-        assert_eq!(plan(&args(&["--fast"])), [Step::Fmt, Step::Clippy, Step::Web, Step::Tests]);
+        assert_eq!(plan(&args(&["--fast"])), [Step::Fmt, Step::Web, Step::Clippy, Step::Tests]);
         assert_eq!(plan(&args(&["--fast", "--filter", "pairing"])), [Step::Tests]);
         assert_eq!(plan(&args(&["--program", "target/debug/deps/e2e-1"])), [Step::Tests]);
     }

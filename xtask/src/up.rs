@@ -6,9 +6,9 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use crate::{codex, process};
+use crate::{codex, process, web};
 
-/// Build Reachback and run `reachback up`.
+/// Build Reachback, with its web app, and run `reachback up`.
 ///
 /// With --demo also fetch the pinned real Codex, which then talks to a scripted
 /// local model: no account, no network. Everything else goes to `reachback up`;
@@ -22,6 +22,8 @@ pub(crate) struct Args {
 
 /// Builds, fetches, and becomes `reachback up`.
 pub(crate) fn up(repository: &Path, args: &Args) -> anyhow::Result<()> {
+    // The relay holds the app, so it comes first.
+    web::build(repository)?;
     process::run(Command::new("cargo").current_dir(repository).args(["build", "--package", "reachback-host"]))?;
 
     let mut rest = args.rest.clone();

@@ -1,24 +1,85 @@
-//! The checks of the web app: lint, types and unit tests, which read the same
-//! `proto/vectors/*.json` as cargo's. `web/package-lock.json` holds the hashes
-//! of what they need; npm fetches it into `web/node_modules`, once.
+//! The web app: building it into `web/dist`, which becomes part of the relay
+//! that is compiled next, and its checks: lint, types and unit tests, which
+//! read the same `proto/vectors/*.json` as cargo's. `web/package-lock.json`
+//! holds the hashes of what they need; npm fetches it into `web/node_modules`,
+//! once.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
+use std::{fs, io};
 
 use anyhow::{Context, bail};
 
 use crate::process;
+
+/// Build the web app, or work on it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Chore {
+    /// Build it into web/dist, if anything has changed; the relay that is compiled next holds it.
+    Build,
+    /// Serve it as it is being changed, with a running relay behind it.
+    Dev {
+        /// The relay, such as that of `cargo xtask up`.
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7420")]
+        relay: String,
+    },
+}
 
 /// The oldest Node.js whose WebCrypto has what a browser has (X25519, Ed25519) and that the tools run on.
 const OLDEST_NODE: (u32, u32) = (20, 19);
 /// A copy of the lock file that npm installed from. `npm ci` removes it first, with everything else.
 const STAMP: &str = "node_modules/.installed-from.json";
 
+/// What the app is built from, besides the packages.
+const SOURCES: [&str; 6] = ["src", "public", "index.html", "vite.config.ts", "svelte.config.js", "package-lock.json"];
+/// The page of the built app, which is written last.
+const BUILT: &str = "dist/index.html";
+
+/// Does what was asked for.
+pub(crate) fn web(repository: &Path, args: &Args) -> anyhow::Result<()> {
+    match &args.chore {
+        Chore::Build => build(repository),
+        Chore::Dev { relay } => {
+            let folder = installed(repository)?;
+            let mut command = npm(&folder);
+            command.args(["run", "--silent", "dev"]).env("RELAY", relay);
+            Err(process::become_program(&mut command)).context("could not start npm")
+        }
+    }
+}
+
+/// Builds the app, unless it is built from what is there.
+pub(crate) fn build(repository: &Path) -> anyhow::Result<()> {
+    let folder = installed(repository)?;
+    if is_built(&folder).context("could not look through the web app's files")? {
+        eprintln!("The web app in web/dist: built.");
+        return Ok(());
+    }
+    process::run(npm(&folder).args(["run", "--silent", "build"]))
+}
+
 /// Runs `npm run check`.
 pub(crate) fn check(repository: &Path) -> anyhow::Result<()> {
     let folder = installed(repository)?;
     process::run(npm(&folder).args(["run", "--silent", "check"]))
+}
+
+/// Runs the app's tests in Chromium, with the programs that cargo built beside this one.
+pub(crate) fn test_app(repository: &Path) -> anyhow::Result<()> {
+    let folder = installed(repository)?;
+    let this = std::env::current_exe().context("could not find the folder of the built programs")?;
+    let program = |name: &str| this.with_file_name(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    let mut command = npm(&folder);
+    command.args(["run", "--silent", "test:app"]);
+    command.env("REACHBACK", program("reachback")).env("REACHBACK_RELAY", program("reachback-relay"));
+    process::run(&mut command)
 }
 
 /// Lays a file of the web app out as `npm run check` wants it.
@@ -62,6 +123,27 @@ fn is_installed(folder: &Path) -> bool {
     lock.is_some() && lock == fs::read(folder.join(STAMP)).ok()
 }
 
+/// Whether the app is built, and newer than all that it is built from.
+fn is_built(folder: &Path) -> io::Result<bool> {
+    let Ok(built) = fs::metadata(folder.join(BUILT)) else {
+        return Ok(false);
+    };
+    let changed = SOURCES.iter().map(|source| changed(&folder.join(source))).collect::<io::Result<Vec<_>>>()?;
+    Ok(changed.into_iter().max() < Some(built.modified()?))
+}
+
+/// When a file, or anything below a folder, last changed; that something is gone shows in its folder.
+fn changed(path: &Path) -> io::Result<SystemTime> {
+    let about = fs::metadata(path)?;
+    let mut last = about.modified()?;
+    if about.is_dir() {
+        for entry in fs::read_dir(path)? {
+            last = last.max(changed(&entry?.path())?);
+        }
+    }
+    Ok(last)
+}
+
 /// Whether this version of Node.js, as it says it itself, will do.
 fn is_new_enough(version: &str) -> bool {
     let mut numbers = version.trim_start_matches('v').split('.').map_while(|number| number.parse().ok());
@@ -92,6 +174,34 @@ mod tests {
         assert!(is_installed(folder.path()));
         fs::write(&lock, "{ }").unwrap();
         assert!(!is_installed(folder.path()));
+    }
+
+    #[test]
+    fn the_app_is_built_again_when_a_file_of_it_is_newer_or_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        let set = |path: &str, seconds: u64| {
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            fs::File::open(at(path)).unwrap().set_modified(time).unwrap();
+        };
+        for path in ["src/views", "public", "dist"] {
+            fs::create_dir_all(at(path)).unwrap();
+        }
+        for path in SOURCES.iter().skip(2).chain(&["src/views/App.svelte"]) {
+            fs::write(at(path), "").unwrap();
+        }
+        for path in SOURCES.iter().chain(&["src/views/App.svelte", "src/views"]) {
+            set(path, 10);
+        }
+        assert!(!is_built(folder.path()).unwrap());
+        fs::write(at(BUILT), "").unwrap();
+        set(BUILT, 11);
+        assert!(is_built(folder.path()).unwrap());
+        set("src/views/App.svelte", 12);
+        assert!(!is_built(folder.path()).unwrap());
+        set("src/views/App.svelte", 10);
+        set("src/views", 12);
+        assert!(!is_built(folder.path()).unwrap());
     }
 
     #[test]

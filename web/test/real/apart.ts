@@ -47,6 +47,11 @@ export class Apart {
     await this.#agent?.stop(signal);
   }
 
+  /** The environment of the host's owner. */
+  get env(): NodeJS.ProcessEnv {
+    return this.#env;
+  }
+
   /** A command of the host's owner, while it runs. */
   command(...args: readonly string[]): Program {
     return new Program(resolve(REACHBACK), [...args, "--json"], this.#env);

@@ -1,0 +1,168 @@
+/** From a pairing code to a host that is online, in a browser. */
+import type { Browser } from "playwright-core";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { Apart } from "../real/apart";
+import { Phone, startChromium } from "./phone";
+import { Terminal } from "./terminal";
+
+const URL_SHOWN = /reachback join '(\S+)'/;
+const CODE_SHOWN = /type {3}([0-9A-Z-]{19})/;
+const ASKED = /(wants to pair)/;
+
+let apart: Apart;
+let browser: Browser;
+let phone: Phone;
+let terminal: Terminal | null = null;
+
+beforeAll(async () => {
+  [apart, browser] = await Promise.all([Apart.start(), startChromium()]);
+});
+
+afterAll(async () => {
+  await Promise.all([apart.stop(), browser.close()]);
+});
+
+afterEach(async () => {
+  terminal?.close();
+  terminal = null;
+  expect(await phone.close()).toEqual([]);
+});
+
+/** `reachback pair` in a terminal; gives what it shows. */
+async function pairCommand(shown: RegExp, ...args: readonly string[]): Promise<{ terminal: Terminal; shown: string }> {
+  terminal = new Terminal(apart.env, "pair", ...args);
+  return { terminal, shown: await terminal.shows(shown) };
+}
+
+/** A phone that has opened what a pairing code leads to, and shows digits. */
+async function opened(): Promise<{ terminal: Terminal; code: string }> {
+  const { terminal, shown } = await pairCommand(URL_SHOWN);
+  phone = await Phone.unbox(browser);
+  await phone.page.goto(shown);
+  await phone.sees("Type these six digits");
+  await terminal.shows(ASKED);
+  return { terminal, code: shown.split("#")[1] ?? "" };
+}
+
+/** A phone that is paired, and shows that it is. */
+async function paired(): Promise<{ code: string }> {
+  const { terminal, code } = await opened();
+  terminal.types(await phone.digits());
+  await phone.sees("Paired with");
+  return { code };
+}
+
+test("a code leads to digits, digits to a host that is online, and a reload keeps it", async () => {
+  const { code } = await paired();
+  await phone.sees("prompt, answer, approve once");
+  await phone.shoots("paired");
+  await phone.taps(/^Open/);
+  await phone.sees("Online");
+  await phone.shoots("host");
+  expect(phone.page.url()).toMatch(/#\/h\/[a-z2-7]+$/);
+  await phone.page.reload();
+  await phone.sees("Online");
+  await phone.taps("Back to hosts");
+  await phone.sees("Add a host");
+  await phone.sees("Online");
+  await phone.shoots("hosts");
+  // Back through everything that was here: the code is nowhere.
+  const visited: string[] = [];
+  while (phone.page.url() !== "about:blank") {
+    visited.push(phone.page.url());
+    await phone.page.goBack();
+  }
+  expect(visited.join().toUpperCase()).not.toContain(code.toUpperCase());
+});
+
+test("the code has left the address before the app is there", async () => {
+  const { shown } = await pairCommand(URL_SHOWN);
+  phone = await Phone.unbox(browser);
+  // The app never comes.
+  await phone.page.route(/\/assets\/app-.*\.js$/, () => undefined);
+  await phone.page.goto(shown, { waitUntil: "domcontentloaded" });
+  expect(await phone.page.evaluate(() => [location.hash, history.length])).toEqual(["", 2]);
+});
+
+test("a code that is typed pairs too, with less, and one that is wrong does not", async () => {
+  const { terminal, shown } = await pairCommand(CODE_SHOWN);
+  phone = await Phone.unbox(browser);
+  await phone.page.goto(apart.relayUrl);
+  await phone.sees("Your Codex, from here");
+  await phone.shoots("welcome");
+  await phone.taps("Type a code");
+  await phone.page.getByRole("textbox").fill("7KQD-M2XT-9RW4-");
+  await phone.sees("4 to go");
+  await phone.shoots("code");
+  await phone.page.getByRole("textbox").fill("7KQD-M2XT-9RW4-HA0C");
+  await phone.taps("Pair");
+  await phone.sees("No pairing with that code is open");
+  await phone.shoots("no-such-code");
+  await phone.taps("Type the code again");
+  await phone.page.getByRole("textbox").fill(shown.toLowerCase());
+  await phone.taps("Pair");
+  await phone.sees("Type these six digits");
+  await phone.shoots("digits");
+  await terminal.shows(ASKED);
+  terminal.types(await phone.digits());
+  await phone.sees("Paired with");
+  await phone.sees("approve commands, manage devices");
+});
+
+test("other digits at the host end it", async () => {
+  const { terminal } = await opened();
+  const digits = await phone.digits();
+  terminal.types(digits === "000000" ? "000001" : "000000");
+  await phone.sees("Other digits were typed at the computer");
+});
+
+test("who cancels at the phone is not paired, whatever is typed at the host", async () => {
+  const { terminal } = await opened();
+  const digits = await phone.digits();
+  await phone.taps("It isn't asking: cancel");
+  await phone.sees("Your Codex, from here");
+  terminal.types(digits);
+  await terminal.shows(/(pairing was)/);
+});
+
+test("a person at the host who says no is obeyed", async () => {
+  const { terminal } = await opened();
+  terminal.types("");
+  await phone.sees("The computer declined");
+});
+
+test("a host says when it sleeps, and when this device was taken off", async () => {
+  await paired();
+  await phone.taps(/^Open/);
+  await phone.sees("Online");
+  await apart.stopAgent("SIGTERM");
+  await phone.sees("Asleep since");
+  await phone.shoots("host-asleep");
+  await apart.startAgent();
+  await phone.sees("Online");
+  const id = await phone.page.locator("dd code").nth(1).textContent();
+  expect(await apart.command("devices", "revoke", id ?? "").exited()).toBe(0);
+  await phone.sees("Taken off by the host");
+  await phone.taps("Remove from this device");
+  await phone.taps("Remove for good");
+  await phone.sees("Your Codex, from here");
+});
+
+test("a browser without the cryptography is told what would do", async () => {
+  phone = await Phone.unbox(browser);
+  await phone.page.addInitScript(() => {
+    const value = (): Promise<never> => Promise.reject(new DOMException("no", "NotSupportedError"));
+    Object.defineProperty(crypto.subtle, "generateKey", { value });
+  });
+  await phone.page.goto(`${apart.relayUrl}/#AEAQ`);
+  await phone.sees("This browser is too old to keep a secret");
+  await phone.sees("Your pairing code is still good");
+  await phone.shoots("old-browser");
+});
+
+test("what is no code says so", async () => {
+  phone = await Phone.unbox(browser);
+  await phone.page.goto(`${apart.relayUrl}/#AEAQ`);
+  await phone.sees("That is no pairing code");
+  await phone.shoots("no-code");
+});

@@ -1,0 +1,76 @@
+/** A phone: a page of Chromium as large as one, touched rather than clicked, and whatever it complained of. */
+import { type Browser, type BrowserContext, type Page, chromium } from "playwright-core";
+
+/** What the page said that no page of ours may say: refused by a policy, an error, a failed request. */
+type Complaint = string;
+
+/** Starts the browser; who asks for it closes it. */
+export async function startChromium(): Promise<Browser> {
+  // As root, as in a container, Chromium runs without its sandbox or not at all.
+  const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+}
+
+export class Phone {
+  readonly page: Page;
+  readonly #context: BrowserContext;
+  readonly #complaints: Complaint[] = [];
+
+  private constructor(context: BrowserContext, page: Page) {
+    [this.#context, this.page] = [context, page];
+    page.on("console", (message) => {
+      // A socket to a relay that is away is no fault of the page's.
+      if (["error", "warning"].includes(message.type()) && !message.text().startsWith("WebSocket connection to")) {
+        this.#complaints.push(message.text());
+      }
+    });
+    page.on("pageerror", (error) => {
+      this.#complaints.push(error.message);
+    });
+  }
+
+  /** A phone that has never been here. */
+  static async unbox(browser: Browser, colorScheme: "light" | "dark" = "light"): Promise<Phone> {
+    const viewport = { width: 390, height: 844 };
+    const context = await browser.newContext({ viewport, hasTouch: true, isMobile: true, colorScheme });
+    context.setDefaultTimeout(30_000);
+    await context.addInitScript(() => {
+      addEventListener("securitypolicyviolation", (event) => {
+        console.error(`refused: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
+      });
+    });
+    return new Phone(context, await context.newPage());
+  }
+
+  /** Waits until the screen shows this. */
+  async sees(text: string | RegExp): Promise<void> {
+    await this.page.getByText(text).first().waitFor();
+  }
+
+  /** Touches the button, or the link, with this name. */
+  async taps(name: string | RegExp): Promise<void> {
+    await this.page.getByRole("link", { name }).or(this.page.getByRole("button", { name })).first().tap();
+  }
+
+  /** The six digits on its screen. */
+  async digits(): Promise<string> {
+    const shown = await this.page.locator(".digits").getAttribute("aria-label");
+    return (shown ?? "").replace(/\D/g, "");
+  }
+
+  /** Leaves a picture, where somebody asked for pictures. */
+  async shoots(name: string): Promise<void> {
+    if (process.env.SCREENS !== undefined) {
+      for (const colorScheme of ["light", "dark"] as const) {
+        await this.page.emulateMedia({ colorScheme });
+        await this.page.screenshot({ path: `screens/${name}-${colorScheme}.png` });
+      }
+    }
+  }
+
+  /** Puts it away; gives what its page complained of. */
+  async close(): Promise<readonly Complaint[]> {
+    await this.#context.close();
+    return this.#complaints;
+  }
+}

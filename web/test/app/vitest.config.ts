@@ -1,0 +1,18 @@
+/**
+ * Tests of the app in Debian's Chromium (`apt-get install -y chromium`; `CHROMIUM` names another), served by the
+ * programs themselves, which have to be built with the app in them (`cargo xtask web build`, `cargo build`), with the
+ * pinned Codex installed. `cargo xtask test --only app` does all of that and runs them; `npm run test:app` runs them.
+ * `SCREENS=1` leaves pictures of the screens in `screens/`.
+ */
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/app/**/*.test.ts"],
+    environment: "node",
+    // One relay and one host serve a whole file.
+    sequence: { concurrent: false },
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+});
