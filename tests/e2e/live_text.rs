@@ -78,3 +78,27 @@ async fn a_thread_that_is_opened_in_mid_turn_has_its_text_from_the_beginning() {
     }
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn a_thread_that_is_opened_in_its_very_first_turn_has_its_text_from_the_beginning() {
+    let stage = Stage::start().await;
+    let (first, second) = (stage.pair(Scope::Approve).await, stage.pair(Scope::View).await);
+    let (remote, remote_of_second) = (first.connect().await, second.connect().await);
+    let mut writer = client(&remote).await;
+    let thread = writer.thread(&stage.codex).await;
+    // Models think before they speak.
+    writer.prompt(&thread, "@text N=1500 ms=1 size=6 after=2000").await;
+    // The agent follows while they do: a device that loads nothing may open the thread.
+    let mut early = client(&remote_of_second).await;
+    join(&mut early, &thread).await;
+    writer.event("item/agentMessage/delta").await;
+    let mut late = client(&remote_of_second).await;
+    join(&mut late, &thread).await;
+    for (device, mut joined) in [("early", early), ("late", late)] {
+        let (pieces, begun, whole) = text(&mut joined).await;
+        assert!(whole.starts_with(&pieces), "{device}: {pieces}\nis not how this begins: {whole}");
+        assert!(!pieces.is_empty(), "{device}: no text came before the item's end");
+        assert_eq!((whole.len(), begun), (9000, 1), "{device}");
+    }
+    stage.stop().await;
+}

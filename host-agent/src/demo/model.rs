@@ -13,7 +13,7 @@
 //!
 //! | prompt | answer |
 //! |---|---|
-//! | `@text N=100 ms=0 size=4` | N deltas of `size` bytes, `ms` apart |
+//! | `@text N=100 ms=0 size=4 after=0` | N deltas of `size` bytes, `ms` apart, after so many ms of silence |
 //! | `@shell CMD` | runs CMD in the sandbox |
 //! | `@esc CMD` | asks for approval, then runs CMD |
 //! | `@patch FILE` | adds FILE |
@@ -172,10 +172,11 @@ fn typed(item: &Value) -> Option<&str> {
 /// What the script says to a request.
 #[derive(Debug, PartialEq)]
 enum Answer {
-    /// Text in pieces, a pause before each.
+    /// Text in pieces, a pause before each, and silence before it begins.
     Text {
         pieces: Vec<String>,
         pause: Duration,
+        silence: Duration,
     },
     /// A command to run; `why` asks the user first.
     Run {
@@ -192,7 +193,8 @@ enum Answer {
 
 impl Answer {
     fn words(text: &str, pause: Duration) -> Self {
-        Self::Text { pieces: text.split_inclusive(' ').map(str::to_owned).collect(), pause }
+        let pieces = text.split_inclusive(' ').map(str::to_owned).collect();
+        Self::Text { pieces, pause, silence: Duration::ZERO }
     }
 }
 
@@ -266,8 +268,8 @@ fn text(options: &str) -> Answer {
         let padded = format!("{:x>size$}", format!("{n} "));
         padded[padded.len() - size..].to_owned()
     };
-    let pause = Duration::from_millis(option("ms", 0).min(60_000) as u64);
-    Answer::Text { pieces: (0..count).map(piece).collect(), pause }
+    let time = |name| Duration::from_millis(option(name, 0).min(60_000) as u64);
+    Answer::Text { pieces: (0..count).map(piece).collect(), pause: time("ms"), silence: time("after") }
 }
 
 fn long() -> Answer {
@@ -277,7 +279,7 @@ fn long() -> Answer {
         n if n % 20 == 0 => format!("{n},\n"),
         n => format!("{n}, "),
     });
-    Answer::Text { pieces: words.collect(), pause: WORD_PAUSE }
+    Answer::Text { pieces: words.collect(), pause: WORD_PAUSE, silence: Duration::ZERO }
 }
 
 /// A shell command that Codex takes for a file change.
@@ -326,8 +328,8 @@ impl<'a> Script<'a> {
         self.step("response.created", json!({ "response": { "id": response } }));
         let tokens = match answer {
             Answer::Hang | Answer::Fail(_) => return self.steps,
-            Answer::Text { pieces, pause } => {
-                self.message(&pieces, pause);
+            Answer::Text { pieces, pause, silence } => {
+                self.message(&pieces, pause, silence);
                 pieces.len()
             }
             Answer::Run { command, why } => {
@@ -348,7 +350,7 @@ impl<'a> Script<'a> {
         self.steps
     }
 
-    fn message(&mut self, pieces: &[String], pause: Duration) {
+    fn message(&mut self, pieces: &[String], pause: Duration, silence: Duration) {
         let id = self.id("msg");
         let item = |status: &str, content: Value| {
             json!({
@@ -357,6 +359,9 @@ impl<'a> Script<'a> {
             })
         };
         self.step("response.output_item.added", item("in_progress", json!([])));
+        if let Some(step) = self.steps.last_mut() {
+            step.pause = silence;
+        }
         for piece in pieces {
             let data = json!({ "item_id": id, "output_index": 0, "content_index": 0, "delta": piece });
             self.step("response.output_text.delta", data);

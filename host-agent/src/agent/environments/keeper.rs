@@ -12,6 +12,11 @@
 //! - It hears which threads run, wait and end, of all that are loaded, see [`Attention`].
 //!
 //! It follows a thread when Codex says that one was started or loaded, while the connection that did so is there.
+//! A thread without a turn can't be followed: it has no recording yet. Codex says to everybody when the first one begins, and
+//! mostly has a recording then (80 times of 80, on 0.169.0); but nothing once it has one that came later. So the agent
+//! asks again while the turn runs, and soon: what is written before it follows is lost for
+//! [`LiveText`](super::live_text::LiveText).
+//!
 //! What was loaded and idle before the agent came is left alone: following that could load it anew. It answers nothing by
 //! itself, and lets idle threads go: all but the last few, and those after a while. Of notifications it asks for those about
 //! threads and requests, and for what [`LiveText`](super::live_text::LiveText) is made of.
@@ -23,7 +28,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::Environment;
 use super::account::CodexAccount;
@@ -48,6 +53,10 @@ const NOTICE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(10);
 /// Before a connection that ended is made again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Before the agent tries again to follow a thread in its first turn. Each wait is half as long again as the one before, so
+/// that all of them together are six seconds and a half: where a recording takes longer, the next turn is followed.
+const FIRST_TRY: Duration = Duration::from_millis(5);
+const MOST_TRIES: u32 = 16;
 /// Threads that are remembered. Over this, the oldest idle ones are forgotten, and can be joined while they are active.
 const MAX_KNOWN: usize = 1024;
 /// Threads that were loaded before, looked at in one list.
@@ -96,8 +105,11 @@ async fn follow(connection: CodexConnection, environment: &Environment) {
     let mut keeper = Keeper::new(kept, account, requests, attention, &**workspaces, profiles);
     let mut answers = environment.requests.connected(instance);
     let mut looks = interval(LOOK);
+    let mut settled = None;
     keeper.initialize();
     loop {
+        settled = environment.attention.is_settling().then(|| settled.unwrap_or_else(|| Instant::now() + SETTLING));
+        let (settles, tries) = (settled, keeper.due());
         for message in std::mem::take(&mut keeper.out) {
             if to_codex.send(message.to_string()).await.is_err() {
                 return;
@@ -119,14 +131,23 @@ async fn follow(connection: CodexConnection, environment: &Environment) {
                     return;
                 }
             }
+            Some(()) = at(tries) => keeper.try_again(Instant::now()),
             _ = looks.tick() => {
                 keeper.let_go(Instant::now());
                 environment.attention.look(now_ms());
             }
-            // Where messages come more often, it is done at the next look.
-            () = sleep(SETTLING), if environment.attention.is_settling() => environment.attention.look(now_ms()),
+            Some(()) = at(settles) => {
+                environment.attention.look(now_ms());
+                settled = None;
+            }
         }
     }
+}
+
+/// Waits for a moment, where there is one.
+async fn at(moment: Option<Instant>) -> Option<()> {
+    sleep_until(moment?).await;
+    Some(())
 }
 
 /// What a request of the keeper is about.
@@ -144,6 +165,8 @@ enum Asked {
     },
     Resume {
         thread: String,
+        /// How often Codex has refused so far, in this turn.
+        refused: u32,
     },
     /// What is to be changed, of which a request came before the agent followed its thread.
     Changes {
@@ -167,6 +190,11 @@ struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Follows {
     No,
+    /// It tries again at this moment, after so many refusals.
+    Soon {
+        at: Instant,
+        refused: u32,
+    },
     Yes,
     /// Yes, and nobody relies on it any more.
     Until(Instant),
@@ -238,6 +266,11 @@ struct Loaded {
 fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Before the next try, after so many refusals.
+fn wait(refused: u32) -> Duration {
+    FIRST_TRY.mul_f64(1.5_f64.powi(refused.cast_signed()))
 }
 
 fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
@@ -388,17 +421,19 @@ impl<'a> Keeper<'a> {
                 let known = Known { cwd, is_active, since: now, follows: Follows::No };
                 self.known.entry(thread.clone()).or_insert(known);
                 if is_fresh || recorded.is_active {
-                    let params = self.resuming(&thread, &recorded.cwd);
-                    self.ask(Asked::Resume { thread }, "thread/resume", params.into());
+                    self.resume(thread, &recorded.cwd, 0);
                 }
             }
-            // One that has had no turn yet can't be resumed: its first turn brings it here again.
-            Asked::Resume { thread } => {
-                if let (Some(result), Some(known)) = (result, self.known.get_mut(&thread)) {
+            Asked::Resume { thread, refused } => {
+                let Some(known) = self.known.get_mut(&thread) else { return };
+                if let Some(result) = result {
                     self.requests.resumed(&thread, result);
                     known.follows = Follows::Yes;
                     self.kept.insert(thread);
                     self.let_go(now);
+                } else if known.follows == Follows::No && known.is_active && refused < MOST_TRIES {
+                    // One without a turn is brought here again by its first.
+                    known.follows = Follows::Soon { at: now + wait(refused), refused: refused + 1 };
                 }
             }
             Asked::Changes { thread } => {
@@ -413,6 +448,36 @@ impl<'a> Keeper<'a> {
     fn look_at(&mut self, thread: String, is_fresh: bool) {
         let params = json!({ "threadId": thread, "includeTurns": false });
         self.ask(Asked::Read { thread, is_fresh }, "thread/read", params);
+    }
+
+    fn resume(&mut self, thread: String, cwd: &str, refused: u32) {
+        let params = self.resuming(&thread, cwd);
+        self.ask(Asked::Resume { thread, refused }, "thread/resume", params.into());
+    }
+
+    /// When there is something to try again.
+    fn due(&self) -> Option<Instant> {
+        let due = self.known.values().filter_map(|known| match known.follows {
+            Follows::Soon { at, .. } => Some(at),
+            _ => None,
+        });
+        due.min()
+    }
+
+    /// Follows what could not be followed yet.
+    fn try_again(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        for (thread, known) in &mut self.known {
+            if let Follows::Soon { at, refused } = known.follows
+                && at <= now
+            {
+                known.follows = Follows::No;
+                due.push((thread.clone(), known.cwd.clone(), refused));
+            }
+        }
+        for (thread, cwd, refused) in due {
+            self.resume(thread, &cwd, refused);
+        }
     }
 
     fn forget(&mut self, thread: &str) {
@@ -467,6 +532,8 @@ mod tests {
     struct Play<'a> {
         keeper: Keeper<'a>,
         now: Instant,
+        /// Whether threads can't be followed yet.
+        refuses: bool,
     }
 
     /// A method, and the thread that it was about.
@@ -496,9 +563,12 @@ mod tests {
                         "thread/loaded/list" => json!({ "data": ["before"] }),
                         _ => json!({}),
                     };
-                    seen.push((method, request["params"]["threadId"].as_str().unwrap_or_default().to_owned()));
+                    seen.push((method.clone(), request["params"]["threadId"].as_str().unwrap_or_default().to_owned()));
                     if let Some(id) = request.get("id") {
-                        self.hear(&json!({ "id": id, "result": result }));
+                        let is_refused = self.refuses && method == "thread/resume";
+                        let (kind, outcome) =
+                            if is_refused { ("error", json!({ "code": -32601 })) } else { ("result", result) };
+                        self.hear(&json!({ "id": id, kind: outcome }));
                     }
                 }
             }
@@ -524,7 +594,7 @@ mod tests {
         let _answers = requests.connected(Instance::random(&SystemRandom::new()).unwrap());
         let mut keeper = Keeper::new(&kept, &account, &requests, &attention, &NoFolders, &profiles);
         keeper.initialize();
-        test(Play { keeper, now: Instant::now() }, &kept);
+        test(Play { keeper, now: Instant::now(), refuses: false }, &kept);
     }
 
     fn asks(method: &str, thread: &str) -> Seen {
@@ -547,6 +617,41 @@ mod tests {
             play.hear(&json!({ "method": "thread/closed", "params": { "threadId": "new" } }));
             assert!(play.status("loaded", "notLoaded").is_empty());
             assert!(!kept.holds("new") && !kept.holds("loaded"));
+        });
+    }
+
+    #[test]
+    fn a_first_turn_is_followed_once_codex_has_recorded_its_prompt_and_not_tried_for_ever() {
+        play(|mut play, kept| {
+            play.settle("idle");
+            play.refuses = true;
+            assert!(play.started("new").contains(&asks("thread/resume", "new")));
+            assert_eq!(play.keeper.due(), None, "nothing is tried before there is a turn");
+            let begin = play.now;
+            assert!(play.status("new", "active").contains(&asks("thread/resume", "new")));
+            let mut tries = 0;
+            while let Some(due) = play.keeper.due() {
+                play.keeper.try_again(due - Duration::from_millis(1));
+                assert!(play.asked().is_empty(), "it is tried too early");
+                play.now = due;
+                play.keeper.try_again(due);
+                assert_eq!(play.settle("active"), [asks("thread/resume", "new")]);
+                tries += 1;
+            }
+            let took = play.now.duration_since(begin);
+            assert_eq!(tries, MOST_TRIES);
+            assert!(took > Duration::from_secs(5) && took < Duration::from_secs(15), "{took:?}");
+            assert!(!kept.holds("new"));
+
+            // The next turn is another chance; that it ends meanwhile is no reason to leave the thread alone.
+            play.status("new", "idle");
+            assert!(play.status("new", "active").contains(&asks("thread/resume", "new")));
+            assert!(play.status("new", "idle").is_empty());
+            play.refuses = false;
+            play.keeper.try_again(play.keeper.due().unwrap());
+            assert_eq!(play.settle("idle"), [asks("thread/resume", "new")]);
+            assert!(kept.holds("new"));
+            assert_eq!(play.keeper.due(), None);
         });
     }
 

@@ -48,7 +48,7 @@ fn command(answer: Answer) -> (String, bool) {
 #[test]
 fn anything_else_is_the_tour_word_by_word() {
     for prompt in ["hello", "run", "@nothing", ""] {
-        let Answer::Text { pieces, pause } = ask(&body(prompt)) else { panic!("{prompt}") };
+        let Answer::Text { pieces, pause, .. } = ask(&body(prompt)) else { panic!("{prompt}") };
         assert_eq!((pieces.concat().as_str(), pause), (TOUR, WORD_PAUSE), "{prompt}");
         assert!(pieces.len() > 40);
     }
@@ -87,8 +87,8 @@ fn failures_are_error_statuses() {
 
 #[test]
 fn text_has_the_size_and_number_asked_for() {
-    let Answer::Text { pieces, pause } = ask(&body("@text N=5000 ms=2 size=6")) else { panic!() };
-    assert_eq!((pieces.len(), pause), (5000, Duration::from_millis(2)));
+    let Answer::Text { pieces, pause, silence } = ask(&body("@text N=5000 ms=2 size=6 after=9")) else { panic!() };
+    assert_eq!((pieces.len(), pause, silence), (5000, Duration::from_millis(2), Duration::from_millis(9)));
     assert!(pieces.iter().all(|piece| piece.len() == 6));
     assert_eq!((pieces[7].as_str(), pieces[4999].as_str()), ("xxxx7 ", "x4999 "));
     assert_eq!(said(ask(&body("@text"))).len(), 400);
