@@ -5,19 +5,24 @@ use std::time::{Duration, Instant};
 use e2e::cutter::Cutter;
 use e2e::dice::Dice;
 use e2e::rpc::Client;
-use e2e::stage::{Stage, client, every_piece};
+use e2e::stage::{Stage, client};
 use reachback_proto::scope::Scope;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::links::{first_difference, story};
 
-/// Pieces of one item are not sent more often.
-const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+/// Pieces of one item that streams are not sent more often.
+const WAIT: Duration = Duration::from_millis(60);
 
 /// What a turn costs a device beside its text, which Codex says three times: in pieces, in the item that is complete, and
 /// in the turn that is. Bytes around a message on the link, padding included; and messages that add no text.
 const AROUND: u64 = 500;
 const OTHERS: u64 = 30;
+
+/// What a turn costs a device at most whose client needs no text in the turn's end, in so many pieces; and each piece more,
+/// when a busy machine makes it a longer turn: what is around it, and padding to 1 KiB.
+const LEAN: (u64, usize) = (60_000, 12);
+const LATE: u64 = 1300;
 
 const PIECE: &str = "item/agentMessage/delta";
 
@@ -113,33 +118,74 @@ async fn over_a_link_that_is_cut_text_is_what_codex_said_and_nothing_overtakes_i
     stage.stop().await;
 }
 
+/// One turn of 5,000 pieces, as a device and a client at the host are told of it.
+struct Turn {
+    near: Vec<Value>,
+    far: Vec<Value>,
+    /// To the device, on its link.
+    bytes: u64,
+    pieces: usize,
+    took: Duration,
+}
+
+async fn turn(stage: &Stage, thread: &str, near: &mut Client, far: &mut Client) -> Turn {
+    near.take_thread(thread);
+    far.take_thread(thread);
+    let (before, begin) = (stage.device_side.passed().1, Instant::now());
+    far.prompt(thread, "@text N=5000").await;
+    let end = far.event("turn/completed").await;
+    let (bytes, took) = (stage.device_side.passed().1 - before, begin.elapsed());
+    let mut far = story(far, thread);
+    far.push(end);
+    let end = near.event("turn/completed").await;
+    let mut near = story(near, thread);
+    near.push(end);
+    let pieces = pieces(&far);
+    println!("{bytes} bytes to the device, {pieces} pieces of text in {took:?}");
+    Turn { near, far, bytes, pieces, took }
+}
+
 #[tokio::test]
 async fn a_turn_of_five_thousand_pieces_costs_a_device_little_beside_its_text() {
     let stage = Stage::start().await;
     let remote = stage.pair(Scope::Approve).await.connect().await;
     let mut far = client(&remote).await.patient(Duration::from_secs(60));
+    let mut near = Client::connect(&*stage.backend).await.patient(Duration::from_secs(60));
     let thread = far.thread(&stage.codex).await;
     far.turn(&thread, "@text N=1").await;
-    let mut turn = async |what: &str| {
-        far.take_thread(&thread);
-        let (before, begin) = (stage.device_side.passed(), Instant::now());
-        far.prompt(&thread, "@text N=5000").await;
-        far.event("turn/completed").await;
-        let (after, took) = (stage.device_side.passed(), begin.elapsed());
-        let (up, down) = (after.0 - before.0, after.1 - before.1);
-        let story = far.take_thread(&thread);
-        let pieces = pieces(&story);
-        println!("{what}: {down} bytes to the device and {up} from it, {pieces} pieces of text in {took:?}");
-        let (pieced, complete) = texts(&story);
-        assert_eq!(pieced, complete);
-        (down, complete.len() as u64, pieces, took)
-    };
-    let (bytes, text, pieces, took) = turn("put together").await;
-    assert!(pieces as u128 <= took.as_millis() / SHORTEST_WAIT.as_millis() + 1, "{pieces} pieces in {took:?}");
+    near.resume(&thread).await;
+
+    // As any client gets it: all that Codex says.
+    let Turn { near: here, far: there, bytes, pieces, took } = turn(&stage, &thread, &mut near, &mut far).await;
+    let (pieced, complete) = texts(&there);
+    assert_eq!(pieced, complete);
+    let text = complete.len() as u64;
+    assert!(pieces as u128 <= took.as_millis() / WAIT.as_millis() + 3, "{pieces} pieces in {took:?}");
     assert!(bytes < 3 * text + (pieces as u64 + OTHERS) * AROUND, "{bytes} bytes, in {pieces} pieces");
-    every_piece(&remote).await;
-    let (bytes, _, pieces, _) = turn("every piece").await;
+    let (here, there) = (told(here), told(there));
+    assert!(here == there, "{}", first_difference(&here, &there));
+
+    // As a client gets it that needs no item a second time.
+    let mut api = Client::raw(remote.api().await.unwrap());
+    api.request("host/read", json!({ "leanTurns": true })).await.unwrap();
+    let Turn { near: mut here, far: there, bytes, pieces, took } = turn(&stage, &thread, &mut near, &mut far).await;
+    let late = pieces.saturating_sub(LEAN.1) as u64;
+    assert!(bytes <= LEAN.0 + late * LATE, "{bytes} bytes, in {pieces} pieces and {took:?}");
+    let end = here.last_mut().unwrap();
+    let items = end["params"]["turn"]["items"].take();
+    end["params"]["turn"]["items"] = json!([]);
+    end["params"]["turn"]["itemsView"] = json!("notLoaded");
+    let completed = there.iter().filter(|message| message["method"] == "item/completed");
+    let completed: Vec<_> = completed.map(|message| &message["params"]["item"]).collect();
+    let items = items.as_array().unwrap();
+    assert!(!items.is_empty() && items.iter().all(|item| completed.contains(&item)), "{items:?} was told nowhere else");
+    let (here, there) = (told(here), told(there));
+    assert!(here == there, "{}", first_difference(&here, &there));
+
+    api.request("host/read", json!({ "mergedText": false, "leanTurns": false })).await.unwrap();
+    let Turn { near: here, far: there, bytes, pieces, .. } = turn(&stage, &thread, &mut near, &mut far).await;
     assert_eq!(pieces, 5000);
     assert!(bytes > 1_000_000, "{bytes} bytes");
+    assert!(here == there, "{}", first_difference(&here, &there));
     stage.stop().await;
 }

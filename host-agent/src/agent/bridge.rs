@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::environments::live_text::{Joining, LiveText};
-use super::outbox::{Outbox, Share, Text};
+use super::outbox::{MOST_WAIT, Outbox, Share, Text, lean};
 use super::requests::{Requests, Who};
 use crate::audit::{AuditError, AuditLog, Entry, What};
 use crate::codex::{CodexConnection, CodexReceiver, CodexSender, Instance, ReceiveError, SendError, Utf8Bytes};
@@ -38,15 +38,29 @@ const OWN: usize = 8;
 /// How long Codex may take to answer one: it reads the head of a file.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 
-/// A piece of text waits as long as the link delays it anyway, within these bounds. Shorter, a message of its own would go
-/// for every token, and its length betray it; longer, a person would see the text come in jerks.
+/// A piece of text waits as long as the link delays it anyway, at least so long: else a message of its own would go for every
+/// token, and its length betray it.
 const LEAST_WAIT: Duration = Duration::from_millis(20);
-const MOST_WAIT: Duration = Duration::from_millis(60);
+
+/// How a device wants to be told what Codex says, on all channels of a session.
+#[derive(Debug)]
+pub struct Wishes {
+    /// Whether pieces of text are put together; else each goes as Codex sends it.
+    pub merged_text: AtomicBool,
+    /// Whether the end of a turn comes without the turn's items.
+    pub lean_turns: AtomicBool,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self { merged_text: AtomicBool::new(true), lean_turns: AtomicBool::new(false) }
+    }
+}
 
 /// The device's side of a channel, beside the channel itself.
 pub(super) struct Party {
-    /// Whether pieces of text are put together for it; else each goes as Codex sends it.
-    pub merged_text: Arc<AtomicBool>,
+    /// How it wants to be told what Codex says.
+    pub wishes: Arc<Wishes>,
     /// What the device calls itself.
     pub name: String,
     /// Where all devices' answers meet.
@@ -93,7 +107,7 @@ pub(super) async fn run(
     party: Party,
 ) {
     let device = recorder.device;
-    let Party { merged_text, name, requests, live_text } = party;
+    let Party { wishes, name, requests, live_text } = party;
     let firewall = Mutex::new(Firewall::new(policy));
     let ChannelHandle { sender, incoming } = channel;
     let CodexConnection { sender: to_codex, receiver: from_codex, instance } = codex;
@@ -102,7 +116,7 @@ pub(super) async fn run(
     let (answers, answered) = mpsc::channel(ANSWERS);
     let (own, asked) = mpsc::channel(OWN);
     let session = share.limits().session;
-    let to_device = ToDevice { outbox: Outbox::new(share), sender: &sender, session, merged_text: &merged_text };
+    let to_device = ToDevice { outbox: Outbox::new(share), sender: &sender, session, wishes: &wishes };
     let from_codex = FromCodex { receiver: from_codex, joining: Joining::new(live_text) };
     let (reason, why) = tokio::select! {
         end = up(incoming, &sender, &firewall, queue, asked, (&recorder, &witness)) => end,
@@ -257,13 +271,13 @@ struct ToDevice<'a> {
     sender: &'a ChannelSender,
     /// Bytes handed to the session at once.
     session: usize,
-    /// Whether pieces of text wait for each other.
-    merged_text: &'a AtomicBool,
+    wishes: &'a Wishes,
 }
 
 impl ToDevice<'_> {
     async fn send(&self, message: Bytes) -> Result<(), End> {
-        let piece = self.merged_text.load(Ordering::Relaxed).then(|| Text::read(&message)).flatten();
+        let message = if self.wishes.lean_turns.load(Ordering::Relaxed) { lean(message) } else { message };
+        let piece = self.wishes.merged_text.load(Ordering::Relaxed).then(|| Text::read(&message)).flatten();
         let kept = if let Some(piece) = piece {
             self.outbox.hold(piece, self.sender.delay().clamp(LEAST_WAIT, MOST_WAIT)).await
         } else if self.outbox.is_idle() && !Outbox::is_large(&message) && self.sender.is_writable(self.session) {
@@ -529,9 +543,8 @@ mod tests {
         };
         let share = Outboxes::new(OutboxLimits::default(), _home.path().into()).share(recorder.device);
         let requests = Arc::new(Requests::new("test", crate::agent::requests::changes()));
-        let merged_text = Arc::new(AtomicBool::new(merged_text));
-        let party =
-            Party { merged_text, name: "phone".into(), requests: Arc::clone(&requests), live_text: Arc::default() };
+        let wishes = Arc::new(Wishes { merged_text: AtomicBool::new(merged_text), ..Wishes::default() });
+        let party = Party { wishes, name: "phone".into(), requests: Arc::clone(&requests), live_text: Arc::default() };
         tokio::spawn(run(host, connection, scope, policy, recorder, share, party));
         Bridged { device, server, _sessions, _scope, _home }
     }

@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use reachback_proto::frame::{ByeReason, ChannelCloseReason};
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::api::{self, ApiContext, Caller};
-use super::bridge;
+use super::bridge::{self, Wishes};
 use super::environments::Environments;
 use super::outbox::Outboxes;
 use super::sessions::Sessions;
@@ -83,8 +83,8 @@ pub async fn run(context: SessionContext, device: DeviceId, id: SessionId, sessi
     };
     let (scope_out, scope) = watch::channel(scope);
     let largest = Arc::new(AtomicUsize::new(MAX_MESSAGE_TO_DEVICE));
-    let merged_text = Arc::new(AtomicBool::new(true));
-    let caller = Caller { device, largest: Arc::clone(&largest), merged_text: Arc::clone(&merged_text) };
+    let wishes = Arc::<Wishes>::default();
+    let caller = Caller { device, largest: Arc::clone(&largest), wishes: Arc::clone(&wishes) };
     channels.spawn(api::serve(Arc::clone(&context.api), caller, scope.clone(), api));
     let mut was_up = false;
     loop {
@@ -92,9 +92,9 @@ pub async fn run(context: SessionContext, device: DeviceId, id: SessionId, sessi
             event = events.recv() => match event {
                 Some(SessionEvent::ChannelOpened { channel, environment }) => {
                     let (context, scope) = (context.clone(), scope.clone());
-                    let (largest, merged) = (Arc::clone(&largest), Arc::clone(&merged_text));
+                    let (largest, wishes) = (Arc::clone(&largest), Arc::clone(&wishes));
                     channels.spawn(async move {
-                        open(&context, device, scope, largest, merged, channel, &environment).await;
+                        open(&context, device, scope, largest, wishes, channel, &environment).await;
                     });
                 }
                 Some(SessionEvent::Lost { .. }) => {}
@@ -152,7 +152,7 @@ async fn open(
     device: DeviceId,
     scope: watch::Receiver<Scope>,
     largest: Arc<AtomicUsize>,
-    merged_text: Arc<AtomicBool>,
+    wishes: Arc<Wishes>,
     channel: ChannelHandle,
     environment: &str,
 ) {
@@ -171,7 +171,7 @@ async fn open(
             let recorder =
                 bridge::Recorder { device, environment: environment.name.clone(), log: Arc::clone(&context.audit) };
             let party = bridge::Party {
-                merged_text,
+                wishes,
                 name: context.devices.current().device(device).map(|device| device.name.clone()).unwrap_or_default(),
                 requests: Arc::clone(&environment.requests),
                 live_text: Arc::clone(&environment.live_text),

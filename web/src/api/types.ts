@@ -399,6 +399,11 @@ export type HostReadParams = {
    * comes as Codex sends it.
    */
   mergedText?: boolean;
+  /**
+   * Whether the end of a turn comes without the turn's items on this session. Nothing else is left out: each item has
+   * come when it was complete.
+   */
+  leanTurns?: boolean;
 };
 
 /**

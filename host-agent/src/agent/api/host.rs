@@ -24,6 +24,7 @@ pub(super) const FEATURES: &[&str] = &[
     "environments",
     "folders",
     "largestMessage",
+    "leanTurns",
     "liveText",
     "manageDevices",
     "mergedText",
@@ -47,6 +48,9 @@ pub(super) struct HostReadParams {
     /// Whether pieces of an item's text are put together on this session, as they are before anything is said; else each
     /// comes as Codex sends it.
     merged_text: Option<bool>,
+    /// Whether the end of a turn comes without the turn's items on this session. Nothing else is left out: each item has
+    /// come when it was complete.
+    lean_turns: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -113,7 +117,10 @@ pub(super) async fn read(call: Call, params: HostReadParams) -> Result<HostInfo,
         caller.largest.store(bytes.clamp(LEAST_MESSAGE, MAX_MESSAGE_TO_DEVICE), Ordering::Relaxed);
     }
     if let Some(merged) = params.merged_text {
-        caller.merged_text.store(merged, Ordering::Relaxed);
+        caller.wishes.merged_text.store(merged, Ordering::Relaxed);
+    }
+    if let Some(lean) = params.lean_turns {
+        caller.wishes.lean_turns.store(lean, Ordering::Relaxed);
     }
     Ok(context.host(&caller, scope))
 }

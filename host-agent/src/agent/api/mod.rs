@@ -24,7 +24,7 @@ mod tests;
 mod types;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -46,6 +46,7 @@ pub use folders::tell_of_workspaces;
 pub use notices::{Notice, Notices};
 use prompts::Receipt;
 
+use super::bridge::Wishes;
 use super::changes::DeviceChanges;
 use super::environments::Environments;
 use super::pages::Readers;
@@ -97,8 +98,8 @@ pub struct Caller {
     pub device: DeviceId,
     /// The largest message that it takes on this session, in bytes.
     pub largest: Arc<AtomicUsize>,
-    /// Whether pieces of text are put together for it on this session.
-    pub merged_text: Arc<AtomicBool>,
+    /// How it wants to be told on this session what Codex says.
+    pub wishes: Arc<Wishes>,
 }
 
 /// A request that may be made.

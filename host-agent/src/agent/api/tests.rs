@@ -146,7 +146,7 @@ impl Host {
 
 fn caller() -> Caller {
     let largest = Arc::new(AtomicUsize::new(MAX_MESSAGE_TO_DEVICE));
-    Caller { device: DeviceId([1; 16]), largest, merged_text: Arc::default() }
+    Caller { device: DeviceId([1; 16]), largest, wishes: Arc::default() }
 }
 
 struct Device {

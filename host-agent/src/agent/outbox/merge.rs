@@ -3,9 +3,10 @@
 //! Codex sends an item's text token by token, in messages of 200 bytes each
 //! whose lengths betray the tokens. So a piece waits in a lane for those that
 //! follow, one lane an item. A lane is ready when its time is up; what can't go
-//! on with it pushes it out.
+//! on with it pushes it out. Where more follows at once, it waits longest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
@@ -27,6 +28,10 @@ const LARGEST: usize = 16 << 10;
 
 /// Items whose text waits at once: a few threads of a channel, with output beside text.
 const LANES: usize = 8;
+
+/// Between two messages with text of one item, while it streams. Each costs the link some 400 bytes beside its text; and if
+/// they came less often, a person would see the text come in jerks.
+pub(in crate::agent) const MOST_WAIT: Duration = Duration::from_millis(60);
 
 /// The members of `params` that hold the piece, and name its item.
 const DELTA: &str = "delta";
@@ -117,6 +122,8 @@ pub(super) struct Lanes {
     /// In the order in which they began.
     lanes: Vec<Lane>,
     bytes: usize,
+    /// The items whose text went last, and when. As many as there are lanes.
+    went: VecDeque<(String, Instant)>,
 }
 
 #[derive(Debug)]
@@ -134,8 +141,9 @@ impl Lanes {
         self.bytes
     }
 
-    /// Adds a piece, which waits until `due` where it begins a lane. Gives what goes on now, because the piece can't be added.
-    pub(super) fn add(&mut self, mut piece: Text, due: Instant) -> Option<Bytes> {
+    /// Adds a piece, which waits so long where it begins a lane, and until [`MOST_WAIT`] after the item's text before it. Gives
+    /// what goes on now, because the piece can't be added.
+    pub(super) fn add(&mut self, mut piece: Text, wait: Duration, now: Instant) -> Option<Bytes> {
         let own = self.lanes.iter().position(|lane| lane.text.item == piece.item);
         if let Some(lane) = own.map(|at| &mut self.lanes[at]) {
             let before = lane.text.len();
@@ -147,8 +155,10 @@ impl Lanes {
                 Err(other) => piece = other,
             }
         }
-        let ended = own.or((self.lanes.len() == LANES).then_some(0)).map(|at| self.take(at));
+        let ended = own.or((self.lanes.len() == LANES).then_some(0)).map(|at| self.take(at, now));
         self.bytes += piece.len();
+        let before = self.went.iter().find(|(item, _)| *item == piece.item);
+        let due = before.map_or(now + wait, |(_, went)| (*went + MOST_WAIT).max(now + wait));
         self.lanes.push(Lane { text: piece, due });
         ended
     }
@@ -161,25 +171,27 @@ impl Lanes {
     /// Takes the oldest lane that is ready at `now`.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<Bytes> {
         let at = self.lanes.iter().position(|lane| lane.due <= now)?;
-        Some(self.take(at))
+        Some(self.take(at, now))
     }
 
     /// Takes the oldest lane, ready or not.
-    pub(super) fn pop(&mut self) -> Option<Bytes> {
-        (!self.is_empty()).then(|| self.take(0))
+    pub(super) fn pop(&mut self, now: Instant) -> Option<Bytes> {
+        (!self.is_empty()).then(|| self.take(0, now))
     }
 
-    fn take(&mut self, at: usize) -> Bytes {
+    fn take(&mut self, at: usize, now: Instant) -> Bytes {
         let text = self.lanes.remove(at).text;
         self.bytes -= text.len();
-        text.message()
+        let message = text.message();
+        self.went.retain(|(item, _)| *item != text.item);
+        self.went.truncate(LANES - 1);
+        self.went.push_front((text.item, now));
+        message
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::{Value, json};
 
     use super::*;
@@ -241,7 +253,8 @@ mod tests {
         let mut lanes = Lanes::default();
         let mut seen = Vec::new();
         let mut add = |lanes: &mut Lanes, item: &str, text: &str| {
-            seen.extend(lanes.add(Text::read(&piece(item, text, 1)).unwrap(), now).map(|message| delta(&message)));
+            let piece = Text::read(&piece(item, text, 1)).unwrap();
+            seen.extend(lanes.add(piece, Duration::ZERO, now).map(|message| delta(&message)));
         };
         for (item, text) in [("a", "1"), ("b", "2"), ("a", "3"), ("b", "4")] {
             add(&mut lanes, item, text);
@@ -249,29 +262,46 @@ mod tests {
         // Another place in the same item: nothing of the item overtakes.
         let elsewhere = piece("a", "5", 1);
         let elsewhere = String::from_utf8(elsewhere.into()).unwrap().replace("agentMessage", "plan");
-        let ended = lanes.add(Text::read(elsewhere.as_bytes()).unwrap(), now).unwrap();
+        let ended = lanes.add(Text::read(elsewhere.as_bytes()).unwrap(), Duration::ZERO, now).unwrap();
         assert_eq!(delta(&ended), "13");
         for item in 0..LANES {
             add(&mut lanes, &item.to_string(), "x");
         }
         assert_eq!(seen, ["24", "5"], "the oldest make room");
-        assert_eq!(std::iter::from_fn(|| lanes.pop()).count(), LANES);
+        assert_eq!(std::iter::from_fn(|| lanes.pop(now)).count(), LANES);
         assert_eq!(lanes.bytes(), 0, "something is still counted");
+        assert!(lanes.went.len() <= LANES);
     }
 
     #[test]
     fn a_lane_is_ready_at_its_time() {
         let now = Instant::now();
-        let later = now + Duration::from_millis(5);
+        let wait = Duration::from_millis(5);
         let mut lanes = Lanes::default();
-        lanes.add(Text::read(&piece("a", "1", 1)).unwrap(), later);
-        lanes.add(Text::read(&piece("b", "2", 1)).unwrap(), now);
-        lanes.add(Text::read(&piece("a", "3", 1)).unwrap(), later + Duration::from_secs(1));
+        let add = |lanes: &mut Lanes, item: &str, text: &str, wait: Duration| {
+            assert_eq!(lanes.add(Text::read(&piece(item, text, 1)).unwrap(), wait, now), None);
+        };
+        add(&mut lanes, "a", "1", wait);
+        add(&mut lanes, "b", "2", Duration::ZERO);
+        add(&mut lanes, "a", "3", Duration::from_secs(1));
         assert_eq!(lanes.due(), Some(now));
         assert_eq!(lanes.pop_due(now).map(|message| delta(&message)).as_deref(), Some("2"));
         assert_eq!(lanes.pop_due(now), None);
         // What came later does not make it wait longer.
-        assert_eq!(lanes.pop_due(later).map(|message| delta(&message)).as_deref(), Some("13"));
+        assert_eq!(lanes.pop_due(now + wait).map(|message| delta(&message)).as_deref(), Some("13"));
+    }
+
+    #[test]
+    fn text_that_streams_goes_less_often_than_text_that_comes_slowly() {
+        let (mut now, wait) = (Instant::now(), Duration::from_millis(20));
+        let mut lanes = Lanes::default();
+        for (pause, due) in [(0, 20), (1, 59), (30, 30), (39, 21), (41, 20), (5000, 20)] {
+            now += Duration::from_millis(pause);
+            assert_eq!(lanes.add(Text::read(&piece("a", "1", 1)).unwrap(), wait, now), None);
+            assert_eq!(lanes.due(), Some(now + Duration::from_millis(due)), "after {pause} ms");
+            now += Duration::from_millis(due);
+            assert!(lanes.pop_due(now).is_some());
+        }
     }
 
     #[test]

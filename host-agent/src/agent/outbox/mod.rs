@@ -9,6 +9,7 @@
 //! Text that comes in small pieces waits for a moment at the end of it, and for
 //! as long as the link takes nothing, and is put together ([`merge`]).
 
+mod lean;
 mod merge;
 mod segment;
 mod share;
@@ -22,8 +23,9 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
+pub(super) use lean::lean;
 use merge::Lanes;
-pub(super) use merge::{Text, adds_to_text};
+pub(super) use merge::{MOST_WAIT, Text, adds_to_text};
 use segment::Segment;
 pub use share::{OutboxLimits, Outboxes, Share};
 
@@ -145,7 +147,8 @@ impl Outbox {
     /// Adds a message, behind all text that waits for more. Takes up to [`DISK_PATIENCE`] where it has to be written.
     pub async fn push(&self, message: Bytes) -> Result<(), Full> {
         self.add(|inner, share| {
-            while let Some(text) = inner.lanes.pop() {
+            let now = Instant::now();
+            while let Some(text) = inner.lanes.pop(now) {
                 inner.queue(text, share);
             }
             inner.queue(message, share);
@@ -153,10 +156,11 @@ impl Outbox {
         .await
     }
 
-    /// Adds a piece of text, which waits for more: as long as `window`, and as long as the device is behind.
+    /// Adds a piece of text, which waits for more: as long as `window`, as long as [`MOST_WAIT`] is not over since the item's
+    /// text before it went, and as long as the device is behind.
     pub(super) async fn hold(&self, piece: Text, window: Duration) -> Result<(), Full> {
         self.add(|inner, share| {
-            if let Some(text) = inner.lanes.add(piece, Instant::now() + window) {
+            if let Some(text) = inner.lanes.add(piece, window, Instant::now()) {
                 inner.queue(text, share);
             }
         })
@@ -219,7 +223,8 @@ impl Outbox {
             return Vec::new();
         }
         let before = inner.bytes();
-        let texts = std::iter::from_fn(|| inner.lanes.pop()).collect();
+        let now = Instant::now();
+        let texts = std::iter::from_fn(|| inner.lanes.pop(now)).collect();
         self.share.hold(before, inner.bytes());
         texts
     }
@@ -261,7 +266,8 @@ impl Outbox {
         if inner.is_writing {
             return Next::Nothing;
         }
-        let text = if inner.is_finished { inner.lanes.pop() } else { inner.lanes.pop_due(Instant::now()) };
+        let now = Instant::now();
+        let text = if inner.is_finished { inner.lanes.pop(now) } else { inner.lanes.pop_due(now) };
         match (text, inner.lanes.due()) {
             (Some(text), _) => {
                 self.share.hold(bytes, inner.bytes());
