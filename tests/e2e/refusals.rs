@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use e2e::cutter::NOTICED;
 use e2e::recorder::{Break, Way};
-use e2e::rpc::End;
+use e2e::rpc::{Client, End};
 use e2e::stage::{Stage, TestDevice, client, every_piece, little_waits};
 use e2e::{PATIENCE, eventually};
 use futures_util::{SinkExt, StreamExt};
@@ -27,6 +27,7 @@ use reachback_proto::pairing::{
 use reachback_proto::scope::Scope;
 use reachback_proto::version;
 use ring::rand::SystemRandom;
+use serde_json::json;
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
@@ -294,5 +295,25 @@ async fn a_device_that_does_not_read_costs_a_bounded_queue_and_delays_nobody() {
     assert_eq!(end, End::Closed(ChannelCloseReason::Gap));
     // The queue, and a window of 256 KiB in flight.
     assert!(kept < 2 * queue + 256 * 1024, "{kept} bytes were kept for a device that does not read");
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn prompts_go_to_no_provider_that_the_owner_did_not_configure() {
+    let stage = Stage::start().await;
+    let phone = stage.pair(Scope::Admin).await;
+    let remote = phone.connect().await;
+    let mut far = client(&remote).await;
+    // Built in: the first sends prompts to a port of the host, the second past the owner's own provider.
+    for provider in ["ollama", "lmstudio", "openai", "scripted"] {
+        let params = json!({ "cwd": stage.codex.home.project(), "modelProvider": provider });
+        let started = far.request("thread/start", params).await.unwrap();
+        assert_eq!(started["modelProvider"], "scripted", "{provider}: {started}");
+    }
+    // Codex itself takes any that it knows: that is why.
+    let mut owner = Client::connect(&*stage.backend).await;
+    let params = json!({ "cwd": stage.codex.home.project(), "modelProvider": "ollama" });
+    let started = owner.request("thread/start", params).await.unwrap();
+    assert_eq!(started["modelProvider"], "ollama", "{started}");
     stage.stop().await;
 }

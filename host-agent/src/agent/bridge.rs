@@ -533,6 +533,7 @@ mod tests {
             folders: Arc::new(NoFolders),
             profiles: Arc::new(Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap()),
             kept: Arc::default(),
+            providers: Arc::default(),
             is_own_codex: true,
         };
         let _home = tempfile::tempdir().unwrap();

@@ -38,6 +38,7 @@ pub mod table;
 mod answers;
 mod media;
 mod params;
+pub mod providers;
 mod stock;
 #[cfg(test)]
 mod tests;
@@ -61,6 +62,7 @@ use folders::{Folders, Place};
 use kept::Kept;
 use params::{Filter, ParamsError};
 use parse::{Message, ParseError, RequestId};
+use providers::Providers;
 use responses::{Answer, AnswerError, Asked, Choice, OpenRequests, Route, server_request};
 use stock::Manner;
 use table::{Access, Method, ThreadUse};
@@ -93,6 +95,8 @@ pub struct Policy {
     pub profiles: Arc<Profiles>,
     /// Which threads stay loaded.
     pub kept: Arc<Kept>,
+    /// Where prompts may go.
+    pub providers: Arc<Providers>,
     /// Whether the agent started the app-server, with what keeps folders from running things.
     pub is_own_codex: bool,
 }

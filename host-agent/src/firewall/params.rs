@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use reachback_proto::scope::Scope;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -245,6 +246,11 @@ impl Filter<'_> {
                 let person = text(raw).is_ok_and(|who| who == "user");
                 let allowed = person || self.policy.ceiling.approval == Some(Approval::Never);
                 keep_if(allowed, raw, out, otherwise, name, KEPT)
+            }
+            Rule::Provider => {
+                let wish = text(raw).map_err(|_| malformed)?;
+                let allowed = self.policy.scope >= Scope::Steer && self.policy.providers.has(&wish);
+                keep_if(allowed, raw, out, Else::Drop, name, KEPT)
             }
             Rule::Config => self.config(members(raw).map_err(|_| malformed)?),
             Rule::OptOut => {

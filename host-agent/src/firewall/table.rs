@@ -72,6 +72,8 @@ pub enum Rule {
     Approval(Else),
     /// Who answers approvals: a person always, a model only where the owner lets approvals go unasked.
     Reviewer(Else),
+    /// A model provider that the owner configured, from scope `steer` on.
+    Provider,
     /// Overrides of Codex's configuration: reasoning effort, and the stock client's thread without tools. Not passed on
     /// itself: the agent adds its own to it.
     Config,
@@ -181,7 +183,7 @@ use Answer::{Configuration, Quotes};
 use Else::{Drop as OrDrop, Refuse as OrRefuse};
 use Rule::{
     Approval, Audio, ByType, Config, Drop, Each, File, Folders, Image, Moves, Object, Opens, OptOut, Outside, Pass,
-    ReadOnlyGit, Refuse, Reviewer, Workspace, Workspaces,
+    Provider, ReadOnlyGit, Refuse, Reviewer, Workspace, Workspaces,
 };
 use ThreadUse::{Forks, Prompts, PromptsUnder, Resumes, Runs, Starts};
 
@@ -252,7 +254,6 @@ pub static METHODS: &[Method] = &[
                 Pass,
                 &[
                     "model",
-                    "modelProvider",
                     "allowProviderModelFallback",
                     "serviceTier",
                     "serviceName",
@@ -271,6 +272,7 @@ pub static METHODS: &[Method] = &[
             ),
             (Opens, &["cwd"]),
             (ENVIRONMENTS, &["environments"]),
+            (Provider, &["modelProvider"]),
             (Approval(OrDrop), &["approvalPolicy"]),
             (Reviewer(OrDrop), &["approvalsReviewer"]),
             (Config, &["config"]),
@@ -299,10 +301,8 @@ pub static METHODS: &[Method] = &[
         "thread/resume",
         &[
             (Pass, &["threadId", "excludeTurns", "initialTurnsPage"]),
-            (
-                Rule::From(Steer),
-                &["model", "modelProvider", "serviceTier", "personality", "baseInstructions", "developerInstructions"],
-            ),
+            (Rule::From(Steer), &["model", "serviceTier", "personality", "baseInstructions", "developerInstructions"]),
+            (Provider, &["modelProvider"]),
             (Approval(OrDrop), &["approvalPolicy"]),
             (Reviewer(OrDrop), &["approvalsReviewer"]),
             // The thread keeps its place; `history` and `path` would resume what the host never had.
@@ -328,7 +328,6 @@ pub static METHODS: &[Method] = &[
                     "ephemeral",
                     "excludeTurns",
                     "model",
-                    "modelProvider",
                     "serviceTier",
                     "threadSource",
                     "baseInstructions",
@@ -338,6 +337,7 @@ pub static METHODS: &[Method] = &[
                 ],
             ),
             (Opens, &["cwd"]),
+            (Provider, &["modelProvider"]),
             (Approval(OrDrop), &["approvalPolicy"]),
             (Reviewer(OrDrop), &["approvalsReviewer"]),
             (Config, &["config"]),

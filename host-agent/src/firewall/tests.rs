@@ -62,6 +62,13 @@ fn following() -> Arc<Kept> {
     kept
 }
 
+/// The owner configured the provider `p`.
+fn configured() -> Arc<Providers> {
+    let providers = Providers::default();
+    providers.learn(&json!({ "config": { "model_provider": "p" } }).to_string());
+    Arc::new(providers)
+}
+
 /// The profile of threads in a workspace.
 fn writing() -> Value {
     json!(PROFILES.writing().unwrap().id)
@@ -80,6 +87,7 @@ fn policy(scope: Scope) -> Policy {
         folders: Arc::new(SomeFolders),
         profiles: Arc::clone(&PROFILES),
         kept: following(),
+        providers: configured(),
         is_own_codex: true,
     }
 }
@@ -877,6 +885,27 @@ fn the_stock_clients_title_thread_has_no_tools() {
     let passed = forwarded(&verdict);
     assert_eq!((&passed["permissions"], &passed["config"]["default_permissions"]), (&reading(), &reading()));
     assert_eq!(verdict.audit.decision, Decision::Trimmed { dropped: vec!["sandbox"], unknown: 0 });
+}
+
+#[test]
+fn prompts_go_to_providers_that_the_owner_configured_and_nowhere_else() {
+    let asked = |scope, method: &str, provider: &str, policy_of: fn(Policy) -> Policy| {
+        let params = json!({ "threadId": THREAD, "modelProvider": provider });
+        let verdict = call(&mut firewall(policy_of(policy(scope))), method, params);
+        (forwarded(&verdict).get("modelProvider").cloned(), verdict.audit.decision)
+    };
+    for method in ["thread/start", "thread/resume", "thread/fork"] {
+        assert_eq!(asked(Scope::Steer, method, "p", |policy| policy).0, Some(json!("p")), "{method}");
+        for elsewhere in ["ollama", "openai", "P", ""] {
+            let (passed, decision) = asked(Scope::Admin, method, elsewhere, |policy| policy);
+            assert_eq!(passed, None, "{method} with {elsewhere:?}");
+            let Decision::Trimmed { dropped, .. } = decision else { panic!("{method} is not recorded: {decision:?}") };
+            assert!(dropped.contains(&"modelProvider"), "{method}: {dropped:?}");
+        }
+        let unknown = |policy| Policy { providers: Arc::default(), ..policy };
+        assert_eq!(asked(Scope::Admin, method, "p", unknown).0, None, "{method} before Codex said what is configured");
+    }
+    assert_eq!(asked(Scope::View, "thread/resume", "p", |policy| policy).0, None);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //!
 //! - It hears what Codex asks in those threads, and hands on what devices answer through the agent's API, see [`Requests`].
 //!
-//! - It asks whether Codex is signed in, see [`CodexAccount`].
+//! - It asks whether Codex is signed in, see [`CodexAccount`], and which model providers are configured, see [`Providers`].
 //!
 //! - It hears which threads run, wait and end, of all that are loaded, see [`Attention`].
 //!
@@ -40,6 +40,7 @@ use crate::codex::permissions::Profiles;
 use crate::codex::{Allowance, CodexConnection, CodexState, Utf8Bytes};
 use crate::firewall::folders::Folders;
 use crate::firewall::kept::Kept;
+use crate::firewall::providers::Providers;
 use crate::firewall::table::NOTIFICATIONS;
 use crate::firewall::threads::{self, Opening};
 
@@ -92,6 +93,7 @@ pub(crate) async fn run(environment: Arc<Environment>) {
         }
         environment.kept.clear();
         environment.account.clear();
+        environment.providers.clear();
         environment.requests.disconnected();
         environment.attention.disconnected(now_ms());
         environment.live_text.clear();
@@ -101,11 +103,12 @@ pub(crate) async fn run(environment: Arc<Environment>) {
 
 async fn follow(connection: CodexConnection, environment: &Environment) {
     let CodexConnection { sender: mut to_codex, receiver: mut from_codex, instance } = connection;
-    let Environment { kept, account, requests, attention, workspaces, profiles, .. } = environment;
-    let mut keeper = Keeper::new(kept, account, requests, attention, &**workspaces, profiles);
+    let Environment { kept, account, providers, requests, attention, workspaces, profiles, .. } = environment;
+    let mut keeper = Keeper::new(kept, account, providers, requests, attention, &**workspaces, profiles);
     let mut answers = environment.requests.connected(instance);
     let mut looks = interval(LOOK);
     let mut settled = None;
+    let mut config = environment.workspaces.config_written();
     keeper.initialize();
     loop {
         settled = environment.attention.is_settling().then(|| settled.unwrap_or_else(|| Instant::now() + SETTLING));
@@ -134,6 +137,11 @@ async fn follow(connection: CodexConnection, environment: &Environment) {
             Some(()) = at(tries) => keeper.try_again(Instant::now()),
             _ = looks.tick() => {
                 keeper.let_go(Instant::now());
+                let now = environment.workspaces.config_written();
+                if now != config {
+                    config = now;
+                    keeper.read_config();
+                }
                 environment.attention.look(now_ms());
             }
             Some(()) = at(settles) => {
@@ -156,6 +164,8 @@ enum Asked {
     Initialize,
     /// Whether Codex is signed in.
     Account,
+    /// How Codex is configured.
+    Config,
     /// What was loaded before.
     Loaded,
     /// How a thread is. It is followed if somebody opened it just now, or if it is in a turn.
@@ -204,6 +214,7 @@ enum Follows {
 struct Keeper<'a> {
     kept: &'a Kept,
     account: &'a CodexAccount,
+    providers: &'a Providers,
     requests: &'a Requests,
     attention: &'a Attention,
     folders: &'a dyn Folders,
@@ -281,6 +292,7 @@ impl<'a> Keeper<'a> {
     fn new(
         kept: &'a Kept,
         account: &'a CodexAccount,
+        providers: &'a Providers,
         requests: &'a Requests,
         attention: &'a Attention,
         folders: &'a dyn Folders,
@@ -289,6 +301,7 @@ impl<'a> Keeper<'a> {
         Self {
             kept,
             account,
+            providers,
             requests,
             attention,
             folders,
@@ -401,9 +414,15 @@ impl<'a> Keeper<'a> {
                 self.is_known = true;
                 self.out.push(json!({ "method": "initialized" }));
                 self.ask(Asked::Account, "account/read", json!({}));
+                self.read_config();
                 self.ask(Asked::Loaded, "thread/loaded/list", json!({ "limit": PAGE }));
             }
             Asked::Account => self.account.answered(result),
+            Asked::Config => {
+                if let Some(result) = result {
+                    self.providers.learn(result.get());
+                }
+            }
             Asked::Loaded => {
                 for thread in read(result).map(|Loaded { data }| data).unwrap_or_default() {
                     self.look_at(thread, false);
@@ -443,6 +462,10 @@ impl<'a> Keeper<'a> {
             }
             Asked::Unsubscribe => {}
         }
+    }
+
+    fn read_config(&mut self) {
+        self.ask(Asked::Config, "config/read", json!({ "includeLayers": false }));
     }
 
     fn look_at(&mut self, thread: String, is_fresh: bool) {
@@ -587,12 +610,12 @@ mod tests {
     }
 
     fn play(test: impl FnOnce(Play<'_>, &Kept)) {
-        let account = CodexAccount::default();
+        let (account, providers) = (CodexAccount::default(), Providers::default());
         let (kept, profiles) = (Kept::default(), Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap());
         let requests = Requests::new("local", requests::changes());
         let attention = Attention::new("local", attention::changes());
         let _answers = requests.connected(Instance::random(&SystemRandom::new()).unwrap());
-        let mut keeper = Keeper::new(&kept, &account, &requests, &attention, &NoFolders, &profiles);
+        let mut keeper = Keeper::new(&kept, &account, &providers, &requests, &attention, &NoFolders, &profiles);
         keeper.initialize();
         test(Play { keeper, now: Instant::now(), refuses: false }, &kept);
     }

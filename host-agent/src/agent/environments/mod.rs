@@ -28,6 +28,7 @@ use crate::codex::{Adapter, Allowance, CodexBackend, CodexConnection, CodexState
 use crate::firewall::Policy;
 use crate::firewall::ceiling::Ceiling;
 use crate::firewall::kept::Kept;
+use crate::firewall::providers::Providers;
 use crate::state::workspaces::WorkspaceStore;
 use account::CodexAccount;
 use live_text::LiveText;
@@ -50,6 +51,8 @@ pub struct Environment {
     pub profiles: Arc<Profiles>,
     /// Threads that stay loaded there.
     pub kept: Arc<Kept>,
+    /// Where prompts of devices may go there.
+    pub providers: Arc<Providers>,
     /// Whether it is signed in.
     pub account: CodexAccount,
     /// What it asks.
@@ -90,6 +93,7 @@ impl Environment {
             folders: Arc::clone(&self.workspaces) as _,
             profiles: Arc::clone(&self.profiles),
             kept: Arc::clone(&self.kept),
+            providers: Arc::clone(&self.providers),
             is_own_codex,
         }
     }
@@ -134,6 +138,7 @@ impl Environments {
             workspaces: Arc::new(workspaces),
             profiles,
             kept: Arc::default(),
+            providers: Arc::default(),
             account: CodexAccount::default(),
             requests: Arc::new(Requests::new(LOCAL_ENVIRONMENT, requests::changes())),
             attention: Arc::new(Attention::new(LOCAL_ENVIRONMENT, attention::changes())),

@@ -13,6 +13,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
@@ -195,6 +196,12 @@ impl Workspaces {
     /// Told whenever the owner has changed them.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.store.changes()
+    }
+
+    /// When Codex's configuration was written last, and its size in bytes; nothing while there is none.
+    pub(super) fn config_written(&self) -> Option<(SystemTime, u64)> {
+        let file = self.surroundings.codex_config.as_ref()?.metadata().ok()?;
+        Some((file.modified().ok()?, file.len()))
     }
 
     /// The environment that they are in.
