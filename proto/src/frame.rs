@@ -64,7 +64,7 @@ reasons! {
     ByeReason {
         /// Done.
         Normal = 1,
-        /// The host removed or paused the device.
+        /// The host took the device off its list.
         Revoked = 2,
         /// The peer shuts down; the session may be resumed, or is a gap.
         ShuttingDown = 3,
@@ -72,6 +72,8 @@ reasons! {
         ProtocolError = 4,
         /// A limit was reached.
         Limit = 5,
+        /// The host keeps the device out for now.
+        Paused = 6,
     }
 }
 

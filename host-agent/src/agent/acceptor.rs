@@ -27,7 +27,7 @@ use super::turns::Turns;
 use crate::link::handshake::{self, BlockStream, HANDSHAKE_TIMEOUT, HandshakeFailed};
 use crate::link::{LinkError, SecureLink};
 use crate::session;
-use crate::state::devices::DeviceStore;
+use crate::state::devices::{AdmitError, DeviceStore};
 use crate::state::timestamp::Timestamp;
 
 /// Circuits that are not links yet, all together. A handshake is a round trip and half a millisecond of computing; more
@@ -35,6 +35,8 @@ use crate::state::timestamp::Timestamp;
 const MAX_ACCEPTING: usize = 32;
 /// How long a device may take from the handshake to its first record.
 const FIRST_RECORD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a device that is turned away may take to hear why.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it is looked which sessions have to end: what a fast link carries meanwhile is over the bound.
 const SWEEP: Duration = Duration::from_secs(2);
 
@@ -70,6 +72,8 @@ enum Refused {
     Session(#[from] SessionError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    Admit(#[from] AdmitError),
     #[error("the relay says this circuit is for {said}, the device says for {wanted:?}")]
     OtherPurpose { said: &'static str, wanted: Purpose },
 }
@@ -145,12 +149,18 @@ impl Acceptor {
         preamble: [u8; 4],
         started: &mpsc::UnboundedSender<host_session::Running>,
     ) -> Result<(), Refused> {
+        // One that is paused gets so far, to be told that it is; nobody else could tell it.
         let find = |key: &_| {
-            let device = self.devices.admit(key).ok()?;
-            Some((device.psk.clone(), device))
+            let list = self.devices.current();
+            let device = list.devices.iter().find(|device| device.static_key == *key)?;
+            Some((device.psk.clone(), device.clone()))
         };
         let (mut link, device) = handshake::accept(stream, preamble, self.host, &self.static_key, find).await?;
         let record = first_record(&mut link).await?;
+        if self.devices.admit(&device.static_key) == Err(AdmitError::Paused) {
+            let _ = timeout(LAST_WORD_TIMEOUT, turn_away(link, ByeReason::Paused)).await;
+            return Err(AdmitError::Paused.into());
+        }
         // From here on it is really the device, and now.
         self.devices.touch(device.device_id, Timestamp::now());
         match Attach::peek(&record)? {
@@ -196,6 +206,16 @@ impl Acceptor {
         let _ = handle.attach(link, Some(record)).await;
         Ok(())
     }
+}
+
+/// Ends a link with a last word, before there is a session.
+async fn turn_away(mut link: SecureLink, reason: ByeReason) -> Result<(), LinkError> {
+    let mut word = Vec::new();
+    Frame::Bye { reason, reconnect_in_ms: 0 }.encode(&mut word);
+    link.start_send(&mut word)?;
+    link.flush().await?;
+    link.close().await;
+    Ok(())
 }
 
 async fn first_record(link: &mut SecureLink) -> Result<Vec<u8>, Refused> {

@@ -77,7 +77,7 @@ impl DeviceChanges {
         }
         self.devices.set_paused(id, on, Timestamp::now())?;
         if on {
-            self.sessions.end(|device| id.is_none_or(|id| id == device), ByeReason::Revoked).await;
+            self.sessions.end(|device| id.is_none_or(|id| id == device), ByeReason::Paused).await;
         }
         let state = if on { DeviceState::Paused } else { DeviceState::Resumed };
         let list = self.devices.current();

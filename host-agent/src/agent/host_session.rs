@@ -24,6 +24,7 @@ use super::outbox::Outboxes;
 use super::sessions::Sessions;
 use super::tunnel::Tunnel;
 use crate::audit::AuditLog;
+use crate::codex::ConnectError;
 use crate::local_api::events::{DeviceState, Event};
 use crate::session::{ChannelHandle, SessionEvent, SessionState, StartedSession};
 use crate::state::devices::{DeviceList, DeviceStore};
@@ -58,14 +59,15 @@ pub struct SessionContext {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Scope(Scope),
-    Out,
+    Out(ByeReason),
 }
 
 impl Standing {
     fn of(list: &DeviceList, device: DeviceId) -> Self {
         match list.device(device) {
             Some(device) if !device.paused && !list.paused => Self::Scope(device.scope),
-            _ => Self::Out,
+            Some(_) => Self::Out(ByeReason::Paused),
+            None => Self::Out(ByeReason::Revoked),
         }
     }
 }
@@ -76,10 +78,14 @@ pub async fn run(context: SessionContext, device: DeviceId, id: SessionId, sessi
     let mut state = handle.state();
     let mut list = context.devices.subscribe();
     let mut channels = JoinSet::new();
-    let Standing::Scope(scope) = Standing::of(&list.borrow_and_update(), device) else {
-        handle.end(ByeReason::Revoked).await;
-        context.sessions.remove(device, id);
-        return;
+    let standing = Standing::of(&list.borrow_and_update(), device);
+    let scope = match standing {
+        Standing::Scope(scope) => scope,
+        Standing::Out(reason) => {
+            handle.end(reason).await;
+            context.sessions.remove(device, id);
+            return;
+        }
     };
     let (scope_out, scope) = watch::channel(scope);
     let largest = Arc::new(AtomicUsize::new(MAX_MESSAGE_TO_DEVICE));
@@ -126,9 +132,9 @@ pub async fn run(context: SessionContext, device: DeviceId, id: SessionId, sessi
                 let standing = Standing::of(&list.borrow_and_update(), device);
                 match standing {
                     Standing::Scope(scope) => { scope_out.send_if_modified(|old| std::mem::replace(old, scope) != scope); }
-                    Standing::Out => {
-                        tracing::info!(device = %device.short(), "the device was revoked or paused: its session ends");
-                        handle.end(ByeReason::Revoked).await;
+                    Standing::Out(reason) => {
+                        tracing::info!(device = %device.short(), ?reason, "a device is kept out: its session ends");
+                        handle.end(reason).await;
                         break;
                     }
                 }
@@ -180,7 +186,11 @@ async fn open(
         }
         Err(error) => {
             tracing::warn!(%error, environment = environment.name, "a channel was opened while Codex is not there");
-            let _ = channel.sender.close(ChannelCloseReason::BackendGone, &error.to_string()).await;
+            let text = match &error {
+                ConnectError::Failed { fix: Some(fix), .. } => format!("{error}; at the host: {fix}"),
+                _ => error.to_string(),
+            };
+            let _ = channel.sender.close(ChannelCloseReason::BackendGone, &text).await;
         }
     }
 }

@@ -79,7 +79,7 @@ impl Housekeeping {
                 tracing::warn!(%error, "the device list could not be written");
             }
             // One that came in at this very moment.
-            self.sessions.end(|device| device == id, ByeReason::Revoked).await;
+            self.sessions.end(|device| device == id, ByeReason::Paused).await;
             self.events.send(Event::Device { device_id: id, state: DeviceState::Paused });
         }
     }

@@ -46,6 +46,8 @@ function ended(reason: number): Status {
   switch (reason) {
     case ByeReason.revoked:
       return { look: "closed", text: "Taken off by the host: pair again to use it" };
+    case ByeReason.paused:
+      return { look: "closed", text: "Paused by the host: reload once it lets this device in again" };
     case ByeReason.limit:
       return { look: "closed", text: "The host takes no more sessions: reload to try again" };
     default:

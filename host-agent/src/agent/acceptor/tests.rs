@@ -273,6 +273,28 @@ async fn a_device_revoked_between_handshake_and_session_gets_no_session() {
 }
 
 #[tokio::test]
+async fn a_paused_device_is_told_so_gets_no_session_and_counts_as_not_seen() {
+    let door = Door::open();
+    let paired = door.pair();
+    let id = paired.device.device_id;
+    door.devices.set_paused(Some(id), true, Timestamp::now()).unwrap();
+    let seen = || door.devices.current().device(id).unwrap().last_seen;
+    let before = seen();
+    for first in [Frame::Open, Frame::Resume { session: SessionId([1; 16]), received: Vec::new() }] {
+        let mut link = door.link(&paired).await;
+        say(&mut link, &[first]).await;
+        let paused = |frame: &Frame<'_>| matches!(frame, Frame::Bye { reason: ByeReason::Paused, .. });
+        assert!(hears(&mut link, paused).await, "a paused device is not told");
+    }
+    assert!(door.sessions.presence().is_empty(), "a paused device has a session");
+    assert_eq!(seen(), before, "a paused device counts as seen");
+    door.devices.set_paused(Some(id), false, Timestamp::now()).unwrap();
+    let mut link = door.link(&paired).await;
+    say(&mut link, &[Frame::Open]).await;
+    assert!(hears(&mut link, |frame| matches!(frame, Frame::Opened { .. })).await, "it is not let in again");
+}
+
+#[tokio::test]
 async fn a_replayed_first_message_changes_nothing() {
     let door = Door::open();
     let paired = door.pair();
