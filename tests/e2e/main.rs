@@ -20,6 +20,7 @@ mod merged_text;
 mod pages;
 mod paths;
 mod prompts;
+mod reasons;
 mod refusals;
 mod revoke;
 mod signals;

@@ -8,6 +8,7 @@ use e2e::stage::{HOST_NAME, Stage, client};
 use reachback_host::connect::host_info;
 use reachback_proto::scope::Scope;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 #[tokio::test]
@@ -65,7 +66,7 @@ async fn a_host_that_has_another_name_is_known_by_it_once_it_says_so() {
     known.name = "its name of last year".into();
     store.save(&known).unwrap();
     let remote = Arc::new(device.connect().await);
-    let following = host_info::follow(Arc::clone(&remote), device.store(), id, device.id());
+    let following = host_info::follow(Arc::clone(&remote), device.store(), id, device.id(), watch::Sender::default());
     let _following = AbortOnDropHandle::new(tokio::spawn(following));
     eventually("the name is the host's", || store.load(id).unwrap().unwrap().name == HOST_NAME).await;
     // A change while it is connected comes by itself.

@@ -7,6 +7,7 @@ use std::process::Output;
 
 use e2e::codex;
 use e2e::process::{Home, Up, binary, free_port};
+use e2e::tmux::Terminal;
 use tokio::process::Command;
 
 /// A folder in `home` whose name is Latin-1.
@@ -194,17 +195,44 @@ async fn connect_takes_a_folder_and_arguments_that_are_not_text() {
     let mut up = Up::start().await;
     let device = up.device("laptop").await;
     let odd = odd(&device);
-    // A Codex that says what it was given.
-    let program = odd.join("codex");
-    std::fs::write(&program, "#!/bin/sh\nprintf '%s\\n' \"$@\"\n").unwrap();
+    // A Codex that writes down what it was given.
+    let (program, given) = (odd.join("codex"), device.folder("given").join("arguments"));
+    std::fs::write(&program, format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > '{}'\n", given.display())).unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let mut command = reachback(&device, ["connect"]);
     command.arg("--codex").arg(&program).arg("-C").arg(&odd).arg("--").arg(OsStr::from_bytes(b"w\xf6rd"));
-    let (output, said) = output(command).await;
-    assert!(output.status.success(), "{said}");
-    let has = |bytes: &[u8]| output.stdout.split(|&byte| byte == b'\n').any(|line| line == bytes);
+    let terminal = in_terminal(&device, &command);
+    assert_eq!(terminal.exit().await, 0, "{}", terminal.everything());
+    let given = std::fs::read(&given).unwrap();
+    let has = |bytes: &[u8]| given.split(|&byte| byte == b'\n').any(|line| line == bytes);
+    let said = String::from_utf8_lossy(&given);
     assert!(has(odd.as_os_str().as_bytes()) && has(b"w\xf6rd"), "{said}");
     up.stop().await;
+}
+
+/// Runs a command in a terminal, which itself takes text only: a script has its arguments.
+fn in_terminal(home: &Home, command: &Command) -> Terminal {
+    let quoted = |word: &OsStr| {
+        let word = word.as_bytes().iter().flat_map(|byte| match byte {
+            b'\'' => b"'\\''".as_slice(),
+            byte => std::slice::from_ref(byte),
+        });
+        [b"'".to_vec(), word.copied().collect(), b"' ".to_vec()].concat()
+    };
+    let command = command.as_std();
+    let mut script = Vec::new();
+    for (name, value) in command.get_envs() {
+        let name = name.as_bytes();
+        match value {
+            Some(value) => script.extend([b"export ", name, b"=", &quoted(value), b"\n"].concat()),
+            None => script.extend([b"unset ", name, b"\n"].concat()),
+        }
+    }
+    script.extend([b"exec ".to_vec(), quoted(command.get_program())].concat());
+    command.get_args().for_each(|arg| script.extend(quoted(arg)));
+    let path = home.folder("scripts").join("command");
+    std::fs::write(&path, script).unwrap();
+    Terminal::start(Path::new("sh"), &[path.to_str().unwrap()], &[])
 }
 
 fn relay(args: &[&str], flag: &str, path: &Path) -> Command {

@@ -280,7 +280,10 @@ async fn a_typed_code_pairs_and_lists_tell_programs_what_there_is() {
     assert_eq!((text(&paired["name"]), text(&paired["scope"])), ("desk top", "steer"));
 
     let hosts = device.json(&["hosts"]).await.ok().event("host");
-    has(&hosts, &["host_id", "host_name", "state", "since", "reason", "scope", "relay_url", "device_id"]);
+    let codex = ["codex", "codex_version", "codex_reason"];
+    let host = ["host_id", "host_name", "state", "since", "reason", "scope", "relay_url", "device_id"];
+    has(&hosts, &[&host[..], &codex].concat());
+    assert_eq!(codex.map(|member| hosts[member].as_str()), [Some("ready"), Some("0.169.0"), None]);
     assert_eq!((text(&hosts["state"]), text(&hosts["relay_url"])), ("online", &*relay));
     let list = up.home.json(&["devices"]).await.ok().event("device");
     has(&list, &["device_id", "state", "name", "platform", "scope", "paused", "expired", "added_at", "last_seen"]);

@@ -1,13 +1,16 @@
 //! `reachback connect`: the stock Codex terminal UI, on a host.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io::{IsTerminal, stdin, stdout};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
+use reachback_proto::crypto::keys::Identity;
 use reachback_proto::frame::{ByeReason, LOCAL_ENVIRONMENT};
+use reachback_proto::scope::Scope;
 use serde_json::json;
 use tokio::process::Command;
 use tokio::sync::watch;
@@ -16,20 +19,23 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Home;
 use super::host::stopped;
-use super::output::Output;
+use super::output::{Output, printable};
+use super::preflight::{self, PATIENCE};
+use super::reasons;
 use crate::backoff::BackoffConfig;
+use crate::connect::host_info::HostReport;
 use crate::connect::local_socket::{self, remote_url};
+use crate::connect::outcome::Outcome;
 use crate::connect::remote::{RemoteConfig, RemoteHost, RemoteState};
 use crate::connect::{host_info, join};
 use crate::local_api::Failure;
+use crate::platform::programs::quoted;
 use crate::platform::signals::stop_wanted;
 use crate::platform::socket::LocalListener;
 use crate::platform::terminal::Found;
-use crate::state::controller::{ControllerStore, PairedHost, PairedHosts};
+use crate::state::controller::{ControllerStore, FindHostError, PairedHost, PairedHosts};
+use crate::state::find::FindError;
 use crate::state::timestamp::Timestamp;
-
-/// Say what takes so long after this.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Use Codex on a host: the stock terminal UI, or a socket for other clients.
 ///
@@ -51,6 +57,9 @@ pub(super) struct ConnectArgs {
     /// The Codex to run.
     #[arg(long, env = "REACHBACK_CODEX", value_name = "PATH")]
     codex: Option<PathBuf>,
+    /// Start this computer's Codex even where it is older than the host's.
+    #[arg(long, conflicts_with = "socket")]
+    any_codex: bool,
     /// What to pass on to Codex, such as `resume --last`.
     #[arg(last = true, value_name = "CODEX ARGS")]
     codex_args: Vec<OsString>,
@@ -67,106 +76,207 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
         Some(_) => None,
         None => Some(codex_program(home, args.codex.clone())?),
     };
+    if codex.is_some() && !(stdin().is_terminal() && stdout().is_terminal()) {
+        return Err(no_terminal(&host.name).into());
+    }
     let (name, id, device) = (host.name.clone(), host.host_id(), host.device_id());
-    let remote = Arc::new(RemoteHost::start(remote_config(host)?));
-    let info = host_info::follow(Arc::clone(&remote), ControllerStore::new(&home.path), id, device);
+    let remote = Arc::new(RemoteHost::start(remote_config(&host)?));
+    let (report_out, report) = watch::channel(HostReport::default());
+    let info = host_info::follow(Arc::clone(&remote), ControllerStore::new(&home.path), id, device, report_out);
     let _info = AbortOnDropHandle::new(tokio::spawn(info));
-    let mut state = remote.state();
-    let progress = report(remote.state(), name.clone(), output);
+    let progress = progress(remote.state(), name.clone(), output);
     let up = tokio::select! {
         up = remote.up() => up,
         () = progress => unreachable!("reporting does not end before the host is up"),
     };
     if let Err(RemoteState::Ended { reason }) = up {
         stopped([remote.vital()])?;
-        return Err(ended(&name, reason).into());
+        return Err(reasons::ended(&name, reason).into());
     }
     let runtime = home.places.runtime(&home.path)?;
     let path = match &args.socket {
         Some(path) => path.clone(),
         None => runtime.socket(&format!("connect-{}.sock", std::process::id()))?,
     };
-    let listener = LocalListener::bind(&path)?;
-    let serving = local_socket::serve(listener, Arc::clone(&remote), &args.env);
-    let serving = remote.vital().watch_finite("the local socket", serving);
-    let code = match codex {
-        Some(program) => {
-            let mut command = Command::new(&program);
-            command.arg("--remote").arg(remote_url(&path)).kill_on_drop(true);
-            if let Some(cd) = &args.cd {
-                command.arg("-C").arg(cd);
-            }
-            command.args(&args.codex_args);
-            let terminal = Found::now();
-            // Somebody looks at the terminal, whether its client is attached or tries again.
-            let _waits = remote.waits();
-            let mut child = command.spawn().map_err(|error| {
-                Failure::new("codex", format!("{} does not start: {error}", program.display())).fix(INSTALL)
-            })?;
-            tokio::select! {
-                status = child.wait() => exit_code(status?),
-                () = serving => {
-                    // The host ended it. The terminal UI would try to reconnect for ever, and nobody hear why it can't.
-                    terminal.end(&mut child).await;
-                    ExitCode::FAILURE
-                }
-                // The terminal UI has the terminal, and gets the same signal: it ends by itself.
-                () = ignore_interrupts() => unreachable!("never ends"),
-            }
-        }
-        None => {
-            let serving = async {
-                output.object(&json!({ "event": "socket", "path": path, "host_name": name }));
-                output.say(format_args!("{name} is at {}: codex --remote {}", path.display(), remote_url(&path)));
-                output.say("Ctrl-C ends it.");
-                serving.await
-            };
-            tokio::select! {
-                // Signals first: whoever reads that it is ready may end it at once.
-                biased;
-                () = stop_wanted() => ExitCode::SUCCESS,
-                () = serving => ExitCode::FAILURE,
-            }
-        }
+    let connected = Connected { name, remote, report, outcome: Arc::default(), output };
+    let code = match &codex {
+        Some(program) => connected.terminal_ui(program, &path, &args).await,
+        None => connected.expose(&path, &args.env).await,
     };
-    remote.end().await;
-    stopped([remote.vital()])?;
+    connected.remote.end().await;
+    stopped([connected.remote.vital()])?;
+    let (code, scope) = code?;
     // Whatever the terminal UI made of it.
-    if let RemoteState::Ended { reason: Some(reason) } = &*state.borrow_and_update()
+    if let RemoteState::Ended { reason: Some(reason) } = &*connected.remote.state().borrow()
         && *reason != ByeReason::Normal
     {
-        return Err(ended(&name, Some(*reason)).into());
+        return Err(reasons::ended(&connected.name, Some(*reason)).into());
+    }
+    if codex.is_some() {
+        connected.tell(&args.env, scope);
     }
     Ok(code)
+}
+
+/// A host, with a session that is up.
+struct Connected {
+    name: String,
+    remote: Arc<RemoteHost>,
+    report: watch::Receiver<HostReport>,
+    outcome: Arc<Outcome>,
+    output: Output,
+}
+
+impl Connected {
+    /// Runs the terminal UI, if it can work there; gives its exit code, and the scope that it began with.
+    async fn terminal_ui(&self, program: &Path, path: &Path, args: &ConnectArgs) -> anyhow::Result<Ran> {
+        let mut state = self.remote.state();
+        let ended = state.wait_for(|state| matches!(state, RemoteState::Ended { .. }));
+        let scope = tokio::select! {
+            ready = self.preflight(program, args) => ready?,
+            // Why is said at the end.
+            _ = ended => return Ok((ExitCode::FAILURE, None)),
+            Ok(()) = tokio::signal::ctrl_c() => return Ok((ExitCode::from(INTERRUPTED), None)),
+        };
+        let serving = self.serve(path, &args.env)?;
+        let mut command = Command::new(program);
+        command.arg("--remote").arg(remote_url(path)).kill_on_drop(true);
+        if let Some(cd) = &args.cd {
+            command.arg("-C").arg(cd);
+        }
+        command.args(&args.codex_args);
+        let terminal = Found::now();
+        // Somebody looks at the terminal, whether its client is attached or tries again.
+        let _waits = self.remote.waits();
+        let mut child = command.spawn().map_err(|error| {
+            Failure::new("codex", format!("{} does not start: {error}", program.display())).fix(INSTALL)
+        })?;
+        let code = tokio::select! {
+            status = child.wait() => exit_code(status?),
+            () = serving => {
+                // The host ended it. The terminal UI would try to reconnect for ever, and nobody hear why it can't.
+                terminal.end(&mut child).await;
+                ExitCode::FAILURE
+            }
+            // The terminal UI has the terminal, and gets the same signal: it ends by itself.
+            () = ignore_interrupts() => unreachable!("never ends"),
+        };
+        Ok((code, scope))
+    }
+
+    async fn preflight(&self, program: &Path, args: &ConnectArgs) -> Result<Option<Scope>, Failure> {
+        let version = preflight::ready(&self.name, &args.env, self.report.clone(), self.output).await?;
+        if !args.any_codex {
+            preflight::compare(&self.name, program, version.as_ref()).await?;
+        }
+        let scope = self.report.borrow().scope;
+        preflight::may_begin(&self.name, scope, &args.codex_args)?;
+        Ok(scope)
+    }
+
+    /// Leaves it to other clients.
+    async fn expose(&self, path: &Path, environment: &str) -> anyhow::Result<Ran> {
+        let Self { name, output, .. } = self;
+        let serving = self.serve(path, environment)?;
+        let serving = async {
+            output.object(&json!({ "event": "socket", "path": path, "host_name": name }));
+            output.say(format_args!("{name} is at {}: codex --remote {}", path.display(), remote_url(path)));
+            output.say("Ctrl-C ends it.");
+            serving.await;
+        };
+        let code = tokio::select! {
+            // Signals first: whoever reads that it is ready may end it at once.
+            biased;
+            () = stop_wanted() => ExitCode::SUCCESS,
+            () = serving => ExitCode::FAILURE,
+        };
+        Ok((code, None))
+    }
+
+    fn serve(&self, path: &Path, environment: &str) -> anyhow::Result<impl Future<Output = ()>> {
+        let listener = LocalListener::bind(path)?;
+        let (remote, outcome, environment) =
+            (Arc::clone(&self.remote), Arc::clone(&self.outcome), environment.to_owned());
+        let serving = async move { local_socket::serve(listener, remote, &environment, outcome).await };
+        Ok(self.remote.vital().watch_finite("the local socket", serving))
+    }
+
+    /// Says what the terminal UI could not, now that the terminal is free again.
+    fn tell(&self, environment: &str, before: Option<Scope>) {
+        let Self { name, output, .. } = self;
+        let report = self.report.borrow();
+        if let Some(refused) = self.outcome.refused() {
+            output.fail(&reasons::refused(name, &refused, report.environment(environment)).into());
+        }
+        if let (Some(before), Some(now)) = (before, report.scope)
+            && now < before
+        {
+            output.fail(&reasons::lowered(name, before, now).into());
+        }
+        if let Some(thread) = self.outcome.thread() {
+            let env = if environment == LOCAL_ENVIRONMENT {
+                String::new()
+            } else {
+                format!(" --env {}", quoted(environment))
+            };
+            output.remark(format_args!("To go on: reachback connect {}{env} -- resume {thread}", quoted(name)));
+        }
+    }
+}
+
+/// How it ran: its exit code, and what this computer could do when it began.
+type Ran = (ExitCode, Option<Scope>);
+
+/// The exit code of a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+fn no_terminal(name: &str) -> Failure {
+    Failure::new("no_terminal", "`connect` runs Codex's terminal UI, and this is no terminal").fix(format!(
+        "for programs: reachback connect {} --socket PATH, and a client of Codex's app-server there (`codex exec` is none)",
+        quoted(name)
+    ))
 }
 
 const INSTALL: &str = "install it: npm install -g @openai/codex";
 
 fn find(store: &ControllerStore, query: Option<&str>) -> anyhow::Result<PairedHost> {
     if let Some(query) = query {
-        return Ok(store.find(query)?);
+        return match store.find(query) {
+            Err(FindHostError::Find(error @ FindError::Empty { .. })) => {
+                Err(Failure::new("no_hosts", error.to_string()).fix(PAIR).into())
+            }
+            Err(FindHostError::Find(error)) => {
+                Err(Failure::new("no_such_host", error.to_string()).fix("`reachback hosts` says how they are").into())
+            }
+            found => Ok(found?),
+        };
     }
     let PairedHosts { hosts: mut found, mut broken } = store.list()?;
     match (found.pop(), found.is_empty()) {
         (Some(host), true) => Ok(host),
         (None, _) if !broken.is_empty() => Err(broken.swap_remove(0).into()),
-        (None, _) => Err(Failure::new("no_hosts", "this computer is not paired with a host yet")
-            .fix("at the host: reachback up (or `reachback pair`); here: reachback join URL")
-            .into()),
-        (Some(_), false) => Err(Failure::new("which_host", "this computer is paired with several hosts")
-            .fix("say which: `reachback hosts` lists them")
-            .into()),
+        (None, _) => Err(Failure::new("no_hosts", "this computer is not paired with a host yet").fix(PAIR).into()),
+        (Some(last), false) => {
+            let hosts = found.iter().chain([&last]);
+            let names: Vec<_> = hosts.map(|host| format!("{} ({})", host.name, host.host_id().short())).collect();
+            let message = format!("this computer is paired with several hosts: {}", names.join(", "));
+            Err(Failure::new("which_host", message).fix("say which: reachback connect HOST").into())
+        }
     }
 }
 
-fn remote_config(host: PairedHost) -> anyhow::Result<RemoteConfig> {
+/// How a computer gets to have a host.
+const PAIR: &str = "at the host: reachback up (or `reachback pair`); here: reachback join URL";
+
+/// How a host is reached.
+pub(super) fn remote_config(host: &PairedHost) -> anyhow::Result<RemoteConfig> {
     Ok(RemoteConfig {
-        relay: join::relay_of(&host)?,
+        relay: join::relay_of(host)?,
         host: host.host_id(),
         host_static: host.host_static,
-        identity: host.identity,
-        static_key: host.static_key,
-        psk: host.psk,
+        identity: Identity::from_seed(host.identity.seed().clone()),
+        static_key: host.static_key.clone(),
+        psk: host.psk.clone(),
         backoff: BackoffConfig::default(),
     })
 }
@@ -186,7 +296,7 @@ fn codex_program(home: &Home, named: Option<PathBuf>) -> anyhow::Result<PathBuf>
 }
 
 /// Tells what is being waited for, once it takes longer than a moment.
-async fn report(mut state: watch::Receiver<RemoteState>, name: String, output: Output) {
+async fn progress(mut state: watch::Receiver<RemoteState>, name: String, output: Output) {
     let started = Instant::now();
     sleep(PATIENCE).await;
     let mut last = String::new();
@@ -198,7 +308,8 @@ async fn report(mut state: watch::Receiver<RemoteState>, name: String, output: O
             }
             RemoteState::Connecting { reason, .. } if reason.is_empty() => format!("Connecting to {name}…"),
             RemoteState::Connecting { reason, .. } => {
-                format!("Not connected to {name} for {} s: {reason}. Trying again.", started.elapsed().as_secs())
+                let seconds = started.elapsed().as_secs();
+                format!("Not connected to {name} for {seconds} s: {}. Trying again.", printable(reason))
             }
             RemoteState::Up | RemoteState::Ended { .. } => String::new(),
         };
@@ -209,22 +320,6 @@ async fn report(mut state: watch::Receiver<RemoteState>, name: String, output: O
         if state.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-    }
-}
-
-fn ended(name: &str, reason: Option<ByeReason>) -> Failure {
-    match reason {
-        Some(ByeReason::Revoked) => Failure::new("revoked", format!("{name} no longer lets this computer in"))
-            .fix("if that is a mistake: `reachback pair` there, `reachback join URL` here"),
-        Some(ByeReason::Limit) => {
-            Failure::new("limit", format!("{name} ended the session: there are too many from this computer"))
-                .fix("close another `reachback connect`")
-        }
-        Some(ByeReason::ProtocolError) => {
-            Failure::new("protocol", format!("{name} and this computer don't understand each other"))
-                .fix("use the same version of Reachback on both")
-        }
-        _ => Failure::new("ended", format!("{name} ended the session")).fix("connect again"),
     }
 }
 

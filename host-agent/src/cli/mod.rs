@@ -14,6 +14,8 @@ mod join;
 mod opening;
 mod output;
 mod pair;
+mod preflight;
+mod reasons;
 mod status;
 mod up;
 mod workspace;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::local_api::{ClientError, Event, Failure};
+pub(super) use crate::platform::terminal::printable;
 
 /// Where a command's words go.
 #[derive(Debug, Clone, Copy)]
@@ -116,11 +117,6 @@ pub(super) fn with_fix(error: anyhow::Error, another: Option<String>) -> anyhow:
     failure.fix(fix).into()
 }
 
-/// Text of somebody else's for a terminal: what it would obey is shown as a question mark.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
 /// Columns of text, for a list.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
@@ -146,11 +142,6 @@ mod tests {
     fn columns_line_up() {
         let rows = vec![vec!["a".into(), "long cell".into()], vec!["bcd".into(), "x".into()]];
         assert_eq!(table(&["N", "WHAT"], &rows), "N    WHAT\na    long cell\nbcd  x");
-    }
-
-    #[test]
-    fn a_path_does_not_steer_the_terminal() {
-        assert_eq!(printable("/srv/\u{1b}[2Jproject\n"), "/srv/?[2Jproject?");
     }
 
     #[test]

@@ -13,27 +13,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use http::StatusCode;
 use http::header::{HeaderName, HeaderValue, ORIGIN};
-use reachback_proto::frame::ChannelCloseReason;
+use reachback_proto::frame::{ByeReason, ChannelCloseReason};
 use reachback_proto::session::MAX_MESSAGE_TO_HOST;
 use reachback_relay::accepting::Accepting;
 use reachback_relay::vital;
-use tokio::sync::watch;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
+use super::outcome::{Outcome, Refused, last_word};
 use super::remote::{RemoteHost, RemoteState};
 use crate::codex::send_text;
 use crate::link::circuit::Transport;
 use crate::local_api::server::next_connection;
 use crate::platform::socket::LocalListener;
-use crate::session::{ChannelHandle, Incoming};
+use crate::platform::terminal::printable;
+use crate::session::{ChannelHandle, ChannelSender, ENDED, Incoming};
 
 /// An interruption of the link that clients don't notice. Beyond it a person should see that it is down.
 pub const HOLD: Duration = Duration::from_secs(30);
@@ -44,16 +49,25 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest frame that Codex sends or takes unfragmented, as it says itself.
 const MAX_FRAME: usize = 16 << 20;
 
+/// The terminal UI shows a notice in its own time, and none that its connection's end overtakes.
+const NOTICED: Duration = Duration::from_millis(300);
+/// A channel that is served for so long is not refused any more: the terminal UI has loaded its thread again by then.
+const MENDED: Duration = Duration::from_secs(60);
+/// A session that has ended is known to have after this.
+const SETTLED: Duration = Duration::from_secs(5);
+/// Longest reason of a WebSocket's close, in bytes (RFC 6455, 5.5).
+const MAX_REASON: usize = 123;
+
 /// Serves clients at `listener` until the session ends. `environment` is what their channels reach.
-pub async fn serve(listener: LocalListener, remote: Arc<RemoteHost>, environment: &str) {
+pub async fn serve(listener: LocalListener, remote: Arc<RemoteHost>, environment: &str, outcome: Arc<Outcome>) {
     let mut clients = JoinSet::new();
     let mut accepting = Accepting::new("clients");
     let mut state = remote.state();
     loop {
         tokio::select! {
             stream = next_connection(&listener, &mut accepting) => {
-                let (remote, environment) = (Arc::clone(&remote), environment.to_owned());
-                clients.spawn(async move { client(Box::new(stream), &remote, &environment).await });
+                let (remote, outcome, environment) = (Arc::clone(&remote), Arc::clone(&outcome), environment.to_owned());
+                clients.spawn(async move { client(Box::new(stream), &remote, &environment, &outcome).await });
             }
             Some(ended) = clients.join_next() => vital::raise(ended),
             changed = state.changed() => {
@@ -76,7 +90,7 @@ pub fn remote_url(path: &Path) -> String {
 
 type Socket = WebSocketStream<Box<dyn Transport>>;
 
-async fn client(stream: Box<dyn Transport>, remote: &RemoteHost, environment: &str) {
+async fn client(stream: Box<dyn Transport>, remote: &RemoteHost, environment: &str, outcome: &Outcome) {
     // Also one that is turned away: it will come again, and hopes for a link by then.
     let _waits = remote.waits();
     if remote.state().borrow().down_for(Instant::now()).is_some_and(|down| down >= HOLD) {
@@ -95,9 +109,10 @@ async fn client(stream: Box<dyn Transport>, remote: &RemoteHost, environment: &s
         tracing::debug!("a client did not upgrade to a WebSocket");
         return;
     };
+    outcome.pause().await;
     let Ok(channel) = remote.open_channel(environment).await else { return };
     tracing::debug!(channel = channel.sender.number(), "client connected");
-    bridge(socket, channel, remote.state()).await;
+    bridge(socket, channel, remote.state(), outcome).await;
 }
 
 /// How Codex says to its clients what it takes in one frame, in bytes: they cut larger messages.
@@ -117,56 +132,149 @@ fn answer_upgrade(request: &Request, mut response: Response) -> Result<Response,
     Err(refusal)
 }
 
-async fn bridge(socket: Socket, channel: ChannelHandle, state: watch::Receiver<RemoteState>) {
+/// How a client's connection ends.
+struct End {
+    why: String,
+    /// What its socket is closed with.
+    code: CloseCode,
+    /// Whether it is told of a failure.
+    is_failure: bool,
+    /// Whether what has not reached the host by now must not run later: the client may say it again.
+    takes_back: bool,
+}
+
+impl End {
+    fn quiet(why: &str) -> Self {
+        Self { why: printable(why), code: CloseCode::Normal, is_failure: false, takes_back: false }
+    }
+
+    /// The host closed the channel. `refused` is what a person should hear of that.
+    fn closed(reason: ChannelCloseReason, text: &str, refused: Option<&Refused>) -> Self {
+        let code = match reason {
+            ChannelCloseReason::Done => CloseCode::Normal,
+            ChannelCloseReason::Gap => CloseCode::Restart,
+            ChannelCloseReason::BackendGone => CloseCode::Error,
+            ChannelCloseReason::Limit => CloseCode::Again,
+            ChannelCloseReason::Refused | ChannelCloseReason::Other(_) => CloseCode::Policy,
+        };
+        match refused {
+            Some(refused) => Self { code, ..Self::failure(refused.text.clone()) },
+            None => Self { code, ..Self::quiet(text) },
+        }
+    }
+
+    fn failure(why: impl Into<String>) -> Self {
+        Self { why: why.into(), code: CloseCode::Away, is_failure: true, takes_back: false }
+    }
+}
+
+async fn bridge(socket: Socket, channel: ChannelHandle, state: watch::Receiver<RemoteState>, outcome: &Outcome) {
     let (mut to_client, mut from_client) = socket.split();
-    let ChannelHandle { sender, mut incoming } = channel;
-    let up = async {
-        loop {
-            sender.writable(BACKLOG).await;
-            let bytes = match from_client.next().await {
-                Some(Ok(Message::Text(text))) => Bytes::from(text),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                // Codex ignores binary messages too; forwarding one would only be refused at the host.
-                Some(Ok(Message::Binary(_) | Message::Frame(_))) => continue,
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return "the client closed its socket",
-            };
-            if sender.send(bytes).await.is_err() {
-                return "the session ended";
-            }
+    let ChannelHandle { sender, incoming } = channel;
+    let mut answered = None;
+    let up = up(&mut from_client, &sender, outcome);
+    let end = tokio::select! {
+        end = up => end,
+        end = down(&mut to_client, incoming, &sender, (outcome, &mut answered)) => end,
+        () = out_of_reach(state.clone()) => {
+            End { takes_back: true, ..End::failure("the host was out of reach for too long") }
         }
     };
-    let down = async {
-        while let Some(message) = incoming.recv().await {
-            match message {
-                Incoming::Message { seq, bytes } => {
-                    // Never trust the other end to have sent text.
-                    let Ok(text) = Utf8Bytes::try_from(bytes) else {
-                        return "the host sent something that is not text";
-                    };
-                    if !matches!(timeout(CLIENT_TIMEOUT * 6, send_text(&mut to_client, text)).await, Ok(Ok(()))) {
-                        return "the client does not read";
-                    }
-                    if sender.handled(seq).await.is_err() {
-                        return "the session ended";
-                    }
+    let end = if end.why == ENDED { last_said(state).await.unwrap_or(end) } else { end };
+    tracing::debug!(why = %end.why, "client disconnected");
+    let _ = match end.takes_back {
+        true => sender.withdraw(&end.why).await,
+        false => sender.close(ChannelCloseReason::Done, &end.why).await,
+    };
+    let _ = timeout(Duration::from_secs(1), say_goodbye(to_client, &end, answered.is_some())).await;
+}
+
+/// Until the client is gone, or the session.
+async fn up(from_client: &mut SplitStream<Socket>, sender: &ChannelSender, outcome: &Outcome) -> End {
+    loop {
+        sender.writable(BACKLOG).await;
+        let bytes = match from_client.next().await {
+            Some(Ok(Message::Text(text))) => Bytes::from(text),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+            // Codex ignores binary messages too; forwarding one would only be refused at the host.
+            Some(Ok(Message::Binary(_) | Message::Frame(_))) => continue,
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return End::quiet("the client closed its socket"),
+        };
+        outcome.said(&bytes);
+        if sender.send(bytes).await.is_err() {
+            // What the host said last comes the other way.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Until the channel is closed. What came before that has been handed to the client.
+async fn down(
+    to_client: &mut SplitSink<Socket, Message>,
+    mut incoming: mpsc::UnboundedReceiver<Incoming>,
+    sender: &ChannelSender,
+    (outcome, answered): (&Outcome, &mut Option<Instant>),
+) -> End {
+    let mut is_mended = false;
+    while let Some(message) = incoming.recv().await {
+        match message {
+            Incoming::Message { seq, bytes } => {
+                // Never trust the other end to have sent text.
+                let Ok(text) = Utf8Bytes::try_from(bytes) else {
+                    return End::quiet("the host sent something that is not text");
+                };
+                if !matches!(timeout(CLIENT_TIMEOUT * 6, send_text(to_client, text)).await, Ok(Ok(()))) {
+                    return End::quiet("the client does not read");
                 }
-                Incoming::Closed { reason, text } => {
-                    tracing::info!(?reason, text, "the host closed the channel");
-                    return "the channel was closed";
+                match answered {
+                    None => {
+                        *answered = Some(Instant::now());
+                        outcome.answered();
+                    }
+                    Some(since) if !is_mended && since.elapsed() >= MENDED => {
+                        is_mended = true;
+                        outcome.mended();
+                    }
+                    Some(_) => {}
                 }
+                // In vain where the session has ended: the channel says so next.
+                let _ = sender.handled(seq).await;
+            }
+            Incoming::Closed { reason, text } => {
+                tracing::info!(?reason, text = printable(&text), "the host closed the channel");
+                let refused = Refused::of(reason, &text);
+                if let Some(refused) = &refused {
+                    outcome.refuse(refused.clone(), Instant::now());
+                }
+                return End::closed(reason, &text, refused.as_ref());
             }
         }
-        "the session ended"
-    };
-    let (why, told) = tokio::select! {
-        why = up => (why, false),
-        why = down => (why, false),
-        () = out_of_reach(state) => ("the host was out of reach for too long", true),
-    };
-    tracing::debug!(why, "client disconnected");
-    // A client that is told of a failure may say the same again: what did not reach the host by now must not run later.
-    let _ = if told { sender.withdraw(why).await } else { sender.close(ChannelCloseReason::Done, why).await };
-    let _ = timeout(Duration::from_secs(1), to_client.close()).await;
+    }
+    End::closed(ChannelCloseReason::Gap, ENDED, None)
+}
+
+/// The host's last word, if the session is over; who follows it may not know yet.
+async fn last_said(mut state: watch::Receiver<RemoteState>) -> Option<End> {
+    let ended = state.wait_for(|state| matches!(state, RemoteState::Ended { .. }));
+    match &*timeout(SETTLED, ended).await.ok()?.ok()? {
+        // By this side's own word there is nothing to tell.
+        RemoteState::Ended { reason: None | Some(ByeReason::Normal) } => None,
+        RemoteState::Ended { reason: Some(reason) } => Some(End::failure(last_word(*reason))),
+        _ => None,
+    }
+}
+
+/// Tells a client why, as far as it can hear it, and closes its socket.
+async fn say_goodbye(mut to_client: SplitSink<Socket, Message>, end: &End, has_answered: bool) -> Result<(), Error> {
+    let words = format!("Reachback: {}", end.why);
+    if end.is_failure && has_answered {
+        let warning = json!({ "method": "warning", "params": { "threadId": null, "message": words } });
+        to_client.send(Message::text(warning.to_string())).await?;
+        sleep(NOTICED).await;
+    }
+    let reason = words[..words.floor_char_boundary(MAX_REASON)].into();
+    to_client.send(Message::Close(Some(CloseFrame { code: end.code, reason }))).await?;
+    to_client.close().await
 }
 
 /// Waits until there was no link for [`HOLD`]. When the session is over, its channels say so, after what is queued on them.
@@ -222,7 +330,8 @@ mod tests {
             WebSocketConfig::default().max_frame_size(Some(MAX_FRAME)).max_message_size(Some(MAX_MESSAGE_TO_HOST));
         let client = WebSocketStream::from_raw_socket(theirs, Role::Client, Some(as_codex)).await;
         let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn Transport>, Role::Server, None).await;
-        tokio::spawn(bridge(socket, channel, watch::Sender::new(state).subscribe()));
+        let state = watch::Sender::new(state).subscribe();
+        tokio::spawn(async move { bridge(socket, channel, state, &Outcome::default()).await });
         (client, far, sessions)
     }
 
@@ -270,7 +379,7 @@ mod tests {
         let mut client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
         let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn Transport>, Role::Server, None).await;
         let (state_out, state) = watch::channel(RemoteState::Up);
-        let bridge = tokio::spawn(bridge(socket, channel, state));
+        let bridge = tokio::spawn(async move { bridge(socket, channel, state, &Outcome::default()).await });
         let [device, host] = &sessions;
         // A link whose other end nobody reads, and which ends.
         let (dead, _) = links().await;

@@ -2,10 +2,11 @@
 //!
 //! [`join`] pairs with a host; [`remote`] keeps a session with one, over
 //! whatever links there are; [`host_info`] keeps what it says of itself; [`local_socket`] lets a stock Codex terminal UI
-//! believe that the host's app-server is on this machine.
+//! believe that the host's app-server is on this machine, and [`outcome`] remembers how it went, for the person.
 
 pub mod host_info;
 pub mod join;
 pub mod local_socket;
+pub mod outcome;
 pub mod presence;
 pub mod remote;

@@ -6,6 +6,7 @@
 use std::io::{IsTerminal, Write, stdout};
 use std::time::Duration;
 
+use reachback_proto::pairing::is_unseen;
 use tokio::process::Child;
 use tokio::time::timeout;
 
@@ -20,6 +21,12 @@ const PLAIN: &str = "\x1b[<u\x1b[?2004l\x1b[?1004l\x1b[?25h\x1b[0m\r\n\x1b[J";
 /// Forgets what was typed at the terminal and not read yet: it was no answer to a question that comes now.
 pub fn forget_typed() {
     imp::forget_typed();
+}
+
+/// Text of somebody else's for a terminal: what that would obey, what can't be seen and what turns text around is shown as
+/// a question mark.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if is_unseen(c) { '?' } else { c }).collect()
 }
 
 /// How the terminal was found.
@@ -45,5 +52,16 @@ impl Found {
         if stdout().is_terminal() {
             let _ = stdout().write_all(PLAIN.as_bytes()).and_then(|()| stdout().flush());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_does_not_steer_the_terminal_or_read_as_something_else() {
+        assert_eq!(printable("/srv/\u{1b}[2Jproject\n"), "/srv/?[2Jproject?");
+        assert_eq!(printable("disk \u{202e}lluf\u{2066} Grün 📱"), "disk ?lluf? Grün 📱");
     }
 }

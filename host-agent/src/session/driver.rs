@@ -397,7 +397,7 @@ impl Driver {
     fn finish(&mut self, reason: Option<ByeReason>) {
         self.session.link_down();
         for number in self.channels.keys().copied().collect::<Vec<_>>() {
-            self.close_incoming(number, ChannelCloseReason::Gap, "the session has ended".into());
+            self.close_incoming(number, ChannelCloseReason::Gap, super::ENDED.into());
         }
         self.state.send_replace(SessionState::Ended { reason });
     }

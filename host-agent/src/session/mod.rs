@@ -32,6 +32,9 @@ use crate::link::SecureLink;
 /// Commands waiting for the task: enough for a burst, little enough to bound what is in hand.
 const COMMANDS: usize = 256;
 
+/// What a channel is closed with when its session has ended: this side's own words, with a gap.
+pub(crate) const ENDED: &str = "the session has ended";
+
 /// How a session stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionState {

@@ -75,10 +75,12 @@ impl<const MAX: usize> Label<MAX> {
     }
 }
 
+/// Whether a terminal or a person would take text with it for something else than it is.
+///
 /// Control characters, and Unicode's format characters (Cf), separators and tags.
 ///
 /// The list is Unicode 17's; a name with one that is added later shows as a box or as nothing.
-fn is_unseen(c: char) -> bool {
+pub fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'

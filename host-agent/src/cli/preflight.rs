@@ -1,0 +1,158 @@
+//! What `connect` asks the host before it starts Codex here: can it work there at all?
+//!
+//! Once the terminal UI has the terminal, nobody can tell its person anything.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use reachback_proto::scope::Scope;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::output::Output;
+use super::reasons;
+use crate::codex::app_server::CodexConfig;
+use crate::connect::host_info::{CodexWord, HostReport};
+use crate::local_api::Failure;
+use crate::platform::programs::quoted;
+
+/// Say what takes so long after this.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// A host answers within a round trip, over a link that may have to be made anew.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+/// A start on the host may take a quarter of an hour where Codex reads old recordings first; then the host gives it up.
+const START_PATIENCE: Duration = Duration::from_secs(16 * 60);
+
+/// Waits until Codex is ready in `environment`, and gives its version where that is known.
+pub(super) async fn ready(
+    name: &str,
+    environment: &str,
+    mut report: watch::Receiver<HostReport>,
+    output: Output,
+) -> Result<Option<Version>, Failure> {
+    let by = Instant::now() + START_PATIENCE;
+    match timeout(ANSWER_PATIENCE, report.wait_for(HostReport::is_complete)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) => return session_over().await,
+        Err(_) => {
+            output.remark(format_args!("{name} does not say how Codex is there; trying all the same."));
+            return Ok(None);
+        }
+    }
+    let mut say_by = Some(Instant::now() + PATIENCE);
+    loop {
+        let known = report.borrow_and_update().clone();
+        let listed = known.environments.iter().flatten();
+        match known.environment(environment) {
+            Some(found) => match found.state {
+                CodexWord::Ready => return Ok(found.version.as_deref().and_then(Version::parse)),
+                CodexWord::Failed => return Err(reasons::codex_failed(name, found)),
+                CodexWord::Stopped => return Err(stopping(name)),
+                CodexWord::Unknown => return Ok(None),
+                CodexWord::Starting => {}
+            },
+            // A host that lists none is too old to say.
+            None if listed.clone().next().is_none() => return Ok(None),
+            None => {
+                let names: Vec<_> = listed.map(|environment| environment.name.as_str()).collect();
+                let message = format!("{name} has no environment `{environment}`; it has: {}", names.join(", "));
+                return Err(Failure::new("environment", message).fix("choose one of those: --env NAME"));
+            }
+        }
+        tokio::select! {
+            changed = report.changed() => if changed.is_err() { return session_over().await },
+            () = sleep_until(say_by.unwrap_or(by)) => match say_by.take() {
+                Some(_) => output.remark(format_args!("Codex on {name} is starting; waiting for it. Ctrl-C ends the wait.")),
+                None => return Err(too_long(name)),
+            },
+        }
+    }
+}
+
+/// Nobody reports any more. Why is for whoever follows the session to say.
+async fn session_over<T>() -> T {
+    std::future::pending().await
+}
+
+fn stopping(name: &str) -> Failure {
+    Failure::new("codex_stopped", format!("Codex on {name} has ended, with the agent there"))
+        .fix(format!("when that runs again: reachback connect {}", quoted(name)))
+}
+
+fn too_long(name: &str) -> Failure {
+    let message = format!("Codex on {name} has been starting for {} minutes", START_PATIENCE.as_secs() / 60);
+    Failure::new("codex_starting", message).fix(format!("at {name}, `reachback status` says more"))
+}
+
+/// A device that may only look joins what is there: the terminal UI ends where it can't begin a thread.
+pub(super) fn may_begin(name: &str, scope: Option<Scope>, codex_args: &[OsString]) -> Result<(), Failure> {
+    if scope != Some(Scope::View) || codex_args.iter().any(|arg| arg == "resume") {
+        return Ok(());
+    }
+    let message = format!("on {name} this computer may only look (scope `view`), and beginning a thread needs `steer`");
+    Err(Failure::new("scope", message).fix(format!(
+        "look at one that is there: reachback connect {} -- resume; for more, at {name}: reachback devices scope",
+        quoted(name)
+    )))
+}
+
+/// An older Codex than the host's is not started: it may ask for a sign-in of its own, and end there.
+pub(super) async fn compare(name: &str, program: &Path, hosts: Option<&Version>) -> Result<(), Failure> {
+    let Some(hosts) = hosts else { return Ok(()) };
+    let config = CodexConfig { program: program.into(), ..CodexConfig::default() };
+    // One that does not say, or does not run, is found out about when it is started.
+    let own = config.version().await.ok().flatten();
+    match own.as_deref().and_then(Version::parse) {
+        Some(own) if own.minor < hosts.minor => {
+            let message = format!(
+                "Codex on this computer is {own}, older than {hosts} on {name}: it may ask for a sign-in of its own, and end there"
+            );
+            Err(Failure::new("codex_older", message).fix(format!(
+                "npm install -g @openai/codex@{hosts}; or go on with this one: reachback connect {} --any-codex",
+                quoted(name)
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A version of Codex that can stand in a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    text: String,
+    /// Major and minor number: what differs further down speaks the same protocol.
+    minor: (u32, u32),
+}
+
+impl Version {
+    fn parse(text: &str) -> Option<Self> {
+        let is_plain = text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
+        let mut numbers = text.split('.');
+        let minor = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+        (is_plain && numbers.next().is_some()).then(|| Self { text: text.to_owned(), minor })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_one_that_can_stand_in_a_command() {
+        let minor = |text| Version::parse(text).map(|version| version.minor);
+        assert_eq!(minor("0.169.0"), Some((0, 169)));
+        assert_eq!(minor("1.2.0-alpha.3"), Some((1, 2)));
+        for other in ["", "0.169", "latest", "0.x.1", "0.169.0; rm -r ~", "0.169.0`id`", "+0.169.0 ", "0.169.0\n"] {
+            assert_eq!(minor(other), None, "{other:?}");
+        }
+        assert!(minor("0.99.9") < minor("0.100.0"), "numbers are compared as numbers");
+    }
+}

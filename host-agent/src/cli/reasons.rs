@@ -1,0 +1,63 @@
+//! Why a host does not let this computer work there, and what to do about it.
+
+use reachback_proto::frame::{ByeReason, ChannelCloseReason};
+use reachback_proto::scope::Scope;
+
+use crate::connect::host_info::EnvironmentReport;
+use crate::connect::outcome::Refused;
+use crate::local_api::Failure;
+use crate::platform::programs::quoted;
+
+/// The host ended the session, with this last word.
+pub(super) fn ended(name: &str, reason: Option<ByeReason>) -> Failure {
+    match reason {
+        Some(ByeReason::Revoked) => Failure::new("revoked", format!("{name} no longer lets this computer in"))
+            .fix("if that is a mistake: `reachback pair` there, `reachback join URL` here"),
+        Some(ByeReason::Paused) => {
+            Failure::new("paused", format!("{name} has paused this computer: it is still paired, and kept out for now"))
+                .fix(format!("at {name}: `reachback devices resume`, then connect again"))
+        }
+        Some(ByeReason::Limit) => {
+            Failure::new("limit", format!("{name} ended the session: there are too many from this computer"))
+                .fix("close another `reachback connect`")
+        }
+        Some(ByeReason::ProtocolError) => {
+            Failure::new("protocol", format!("{name} and this computer don't understand each other"))
+                .fix("use the same version of Reachback on both")
+        }
+        _ => Failure::new("ended", format!("{name} ended the session")).fix("connect again"),
+    }
+}
+
+/// The host closed a channel.
+pub(super) fn refused(name: &str, refused: &Refused, environment: Option<&EnvironmentReport>) -> Failure {
+    let again = format!("reachback connect {}", quoted(name));
+    match (refused.reason, environment) {
+        (ChannelCloseReason::BackendGone, Some(environment)) if environment.reason.is_some() => {
+            codex_failed(name, environment)
+        }
+        (ChannelCloseReason::BackendGone, _) => {
+            Failure::new("codex_gone", format!("Codex on {name} went away: {}", refused.text))
+                .fix(format!("the thread is there; when Codex is back: {again}"))
+        }
+        _ => Failure::new("refused", format!("{name} refused: {}", refused.text))
+            .fix(format!("when that is mended at {name}: {again}")),
+    }
+}
+
+/// What this computer may do is less than it was when it began.
+pub(super) fn lowered(name: &str, before: Scope, now: Scope) -> Failure {
+    let message =
+        format!("{name} lets this computer do less than before: its scope is `{now}` now, and was `{before}`");
+    Failure::new("scope", message).fix(format!("at {name}, `reachback devices scope` changes it"))
+}
+
+/// Codex does not run in an environment.
+pub(super) fn codex_failed(name: &str, environment: &EnvironmentReport) -> Failure {
+    let why = environment.reason.as_deref().unwrap_or("the host does not say why");
+    let failure = Failure::new("codex_failed", format!("Codex is not running on {name}: {why}"));
+    match &environment.fix {
+        Some(fix) => failure.fix(format!("at {name}: {fix}")),
+        None => failure.fix(format!("at {name}, `reachback status` says more; it is tried again from time to time")),
+    }
+}
