@@ -103,6 +103,18 @@ async fn a_codex_that_does_not_run_at_the_host_is_named_before_anything_starts()
 }
 
 #[tokio::test]
+async fn a_codex_that_is_not_signed_in_is_not_offered_to_a_computer_that_cannot_sign_it_in() {
+    let home = Home::new();
+    let account =
+        "case \" $* \" in *' app-server '*) set -- -c model_providers.scripted.requires_openai_auth=true \"$@\";; esac";
+    let (mut up, device) = up_with(&home, &stand_in(&home, "codex", account)).await;
+    up.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
+    let terminal = connect(&device, &codex::program(), &[]);
+    refuses(&terminal, &["reachback: Codex on tower is not signed in", "at tower: `codex login`"]).await;
+    assert_eq!(up.stop().await, Some(0));
+}
+
+#[tokio::test]
 async fn a_codex_that_is_starting_is_waited_for_and_the_wait_can_be_ended() {
     let home = Home::new();
     let gate = home.folder("gate").join("open");

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::output::Output;
 use super::reasons;
 use crate::codex::app_server::CodexConfig;
-use crate::connect::host_info::{CodexWord, HostReport};
+use crate::connect::host_info::{AccountReport, AccountWord, CodexWord, HostReport};
 use crate::local_api::Failure;
 use crate::platform::programs::quoted;
 
@@ -42,12 +42,26 @@ pub(super) async fn ready(
         }
     }
     let mut say_by = Some(Instant::now() + PATIENCE);
+    let mut awaited_account = false;
     loop {
         let known = report.borrow_and_update().clone();
         let listed = known.environments.iter().flatten();
         match known.environment(environment) {
             Some(found) => match found.state {
-                CodexWord::Ready => return Ok(found.version.as_deref().and_then(Version::parse)),
+                // It has only just started, and says so within moments.
+                CodexWord::Ready if found.account.is_none() && !awaited_account => {
+                    awaited_account = true;
+                    if let Ok(Err(_)) =
+                        timeout(PATIENCE, report.wait_for(|now| has_account_word(now, environment))).await
+                    {
+                        return session_over().await;
+                    }
+                    continue;
+                }
+                CodexWord::Ready => match found.account {
+                    Some(AccountReport { state: AccountWord::SignedOut }) => return Err(reasons::signed_out(name)),
+                    _ => return Ok(found.version.as_deref().and_then(Version::parse)),
+                },
                 CodexWord::Failed => return Err(reasons::codex_failed(name, found)),
                 CodexWord::Stopped => return Err(stopping(name)),
                 CodexWord::Unknown => return Ok(None),
@@ -69,6 +83,12 @@ pub(super) async fn ready(
             },
         }
     }
+}
+
+/// Whether it says how its account is, or does not run any more.
+fn has_account_word(report: &HostReport, environment: &str) -> bool {
+    let found = report.environment(environment);
+    found.is_none_or(|found| found.state != CodexWord::Ready || found.account.is_some())
 }
 
 /// Nobody reports any more. Why is for whoever follows the session to say.

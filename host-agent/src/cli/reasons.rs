@@ -52,6 +52,12 @@ pub(super) fn lowered(name: &str, before: Scope, now: Scope) -> Failure {
     Failure::new("scope", message).fix(format!("at {name}, `reachback devices scope` changes it"))
 }
 
+/// Codex runs, and has no account: the terminal UI would ask for a sign-in here, which no device may begin there.
+pub(super) fn signed_out(name: &str) -> Failure {
+    Failure::new("signed_out", format!("Codex on {name} is not signed in, and its model needs an account"))
+        .fix(format!("at {name}: `codex login`; then: reachback connect {}", quoted(name)))
+}
+
 /// Codex does not run in an environment.
 pub(super) fn codex_failed(name: &str, environment: &EnvironmentReport) -> Failure {
     let why = environment.reason.as_deref().unwrap_or("the host does not say why");

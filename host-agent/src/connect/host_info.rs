@@ -91,6 +91,31 @@ pub struct EnvironmentReport {
     /// What the owner does about it.
     #[serde(default, deserialize_with = "optional_text")]
     pub fix: Option<String>,
+    /// Whether it has the account that its model needs, once it has said so.
+    #[serde(default)]
+    pub account: Option<AccountReport>,
+}
+
+/// What a host says of Codex's account there. Whose it is stays with the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct AccountReport {
+    /// How it is.
+    pub state: AccountWord,
+}
+
+/// How Codex's account is, in the words of the host's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AccountWord {
+    /// There is one.
+    SignedIn,
+    /// There is none, and the model needs one.
+    SignedOut,
+    /// The model needs none.
+    NotNeeded,
+    /// A word of a newer host.
+    #[serde(other)]
+    Unknown,
 }
 
 /// How Codex is, in the words of the host's API.
@@ -300,8 +325,10 @@ mod tests {
         };
         assert!(reason.starts_with("no?[2J?xxx") && reason.chars().count() == MAX_TEXT, "{reason}");
 
-        let newer = environments(&json!({ "id": 2, "result": { "data": [{ "name": "a", "state": "asleep" }] } }));
+        let strange = json!({ "name": "a", "state": "asleep", "account": { "state": "lent", "type": "x" } });
+        let newer = environments(&json!({ "id": 2, "result": { "data": [strange] } }));
         assert_eq!(newer[0].state, CodexWord::Unknown);
+        assert_eq!(newer[0].account, Some(AccountReport { state: AccountWord::Unknown }));
         for old in [json!({ "id": 2, "error": { "code": -32601, "message": "?" } }), json!({ "id": 2, "result": 3 })] {
             assert_eq!(environments(&old), [], "a host that does not say holds nobody up");
         }
