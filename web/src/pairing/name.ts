@@ -19,7 +19,8 @@ const UNSEEN = (
   .split(" ")
   .map((range) => range.split("-").map((end) => Number.parseInt(end, 16)));
 
-function isUnseen(letter: string): boolean {
+/** Whether a person sees nothing of this letter, or what it does to others. */
+export function isUnseen(letter: string): boolean {
   const point = letter.codePointAt(0) ?? 0;
   return UNSEEN.some(([from = 0, to = from]) => point >= from && point <= to);
 }

@@ -5,11 +5,16 @@ import type { SocketFactory } from "../link/socket";
 import { Observable } from "../observable";
 import { StoreError } from "../store/error";
 import type { HostStore, StoredHost } from "../store/hosts";
+import type { OpenThread } from "./thread";
+import { Threads } from "./threads";
 
 /** One of them. */
 export interface Host {
   readonly stored: StoredHost;
   readonly remote: RemoteHost;
+  readonly threads: Threads;
+  /** Threads that are open: they hear what the host says. */
+  readonly open: Set<OpenThread>;
 }
 
 /** What the hosts are kept in and reached by. */
@@ -53,15 +58,25 @@ export class Hosts {
 
   #reach(stored: StoredHost): Host {
     const { store, page, create } = this.#setup;
+    const open = new Set<OpenThread>();
     const remote: RemoteHost = new RemoteHost(stored, {
       page,
       create,
-      read: {},
-      notified: () => undefined,
-      missed: () => undefined,
+      // Each item comes whole before its turn ends.
+      read: { leanTurns: true },
+      notified: (notification) => {
+        for (const listener of [threads, ...open]) {
+          listener.notified(notification);
+        }
+      },
+      missed: () => {
+        for (const listener of [threads, ...open]) {
+          listener.missed();
+        }
+      },
       learned: (facts) => {
         const changed = (host: Host): Host =>
-          host.remote === remote ? { remote, stored: { ...host.stored, ...facts } } : host;
+          host.remote === remote ? { ...host, stored: { ...host.stored, ...facts } } : host;
         this.list.set(this.list.value?.map(changed) ?? null);
         // What is not kept is learned again with the next session.
         store.update(stored, facts).catch((error: unknown) => {
@@ -71,7 +86,8 @@ export class Hosts {
         });
       },
     });
-    return { stored, remote };
+    const threads = new Threads(remote);
+    return { stored, remote, threads, open };
   }
 }
 

@@ -11,19 +11,49 @@ export type Route =
   | { readonly at: "code" }
   /** A pairing under way, or how it ended. */
   | { readonly at: "pair" }
-  | { readonly at: "host"; readonly host: string };
+  /** The threads of a host. */
+  | { readonly at: "host"; readonly host: string }
+  /** What the host is to this device. */
+  | { readonly at: "about"; readonly host: string }
+  | { readonly at: "thread"; readonly host: string; readonly environment: string; readonly thread: string };
+
+/** The environment that a route does not name: the host itself. */
+export const LOCAL = "local";
 
 /** The route in a fragment, such as `#/h/abc`; what is none leads to the hosts. */
 export function routeOf(hash: string): Route {
   const [, name = "", ...rest] = hash.split("/");
-  const [first] = rest;
-  if (name === "h" && first !== undefined && /^[A-Z2-7]+$/i.test(first) && rest.length === 1) {
-    return { at: "host", host: first };
+  if (name === "h") {
+    return hostRoute(rest) ?? { at: "hosts" };
   }
   if ((name === "add" || name === "code" || name === "pair") && rest.length === 0) {
     return { at: name };
   }
   return { at: "hosts" };
+}
+
+function hostRoute([host = "", what, ...rest]: readonly string[]): Route | null {
+  if (!/^[A-Z2-7]+$/i.test(host)) {
+    return null;
+  }
+  if (what === undefined) {
+    return { at: "host", host };
+  }
+  if (what === "about" && rest.length === 0) {
+    return { at: "about", host };
+  }
+  const [thread, environment = LOCAL] = rest.map(decoded);
+  const isThread = what === "t" && thread && environment && rest.length <= 2;
+  return isThread ? { at: "thread", host, environment, thread } : null;
+}
+
+/** What an id was before it was encoded; `null` where it was not. */
+function decoded(text: string): string | null {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return null;
+  }
 }
 
 /** The fragment of a route. */
@@ -33,6 +63,12 @@ export function hashOf(route: Route): string {
       return "#/";
     case "host":
       return `#/h/${route.host}`;
+    case "about":
+      return `#/h/${route.host}/about`;
+    case "thread": {
+      const names = route.environment === LOCAL ? [route.thread] : [route.thread, route.environment];
+      return `#/h/${route.host}/t/${names.map(encodeURIComponent).join("/")}`;
+    }
     case "add":
     case "code":
     case "pair":

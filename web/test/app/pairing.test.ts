@@ -62,6 +62,10 @@ test("a code leads to digits, digits to a host that is online, and a reload keep
   expect(phone.page.url()).toMatch(/#\/h\/[a-z2-7]+$/);
   await phone.page.reload();
   await phone.sees("Online");
+  await phone.taps("About this host");
+  await phone.sees("This device");
+  await phone.shoots("about");
+  await phone.taps("Back to threads");
   await phone.taps("Back to hosts");
   await phone.sees("Add a host");
   await phone.sees("Online");
@@ -140,6 +144,7 @@ test("a host says when it sleeps, and when this device was taken off", async () 
   await phone.shoots("host-asleep");
   await apart.startAgent();
   await phone.sees("Online");
+  await phone.taps("About this host");
   const id = await phone.page.locator("dd code").nth(1).textContent();
   expect(await apart.command("devices", "revoke", id ?? "").exited()).toBe(0);
   await phone.sees("Taken off by the host");

@@ -10,6 +10,8 @@ export default defineConfig({
   test: {
     include: ["test/app/**/*.test.ts"],
     environment: "node",
+    // Node.js 20 has a browser's WebSocket behind this flag; later ones have it anyway.
+    execArgv: ["--experimental-websocket"],
     // One relay and one host serve a whole file.
     sequence: { concurrent: false },
     testTimeout: 60_000,

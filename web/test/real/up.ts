@@ -12,16 +12,32 @@ export class Up {
   /** The URL of its pairing code; whoever has it is let in without digits, once. */
   readonly pairingUrl: string;
 
-  private constructor(program: Program, folder: string, relayUrl: string, pairingUrl: string) {
-    [this.#program, this.#folder, this.relayUrl, this.pairingUrl] = [program, folder, relayUrl, pairingUrl];
+  /** The environment of its owner. */
+  readonly env: NodeJS.ProcessEnv;
+
+  private constructor(program: Program, at: Pick<Up, "relayUrl" | "pairingUrl" | "env"> & { folder: string }) {
+    [this.#program, this.#folder] = [program, at.folder];
+    [this.relayUrl, this.pairingUrl, this.env] = [at.relayUrl, at.pairingUrl, at.env];
   }
 
-  /** Starts it in homes of its own, and waits until it shows a code. */
-  static async start(): Promise<Up> {
+  /** Starts it in homes of its own, and waits until it shows a code. `prepare` puts into them what is there before. */
+  static async start(prepare: (env: NodeJS.ProcessEnv) => void = () => undefined): Promise<Up> {
     const { folder, env } = homes();
+    prepare(env);
     const args = ["up", "--demo", "--json", "--listen", "127.0.0.1:0", "--codex", resolve(CODEX)];
     const program = new Program(resolve(REACHBACK), args, env);
-    return new Up(program, folder, await program.says("ready", "relay_url"), await program.says("pairing", "url"));
+    const relayUrl = await program.says("ready", "relay_url");
+    return new Up(program, { folder, env, relayUrl, pairingUrl: await program.says("pairing", "url") });
+  }
+
+  /** The folder that Codex works in, beside the home of the host. */
+  get project(): string {
+    return `${this.env.REACHBACK_HOME ?? ""}-project`;
+  }
+
+  /** A command of the host's owner, while it runs. */
+  command(...args: readonly string[]): Program {
+    return new Program(resolve(REACHBACK), [...args, "--json"], this.env);
   }
 
   /** Ends it in order, and removes its homes. Gives its exit code. */

@@ -8,6 +8,9 @@ test("each route is its fragment's", () => {
     { at: "code" },
     { at: "pair" },
     { at: "host", host: "f5e7zbnrzxjetbxdvh54dzeeei" },
+    { at: "about", host: "f5e7zbnrzxjetbxdvh54dzeeei" },
+    { at: "thread", host: "f5e7", environment: "local", thread: "01a2169c-4edd" },
+    { at: "thread", host: "f5e7", environment: "ssh:dev/box", thread: "../#/%2F?" },
   ];
   for (const route of routes) {
     expect(routeOf(hashOf(route))).toEqual(route);
@@ -15,7 +18,24 @@ test("each route is its fragment's", () => {
 });
 
 test("what is no route leads to the hosts", () => {
-  for (const hash of ["", "#", "#/", "#/h", "#/h/", "#/h/a/b", "#/h/<b>", "#/nothing", "#/add/more", "#AEAQ"]) {
+  for (const hash of [
+    "",
+    "#",
+    "#/",
+    "#/h",
+    "#/h/",
+    "#/h/a/b",
+    "#/h/a/t",
+    "#/h/a/t/",
+    "#/h/a/t/%",
+    "#/h/a/t/b/c/d",
+    "#/h/a/about/b",
+    "#/h/a/t/b/",
+    "#/h/<b>",
+    "#/nothing",
+    "#/add/more",
+    "#AEAQ",
+  ]) {
     expect(routeOf(hash)).toEqual({ at: "hosts" });
   }
 });

@@ -1,0 +1,152 @@
+/**
+ * Codex itself: its app-server's JSON-RPC on a channel of a session, behind the host's firewall (docs/scopes.md).
+ *
+ * What Codex asks (approvals, questions) is not answered here: the agent's API does that for all devices.
+ */
+import { type Bytes, utf8 } from "../bytes";
+import { type Json, isJson, json, text } from "../json";
+import type { SessionDriver } from "../session/driver";
+import { OpenError, SendError } from "../session/error";
+import type { ChannelHandle } from "../session/handle";
+import { ChannelCloseReason } from "../wire/frame";
+
+/** Who hears of a channel. */
+export interface CodexUser {
+  /** A notification of Codex's. */
+  readonly heard: (method: string, params: Json) => void;
+  /** The channel is gone, and not by this side; a number of `ChannelCloseReason`. */
+  readonly closed: (reason: number) => void;
+}
+
+/** Codex, or the host before it, did not do what it was asked to. Its words are for a person. */
+export class CodexError extends Error {
+  override readonly name = "CodexError";
+}
+
+interface Unanswered {
+  readonly resolve: (result: Json) => void;
+  readonly reject: (error: CodexError) => void;
+}
+
+const NOBODY: CodexUser = { heard: () => undefined, closed: () => undefined };
+const GONE = "The connection to Codex was lost before it answered: it may have been done or not.";
+
+/** See the module's header. {@link Codex.close} ends it. */
+export class Codex {
+  readonly #channel: ChannelHandle;
+  readonly #user: CodexUser;
+  readonly #unanswered = new Map<number, Unanswered>();
+  #nextId = 0;
+  #closed = false;
+
+  private constructor(session: SessionDriver, environment: string, user: CodexUser) {
+    this.#user = user;
+    this.#channel = session.openChannel(environment, {
+      message: (bytes, handled) => {
+        try {
+          this.#take(bytes);
+        } finally {
+          handled();
+        }
+      },
+      closed: (reason) => {
+        this.#gone();
+        user.closed(reason);
+      },
+    });
+  }
+
+  /** Opens a channel to an environment, and introduces this app there. Throws {@link CodexError}. */
+  static open(session: SessionDriver, environment: string, user: CodexUser = NOBODY): Codex {
+    try {
+      const codex = new Codex(session, environment, user);
+      const clientInfo = { name: "reachback_app", title: "Reachback", version: "0.1.0" };
+      // What it answers is of no use here, and whatever fails fails with the first request, too.
+      codex.request("initialize", { clientInfo, capabilities: { experimentalApi: true } }).catch(() => undefined);
+      codex.#say({ method: "initialized" });
+      return codex;
+    } catch (cause) {
+      throw cause instanceof OpenError ? new CodexError(cause.message, { cause }) : cause;
+    }
+  }
+
+  /** Asks one thing on a channel of its own. Rejects with {@link CodexError}. */
+  static async once(session: SessionDriver, environment: string, method: string, params: Json): Promise<Json> {
+    const codex = Codex.open(session, environment);
+    try {
+      return await codex.request(method, params);
+    } finally {
+      codex.close();
+    }
+  }
+
+  /** Asks. Rejects with {@link CodexError}. */
+  request(method: string, params: Json): Promise<Json> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++;
+      this.#unanswered.set(id, { resolve, reject });
+      try {
+        this.#say({ id, method, params });
+      } catch (cause) {
+        this.#unanswered.delete(id);
+        throw cause;
+      }
+    });
+  }
+
+  /** Closes the channel; whatever has no answer yet fails. */
+  close(): void {
+    if (!this.#closed) {
+      this.#gone();
+      this.#channel.close(ChannelCloseReason.done, "");
+    }
+  }
+
+  #say(message: Json): void {
+    try {
+      this.#channel.send(utf8(JSON.stringify(message)));
+    } catch (cause) {
+      throw cause instanceof SendError ? new CodexError(GONE, { cause }) : cause;
+    }
+  }
+
+  #gone(): void {
+    this.#closed = true;
+    for (const { reject } of this.#unanswered.values()) {
+      reject(new CodexError(GONE));
+    }
+    this.#unanswered.clear();
+  }
+
+  #take(bytes: Bytes): void {
+    const message = parse(bytes);
+    const { id, method, params, result, error } = message;
+    if (typeof method === "string") {
+      // With an id Codex asks something.
+      if (id === undefined && !this.#closed) {
+        this.#user.heard(method, json(params));
+      }
+      return;
+    }
+    const unanswered = typeof id === "number" ? this.#unanswered.get(id) : undefined;
+    if (typeof id !== "number" || unanswered === undefined) {
+      return;
+    }
+    this.#unanswered.delete(id);
+    if (isJson(error)) {
+      unanswered.reject(new CodexError(text(error.message) || "Codex refused, and did not say why."));
+    } else {
+      unanswered.resolve(json(result));
+    }
+  }
+}
+
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+function parse(bytes: Bytes): Json {
+  try {
+    return json(JSON.parse(decoder.decode(bytes)));
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * The items of a thread as plain text: what Codex has, taken apart, and what its notifications make of it. Nothing here
+ * asks a host.
+ */
+import type { PageItem } from "../api/types";
+import { type Json, isJson, json, list, text } from "../json";
+
+/** Whose word it is, or what was done. */
+export type ItemKind = "you" | "codex" | "thought" | "command" | "change" | "error" | "other";
+
+/** One item. */
+export interface Item {
+  /** Unlike any other of its thread: Codex's ids are that within a turn. */
+  readonly id: string;
+  readonly kind: ItemKind;
+  /** What is said; of work, what is done. */
+  readonly text: string;
+  /** What came of it, such as a command's output. */
+  readonly output: string;
+  /** How it ended, where it says so: a command's exit code, or a word of Codex's. */
+  readonly end: string;
+  /** Whether it is being written. */
+  readonly live: boolean;
+  /** Whether there is more of it than came. */
+  readonly cut: boolean;
+}
+
+/** The item that Codex has; `live` while it is being written. */
+export function itemOf(turn: string, raw: Json, live: boolean): Item {
+  const id = idOf(turn, raw.id);
+  const said = (kind: ItemKind, what: string, output = "", end = ""): Item => ({
+    id,
+    kind,
+    text: what,
+    output,
+    end,
+    live,
+    cut: false,
+  });
+  switch (raw.type) {
+    case "userMessage":
+      return said("you", list(raw.content).map(inputText).join("\n") || text(raw.text));
+    case "agentMessage":
+    case "plan":
+      return said("codex", text(raw.text));
+    case "reasoning":
+      return said("thought", texts(raw.summary).join("\n\n") || text(raw.text));
+    case "commandExecution":
+      return said("command", text(raw.command), text(raw.aggregatedOutput) || text(raw.text), commandEnd(raw));
+    case "fileChange":
+      return said("change", changesText(raw), text(raw.text), text(raw.status));
+    case "mcpToolCall":
+      return said("other", `${text(raw.server)}: ${text(raw.tool)}`, "", text(raw.status));
+    case "webSearch":
+      return said("other", `Searched ${text(raw.query)}`);
+    case "contextCompaction":
+      return said("other", "Shortened what it remembers");
+    default:
+      return said("other", text(raw.type), text(raw.text));
+  }
+}
+
+/** The item of a page. */
+export function itemOfPage({ turnId, item, size, outputDeferred }: PageItem): Item {
+  const cut = size !== undefined || outputDeferred === true;
+  return { ...itemOf(turnId, item, item.status === "inProgress"), cut };
+}
+
+/** What a notification changes in items that follow each other, the oldest first. `null` where it changes none. */
+export function itemsAfter(items: readonly Item[], method: string, params: Json): readonly Item[] | null {
+  switch (method) {
+    case "item/started":
+      return put(items, itemOf(text(params.turnId), json(params.item), true));
+    case "item/completed":
+      return put(items, itemOf(text(params.turnId), json(params.item), false));
+    case "item/agentMessage/delta":
+    case "item/plan/delta":
+      return append(items, params, "codex", "text");
+    case "item/reasoning/summaryTextDelta":
+      return append(items, params, "thought", "text");
+    case "item/commandExecution/outputDelta":
+      return append(items, params, "command", "output");
+    case "turn/completed":
+      return ended(items, json(params.turn));
+    default:
+      return null;
+  }
+}
+
+/** Items of an older page, the newest first as they came, before those that are there. */
+export function itemsBefore(page: readonly PageItem[], items: readonly Item[]): readonly Item[] {
+  const all = new Map([...items].reverse().map((item) => [item.id, item]));
+  for (const item of page.map(itemOfPage)) {
+    // What was heard since is newer than the page.
+    all.set(item.id, all.get(item.id) ?? item);
+  }
+  return [...all.values()].reverse();
+}
+
+function idOf(turn: string, id: unknown): string {
+  return `${turn} ${text(id)}`;
+}
+
+function put(items: readonly Item[], item: Item): readonly Item[] {
+  const isThere = items.some(({ id }) => id === item.id);
+  return isThere ? items.map((other) => (other.id === item.id ? item : other)) : [...items, item];
+}
+
+function append(items: readonly Item[], params: Json, kind: ItemKind, member: "text" | "output"): readonly Item[] {
+  const id = idOf(text(params.turnId), params.itemId);
+  const found = items.find((item) => item.id === id);
+  const item = found ?? { id, kind, text: "", output: "", end: "", live: true, cut: false };
+  // A piece that comes after the whole is in it.
+  return found?.live === false ? items : put(items, { ...item, [member]: item[member] + text(params.delta) });
+}
+
+/** A turn's end may come without its items: each of them has come whole before. */
+function ended(items: readonly Item[], turn: Json): readonly Item[] {
+  const still = items.map((item) => (item.live ? { ...item, live: false } : item));
+  const failure = isJson(turn.error) ? text(turn.error.message) : "";
+  if (turn.status !== "failed") {
+    return still;
+  }
+  const error = failure || "The turn failed.";
+  const id = idOf(text(turn.id), "error");
+  return put(still, { id, kind: "error", text: error, output: "", end: "", live: false, cut: false });
+}
+
+function inputText(input: unknown): string {
+  const { type, text: said, path, url } = json(input);
+  return type === "text" ? text(said) : `[${[text(type), text(path) || hostOf(text(url))].filter(Boolean).join(" ")}]`;
+}
+
+/** Where an image is from; one that is in the text itself is not repeated. */
+function hostOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).host : "";
+}
+
+function texts(value: unknown): readonly string[] {
+  return list(value).map(text).filter(Boolean);
+}
+
+function commandEnd({ exitCode, status }: Json): string {
+  if (typeof exitCode === "number") {
+    return exitCode === 0 ? "" : `exit ${exitCode}`;
+  }
+  return status === "declined" || status === "failed" ? status : "";
+}
+
+function changesText({ changes }: Json): string {
+  const files = list(changes).map((change) => text(json(change).path));
+  return files.length === 0 ? "Changed files" : files.join("\n");
+}

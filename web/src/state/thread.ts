@@ -1,0 +1,242 @@
+/**
+ * A thread that somebody has open: its items as plain text, the newest first, and what becomes of it.
+ *
+ * Reading loads nothing at the host. A thread that Codex has loaded is followed on a channel to it; one that it has not
+ * is followed once it runs. What is followed is asked for before the first page is read, so that nothing falls between
+ * the two. Whatever is lost on the way (a session, Codex itself) has all of it read again.
+ */
+import { RequestError } from "../api/error";
+import type { Notification } from "../api/types";
+import { Codex, CodexError } from "../host/codex";
+import type { RemoteHost } from "../host/remote";
+import { type Json, json, text } from "../json";
+import { Observable } from "../observable";
+import { ChannelCloseReason } from "../wire/frame";
+import { type Item, itemsAfter, itemsBefore } from "./items";
+
+/** Bytes of a page: some screens full. */
+const PAGE = 32 * 1024;
+/** What streams is shown this often, in milliseconds: a screen can't take each piece by itself. */
+const FRAME = 40;
+
+/** What the screen shows. */
+export interface ThreadView {
+  /** As Codex has it; `null` until that is known. */
+  readonly title: string | null;
+  readonly folder: string | null;
+  /** The oldest first; `null` until a page is there. */
+  readonly items: readonly Item[] | null;
+  /** Whether there are older ones. */
+  readonly more: boolean;
+  /** Whether older ones are being read. */
+  readonly busy: boolean;
+  readonly running: boolean;
+  /** Why it can't be shown, or not followed: for a person. */
+  readonly fault: string | null;
+}
+
+const EMPTY: ThreadView = {
+  title: null,
+  folder: null,
+  items: null,
+  more: false,
+  busy: false,
+  running: false,
+  fault: null,
+};
+
+/** See the module's header. {@link OpenThread.close} ends it. */
+export class OpenThread {
+  readonly view = new Observable<ThreadView>(EMPTY);
+  readonly environment: string;
+  readonly id: string;
+  readonly #remote: RemoteHost;
+  #codex: Codex | null = null;
+  /** Whether Codex tells what happens in it. */
+  #followed = false;
+  /** Ends what is asked for an earlier reading. */
+  #reading = new AbortController();
+  /** Where the next page begins. */
+  #cursor: string | undefined;
+  /** All that is known, shown or not yet. */
+  #items: readonly Item[] = [];
+  /** Whether a page of this reading is there: before it, this would be a thread without a beginning. */
+  #begun = false;
+  #frame: ReturnType<typeof setTimeout> | undefined;
+
+  /** Begins to read it. */
+  constructor(remote: RemoteHost, environment: string, id: string) {
+    [this.#remote, this.environment, this.id] = [remote, environment, id];
+    void this.#read();
+  }
+
+  /** Nobody looks any more. */
+  close(): void {
+    this.#reading.abort();
+    clearTimeout(this.#frame);
+    this.#codex?.close();
+    this.#codex = null;
+  }
+
+  /** Reads what was before. */
+  async older(): Promise<void> {
+    if (!this.view.value.busy && this.view.value.more) {
+      await this.#page(this.#reading.signal);
+    }
+  }
+
+  /** It has another name. */
+  renamed(title: string): void {
+    this.#change({ title });
+  }
+
+  /** What the host says by itself. */
+  notified(notification: Exclude<Notification, { method: "notices/missed" }>): void {
+    const { method, params } = notification;
+    if (method === "environment/changed") {
+      if (params.name === this.environment && params.state === "ready" && this.#codex === null) {
+        void this.#read();
+      }
+      return;
+    }
+    if (method !== "attention/changed" || params.threadId !== this.id || params.environment !== this.environment) {
+      return;
+    }
+    // Who follows it hears that from Codex, in its place among the items.
+    if (!this.#followed) {
+      const running = isRunning(params.state);
+      void (running || this.view.value.running ? this.#read() : undefined);
+    }
+  }
+
+  /** Something was not heard: all is read again. */
+  missed(): void {
+    void this.#read();
+  }
+
+  async #read(): Promise<void> {
+    this.#reading.abort();
+    this.#codex?.close();
+    this.#codex = null;
+    this.#followed = false;
+    this.#reading = new AbortController();
+    const { signal } = this.#reading;
+    this.#items = [];
+    this.#begun = false;
+    this.#cursor = undefined;
+    this.#change({ busy: false });
+    const fault = await this.#follow(signal);
+    if (!signal.aborted) {
+      // It may be followed no more and still be read.
+      this.#change({ fault });
+      await this.#page(signal);
+    }
+  }
+
+  /** Asks Codex for what it says of the thread, and for what will happen in it. Gives why it does not, for a person. */
+  async #follow(signal: AbortSignal): Promise<string | null> {
+    try {
+      const codex = Codex.open(this.#remote.session, this.environment, {
+        heard: (method, params) => {
+          this.#heard(method, params);
+        },
+        closed: (reason) => {
+          this.#lost(reason);
+        },
+      });
+      this.#codex = codex;
+      const { thread } = await codex.request("thread/read", { threadId: this.id, includeTurns: false });
+      if (signal.aborted) {
+        return null;
+      }
+      const isLoaded = this.#learn(json(thread));
+      if (isLoaded) {
+        await codex.request("thread/resume", { threadId: this.id, excludeTurns: true });
+        this.#followed = this.#codex === codex;
+      }
+      return null;
+    } catch (error) {
+      if (!(error instanceof CodexError)) {
+        throw error;
+      }
+      return error.message;
+    }
+  }
+
+  /** What Codex says of the thread; gives whether it is loaded. */
+  #learn(thread: Json): boolean {
+    const { type } = json(thread.status);
+    const title = text(thread.name) || text(thread.preview) || null;
+    this.#change({ title, folder: text(thread.cwd) || null, running: type === "active" });
+    return type !== "notLoaded";
+  }
+
+  #heard(method: string, params: Json): void {
+    if (params.threadId !== this.id) {
+      return;
+    }
+    if (method === "thread/name/updated") {
+      this.#change({ title: text(params.threadName) || this.view.value.title });
+    } else if (method === "turn/started") {
+      this.#change({ running: true });
+    } else if (method === "turn/completed") {
+      this.#change({ running: false });
+    }
+    const items = itemsAfter(this.#items, method, params);
+    if (items !== null && items !== this.#items) {
+      this.#items = items;
+      this.#showSoon();
+    }
+  }
+
+  #lost(reason: number): void {
+    this.#codex = null;
+    this.#followed = false;
+    // A lost session is told of as something missed; without Codex there is nothing to read until it is there again.
+    if (reason === ChannelCloseReason.backendGone) {
+      this.#change({ fault: "Codex ended at the host. This goes on when it is there again.", running: false });
+    }
+  }
+
+  async #page(signal: AbortSignal): Promise<void> {
+    this.#change({ busy: true });
+    const params = {
+      environment: this.environment,
+      threadId: this.id,
+      bytes: PAGE,
+      deferOutput: true,
+      ...(this.#cursor !== undefined && { cursor: this.#cursor }),
+    };
+    try {
+      const { items, nextCursor } = await this.#remote.api.request("thread/page", params, signal);
+      this.#cursor = nextCursor;
+      this.#begun = true;
+      this.#items = itemsBefore(items, this.#items);
+      this.#change({ items: this.#items, more: nextCursor !== undefined, busy: false });
+    } catch (error) {
+      if (!(error instanceof RequestError)) {
+        throw error;
+      }
+      if (!signal.aborted) {
+        this.#change({ busy: false, fault: error.message });
+      }
+    }
+  }
+
+  #showSoon(): void {
+    this.#frame ??= setTimeout(() => {
+      this.#frame = undefined;
+      if (this.#begun) {
+        this.#change({ items: this.#items });
+      }
+    }, FRAME);
+  }
+
+  #change(change: Partial<ThreadView>): void {
+    this.view.set({ ...this.view.value, ...change });
+  }
+}
+
+function isRunning(state: string | null): boolean {
+  return state === "running" || state === "waitingOnApproval" || state === "waitingOnAnswer";
+}

@@ -1,0 +1,77 @@
+/** What the screens say of threads. */
+import type { Item } from "../state/items";
+import { type Row, type ThreadState, stateOf } from "../state/rows";
+import { visibleLine } from "../visible";
+import { timeOf } from "./words";
+
+/** How a state looks, and what it is called. */
+interface StateWords {
+  readonly icon: string;
+  readonly look: "accent" | "bad" | "";
+  readonly text: string;
+}
+
+const STATES: Readonly<Record<ThreadState, StateWords>> = {
+  approval: { icon: "shield", look: "accent", text: "Waiting: asks to do something" },
+  answer: { icon: "ask", look: "accent", text: "Waiting: asks a question" },
+  running: { icon: "ring", look: "", text: "Running" },
+  failed: { icon: "fail", look: "bad", text: "Failed" },
+  interrupted: { icon: "idle", look: "", text: "Stopped" },
+  done: { icon: "idle", look: "", text: "Done" },
+  unread: { icon: "done", look: "", text: "Done" },
+  idle: { icon: "idle", look: "", text: "" },
+};
+
+/** How a thread is, for its row: Codex's own words stay visible in all of their characters. */
+export function rowWords(row: Row): StateWords {
+  const words = STATES[stateOf(row)];
+  const error = row.attention?.state === "failed" ? row.attention.error : undefined;
+  const said = error === undefined ? words.text : `${words.text}: ${error}`;
+  const parts = [said, row.info.branch ?? ""].filter((part) => part !== "");
+  return { ...words, text: visibleLine(parts.join(" · ")) };
+}
+
+/** What a folder is called: its last part. */
+export function folderName(path: string): string {
+  const parts = path.split(/[\\/]/).filter((part) => part !== "");
+  return visibleLine(parts.at(-1) ?? path);
+}
+
+/** How long ago that was; a date where it is more than a day. Both are milliseconds since 1970. */
+export function ago(at: number, now: number): string {
+  const minutes = Math.floor(Math.max(0, now - at) / 60_000);
+  if (minutes < 1) {
+    return "now";
+  }
+  if (minutes < 60) {
+    return `${minutes} m`;
+  }
+  const hours = Math.floor(minutes / 60);
+  return hours < 24 ? `${hours} h` : new Intl.DateTimeFormat("en", dateOf(at, now)).format(at);
+}
+
+function dateOf(at: number, now: number): Intl.DateTimeFormatOptions {
+  const isThisYear = new Date(at).getFullYear() === new Date(now).getFullYear();
+  return { day: "numeric", month: "short", ...(!isThisYear && { year: "numeric" }) };
+}
+
+/** A date in full, for who wants to know it exactly. */
+export function fullDate(at: number): string {
+  return new Intl.DateTimeFormat("en", { dateStyle: "long", timeStyle: "short", hourCycle: "h23" }).format(at);
+}
+
+/** How old the list is, for the header of a host that is away. */
+export function asOf(at: number | null, now: number): string {
+  return at === null ? "" : ` · list as of ${timeOf(at, now)}`;
+}
+
+/** Who speaks in an item, or what is done there: for who can't see how it looks. */
+export const ITEM_WORDS: Readonly<Record<Item["kind"], string>> = {
+  you: "You",
+  codex: "Codex",
+  thought: "Thought",
+  command: "Command",
+  change: "Changed files",
+  error: "Error",
+  other: "Work",
+};

@@ -1,0 +1,88 @@
+/**
+ * Text from a host, such as Codex's, in pieces of which a person sees all: what is invisible, or has other text read
+ * differently from what it is, stands as its code point.
+ */
+import { isUnseen } from "./pairing/name";
+
+/** A piece: text as it is, or one hidden character by its name. */
+export interface Piece {
+  readonly text: string;
+  readonly hidden: boolean;
+}
+
+/** Most characters of one text on a screen: laying out more would hold the page up. */
+export const MOST_SHOWN = 64 * 1024;
+
+/** `text` in pieces. Line breaks and tabs stay in text that has lines. */
+export function visible(text: string): readonly Piece[] {
+  const pieces: Piece[] = [];
+  let plain = "";
+  let before = "";
+  for (const letter of text.replaceAll("\r\n", "\n")) {
+    if (isHidden(letter) && !(letter === EMOJI_STYLE && EMOJI.test(before))) {
+      if (plain !== "") {
+        pieces.push({ text: plain, hidden: false });
+        plain = "";
+      }
+      pieces.push({ text: nameOf(letter), hidden: true });
+    } else {
+      plain += letter;
+    }
+    before = letter;
+  }
+  return plain === "" ? pieces : [...pieces, { text: plain, hidden: false }];
+}
+
+/** `text` in one line, with its hidden characters by their names: for where only text can stand. */
+export function visibleLine(text: string): string {
+  return visible(text.replace(/\s*[\n\r\t]\s*/g, " "))
+    .map((piece) => (piece.hidden ? `[${piece.text}]` : piece.text))
+    .join("");
+}
+
+/** As much of a long text as is shown, without half a character at its end; and how many characters that leaves out. */
+export function shortened(text: string, most = MOST_SHOWN): { readonly text: string; readonly left: number } {
+  if (text.length <= most) {
+    return { text, left: 0 };
+  }
+  const half = /[\uD800-\uDBFF]$/.test(text.slice(0, most)) ? 1 : 0;
+  return { text: text.slice(0, most - half), left: text.length - most + half };
+}
+
+/** Has the letter before it shown in colour. */
+const EMOJI_STYLE = "\uFE0F";
+const EMOJI = /^[\p{Extended_Pictographic}#*0-9]$/u;
+
+function isHidden(letter: string): boolean {
+  if (letter === "\n" || letter === "\t" || letter === " ") {
+    return false;
+  }
+  return isUnseen(letter) || /^[\p{Cc}\p{Cf}\p{Zs}\p{Zl}\p{Zp}\p{Cs}]$/u.test(letter);
+}
+
+const NAMES: Readonly<Record<number, string>> = {
+  0x0d: "carriage return",
+  0x1b: "escape",
+  0xa0: "no-break space",
+  0xad: "soft hyphen",
+  0x200b: "zero width space",
+  0x200d: "zero width joiner",
+  0x200e: "left-to-right mark",
+  0x200f: "right-to-left mark",
+  0x202a: "left-to-right embedding",
+  0x202b: "right-to-left embedding",
+  0x202c: "end of direction",
+  0x202d: "left-to-right override",
+  0x202e: "right-to-left override",
+  0x2066: "left-to-right isolate",
+  0x2067: "right-to-left isolate",
+  0x2069: "end of isolate",
+  0xfeff: "byte order mark",
+};
+
+function nameOf(letter: string): string {
+  const point = letter.codePointAt(0) ?? 0;
+  const code = `U+${point.toString(16).toUpperCase().padStart(4, "0")}`;
+  const name = NAMES[point];
+  return name === undefined ? code : `${code} ${name}`;
+}

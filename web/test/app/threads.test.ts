@@ -1,0 +1,200 @@
+/** The threads of a host on a phone, while somebody works at another device. */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Browser } from "playwright-core";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { Up } from "../real/up";
+import { Desk } from "./desk";
+import { Phone, startChromium } from "./phone";
+import { writeThreads } from "./recordings";
+
+let browser: Browser;
+let up: Up;
+let desk: Desk;
+let phone: Phone;
+
+beforeAll(async () => {
+  browser = await startChromium();
+});
+
+afterAll(async () => {
+  await browser.close();
+});
+
+async function stage(prepare?: (env: NodeJS.ProcessEnv) => void): Promise<void> {
+  up = await Up.start(prepare);
+  phone = await Phone.unbox(browser);
+  await phone.page.goto(up.pairingUrl);
+  await phone.sees("Paired with");
+  desk = await Desk.at(up);
+}
+
+afterEach(async () => {
+  const complaints = await phone.close();
+  await desk.leaves();
+  expect(await up.stop()).toBe(0);
+  expect(complaints).toEqual([]);
+});
+
+/** The row of the thread with this title. */
+function row(title: string): ReturnType<Phone["page"]["locator"]> {
+  return phone.page.locator("li.thread").filter({ hasText: title });
+}
+
+/** Touches this button of the menu. */
+async function chooses(name: string): Promise<void> {
+  await phone.page.getByRole("dialog").getByRole("button", { name, exact: true }).tap();
+}
+
+describe("a host with a few threads", () => {
+  beforeEach(async () => {
+    await stage();
+  });
+
+  test("shows them by folder, and one that runs is done without a reload", async () => {
+    await phone.taps(/^Open/);
+    await phone.sees("No threads on");
+    await phone.shoots("threads-empty");
+    const site = join(up.env.HOME ?? "", "site");
+    mkdirSync(site);
+    await desk.begins(up.project, "mend the shop");
+    await row("mend the shop").waitFor();
+    await desk.begins(site, "@hang");
+    await row("@hang").getByText("Running").waitFor();
+    await phone.sees(/^site$/);
+    await desk.begins(up.project, "@text N=40 ms=50 size=4");
+    await row("@text").getByText("Running").waitFor();
+    await phone.shoots("threads");
+    await row("@text").getByText("Done").waitFor();
+    await row("mend the shop").getByText("Done").waitFor();
+    await desk.begins(up.project, "@fail 400");
+    await row("@fail").getByText("Failed").waitFor();
+    await phone.taps(/^running/i);
+    await row("@hang").waitFor();
+    expect(await phone.page.locator("li.thread").count()).toBe(1);
+  });
+
+  test("a search shows what has it in its title, and nothing else", async () => {
+    await desk.finishes(up.project, "mend the shop");
+    await desk.finishes(up.project, "paint the fence");
+    await phone.taps(/^Open/);
+    await row("paint the fence").waitFor();
+    await phone.page.getByRole("searchbox").fill("SHOP");
+    await row("paint the fence").waitFor({ state: "detached" });
+    await row("mend the shop").waitFor();
+    await phone.sees("Searched on the host");
+    await phone.shoots("threads-search");
+    await phone.page.getByRole("searchbox").fill("nothing like it");
+    await phone.sees("No thread has that in its title");
+    await phone.page.getByRole("searchbox").fill("");
+    await row("paint the fence").waitFor();
+  });
+
+  test("a thread is renamed, forked, archived, brought back and taken out of the archive", async () => {
+    await desk.finishes(up.project, "mend the shop");
+    await phone.taps(/^Open/);
+    await row("mend the shop").getByText("Done").waitFor();
+    await phone.taps("Menu of mend the shop");
+    await phone.shoots("thread-menu");
+    await chooses("Rename");
+    await phone.page.getByRole("textbox", { name: "Name" }).fill("The <b>shop</b>");
+    await chooses("Rename");
+    await row("The <b>shop</b>").waitFor();
+    expect(await desk.titles()).toEqual(["The <b>shop</b>"]);
+    await phone.taps("Menu of The");
+    await chooses("Archive");
+    await row("Archived").waitFor();
+    await phone.shoots("thread-undo");
+    await phone.taps("Undo");
+    await row("The <b>shop</b>").getByText("Done").waitFor();
+    expect(await desk.titles()).toHaveLength(1);
+    await phone.taps("Menu of The");
+    await chooses("Archive");
+    await phone.sees("No threads on");
+    await phone.taps("Archived");
+    await phone.taps("Menu of The");
+    await chooses("Unarchive");
+    await phone.sees("Nothing is archived on");
+    await phone.page.getByRole("button", { name: "All", exact: true }).tap();
+    await phone.taps("Menu of The");
+    await chooses("Fork");
+    await phone.sees("mend the shop");
+    await phone.page.waitForURL(/\/t\//);
+    await phone.taps("Back to threads");
+    expect(await desk.titles()).toHaveLength(2);
+  });
+
+  test("a thread shows its text as it comes, and is whole after a reload", async () => {
+    const thread = await desk.finishes(up.project, "mend the \u202Eshop");
+    await phone.taps(/^Open/);
+    await row("mend the").tap();
+    await phone.sees("You are talking to the real Codex");
+    await phone.sees("U+202E right-to-left override");
+    expect(phone.page.url()).toMatch(new RegExp(`/t/${thread}$`));
+    await phone.shoots("thread");
+    const said = phone.page.locator(".say");
+    await desk.prompts(thread, "@text N=60 ms=50 size=4");
+    await phone.sees("Running");
+    await phone.page.locator(".say[aria-busy=true]").waitFor();
+    expect(await said.count()).toBe(2);
+    await phone.shoots("thread-live");
+    await phone.sees("Idle");
+    const whole = await said.allTextContents();
+    await phone.page.reload();
+    await phone.sees("You are talking to the real Codex");
+    expect(await said.allTextContents()).toEqual(whole);
+    await desk.prompts(thread, "@esc echo <i>out</i>");
+    await phone.page.locator(".work code").waitFor();
+  });
+
+  test("who opens a thread in mid-turn has its text from the beginning, and each of its items once", async () => {
+    const thread = await desk.begins(up.project, "@text N=160 ms=50 size=4");
+    await phone.taps(/^Open/);
+    await row("@text").getByText("Running").waitFor();
+    await row("@text").tap();
+    await phone.page.locator(".say[aria-busy=true]").waitFor();
+    await phone.page.locator(".say[aria-busy=false]").waitFor();
+    expect(await phone.page.locator(".me").count()).toBe(1);
+    const [said = ""] = await phone.page.locator(".say p").allTextContents();
+    await phone.page.reload();
+    await phone.page.locator(".say[aria-busy=false]").waitFor();
+    expect(await phone.page.locator(".say p").allTextContents()).toEqual([said]);
+    expect(thread).not.toBe("");
+  });
+
+  test("a device that may only look has no menu, and follows all the same", async () => {
+    const thread = await desk.finishes(up.project, "mend the shop");
+    await phone.taps(/^Open/);
+    await row("mend the shop").waitFor();
+    await phone.taps("About this host");
+    const id = await phone.page.locator("dd code").nth(1).textContent();
+    expect(await up.command("devices", "scope", id ?? "", "view").exited()).toBe(0);
+    await phone.sees("watch");
+    await phone.taps("Back to threads");
+    await row("mend the shop").waitFor();
+    expect(await phone.page.getByRole("button", { name: /^Menu of/ }).count()).toBe(0);
+    await row("mend the shop").tap();
+    await phone.sees("You are talking to the real Codex");
+    expect(await phone.page.getByRole("button", { name: "Thread menu" }).count()).toBe(0);
+    await desk.prompts(thread, "@text N=60 ms=50 size=4");
+    await phone.page.locator(".say[aria-busy=true]").waitFor();
+  });
+});
+
+test("five hundred threads come as one scrolls, each once and in order", async () => {
+  await stage((env) => {
+    const home = env.REACHBACK_HOME ?? "";
+    writeThreads(join(home, "demo", "codex-home"), `${home}-project`, 500);
+  });
+  await phone.taps(/^Open/);
+  await row("thread 499 of many").waitFor();
+  expect(await phone.page.locator("li.thread").count()).toBe(10);
+  await phone.taps("Show older");
+  const last = phone.page.locator("li.thread").last();
+  while ((await row("thread 0 of many").count()) === 0) {
+    await last.scrollIntoViewIfNeeded();
+    await phone.page.mouse.wheel(0, 2_000);
+  }
+  const titles = await phone.page.locator(".row__title").allTextContents();
+  expect(titles).toEqual(Array.from({ length: 500 }, (_, index) => `thread ${499 - index} of many`));
+});

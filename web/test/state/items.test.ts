@@ -1,0 +1,91 @@
+import { expect, test } from "vitest";
+import type { Json } from "../../src/json";
+import { type Item, itemOf, itemsAfter, itemsBefore } from "../../src/state/items";
+
+function after(items: readonly Item[], ...events: readonly (readonly [string, Json])[]): readonly Item[] {
+  return events.reduce((all, [method, params]) => itemsAfter(all, method, { turnId: "1", ...params }) ?? all, items);
+}
+
+const shown = (items: readonly Item[]): readonly string[] => items.map(({ kind, text }) => `${kind}: ${text}`);
+
+test("each kind of item has its words", () => {
+  const items: readonly (readonly [Json, Partial<Item>])[] = [
+    [
+      {
+        type: "userMessage",
+        content: [
+          { type: "text", text: "look" },
+          { type: "image", url: "data:image/png;base64,AAAA" },
+        ],
+      },
+      { kind: "you", text: "look\n[image]" },
+    ],
+    [
+      { type: "agentMessage", text: "<b>no markup</b>" },
+      { kind: "codex", text: "<b>no markup</b>" },
+    ],
+    [
+      { type: "commandExecution", command: "ls", aggregatedOutput: "a\n", exitCode: 2, status: "failed" },
+      { kind: "command", text: "ls", output: "a\n", end: "exit 2" },
+    ],
+    [
+      { type: "commandExecution", command: "ls", aggregatedOutput: null, exitCode: 0 },
+      { kind: "command", output: "", end: "" },
+    ],
+    [
+      { type: "fileChange", changes: [{ path: "/a" }, { path: "/b" }], status: "completed" },
+      { kind: "change", text: "/a\n/b", end: "completed" },
+    ],
+    [
+      { type: "reasoning", summary: ["one", 2, "three"] },
+      { kind: "thought", text: "one\n\nthree" },
+    ],
+    [{ type: "somethingNew" }, { kind: "other", text: "somethingNew" }],
+    [{}, { kind: "other", text: "" }],
+  ];
+  for (const [raw, item] of items) {
+    expect(itemOf("1", raw, false)).toMatchObject(item);
+  }
+});
+
+test("a message grows by its pieces, and is what it was in the end", () => {
+  const id = { itemId: "m" };
+  const live = after(
+    [],
+    ["item/started", { item: { id: "m", type: "agentMessage", text: "" } }],
+    ["item/agentMessage/delta", { ...id, delta: "He" }],
+    ["item/agentMessage/delta", { ...id, delta: "llo" }],
+  );
+  expect(live).toMatchObject([{ text: "Hello", live: true }]);
+  const done = after(
+    live,
+    ["item/completed", { item: { id: "m", type: "agentMessage", text: "Hello you" } }],
+    ["item/agentMessage/delta", { ...id, delta: " late" }],
+  );
+  expect(done).toMatchObject([{ text: "Hello you", live: false }]);
+});
+
+test("pieces whose beginning was not heard begin an item", () => {
+  const items = after([], ["item/commandExecution/outputDelta", { itemId: "c", delta: "out" }]);
+  expect(items).toMatchObject([{ kind: "command", output: "out", live: true }]);
+});
+
+test("a turn ends without its items", () => {
+  const begun = after([], ["item/started", { item: { id: "m", type: "agentMessage", text: "a" } }]);
+  const done = after(begun, ["turn/completed", { turn: { id: "1", items: [], status: "completed" } }]);
+  expect(done).toMatchObject([{ text: "a", live: false }]);
+  const error = { message: "at capacity" };
+  const failed = after(done, ["turn/completed", { turn: { id: "1", items: [], status: "failed", error } }]);
+  expect(shown(failed)).toEqual(["codex: a", "error: at capacity"]);
+  expect(itemsAfter(failed, "thread/tokenUsage/updated", {})).toBeNull();
+});
+
+test("an older page comes before what is there, each item once", () => {
+  const page = (id: string, text: string, turnId = "1") => ({ turnId, item: { id, type: "agentMessage", text } });
+  const now = after([], ["item/completed", { item: { id: "c", type: "agentMessage", text: "heard" } }]);
+  const items = itemsBefore([page("c", "read"), page("b", "two"), page("a", "one")], now);
+  expect(shown(items)).toEqual(["codex: one", "codex: two", "codex: heard"]);
+  // Ids of another turn may be the same.
+  expect(shown(itemsBefore([page("a", "zero", "0")], items)).at(0)).toBe("codex: zero");
+  expect(itemsBefore([{ ...page("d", "part"), size: 5_000 }], [])).toMatchObject([{ cut: true }]);
+});
