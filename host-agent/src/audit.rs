@@ -100,6 +100,19 @@ pub enum What {
     },
     /// The device is let in again.
     Resumed,
+    /// The agent ended what the device had begun in a thread, as the device may begin nothing any more.
+    WorkEnded {
+        /// The environment that it worked in.
+        environment: String,
+        /// The thread.
+        thread: String,
+        /// Whether its goal was paused.
+        goal: bool,
+        /// Prompts that were taken out of the queue.
+        queued: usize,
+        /// Turns that were interrupted: its own, and those of its sub-agents.
+        turns: usize,
+    },
 }
 
 /// The host's owner opened or closed a folder to devices.

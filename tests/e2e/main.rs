@@ -29,4 +29,5 @@ mod status;
 mod tui;
 mod walk;
 mod watching;
+mod work;
 mod workspaces;

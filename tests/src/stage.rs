@@ -289,6 +289,22 @@ impl Stage {
         self.agent.control().handle(request, Exchange { events, answers }).await.unwrap()
     }
 
+    /// What the agent tells on the way to its answer.
+    pub async fn ask_for_events(&self, request: Request) -> Vec<Event> {
+        let (events, mut heard) = mpsc::channel(64);
+        let (_answers, answers) = mpsc::channel(1);
+        let telling = async {
+            let mut all = Vec::new();
+            while let Some(event) = heard.recv().await {
+                all.push(event);
+            }
+            all
+        };
+        let (done, all) = tokio::join!(self.agent.control().handle(request, Exchange { events, answers }), telling);
+        done.unwrap();
+        all
+    }
+
     /// Ends everything in order.
     pub async fn stop(mut self) {
         self.agent.shutdown().await;

@@ -20,12 +20,14 @@ use tokio::time::timeout;
 use super::environments::live_text::{Joining, LiveText};
 use super::outbox::{MOST_WAIT, Outbox, Share, Text, lean};
 use super::requests::{Requests, Who};
+use super::work;
 use crate::audit::{AuditError, AuditLog, Entry, What};
 use crate::codex::{CodexConnection, CodexReceiver, CodexSender, Instance, ReceiveError, SendError, Utf8Bytes};
 use crate::firewall::parse::RequestId;
 use crate::firewall::{Audit, CodexVerdict, Decision, DeviceVerdict, Firewall, FromDevice, Policy, Question};
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
 use crate::state::timestamp::Timestamp;
+use crate::state::work::{WorkError, WorkStore};
 
 /// Messages on their way to Codex: its own queue is 128 deep, and it says when it is overloaded.
 const TO_CODEX: usize = 16;
@@ -153,11 +155,32 @@ pub struct Recorder {
     pub environment: String,
     /// The log.
     pub log: Arc<AuditLog>,
+    /// What devices began, so that it can be ended.
+    pub work: Arc<WorkStore>,
+}
+
+/// Why something was not written down, and so does not pass.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecordError {
+    /// The audit log can't be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The list of what devices began can't be, or has no room for this.
+    #[error(transparent)]
+    Work(#[from] WorkError),
 }
 
 impl Recorder {
-    /// Writes what changes something, and what was refused.
-    pub(super) fn record(&self, audit: &Audit, scope: Scope) -> Result<(), AuditError> {
+    /// Writes what `verdict` lets begin, what changes something, and what was refused.
+    pub(super) fn record(&self, verdict: &DeviceVerdict, scope: Scope) -> Result<(), RecordError> {
+        if let Some(to_codex) = &verdict.to_codex {
+            work::note(&self.work, self.device, &self.environment, verdict.audit.method, to_codex)?;
+        }
+        Ok(self.record_answer(&verdict.audit, scope)?)
+    }
+
+    /// The same for what begins nothing.
+    pub(super) fn record_answer(&self, audit: &Audit, scope: Scope) -> Result<(), AuditError> {
         let reason = match &audit.decision {
             Decision::Refused(reason) => Some(reason.name().to_owned()),
             _ if !audit.changing => return Ok(()),
@@ -215,7 +238,7 @@ async fn up(
         let verdict = witness.first(verdict);
         let scope = locked().policy().scope;
         note(recorder.device, &verdict.audit);
-        if let Err(error) = recorder.record(&verdict.audit, scope) {
+        if let Err(error) = recorder.record(&verdict, scope) {
             witness.give_back(verdict.answers.as_ref());
             tracing::error!(%error, "nothing passes to codex while the audit log can't be written");
             return UNRECORDED;
@@ -541,6 +564,7 @@ mod tests {
             device: DeviceId([1; 16]),
             environment: "test".into(),
             log: Arc::new(AuditLog::open(_home.path()).unwrap()),
+            work: Arc::new(WorkStore::open(_home.path(), 0).unwrap()),
         };
         let share = Outboxes::new(OutboxLimits::default(), _home.path().into()).share(recorder.device);
         let requests = Arc::new(Requests::new("test", crate::agent::requests::changes()));

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use reachback_proto::ids::{DeviceId, HostId, RelayId};
 use reachback_proto::scope::Scope;
-use tokio::sync::mpsc;
-use tokio::time::{sleep_until, timeout_at};
+use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::{sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{DeviceChangeError, DeviceChanges};
@@ -15,11 +16,18 @@ use super::environments::Environments;
 use super::environments::changes::{Changes, told};
 use super::pairing::{Answer as Word, Offer, OfferEvent, OfferOptions, Pairings};
 use super::tunnel::Tunnel;
+use super::work::WORK_GOES_ON;
 use super::{codex_status, tunnel_status, without_workspace};
 use crate::local_api::events::Shown;
 use crate::local_api::{Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, Status};
 use crate::state::devices::Device;
 use crate::state::timestamp::Timestamp;
+
+/// How long who revokes or pauses a device waits until what it began has ended: Codex takes some milliseconds a thread, and
+/// each is looked at until nothing new shows for three seconds.
+const ENDING: Duration = Duration::from_secs(10);
+/// Between two looks at whether it has.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// See the module's header.
 pub struct Control {
@@ -150,9 +158,56 @@ impl Control {
         found.map_err(|error| Failure::new("no_such_device", error.to_string()).fix("`reachback devices` lists them"))
     }
 
-    async fn revoke(&self, query: &str) -> Result<Response, Failure> {
-        let device = self.changes.revoke(self.device(query)?.device_id, None).await?;
+    async fn revoke(&self, query: &str, exchange: &Exchange) -> Result<Response, Failure> {
+        let id = self.device(query)?.device_id;
+        let heard = self.changes.events.subscribe();
+        let device = self.changes.revoke(id, None).await?;
+        self.work_ends(|device| device == id, heard, exchange).await;
         Ok(Response::Device(DeviceInfo::new(&device, false)))
+    }
+
+    /// Tells what is ended of what devices began, until nothing of it is left, or Codex takes too long.
+    async fn work_ends(
+        &self,
+        is_meant: impl Fn(DeviceId) -> bool,
+        mut heard: broadcast::Receiver<Event>,
+        exchange: &Exchange,
+    ) {
+        let has_work = || {
+            let ids =
+                self.environments.iter().flat_map(|environment| environment.work.of(&environment.name, &is_meant));
+            ids.count() > 0
+        };
+        let end = Instant::now() + ENDING;
+        loop {
+            // Looked at first: what is ended is told before it is forgotten.
+            let is_over = !has_work();
+            let event = match heard.try_recv() {
+                Ok(event) => event,
+                Err(TryRecvError::Lagged(_)) => continue,
+                Err(TryRecvError::Closed) => return,
+                Err(TryRecvError::Empty) if is_over => return,
+                Err(TryRecvError::Empty) if Instant::now() < end => {
+                    sleep(LOOK).await;
+                    continue;
+                }
+                Err(TryRecvError::Empty) => {
+                    let notice = Failure::new("work_not_ended", "what was begun from there could not all be ended yet")
+                        .fix("the agent goes on trying, also after a restart; `reachback audit` says what it ended");
+                    let _ = exchange.events.send(Event::Notice(notice)).await;
+                    return;
+                }
+            };
+            let is_about_it = match &event {
+                Event::WorkEnded { device_id, .. } => is_meant(*device_id),
+                Event::Notice(failure) => failure.code == WORK_GOES_ON,
+                _ => false,
+            };
+            // Who asked may be gone: it is done all the same.
+            if is_about_it && exchange.events.send(event).await.is_err() {
+                return;
+            }
+        }
     }
 
     fn set_scope(&self, query: &str, scope: Scope) -> Result<Response, Failure> {
@@ -160,9 +215,13 @@ impl Control {
         Ok(Response::Device(DeviceInfo::new(&device, self.is_connected(device.device_id))))
     }
 
-    async fn pause(&self, query: Option<&str>, on: bool) -> Result<Response, Failure> {
+    async fn pause(&self, query: Option<&str>, on: bool, exchange: &Exchange) -> Result<Response, Failure> {
         let id = query.map(|query| self.device(query).map(|device| device.device_id)).transpose()?;
+        let heard = self.changes.events.subscribe();
         self.changes.pause(id, on, None).await?;
+        if on {
+            self.work_ends(|device| id.is_none_or(|id| id == device), heard, exchange).await;
+        }
         Ok(Response::Done)
     }
 
@@ -230,9 +289,9 @@ impl Handler for Control {
         match request {
             Request::Status => Ok(self.status()),
             Request::Devices => Ok(self.list()),
-            Request::Revoke { device } => self.revoke(&device).await,
+            Request::Revoke { device } => self.revoke(&device, &exchange).await,
             Request::SetScope { device, scope } => self.set_scope(&device, scope),
-            Request::Pause { device, on } => self.pause(device.as_deref(), on).await,
+            Request::Pause { device, on } => self.pause(device.as_deref(), on, &exchange).await,
             Request::Workspaces => self.workspaces(&exchange).await,
             Request::AddWorkspace { path } => self.add_workspace(&path),
             Request::RemoveWorkspace { path } => self.remove_workspace(&path),

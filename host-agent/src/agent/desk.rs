@@ -76,6 +76,7 @@ impl Seat {
                     device: self.device,
                     environment: self.environment.name.clone(),
                     log: Arc::clone(&self.audit),
+                    work: Arc::clone(&self.environment.work),
                 };
                 // After a restart of the agent, devices are there before Codex is.
                 let mut codex = self.environment.codex.state();
@@ -194,7 +195,7 @@ impl Desk {
         };
         let scope = self.firewall.policy().scope;
         bridge::note(self.recorder.device, &verdict.audit);
-        if let Err(error) = self.recorder.record(&verdict.audit, scope) {
+        if let Err(error) = self.recorder.record(&verdict, scope) {
             tracing::error!(%error, "nothing is sent to codex while the audit log can't be written");
             return Err(CallError::Unrecorded);
         }

@@ -174,8 +174,12 @@ async fn open(
         Ok(connection) => {
             tracing::debug!(device = %device.short(), number, environment = environment.name, "channel opened");
             let policy = environment.policy(*scope.borrow());
-            let recorder =
-                bridge::Recorder { device, environment: environment.name.clone(), log: Arc::clone(&context.audit) };
+            let recorder = bridge::Recorder {
+                device,
+                environment: environment.name.clone(),
+                log: Arc::clone(&context.audit),
+                work: Arc::clone(&environment.work),
+            };
             let party = bridge::Party {
                 wishes,
                 name: context.devices.current().device(device).map(|device| device.name.clone()).unwrap_or_default(),

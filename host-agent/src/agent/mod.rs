@@ -36,6 +36,7 @@ pub mod requests;
 pub mod sessions;
 pub mod tunnel;
 mod turns;
+mod work;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +70,7 @@ use crate::state::host::{HostState, HostStateError, RelayPin};
 use crate::state::journal::Journal;
 use crate::state::lock::{HomeLock, LockError};
 use crate::state::timestamp::Timestamp;
+use crate::state::work::WorkStore;
 use crate::state::workspaces::WorkspaceStore;
 use acceptor::Acceptor;
 use api::{Disk, EnvironmentInfo, Notice, Notices};
@@ -85,6 +87,7 @@ use pairing::{HostIntroduction, Pairings};
 use prompts::Prompts;
 use sessions::Sessions;
 use tunnel::{Tunnel, TunnelConfig, TunnelState};
+use work::Ender;
 
 /// Circuits waiting for the acceptor; the relay holds the rest.
 const CIRCUITS: usize = 16;
@@ -331,6 +334,13 @@ impl Agent {
             watchers.push(vital.spawn("the supervisor of Codex", watching));
             let telling = api::tell_of_workspaces(Arc::clone(environment), notices.clone());
             watchers.push(vital.spawn("what tells devices of workspaces", telling));
+            let ender = Ender {
+                environment: Arc::clone(environment),
+                devices: Arc::clone(&devices),
+                audit: Arc::clone(&audit),
+                events: events.clone(),
+            };
+            watchers.push(vital.spawn_finite("what ends the work of devices", ender.run()));
             // Ends with Codex.
             let keeping = keeper::run(Arc::clone(environment));
             watchers.push(vital.spawn_finite("the keeper of Codex's threads", keeping));
@@ -462,7 +472,8 @@ fn tunnel_status(state: &TunnelState) -> TunnelStatus {
 fn open_environments(home: &Path, audit: &AuditLog, mut local: LocalEnvironment) -> Result<Environments, StartError> {
     let store = Arc::new(WorkspaceStore::open(home)?);
     let open = std::mem::take(&mut local.open);
-    let environments = Environments::local(local, &store);
+    let work = Arc::new(WorkStore::open(home, prompts::now_ms())?);
+    let environments = Environments::local(local, &store, work);
     for folder in open {
         let changes = Changes { workspaces: &environments.own().workspaces, audit };
         match changes.open(&folder, Timestamp::now()) {

@@ -9,6 +9,7 @@ use reachback_proto::ids::DeviceId;
 
 use super::Home;
 use super::demo;
+use super::host::work_ended;
 use super::output::{Output, printable, table};
 use crate::audit::{self, Entry, FolderChange, FolderEntry, Line, What};
 use crate::local_api::Failure;
@@ -104,6 +105,9 @@ fn words(what: &What) -> (String, String, String) {
         What::Paused { reason: None } => word("paused"),
         What::Paused { reason: Some(reason) } => word(&format!("paused: {reason}")),
         What::Resumed => word("resumed"),
+        What::WorkEnded { thread, goal, queued, turns, .. } => {
+            (format!("work ended: {}", work_ended(*goal, *queued, *turns)), thread.clone(), String::new())
+        }
     }
 }
 

@@ -60,8 +60,16 @@ pub(super) async fn run(home: &Home, args: DevicesArgs, output: Output) -> anyho
         Some(Action::Pause { device }) => Request::Pause { device, on: true },
         Some(Action::Resume { device }) => Request::Pause { device, on: false },
     };
+    let mut ended = Vec::new();
     let response = match Client::open(&home.path, &request).await {
-        Ok(client) => client.finish().await?,
+        Ok(client) => {
+            let (events, response) = client.collect().await?;
+            for event in &events {
+                output.object(event);
+            }
+            ended = events;
+            response
+        }
         Err(ClientError::NotRunning { .. }) => {
             let elsewhere = demo::elsewhere(home).await;
             match (without_agent(home, &request), elsewhere) {
@@ -94,6 +102,9 @@ pub(super) async fn run(home: &Home, args: DevicesArgs, output: Output) -> anyho
             output.say(if *on { "Paused: kept out until `reachback devices resume`." } else { "Resumed." });
         }
         (_, _) => {}
+    }
+    for words in ended.iter().filter_map(|event| super::host::line(event, true)) {
+        output.say(words);
     }
     Ok(ExitCode::SUCCESS)
 }

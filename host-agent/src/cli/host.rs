@@ -185,7 +185,7 @@ pub(super) async fn tell(mut events: tokio::sync::broadcast::Receiver<Event>, ou
     }
 }
 
-fn line(event: &Event, has_own_start: bool) -> Option<String> {
+pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
     Some(match event {
         Event::Ready { .. } if has_own_start => return None,
         Event::Ready { relay_url, host_name, fingerprint, .. } => format!(
@@ -214,6 +214,10 @@ fn line(event: &Event, has_own_start: bool) -> Option<String> {
             let state = serde_json::to_value(state).ok()?;
             format!("Device {}: {}", device_id.short(), state.as_str()?.replace('_', " "))
         }
+        Event::WorkEnded { device_id, thread_id, goal, queued, turns, .. } => {
+            let what = work_ended(*goal, *queued, *turns);
+            format!("Ended what device {} began in thread {}: {what}.", device_id.short(), printable(thread_id))
+        }
         Event::WorkspaceAdded(workspace) => format!("Opened to devices: {}", printable(&workspace.path)),
         Event::WorkspaceRemoved(workspace) => format!("Closed to devices: {}", printable(&workspace.path)),
         Event::Notice(failure) | Event::Error(failure) => match &failure.fix {
@@ -222,6 +226,17 @@ fn line(event: &Event, has_own_start: bool) -> Option<String> {
         },
         Event::Pairing { .. } | Event::PairingDigitsWanted { .. } | Event::Workspace(_) => return None,
     })
+}
+
+/// What was ended of a device's work, in words.
+pub(super) fn work_ended(goal: bool, queued: usize, turns: usize) -> String {
+    let count = |count, what: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        _ => Some(format!("{count} {what}s")),
+    };
+    let what = [goal.then(|| "its goal".to_owned()), count(queued, "queued prompt"), count(turns, "running turn")];
+    what.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// The host's own environment: its Codex, and where devices may work.

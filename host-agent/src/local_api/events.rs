@@ -65,6 +65,21 @@ pub enum Event {
         /// What it is now.
         state: DeviceState,
     },
+    /// What a device had begun in a thread was ended, as the device may begin nothing any more.
+    WorkEnded {
+        /// The device.
+        device_id: DeviceId,
+        /// The environment that it worked in.
+        environment: String,
+        /// The thread.
+        thread_id: String,
+        /// Whether its goal was paused.
+        goal: bool,
+        /// Prompts that were taken out of the queue.
+        queued: usize,
+        /// Turns that were interrupted: its own, and those of its sub-agents.
+        turns: usize,
+    },
     /// Codex changed.
     Codex(CodexStatus),
     /// A folder that devices may work in, or would if something were not in the way.

@@ -392,4 +392,28 @@ pub(super) fn path(home: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
+impl Device {
+    /// A device with keys of its own.
+    pub(crate) fn for_test(name: &str, scope: Scope, at: Timestamp) -> Self {
+        use reachback_proto::crypto::keys::{Identity, StaticKey};
+        let rng = ring::rand::SystemRandom::new();
+        let identity = Identity::generate(&rng).unwrap().public();
+        Self {
+            device_id: DeviceId::of(&identity),
+            identity,
+            static_key: StaticKey::generate(&rng).unwrap().public(),
+            psk: Secret::random(&rng).unwrap(),
+            name: name.into(),
+            platform: "test".into(),
+            scope,
+            paused: false,
+            expired: false,
+            unseen_hours: 0,
+            added_at: at,
+            last_seen: at,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -31,6 +31,7 @@ pub mod host;
 pub mod journal;
 pub mod lock;
 pub mod timestamp;
+pub mod work;
 pub mod workspaces;
 
 #[cfg(test)]

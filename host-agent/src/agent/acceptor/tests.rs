@@ -39,6 +39,7 @@ use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::testing::{Pipe, pipes};
 use crate::state::devices::Device;
 use crate::state::journal::Journal;
+use crate::state::work::WorkStore;
 use crate::state::workspaces::WorkspaceStore;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -107,7 +108,8 @@ impl Door {
             open: Vec::new(),
         };
         let store = Arc::new(WorkspaceStore::open(home.path()).unwrap());
-        let environments = Arc::new(Environments::local(local, &store));
+        let work = Arc::new(WorkStore::open(home.path(), 0).unwrap());
+        let environments = Arc::new(Environments::local(local, &store, work));
         let sessions = Arc::new(Sessions::default());
         let audit = Arc::new(AuditLog::open(home.path()).unwrap());
         let events = AgentEvents(broadcast::channel(16).0);

@@ -262,9 +262,10 @@ pub(super) async fn answer(call: Call, params: AnswerSendParams) -> Result<Answe
         device: caller.device,
         environment: environment.name.clone(),
         log: std::sync::Arc::clone(&context.changes.audit),
+        work: std::sync::Arc::clone(&environment.work),
     };
     let record = |audit: &_| {
-        let recorded = recorder.record(audit, scope);
+        let recorded = recorder.record_answer(audit, scope);
         if let Err(error) = &recorded {
             tracing::error!(%error, "no answer passes to codex while the audit log can't be written");
         }

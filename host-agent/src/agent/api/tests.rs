@@ -26,6 +26,7 @@ use crate::session::testing::channel;
 use crate::state::devices::{self, DeviceStore};
 use crate::state::journal::Journal;
 use crate::state::timestamp::Timestamp;
+use crate::state::work::WorkStore;
 use crate::state::workspaces::WorkspaceStore;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,7 +66,8 @@ impl Host {
         };
         let store = Arc::new(WorkspaceStore::open(home.path()).unwrap());
         let (relay, relay_key) = watch::channel(Some(PublicKey([5; 32])));
-        let environments = Arc::new(Environments::local(local, &store));
+        let work = Arc::new(WorkStore::open(home.path(), 0).unwrap());
+        let environments = Arc::new(Environments::local(local, &store, work));
         let devices = Arc::new(DeviceStore::open(home.path(), Timestamp::now()).unwrap());
         let journal = Journal::open(home.path(), &SystemRandom::new(), 0).unwrap();
         let audit = Arc::new(AuditLog::open(home.path()).unwrap());

@@ -29,6 +29,7 @@ use crate::firewall::Policy;
 use crate::firewall::ceiling::Ceiling;
 use crate::firewall::kept::Kept;
 use crate::firewall::providers::Providers;
+use crate::state::work::WorkStore;
 use crate::state::workspaces::WorkspaceStore;
 use account::CodexAccount;
 use live_text::LiveText;
@@ -55,6 +56,8 @@ pub struct Environment {
     pub providers: Arc<Providers>,
     /// Whether it is signed in.
     pub account: CodexAccount,
+    /// What devices began there.
+    pub work: Arc<WorkStore>,
     /// What it asks.
     pub requests: Arc<Requests>,
     /// Which of its threads run, want somebody, or have ended since.
@@ -128,7 +131,7 @@ pub struct LocalEnvironment {
 
 impl Environments {
     /// The host's own environment alone.
-    pub fn local(local: LocalEnvironment, store: &Arc<WorkspaceStore>) -> Self {
+    pub fn local(local: LocalEnvironment, store: &Arc<WorkspaceStore>, work: Arc<WorkStore>) -> Self {
         let LocalEnvironment { codex, ceiling, profiles, ground, surroundings, open: _ } = local;
         let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, Arc::clone(store), surroundings).telling(ground);
         let environment = Environment {
@@ -140,6 +143,7 @@ impl Environments {
             kept: Arc::default(),
             providers: Arc::default(),
             account: CodexAccount::default(),
+            work,
             requests: Arc::new(Requests::new(LOCAL_ENVIRONMENT, requests::changes())),
             attention: Arc::new(Attention::new(LOCAL_ENVIRONMENT, attention::changes())),
             live_text: Arc::default(),

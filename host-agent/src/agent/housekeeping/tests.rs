@@ -2,9 +2,7 @@
 
 use std::sync::Mutex;
 
-use reachback_proto::crypto::keys::{Identity, Secret, StaticKey};
 use reachback_proto::scope::Scope;
-use ring::rand::SystemRandom;
 use tokio::sync::broadcast;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -29,22 +27,8 @@ struct House {
 }
 
 fn device(name: &str, unseen_days: u32) -> Device {
-    let rng = SystemRandom::new();
-    let identity = Identity::generate(&rng).unwrap().public();
-    Device {
-        device_id: DeviceId::of(&identity),
-        identity,
-        static_key: StaticKey::generate(&rng).unwrap().public(),
-        psk: Secret::random(&rng).unwrap(),
-        name: name.into(),
-        platform: "test".into(),
-        scope: Scope::Approve,
-        paused: false,
-        expired: false,
-        unseen_hours: unseen_days * 24,
-        added_at: Timestamp::from_unix(START),
-        last_seen: Timestamp::from_unix(START),
-    }
+    let device = Device::for_test(name, Scope::Approve, Timestamp::from_unix(START));
+    Device { unseen_hours: unseen_days * 24, ..device }
 }
 
 impl House {

@@ -1,6 +1,3 @@
-use reachback_proto::crypto::keys::{Identity, StaticKey};
-use ring::rand::SystemRandom;
-
 use super::*;
 
 fn at(day: u64) -> Timestamp {
@@ -8,22 +5,7 @@ fn at(day: u64) -> Timestamp {
 }
 
 fn device(name: &str, scope: Scope) -> Device {
-    let rng = SystemRandom::new();
-    let identity = Identity::generate(&rng).unwrap().public();
-    Device {
-        device_id: DeviceId::of(&identity),
-        identity,
-        static_key: StaticKey::generate(&rng).unwrap().public(),
-        psk: Secret::random(&rng).unwrap(),
-        name: name.into(),
-        platform: "test".into(),
-        scope,
-        paused: false,
-        expired: false,
-        unseen_hours: 0,
-        added_at: at(0),
-        last_seen: at(0),
-    }
+    Device::for_test(name, scope, at(0))
 }
 
 fn open(home: &Path) -> DeviceStore {
