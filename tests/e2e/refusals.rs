@@ -9,12 +9,13 @@ use e2e::rpc::{Client, End};
 use e2e::stage::{Stage, TestDevice, client, every_piece, little_waits};
 use e2e::{PATIENCE, eventually};
 use futures_util::{SinkExt, StreamExt};
+use reachback_host::agent::control::PairOptions;
 use reachback_host::connect::join::{Invitation, JoinError};
 use reachback_host::connect::remote::RemoteState;
 use reachback_host::link::circuit::{RelaySocket, WebSocketCircuit};
 use reachback_host::link::handshake::{self, BlockStream};
 use reachback_host::link::relay::{self, Caller, RelayError};
-use reachback_host::local_api::Event;
+use reachback_host::local_api::{Confirm, Event};
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{MAX_CIRCUIT_CHUNK, RelayToPeer};
 use reachback_proto::crypto::handshake::{Ephemeral, LinkInitiator};
@@ -22,7 +23,7 @@ use reachback_proto::crypto::keys::{Identity, Secret, StaticKey};
 use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::ids::{HostId, PublicKey};
 use reachback_proto::pairing::{
-    DeviceSide, Fresh, Name, PairingInitiator, PairingSecret, PairingUrl, Platform, TypedCode,
+    DeviceSide, Fresh, Name, PairingError, PairingInitiator, PairingSecret, PairingUrl, Platform, Refusal, TypedCode,
 };
 use reachback_proto::scope::Scope;
 use reachback_proto::version;
@@ -77,6 +78,19 @@ async fn a_code_that_is_wrong_used_or_old_pairs_nobody() {
         assert_no_such_code(TestDevice::try_join(&invitation).await);
     }
     assert_eq!(stage.agent.control().device_count(), 1);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_hears_that_the_code_ran_out_while_it_waited_for_the_person() {
+    let stage = Stage::start().await;
+    let patience = Duration::from_secs(2);
+    let offer = stage.offer_with(PairOptions { scope: None, confirm: Confirm::Digits, patience }).await;
+    let told = TestDevice::try_join(&offer.code).await.map(drop);
+    assert!(matches!(told, Err(JoinError::Pairing(PairingError::Refused(Refusal::Expired)))), "{told:?}");
+    let expired = timeout(PATIENCE, offer.pairing).await.expect("the offer stands").unwrap().unwrap_err();
+    assert_eq!(expired.code, "pairing_expired");
+    assert_eq!(stage.agent.control().device_count(), 0);
     stage.stop().await;
 }
 

@@ -265,10 +265,14 @@ impl Stage {
 
     /// Opens a pairing for this long.
     pub async fn offer_for(&self, scope: Scope, patience: Duration) -> OpenOffer {
+        self.offer_with(PairOptions { scope: Some(scope), confirm: Confirm::None, patience }).await
+    }
+
+    /// The same in another way; nobody types digits.
+    pub async fn offer_with(&self, options: PairOptions) -> OpenOffer {
         let (events_out, mut events) = mpsc::channel(64);
         let (answers_out, answers) = mpsc::channel(1);
         let control = Arc::clone(self.agent.control());
-        let options = PairOptions { scope: Some(scope), confirm: Confirm::None, patience };
         let pairing = tokio::spawn(async move {
             let _answers = answers_out;
             control.pair(options, Exchange { events: events_out, answers }).await

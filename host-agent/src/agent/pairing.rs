@@ -18,7 +18,7 @@ use reachback_proto::pairing::{
 use reachback_proto::scope::Scope;
 use ring::rand::SystemRandom;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 use zeroize::Zeroizing;
 
 use super::tunnel::Tunnel;
@@ -31,6 +31,8 @@ use crate::state::timestamp::Timestamp;
 pub const OFFER_TIME: Duration = Duration::from_secs(300);
 /// Tries with a wrong code, after which an offer ends.
 pub const MAX_FAILURES: u32 = 5;
+/// How long after its end a pairing may still say that it has ended.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// How long the relay may take to put the new device list in force.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the relay may take to open a rendezvous: dialling it again included, should the tunnel be down.
@@ -240,7 +242,7 @@ impl Pairings {
         if *used {
             return;
         }
-        let deadline = tokio::time::Instant::from(entry.until);
+        let deadline = tokio::time::Instant::from(entry.until) + LAST_WORD;
         match timeout_at(deadline, self.exchange(&mut stream, preamble, &entry)).await {
             Ok(Ok(device)) => {
                 *used = true;
@@ -310,6 +312,7 @@ impl Pairings {
         name: Name,
         platform: Platform,
     ) -> Result<(), ExchangeFailed> {
+        let until = tokio::time::Instant::from(entry.until);
         loop {
             let (answer, word) = oneshot::channel();
             let waits = OfferEvent::DeviceWaits { name: name.clone(), platform: platform.clone(), answer };
@@ -319,7 +322,15 @@ impl Pairings {
             tokio::pin!(word);
             let word = loop {
                 tokio::select! {
-                    word = &mut word => break word.unwrap_or(Answer::Decline),
+                    word = &mut word => match word {
+                        Ok(word) => break word,
+                        // Who asked the person goes home when the code runs out, perhaps a moment before this does.
+                        Err(_) if tokio::time::Instant::now() + LAST_WORD >= until => {
+                            return self.refuse(stream, responder, Refusal::Expired).await;
+                        }
+                        Err(_) => break Answer::Decline,
+                    },
+                    () = sleep_until(until) => return self.refuse(stream, responder, Refusal::Expired).await,
                     // Before the person has spoken the device has nothing to say but that it gives up.
                     block = stream.block() => {
                         responder.receive(&block?)?;
@@ -353,7 +364,7 @@ impl Pairings {
         if let Some(bytes) = responder.refuse(refusal) {
             let _ = stream.write(&bytes).await;
         }
-        Err(ExchangeFailed::Declined)
+        Err(ExchangeFailed::Refused(refusal))
     }
 
     async fn failed(&self, entry: &Rendezvous, failed: ExchangeFailed) {
@@ -389,6 +400,14 @@ impl Pairings {
     }
 }
 
+/// Why the host refused a device, in words for the person at the host.
+fn refused(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::Declined => "it was declined here".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum ExchangeFailed {
     #[error(transparent)]
@@ -399,8 +418,8 @@ enum ExchangeFailed {
     Key(#[from] KeyError),
     #[error("the digits typed here are not the ones on the device")]
     WrongDigits,
-    #[error("it was declined here")]
-    Declined,
+    #[error("{}", refused(*.0))]
+    Refused(Refusal),
     #[error(transparent)]
     Store(#[from] ChangeError),
     #[error(transparent)]
