@@ -514,7 +514,13 @@ fn unseen_under(root: &Value, place: &str, name: &str, rule: Rule, schema: &Valu
         // Left out, refused, or looked at for what they are.
         Rule::Drop | Rule::Refuse | Rule::Outside | Rule::Config => {}
         Rule::Opens | Rule::Workspace(_) | Rule::Workspaces(_) | Rule::Moves | Rule::Folders(_) => {}
-        Rule::Provider | Rule::File | Rule::Image | Rule::Audio | Rule::Approval(_) | Rule::Reviewer(_) => {}
+        Rule::Provider
+        | Rule::Model(_)
+        | Rule::File
+        | Rule::Image
+        | Rule::Audio
+        | Rule::Approval(_)
+        | Rule::Reviewer(_) => {}
     }
 }
 

@@ -331,3 +331,33 @@ async fn prompts_go_to_no_provider_that_the_owner_did_not_configure() {
     assert_eq!(started["modelProvider"], "ollama", "{started}");
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn prompts_go_to_no_model_that_the_host_does_not_list_or_use() {
+    let stage = Stage::start().await;
+    let phone = stage.pair(Scope::Admin).await;
+    let remote = phone.connect().await;
+    let (mut far, mut owner) = (client(&remote).await, Client::connect(&*stage.backend).await);
+    let start = |model: &str| json!({ "cwd": stage.codex.home.project(), "model": model });
+    let started = far.request("thread/start", start("dearer")).await.unwrap();
+    let used = started["model"].as_str().unwrap().to_owned();
+    assert_ne!(used, "dearer");
+    let thread = started["thread"]["id"].clone();
+    // As the stock terminal UI says it, with the model of the thread and with another one.
+    for (wish, id) in [(&*used, "m1"), ("dearer", "m2")] {
+        let settings = json!({ "model": wish, "reasoning_effort": null, "developer_instructions": null });
+        let params = json!({
+            "threadId": thread, "clientUserMessageId": id, "model": wish,
+            "input": [{ "type": "text", "text": "@text N=1", "text_elements": [] }],
+            "collaborationMode": { "mode": "default", "settings": settings },
+        });
+        far.request("turn/start", params).await.unwrap();
+        far.event("turn/completed").await;
+    }
+    let resumed = owner.request("thread/resume", json!({ "threadId": thread })).await.unwrap();
+    assert_eq!(resumed["model"], used.as_str(), "{resumed}");
+    // Codex itself takes any name: that is why. One that the owner chose is the thread's own, and goes on.
+    let chosen = owner.request("thread/start", start("dearer")).await.unwrap();
+    assert_eq!(chosen["model"], "dearer", "{chosen}");
+    stage.stop().await;
+}

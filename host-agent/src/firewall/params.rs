@@ -165,6 +165,7 @@ impl Filter<'_> {
         const NO_WORKSPACE: &str =
             "not a workspace of this host; its owner opens a folder with: reachback workspace add FOLDER";
         const KEPT: &str = "this host keeps its own value; its owner decides what devices may choose";
+        const NO_MODEL: &str = "neither in the host's list of models nor in its configuration; its owner decides that";
         const FILE: &str = "Codex opens no file of the host for a device: send the file itself, as a `data:` URL";
         const IMAGE: &str = "an image is sent as a `data:` URL: image/png, jpeg, gif or webp, in base64, up to 8 MiB";
         const AUDIO: &str = "sound is sent as a `data:` URL: audio/…, in base64, up to 8 MiB";
@@ -251,6 +252,21 @@ impl Filter<'_> {
                 let wish = text(raw).map_err(|_| malformed)?;
                 let allowed = self.policy.scope >= Scope::Steer && self.policy.providers.has(&wish);
                 keep_if(allowed, raw, out, Else::Drop, name, KEPT)
+            }
+            Rule::Model(otherwise) => {
+                let wish = text(raw).map_err(|_| malformed)?;
+                let own = self.seen.thread.as_ref().and_then(|id| self.threads.get(id)?.model.as_deref());
+                if self.policy.scope >= Scope::Steer && (self.policy.providers.has_model(&wish) || own == Some(&wish)) {
+                    return self.write(&wish, out);
+                }
+                match (otherwise, own) {
+                    // Clients repeat the thread's model with every prompt, and Codex insists on it there.
+                    (Else::Refuse, Some(own)) => {
+                        self.seen.dropped.push(name);
+                        self.write(&own, out)
+                    }
+                    _ => refuse_or_leave(otherwise, name, NO_MODEL),
+                }
             }
             Rule::Config => self.config(members(raw).map_err(|_| malformed)?),
             Rule::OptOut => {

@@ -74,6 +74,9 @@ pub enum Rule {
     Reviewer(Else),
     /// A model provider that the owner configured, from scope `steer` on.
     Provider,
+    /// A model in Codex's list or configuration, or the one that the thread uses, from scope `steer` on. Of another one, where
+    /// it can't be left out, the thread's own takes the place.
+    Model(Else),
     /// Overrides of Codex's configuration: reasoning effort, and the stock client's thread without tools. Not passed on
     /// itself: the agent adds its own to it.
     Config,
@@ -182,8 +185,8 @@ const fn never(name: &'static str, why: &'static str) -> Method {
 use Answer::{Configuration, Quotes};
 use Else::{Drop as OrDrop, Refuse as OrRefuse};
 use Rule::{
-    Approval, Audio, ByType, Config, Drop, Each, File, Folders, Image, Moves, Object, Opens, OptOut, Outside, Pass,
-    Provider, ReadOnlyGit, Refuse, Reviewer, Workspace, Workspaces,
+    Approval, Audio, ByType, Config, Drop, Each, File, Folders, Image, Model, Moves, Object, Opens, OptOut, Outside,
+    Pass, Provider, ReadOnlyGit, Refuse, Reviewer, Workspace, Workspaces,
 };
 use ThreadUse::{Forks, Prompts, PromptsUnder, Resumes, Runs, Starts};
 
@@ -227,7 +230,7 @@ const PROJECT_ROOTS: Rule = Each(&Object(&[(Workspace(OrRefuse), &["path"])]));
 
 const MODE: Rule = Object(&[
     (Pass, &["mode"]),
-    (Object(&[(Pass, &["model", "reasoning_effort", "developer_instructions"])]), &["settings"]),
+    (Object(&[(Model(OrRefuse), &["model"]), (Pass, &["reasoning_effort", "developer_instructions"])]), &["settings"]),
 ]);
 
 /// Every request and notification that a client can send, in the schema's order.
@@ -253,7 +256,6 @@ pub static METHODS: &[Method] = &[
             (
                 Pass,
                 &[
-                    "model",
                     "allowProviderModelFallback",
                     "serviceTier",
                     "serviceName",
@@ -273,6 +275,7 @@ pub static METHODS: &[Method] = &[
             (Opens, &["cwd"]),
             (ENVIRONMENTS, &["environments"]),
             (Provider, &["modelProvider"]),
+            (Model(OrDrop), &["model"]),
             (Approval(OrDrop), &["approvalPolicy"]),
             (Reviewer(OrDrop), &["approvalsReviewer"]),
             (Config, &["config"]),
@@ -301,8 +304,9 @@ pub static METHODS: &[Method] = &[
         "thread/resume",
         &[
             (Pass, &["threadId", "excludeTurns", "initialTurnsPage"]),
-            (Rule::From(Steer), &["model", "serviceTier", "personality", "baseInstructions", "developerInstructions"]),
+            (Rule::From(Steer), &["serviceTier", "personality", "baseInstructions", "developerInstructions"]),
             (Provider, &["modelProvider"]),
+            (Model(OrDrop), &["model"]),
             (Approval(OrDrop), &["approvalPolicy"]),
             (Reviewer(OrDrop), &["approvalsReviewer"]),
             // The thread keeps its place; `history` and `path` would resume what the host never had.
@@ -327,7 +331,6 @@ pub static METHODS: &[Method] = &[
                     "deferGoalContinuation",
                     "ephemeral",
                     "excludeTurns",
-                    "model",
                     "serviceTier",
                     "threadSource",
                     "baseInstructions",
@@ -338,6 +341,7 @@ pub static METHODS: &[Method] = &[
             ),
             (Opens, &["cwd"]),
             (Provider, &["modelProvider"]),
+            (Model(OrDrop), &["model"]),
             (Approval(OrDrop), &["approvalPolicy"]),
             (Reviewer(OrDrop), &["approvalsReviewer"]),
             (Config, &["config"]),
@@ -450,7 +454,8 @@ pub static METHODS: &[Method] = &[
         Steer,
         "thread/settings/update",
         &[
-            (Pass, &["threadId", "model", "effort", "summary", "serviceTier", "personality", "multiAgentMode"]),
+            (Pass, &["threadId", "effort", "summary", "serviceTier", "personality", "multiAgentMode"]),
+            (Model(OrDrop), &["model"]),
             // A plugin may bring the hooks that guard commands.
             (Rule::From(Approve), &["disabledPluginIds"]),
             (MODE, &["collaborationMode"]),
@@ -652,7 +657,6 @@ pub static METHODS: &[Method] = &[
                 &[
                     "threadId",
                     "clientUserMessageId",
-                    "model",
                     "effort",
                     "summary",
                     "serviceTier",
@@ -671,6 +675,7 @@ pub static METHODS: &[Method] = &[
             // The one forges what the model remembers; a plugin may bring the hooks that guard commands.
             (Rule::From(Approve), &["toolOutput", "disabledPluginIds"]),
             (INPUT, &["input"]),
+            (Model(OrDrop), &["model"]),
             (MODE, &["collaborationMode"]),
             // Clients repeat the thread's place with every prompt, and the owner may have started it anywhere.
             (Workspace(OrDrop), &["cwd"]),
@@ -686,7 +691,8 @@ pub static METHODS: &[Method] = &[
         Steer,
         "turn/settings/update",
         &[
-            (Pass, &["threadId", "turnId", "model", "effort", "summary", "serviceTier"]),
+            (Pass, &["threadId", "turnId", "effort", "summary", "serviceTier"]),
+            (Model(OrDrop), &["model"]),
             (ENVIRONMENTS, &["environments"]),
             (Reviewer(OrRefuse), &["approvalsReviewer"]),
         ],

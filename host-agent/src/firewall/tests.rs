@@ -65,7 +65,8 @@ fn following() -> Arc<Kept> {
 /// The owner configured the provider `p`.
 fn configured() -> Arc<Providers> {
     let providers = Providers::default();
-    providers.learn(&json!({ "config": { "model_provider": "p" } }).to_string());
+    providers.learn(&json!({ "config": { "model_provider": "p", "model": "m" } }).to_string());
+    providers.learn_models(&json!({ "data": [{ "model": "listed" }], "nextCursor": null }).to_string());
     Arc::new(providers)
 }
 
@@ -97,7 +98,7 @@ fn firewall(policy: Policy) -> Firewall {
     let mut firewall = Firewall::new(policy);
     let hello = json!({"id": 0, "method": "initialize", "params": {"clientInfo": {"name": "t", "version": "1"}}});
     assert!(send(&mut firewall, &hello).to_codex.is_some());
-    let thread = Thread { folder: Some(PROJECT.into()), profile: writing().as_str().map(str::to_owned) };
+    let thread = Thread { folder: Some(PROJECT.into()), profile: writing().as_str().map(str::to_owned), model: None };
     firewall.threads.remember(THREAD.to_owned(), thread);
     firewall
 }
@@ -546,7 +547,7 @@ fn environments_and_projects_are_workspaces_whatever_the_scope() {
 #[test]
 fn a_client_may_repeat_the_folder_that_its_thread_is_in() {
     let mut firewall = with_scope(Scope::Approve);
-    let own = Thread { folder: Some("/home/me/x".into()), profile: reading().as_str().map(str::to_owned) };
+    let own = Thread { folder: Some("/home/me/x".into()), profile: reading().as_str().map(str::to_owned), model: None };
     firewall.threads.remember(OTHER.to_owned(), own);
     let params = json!({"threadId": OTHER, "cwd": "/home/me/x", "model": "m"});
     let passed = forwarded(&call(&mut firewall, "thread/settings/update", params));
@@ -906,6 +907,60 @@ fn prompts_go_to_providers_that_the_owner_configured_and_nowhere_else() {
         assert_eq!(asked(Scope::Admin, method, "p", unknown).0, None, "{method} before Codex said what is configured");
     }
     assert_eq!(asked(Scope::View, "thread/resume", "p", |policy| policy).0, None);
+}
+
+#[test]
+fn prompts_go_to_models_that_the_host_lists_or_uses_and_to_no_others() {
+    let passed = |firewall: &mut Firewall, method: &str, model: &str| {
+        let params = json!({ "threadId": THREAD, "turnId": "u", "input": [], "model": model });
+        let verdict = call(firewall, method, params);
+        (forwarded(&verdict).get("model").cloned(), verdict.audit.decision)
+    };
+    let methods = [
+        "thread/start",
+        "thread/resume",
+        "thread/fork",
+        "turn/start",
+        "thread/settings/update",
+        "turn/settings/update",
+    ];
+    for method in methods {
+        for known in ["m", "listed"] {
+            assert_eq!(passed(&mut with_scope(Scope::Steer), method, known).0, Some(json!(known)), "{method}");
+        }
+        for other in ["dearer", "M", ""] {
+            let (model, decision) = passed(&mut with_scope(Scope::Admin), method, other);
+            assert_eq!(model, None, "{method} with {other:?}");
+            let Decision::Trimmed { dropped, .. } = decision else { panic!("{method} is not recorded: {decision:?}") };
+            assert!(dropped.contains(&"model"), "{method}: {dropped:?}");
+        }
+    }
+    assert_eq!(passed(&mut with_scope(Scope::View), "thread/resume", "m").0, None);
+}
+
+#[test]
+fn a_thread_of_the_hosts_goes_on_with_its_own_model_also_where_that_is_listed_no_more() {
+    let mut firewall = with_scope(Scope::Steer);
+    let opened = json!({ "thread": { "id": THREAD }, "cwd": PROJECT, "model": "old",
+        "activePermissionProfile": { "id": writing() } });
+    let (id, thread) = threads::opened(&opened.to_string()).unwrap();
+    firewall.threads.remember(id, thread);
+    let prompt = |model: &str| {
+        let settings = json!({ "model": model, "reasoning_effort": null, "developer_instructions": null });
+        json!({ "threadId": THREAD, "input": [], "collaborationMode": { "mode": "default", "settings": settings } })
+    };
+    let model = |verdict: &DeviceVerdict| forwarded(verdict)["collaborationMode"]["settings"]["model"].clone();
+    for known in ["old", "listed"] {
+        assert_eq!(model(&call(&mut firewall, "turn/start", prompt(known))), known);
+    }
+    let verdict = call(&mut firewall, "turn/start", prompt("dearer"));
+    assert_eq!(model(&verdict), "old", "Codex insists on a model there");
+    assert!(matches!(verdict.audit.decision, Decision::Trimmed { .. }));
+    let settings = json!({ "threadId": THREAD, "threadSettings": { "model": "newer", "cwd": PROJECT,
+        "activePermissionProfile": { "id": writing() } } });
+    let updated = json!({ "method": "thread/settings/updated", "params": settings });
+    firewall.from_codex(updated.to_string().into());
+    assert_eq!(model(&call(&mut firewall, "turn/start", prompt("newer"))), "newer");
 }
 
 #[test]

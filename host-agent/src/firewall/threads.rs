@@ -53,6 +53,8 @@ pub(super) struct Thread {
     pub(super) folder: Option<PathBuf>,
     /// The profile that its turns run under.
     pub(super) profile: Option<String>,
+    /// The model that it uses, as the host itself says.
+    pub(super) model: Option<String>,
 }
 
 /// The threads of one connection.
@@ -92,6 +94,8 @@ impl Threads {
             cwd: Option<PathBuf>,
             #[serde(default)]
             active_permission_profile: Option<Active>,
+            #[serde(default)]
+            model: Option<String>,
         }
         #[derive(Deserialize)]
         struct Completed {
@@ -121,6 +125,7 @@ impl Threads {
                 if let Some(thread) = self.known.get_mut(&thread_id) {
                     thread.profile = thread_settings.active_permission_profile.map(|active| active.id);
                     thread.folder = thread_settings.cwd.or(thread.folder.take());
+                    thread.model = thread_settings.model.or(thread.model.take());
                 }
             }
             // A sub-agent inherits its parent's profile, every connection hears of it, and no notification says that it began.
@@ -162,13 +167,15 @@ pub(super) fn opened(result: &str) -> Option<(String, Thread)> {
         cwd: Option<PathBuf>,
         #[serde(default)]
         active_permission_profile: Option<Active>,
+        #[serde(default)]
+        model: Option<String>,
     }
     #[derive(Deserialize)]
     struct Id {
         id: String,
     }
-    let Opened { thread, cwd, active_permission_profile } = serde_json::from_str(result).ok()?;
-    Some((thread.id, Thread { folder: cwd, profile: active_permission_profile.map(|active| active.id) }))
+    let Opened { thread, cwd, active_permission_profile, model } = serde_json::from_str(result).ok()?;
+    Some((thread.id, Thread { folder: cwd, profile: active_permission_profile.map(|active| active.id), model }))
 }
 
 /// What `thread/read` says about a thread.

@@ -60,6 +60,8 @@ const FIRST_TRY: Duration = Duration::from_millis(5);
 const MOST_TRIES: u32 = 16;
 /// Threads that are remembered. Over this, the oldest idle ones are forgotten, and can be joined while they are active.
 const MAX_KNOWN: usize = 1024;
+/// Pages of the list of models that are read.
+const MOST_PAGES: u32 = 64;
 /// Threads that were loaded before, looked at in one list.
 const PAGE: usize = 100;
 
@@ -166,6 +168,10 @@ enum Asked {
     Account,
     /// How Codex is configured.
     Config,
+    /// Which models it has; so many pages were asked for.
+    Models {
+        pages: u32,
+    },
     /// What was loaded before.
     Loaded,
     /// How a thread is. It is followed if somebody opened it just now, or if it is in a turn.
@@ -421,6 +427,14 @@ impl<'a> Keeper<'a> {
             Asked::Config => {
                 if let Some(result) = result {
                     self.providers.learn(result.get());
+                }
+                self.ask(Asked::Models { pages: 1 }, "model/list", json!({ "includeHidden": true }));
+            }
+            Asked::Models { pages } => {
+                let next = result.and_then(|result| self.providers.learn_models(result.get()));
+                if let Some(cursor) = next.filter(|_| pages < MOST_PAGES) {
+                    let params = json!({ "includeHidden": true, "cursor": cursor });
+                    self.ask(Asked::Models { pages: pages + 1 }, "model/list", params);
                 }
             }
             Asked::Loaded => {
