@@ -217,8 +217,10 @@ impl Agent {
         }
         let host = state.id();
 
-        let pin = state.relay().filter(|pin| !config.new_relay && pin.url == config.relay.to_string());
-        let trust = pin.map_or(RelayTrust::Learn, |pin| RelayTrust::Pinned(pin.id()));
+        let trust = match config.new_relay {
+            true => RelayTrust::Learn,
+            false => trust(state.relay(), &config.relay, config.enroll_key.is_some()),
+        };
         let stop = CancellationToken::new();
         let vital = Vital::new(stop.clone());
         let (circuits_out, circuits) = mpsc::channel(CIRCUITS);
@@ -410,6 +412,13 @@ impl Agent {
             tracing::warn!(%error, "when devices were last seen could not be written");
         }
     }
+}
+
+/// Which relay is accepted. The key that was pinned stays so under another spelling of the relay's address: whoever answers there
+/// might be another. A key to enrol with is the owner's word that this is a new relay, at an address that is new.
+fn trust(pin: Option<&RelayPin>, relay: &Origin, enrols: bool) -> RelayTrust {
+    let pin = pin.filter(|pin| !enrols || pin.url == relay.to_string());
+    pin.map_or(RelayTrust::Learn, |pin| RelayTrust::Pinned(pin.id()))
 }
 
 struct Ready {

@@ -53,6 +53,20 @@ async fn start(home: &Path) -> (Agent, watch::Sender<CodexState>) {
     (Agent::start(config).await.unwrap(), supervisor)
 }
 
+#[test]
+fn a_relay_is_known_by_its_key_however_its_address_is_spelled() {
+    let pin = RelayPin { url: "http://127.0.0.1:7420".into(), key: reachback_proto::ids::PublicKey([7; 32]) };
+    let trust = |url: &str, enrols| trust(Some(&pin), &url.parse().unwrap(), enrols);
+    let pinned = RelayTrust::Pinned(pin.id());
+    for other in ["http://127.0.0.1:7420", "http://localhost:7420", "http://[::1]:7420", "https://relay.example"] {
+        assert_eq!(trust(other, false), pinned, "{other}");
+    }
+    // A one-time key for another relay is the owner's word; for the same address it is not.
+    assert_eq!(trust("https://relay.example", true), RelayTrust::Learn);
+    assert_eq!(trust("http://127.0.0.1:7420", true), pinned);
+    assert_eq!(super::trust(None, &"https://relay.example".parse().unwrap(), false), RelayTrust::Learn);
+}
+
 async fn gone(agent: &Agent) -> Gone {
     timeout(PATIENCE, agent.vital().failed()).await.expect("the agent goes on as if nothing were missing")
 }

@@ -389,7 +389,7 @@ fn state_after(error: &RelayError) -> TunnelState {
             "another machine uses this host's keys: remove REACHBACK_HOME's host folder on the copy and pair it anew"
         }
         RelayError::WrongRelay(_) => {
-            "if the relay was really set up anew, enrol again: `reachback host --relay URL --enroll-file F --new-relay`"
+            "if it is meant to be another relay, or this one was really set up anew, enrol there: `reachback host --relay URL --enroll-file F --new-relay`"
         }
         _ => return TunnelState::Reconnecting { reason },
     };

@@ -67,7 +67,7 @@ impl AccessError {
 /// of theirs; the files inside are 0600 whatever the directory says.
 pub fn state_dir(path: &Path) -> Result<(), AccessError> {
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(AccessError::io(parent))?;
+        imp::create_dirs(parent).map_err(AccessError::io(parent))?;
     }
     let metadata = create_or_stat(path, |p| std::fs::metadata(p))?;
     check_owner(path, &metadata, imp::uid())?;
@@ -189,7 +189,11 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("a/b/home");
         state_dir(&dir).unwrap();
-        assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        // Those on the way to it, too: under a loose umask others could put another folder in its place.
+        for made in ["a", "a/b", "a/b/home"] {
+            let mode = std::fs::metadata(temp.path().join(made)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{made}");
+        }
         chmod(&dir, 0o755);
         state_dir(&dir).unwrap();
         chmod(&dir, 0o775);

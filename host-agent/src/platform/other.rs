@@ -66,6 +66,11 @@ pub(super) fn create_dir(path: &Path) -> io::Result<()> {
     std::fs::create_dir(path)
 }
 
+/// Makes a directory and those that it lies in, as far as they are missing.
+pub(super) fn create_dirs(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)
+}
+
 /// Nothing to do: the access list is inherited.
 pub(super) fn restrict(_: &Path) -> io::Result<()> {
     Ok(())

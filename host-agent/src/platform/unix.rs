@@ -193,6 +193,11 @@ pub(super) fn create_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
 }
 
+/// Makes a directory and those that it lies in, as far as they are missing; only this user may enter them.
+pub(super) fn create_dirs(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 /// Lets only this user read and write `path`.
 pub(super) fn restrict(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o600))
