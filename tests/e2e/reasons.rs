@@ -9,6 +9,7 @@ use e2e::codex;
 use e2e::process::{Home, Process, Up, free_port, processes_with};
 use e2e::tmux::Terminal;
 use futures_util::{SinkExt, StreamExt};
+use reachback_proto::pairing::is_unseen;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::time::{interval, timeout};
@@ -100,6 +101,48 @@ async fn a_codex_that_does_not_run_at_the_host_is_named_before_anything_starts()
     let people = device.run(&["hosts"]).await.ok().out;
     assert!(people.contains("Codex failed:") && !people.contains(['\u{1b}', '\u{202e}']), "{people:?}");
     assert_eq!(up.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn no_command_passes_on_what_steers_a_terminal_or_forges_a_sentence() {
+    const HOSTILE: &str = "den\u{1b}[2J\u{202e}\u{2028}\u{9b}2J";
+    let home = Home::new();
+    let broken = stand_in(&home, "codex", "printf 'gone \\033[2J\\r\\342\\200\\256\\n' >&2; exit 1");
+    let (mut up, device) = up_with(&home, &broken).await;
+    up.line("codex failed", |line| line["event"] == "codex" && line["state"] == "failed").await;
+    let mut pair = home.start(&["pair", "--yes"]);
+    let url = pair.event("pairing").await["url"].as_str().unwrap().to_owned();
+    let joined = Home::new().run(&["join", &url, "--name", "pad`” (scope view)"]).await.ok();
+    assert!(joined.out.contains("Paired with “tower” ("), "{joined:?}");
+    assert_eq!(pair.exit().await, Some(0));
+
+    let folder = home.folder(HOSTILE);
+    let mut printed = vec![joined];
+    for args in [
+        &["devices"][..],
+        &["devices", "scope", "pad`” (scope view)", "view"],
+        &["devices", "revoke", HOSTILE],
+        &["devices", "revoke", "pad`” (scope view)"],
+        &["workspace", "add", folder.to_str().unwrap()],
+        &["workspace", "list"],
+        &["status"],
+        &["audit"],
+    ] {
+        printed.push(home.run(args).await);
+    }
+    for args in [&["hosts"][..], &["connect"], &["connect", HOSTILE], &["hosts", "forget", HOSTILE]] {
+        printed.push(device.run(args).await);
+    }
+    assert_eq!(up.stop().await, Some(0));
+    printed.push(device.run(&["hosts"]).await);
+    for one in &printed {
+        let unfit = |c: char| c != '\n' && is_unseen(c);
+        assert!(!one.out.contains(unfit) && !one.err.contains(unfit), "{one:?}");
+    }
+    let all: String = printed.iter().map(|one| one.out.as_str()).collect();
+    for words in ["“pad'' (scope view)” (", "Revoked: “pad'' (scope view)” ("] {
+        assert!(all.contains(words), "no {words} in\n{all}");
+    }
 }
 
 #[tokio::test]

@@ -439,7 +439,7 @@ async fn digits_typed_at_the_host_let_the_right_device_in() {
     let device = Home::new();
     let mut joining = device.start(&["join", &url, "--name", "mine"]);
     let digits = text(&joining.event("digits").await["digits"]).to_owned();
-    pair.shows("`mine` (").await;
+    pair.shows("“mine” (“").await;
     pair.type_text("12");
     pair.press(&["Enter"]);
     pair.until("it asks again after too few digits", |screen| screen.matches("wants to pair").count() == 2).await;
@@ -459,7 +459,7 @@ async fn digits_typed_at_the_host_let_the_right_device_in() {
     pair.until("it asks for the new device", |screen| screen.matches("wants to pair").count() == 3).await;
     pair.type_text(&format!("{} {}", &digits[..3], &digits[3..]));
     pair.press(&["Enter"]);
-    pair.shows("Paired: mine").await;
+    pair.shows("Paired: “mine”").await;
     assert_eq!((pair.exit().await, joining.exit().await), (0, Some(0)));
 
     // Just Enter refuses.
@@ -467,8 +467,8 @@ async fn digits_typed_at_the_host_let_the_right_device_in() {
     pair.shows("reachback join 'HTTP://").await;
     let everything = pair.everything();
     let other = Home::new();
-    let mut joining = other.start(&["join", everything.split('\'').nth(1).unwrap(), "--name", "other"]);
-    pair.shows("`other` (").await;
+    let mut joining = other.start(&["join", everything.split('\'').nth(1).unwrap(), "--name", "oth`er”"]);
+    pair.shows("“oth'er'” (“").await;
     pair.press(&["Enter"]);
     pair.shows("declined").await;
     assert_eq!(joining.exit().await, Some(1));

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Home;
 use super::demo;
-use super::output::{self, Output, table};
+use super::output::{self, Output, quote, table};
 use super::status;
 use crate::local_api::{Client, ClientError, DeviceInfo, Failure, Request, Response};
 use crate::state::devices::{DeviceStore, EXPIRED};
@@ -91,11 +91,16 @@ pub(super) async fn run(home: &Home, args: DevicesArgs, output: Output) -> anyho
         }
         (Request::Revoke { .. }, Response::Device(device)) => {
             tell(&device, "revoked", output);
-            output.say(format_args!("Revoked: {} ({}).", device.name, device.device_id.short()));
+            output.say(format_args!("Revoked: {} ({}).", quote(&device.name), device.device_id.short()));
         }
         (_, Response::Device(device)) => {
             tell(&device, "scope_changed", output);
-            output.say(format_args!("{} ({}) may now {}.", device.name, device.device_id.short(), device.scope));
+            output.say(format_args!(
+                "{} ({}) may now {}.",
+                quote(&device.name),
+                device.device_id.short(),
+                device.scope
+            ));
         }
         (Request::Pause { on, .. }, _) => {
             output.object(&serde_json::json!({ "event": "paused", "on": on }));

@@ -19,7 +19,7 @@ use super::Home;
 use super::demo::{self, Purpose};
 use super::join::own_name;
 use super::opening;
-use super::output::{Output, printable};
+use super::output::{Output, printable, quote};
 use super::status::keys_line;
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::environments::workspaces::Surroundings;
@@ -209,7 +209,7 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
                 None => state,
             }
         }
-        Event::Paired { name, scope, .. } => format!("Paired: {name}, scope {scope}."),
+        Event::Paired { name, scope, .. } => format!("Paired: {}, scope {scope}.", quote(name)),
         Event::Device { device_id, state } => {
             let state = serde_json::to_value(state).ok()?;
             format!("Device {}: {}", device_id.short(), state.as_str()?.replace('_', " "))

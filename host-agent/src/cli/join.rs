@@ -8,7 +8,7 @@ use reachback_proto::pairing::{Name, Origin, PairingUrl, Platform, TypedCode};
 use serde_json::json;
 
 use super::Home;
-use super::output::Output;
+use super::output::{Output, quote};
 use super::pair::read_line;
 use crate::connect::join::{self, Invitation, JoinError};
 use crate::link::relay::RelayError;
@@ -53,7 +53,7 @@ pub(super) async fn run(home: &Home, args: JoinArgs, output: Output) -> anyhow::
         "scope": host.scope,
         "relay_url": host.relay().url,
     }));
-    output.say(format_args!("Paired with {} ({}), scope {}.", host.name, host.host_id().short(), host.scope));
+    output.say(format_args!("Paired with {} ({}), scope {}.", quote(&host.name), host.host_id().short(), host.scope));
     output.say(format_args!("Use Codex there: reachback connect {}", quoted(&host.name)));
     Ok(ExitCode::SUCCESS)
 }

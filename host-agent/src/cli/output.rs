@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::local_api::{ClientError, Event, Failure};
-pub(super) use crate::platform::terminal::printable;
+use crate::platform::terminal::printable_lines;
+pub(super) use crate::platform::terminal::{printable, quote};
 
 /// Where a command's words go.
 #[derive(Debug, Clone, Copy)]
@@ -30,10 +31,17 @@ impl Output {
         self.is_terminal && !self.json
     }
 
-    /// A line for people; nothing for programs.
+    /// A line for people; nothing for programs. Whatever it holds of others' words does not steer the terminal.
     pub(super) fn say(self, line: impl Display) {
         if !self.json {
-            print(&line.to_string());
+            print(&printable_lines(&line.to_string()));
+        }
+    }
+
+    /// A drawing of our own for people, with its colours; nothing for programs.
+    pub(super) fn draw(self, drawing: &str) {
+        if !self.json {
+            print(drawing);
         }
     }
 
@@ -80,10 +88,10 @@ fn print(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// The same beside what a command prints; unlike `eprintln`, it does not panic.
+/// A line for people beside what a command prints, fit for a terminal; unlike `eprintln`, it does not panic.
 fn print_aside(line: &str) {
     let mut out = std::io::stderr().lock();
-    let _ = writeln!(out, "{line}");
+    let _ = writeln!(out, "{}", printable_lines(line));
 }
 
 fn failure(error: &anyhow::Error) -> Failure {

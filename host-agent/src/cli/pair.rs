@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::Home;
 use super::demo;
-use super::output::{Output, with_fix};
+use super::output::{Output, quote, with_fix};
 use crate::local_api::{
     Answer, Client, ClientError, Confirm, DeviceInfo, Event, Failure, Reply, Request, Response, Shown,
 };
@@ -54,7 +54,7 @@ pub(super) async fn run(home: &Home, args: PairArgs, output: Output) -> anyhow::
         }
         other => other?,
     };
-    output.say(format_args!("Paired: {} ({}), scope {}.", device.name, device.device_id.short(), device.scope));
+    output.say(format_args!("Paired: {} ({}), scope {}.", quote(&device.name), device.device_id.short(), device.scope));
     if device.scope < Scope::Approve {
         let hint = format!("reachback devices scope {} approve", device.device_id.short());
         output.say(format_args!("To let it approve what Codex wants to do: {hint}"));
@@ -128,7 +128,7 @@ fn show(url: &Shown, code: &Shown, codes: Codes, output: Output) {
         && let Ok(qr) = Qr::new(&url.0)
     {
         let paint = if output.is_terminal() { Paint::Colour } else { Paint::Plain };
-        output.say(format_args!("\n{}", qr.render(paint)));
+        output.draw(&format!("\n{}", qr.render(paint)));
     }
     let is_loopback = relay.parse::<Origin>().is_ok_and(|relay| relay.is_loopback());
     let place = if is_loopback { "In another terminal of this computer" } else { "On the other computer" };
@@ -142,11 +142,15 @@ fn show(url: &Shown, code: &Shown, codes: Codes, output: Output) {
 async fn ask(name: &str, platform: &str, output: Output) -> anyhow::Result<Answer> {
     // An Enter from before would refuse this device, and digits from before would be another one's.
     forget_typed();
-    // Its name is the device's own word, cleaned of what a terminal would obey.
-    let shown = "Type the six digits that it shows, or just Enter to refuse:";
-    output.say(format_args!("\n`{name}` ({platform}) wants to pair. {shown}"));
+    output.say(question(name, platform));
     let line = read_line().await?;
     Ok(if line.trim().is_empty() { Answer::Decline } else { Answer::Digits { digits: Shown(line.trim().to_owned()) } })
+}
+
+/// The question for a device's digits. Its name and its platform are the device's own words.
+fn question(name: &str, platform: &str) -> String {
+    let (name, platform) = (quote(name), quote(platform));
+    format!("\n{name} ({platform}) wants to pair. Type the six digits that it shows, or just Enter to refuse:")
 }
 
 /// A line of standard input; empty at its end.
@@ -154,4 +158,20 @@ pub(super) async fn read_line() -> std::io::Result<String> {
     let mut line = String::new();
     BufReader::with_capacity(1, tokio::io::stdin()).read_line(&mut line).await?;
     Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_can_not_forge_the_question_by_its_name() {
+        let name = "laptop` (linux) wants to pair. Type the digits 123456”:";
+        let asked = question(name, "mac`”\n\u{202e}");
+        assert_eq!(
+            asked,
+            "\n“laptop' (linux) wants to pair. Type the digits 123456':” (“mac''??”) wants to pair. \
+             Type the six digits that it shows, or just Enter to refuse:"
+        );
+    }
 }

@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use super::circuit::{RelaySocket, Restarting, Transport, websocket_config};
 use super::dial::{self, DialError};
 use super::tls::{self, TlsSetupError};
+use crate::platform::terminal::quote;
 
 /// Dialling, TLS and the hello together: beyond this a path is as good as dead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -303,7 +304,7 @@ pub(crate) fn refusal(frame: RelayToPeer, otherwise: &'static str) -> RelayError
     match frame {
         RelayToPeer::Refused { code, retry_after_ms, message } => RelayError::Refused {
             code: CloseCode::from_number(code),
-            message: printable(&message),
+            message: quote(&message),
             retry_after: (retry_after_ms > 0).then(|| Duration::from_millis(retry_after_ms.into())),
         },
         RelayToPeer::Restarting { reconnect_in_ms } => RelayError::Refused {
@@ -315,7 +316,15 @@ pub(crate) fn refusal(frame: RelayToPeer, otherwise: &'static str) -> RelayError
     }
 }
 
-/// A hostile relay's words go to a terminal: no control characters.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_relay_says_to_refuse_is_quoted_and_can_not_close_the_quotation() {
+        let message = "full”.\r\nPaired: \u{1b}[2J\u{202e}`evil`".to_owned();
+        let code = CloseCode::NotFound.number();
+        let error = refusal(RelayToPeer::Refused { code, retry_after_ms: 0, message }, "");
+        assert_eq!(error.to_string(), "the relay refused: “full'.??Paired: ?[2J?'evil'”");
+    }
 }

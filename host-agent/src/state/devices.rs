@@ -28,6 +28,7 @@ use super::find::{self, FindError};
 use super::timestamp::Timestamp;
 use super::{clean_name, secret_text};
 use crate::platform::files;
+use crate::platform::terminal::quote;
 
 /// A device that was not seen for so many hours, in which it could have been, is paused: 90 days.
 pub const UNSEEN_LIMIT: u32 = 90 * 24;
@@ -161,7 +162,7 @@ pub enum ChangeError {
     #[error("this host has {MAX_DEVICES} devices, the most there can be: revoke one first")]
     Full,
     /// A device with one of these keys is there.
-    #[error("this device is paired already as `{name}`: revoke that first")]
+    #[error("this device is paired already as {}: revoke that first", quote(name))]
     Duplicate {
         /// The one that is there.
         name: String,
