@@ -329,6 +329,7 @@ async fn a_full_audit_log_is_said_when_the_terminal_is_free_again() {
     let (heard, closed) = self::closed(client).await;
     let told = heard.iter().find(|message| message["method"] == "warning").unwrap_or_else(|| panic!("{heard:?}"));
     assert!(told["params"]["message"].as_str().unwrap().starts_with("Reachback: the host's audit log"), "{told}");
+    assert!(heard.iter().all(|message| message["id"] != 2), "what can't be written passed: {heard:?}");
     assert_eq!(u16::from(closed.code), 1008, "{closed:?}");
     assert!(closed.reason.starts_with("Reachback: the host's audit log"), "{closed:?}");
 

@@ -208,7 +208,7 @@ async fn say(link: &mut SecureLink, frames: &[Frame<'_>]) {
 }
 
 /// Reads until a frame is `wanted`; whether it came before the link ended.
-async fn hears(link: &mut SecureLink, wanted: impl Fn(&Frame<'_>) -> bool) -> bool {
+async fn hears(link: &mut SecureLink, mut wanted: impl FnMut(&Frame<'_>) -> bool) -> bool {
     let reading = async {
         while let Ok(record) = link.record().await {
             let mut frames = Reader::new(&record);
@@ -294,6 +294,35 @@ async fn a_paused_device_is_told_so_gets_no_session_and_counts_as_not_seen() {
     let mut link = door.link(&paired).await;
     say(&mut link, &[Frame::Open]).await;
     assert!(hears(&mut link, |frame| matches!(frame, Frame::Opened { .. })).await, "it is not let in again");
+}
+
+#[tokio::test]
+async fn a_session_of_another_device_is_unknown_to_who_names_it() {
+    let door = Door::open();
+    let (owner, thief) = (door.pair(), door.pair());
+    let mut link = door.link(&owner).await;
+    say(&mut link, &[Frame::Open]).await;
+    let mut opened = None;
+    let hears_id = hears(&mut link, |frame| {
+        if let Frame::Opened { session, .. } = frame {
+            opened = Some(*session);
+        }
+        matches!(frame, Frame::Opened { .. })
+    });
+    assert!(hears_id.await);
+    let session = opened.unwrap();
+
+    // A key of its own, and the id of somebody else's session: it hears what it would of an id that nobody has.
+    for named in [session, SessionId([1; 16])] {
+        let mut other = door.link(&thief).await;
+        say(&mut other, &[Frame::Resume { session: named, received: Vec::new() }]).await;
+        let gap = |frame: &Frame<'_>| matches!(frame, Frame::Gap { reason: GapReason::Unknown });
+        assert!(hears(&mut other, gap).await, "another device's session was resumed");
+    }
+    assert!(door.sessions.find(thief.device.device_id, session).is_none());
+    let ask = Frame::Data { channel: 0, seq: 0, first: Some(ASK.len() as u64), last: true, bytes: ASK };
+    say(&mut link, &[ask]).await;
+    assert!(hears(&mut link, |frame| matches!(frame, Frame::Data { .. })).await, "its owner lost the session");
 }
 
 #[tokio::test]
