@@ -10,6 +10,7 @@ use e2e::stage::{Stage, TestDevice, client, every_piece, little_waits};
 use e2e::{PATIENCE, eventually};
 use futures_util::{SinkExt, StreamExt};
 use reachback_host::agent::control::PairOptions;
+use reachback_host::audit::{self, Entry, Line, What};
 use reachback_host::connect::join::{Invitation, JoinError};
 use reachback_host::connect::remote::RemoteState;
 use reachback_host::link::circuit::{RelaySocket, WebSocketCircuit};
@@ -255,6 +256,42 @@ async fn garbage_ends_its_own_circuit_and_nothing_else() {
 
     far.echo().await;
     assert!(!state.has_changed().unwrap(), "another device's noise disturbed the session: {:?}", *state.borrow());
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_device_is_refused_again_and_again_is_counted_and_leaves_all_other_lines() {
+    const TIMES: usize = 500;
+    let stage = Stage::start().await;
+    let (noisy, quiet) = (stage.pair(Scope::View).await, stage.pair(Scope::Approve).await);
+    let remotes = [quiet.connect().await, noisy.connect().await];
+    let mut far = client(&remotes[0]).await;
+    let thread = far.thread(&stage.codex).await;
+    let before = audit::read(stage.home()).unwrap().0;
+    let mut flood = client(&remotes[1]).await;
+    for _ in 0..TIMES {
+        let params = json!({ "threadId": thread, "input": [] });
+        assert_eq!(flood.request("turn/start", params).await.unwrap_err()["data"]["reason"], "scope");
+    }
+    let stage = stage.restart_agent().await;
+    let after = audit::read(stage.home()).unwrap().0;
+    assert!(before.iter().all(|line| after.contains(line)), "lines were lost: {before:?}, {after:?}");
+    let mut times = 0;
+    let mut folder = None;
+    for line in &after {
+        let Line::Device(Entry { device_id, what: What::Action { method, count, folder: named, .. }, .. }) = line
+        else {
+            continue;
+        };
+        if *device_id == noisy.id() {
+            times += count.unwrap_or(1);
+        } else if method.as_deref() == Some("thread/start") {
+            folder.clone_from(named);
+        }
+    }
+    assert_eq!(times, TIMES as u64, "{after:?}");
+    assert!(after.len() < before.len() + 20, "{} lines were written", after.len());
+    assert_eq!(folder.as_deref(), stage.codex.home.project().to_str(), "{after:?}");
     stage.stop().await;
 }
 

@@ -114,7 +114,7 @@ async fn workspaces_are_added_listed_and_removed_while_no_agent_runs() {
     let recorded = recorded.map(|(what, path)| (format!("workspace_{what}"), str(path).to_owned()));
     assert_eq!(owner.audit().await, recorded);
     let table = owner.home.run(&["audit"]).await.ok();
-    assert!(table.out.contains("workspace added") && table.out.contains(str(&shop)), "{table:?}");
+    assert!(table.out.contains(&format!("{} was opened to devices.", shop.display())), "{table:?}");
 }
 
 #[tokio::test]

@@ -194,7 +194,10 @@ impl Recorder {
             decision: audit.decision.name().to_owned(),
             reason,
             answer: audit.answer.map(|answer| answer.name().to_owned()),
+            folder: audit.folder.clone(),
             scope,
+            count: None,
+            until: None,
         };
         self.log.write(&Entry { at: Timestamp::now(), device_id: self.device, by: None, what })
     }

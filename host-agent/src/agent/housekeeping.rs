@@ -1,4 +1,5 @@
-//! What an agent does now and then: writing down who was seen, and pausing who was not for long.
+//! What an agent does now and then: writing down who was seen and how often the same was refused, and pausing who was not
+//! seen for long.
 //!
 //! No wall clock decides that. One that was wrong once (a computer whose time is
 //! not set yet, a date typed wrongly) would pause every device at a stroke. What
@@ -26,6 +27,8 @@ use crate::state::timestamp::Timestamp;
 
 /// How often it does so.
 const PERIOD: Duration = Duration::from_secs(600);
+/// How often repeated refusals are written down.
+const COUNTS: Duration = Duration::from_secs(60);
 /// Periods of an hour, the unit of the device list.
 const HOUR: u32 = 6;
 
@@ -48,9 +51,20 @@ impl Housekeeping {
         let mut ticks = interval_at(Instant::now() + PERIOD, PERIOD);
         // A process that was stopped for days makes up for none of its turns.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut counts = interval_at(Instant::now() + COUNTS, COUNTS);
+        counts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut periods = 0;
+        self.forget_former();
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = counts.tick() => {
+                    if let Err(error) = self.audit.flush(clock()) {
+                        tracing::error!(%error, "how often refusals came was not recorded yet");
+                    }
+                    continue;
+                }
+            }
             if *self.tunnel.borrow() == TunnelState::Connected {
                 periods += 1;
             }
@@ -61,6 +75,14 @@ impl Housekeeping {
             if let Err(error) = self.devices.flush() {
                 tracing::warn!(%error, "when devices were last seen could not be written");
             }
+            self.forget_former();
+        }
+    }
+
+    fn forget_former(&self) {
+        let list = self.devices.current();
+        if let Err(error) = self.audit.forget_former(|device| list.device(device).is_some()) {
+            tracing::warn!(%error, "what the audit log has of former devices could not be looked at");
         }
     }
 
@@ -70,13 +92,13 @@ impl Housekeeping {
         for device in expired {
             let id = device.device_id;
             tracing::info!(device = %id.short(), "not seen in 90 days of running: paused");
-            // What takes away is done, whether or not it can be written.
+            if let Err(error) = self.devices.set_expired(id, now) {
+                tracing::warn!(%error, "the device list could not be written");
+            }
+            // What takes away is done first, whether or not it can be written.
             let what = What::Paused { reason: Some(EXPIRED.to_owned()) };
             if let Err(error) = self.audit.write(&Entry { at: now, device_id: id, by: None, what }) {
                 tracing::error!(%error, "a change was not recorded");
-            }
-            if let Err(error) = self.devices.set_expired(id, now) {
-                tracing::warn!(%error, "the device list could not be written");
             }
             // One that came in at this very moment.
             self.sessions.end(|device| device == id, ByeReason::Paused).await;

@@ -393,6 +393,7 @@ impl Agent {
     /// Ends everything, with a last word to devices. See the module's header for the order.
     pub async fn shutdown(self) {
         let Self { control, environments, devices, stop, acceptor, local, _watchers, tunnel, _lock, .. } = self;
+        let audit = Arc::clone(&control.changes.audit);
         stop.cancel();
         if let Some(local) = local {
             let _ = local.await;
@@ -408,6 +409,9 @@ impl Agent {
         tracing::debug!("sessions have ended");
         environments.stop().await;
         tracing::debug!("codex has ended");
+        if let Err(error) = audit.flush_all() {
+            tracing::error!(%error, "how often refusals came was not recorded");
+        }
         if let Err(error) = devices.flush() {
             tracing::warn!(%error, "when devices were last seen could not be written");
         }

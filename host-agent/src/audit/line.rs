@@ -48,14 +48,25 @@ pub enum What {
         thread: Option<String>,
         /// `passed`, `trimmed`, `lessened`, `refused`, `withheld` or `answered`.
         decision: String,
-        /// For a refusal: `scope`, `method`, `params`, `malformed`, `not_open`, `digest` or `age`.
+        /// For a refusal: `scope`, `method`, `params`, `malformed`, `not_open`, `digest` or `age`; `other` where
+        /// refusals of many kinds are counted together. For what passed, `unguarded`: the model was let act in a thread under
+        /// another permission profile than the agent's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
         /// For an answer that passed: `accept`, `acceptForLonger`, `decline`, `cancel` or `answer`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answer: Option<String>,
+        /// For what passed: the folder that was named, or that the thread was opened in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        folder: Option<String>,
         /// What the device was allowed at the time.
         scope: Scope,
+        /// For refusals that repeat one in an earlier line: how many there were from `at` on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        count: Option<u64>,
+        /// When the last of them came.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
     },
     /// The device was paired.
     Paired {
@@ -122,6 +133,11 @@ impl Line {
             Self::Device(entry) => entry.at,
             Self::Folder(entry) => entry.at,
         }
+    }
+
+    /// Whether it says how often something was refused again.
+    pub(super) fn counts_repeats(&self) -> bool {
+        matches!(self, Self::Device(Entry { what: What::Action { count: Some(_), .. }, .. }))
     }
 }
 

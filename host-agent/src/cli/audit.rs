@@ -1,30 +1,32 @@
 //! `reachback audit`: who did what from afar.
 
+mod sentences;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::ids::DeviceId;
 
 use super::Home;
 use super::demo;
-use super::host::work_ended;
-use super::output::{Output, printable, table};
-use crate::audit::{self, Entry, FolderChange, FolderEntry, Line, What};
+use super::output::Output;
+use crate::audit::{self, Line};
 use crate::local_api::Failure;
 use crate::state::devices::DeviceStore;
 use crate::state::timestamp::Timestamp;
+use sentences::sentence;
 
 /// Show what devices did, and who changed what they may do, and where.
 ///
-/// Every changing action from afar is written here before it passes to Codex, and every refusal.
+/// Every changing action from afar is written here before it passes to Codex, and every refusal; the same refusal again within
+/// a minute is counted, and told up to two minutes later.
 #[derive(Debug, Args)]
 pub(super) struct AuditArgs {
     /// Only what happened since then: a time (2026-11-23T06:00:00Z), or how long ago (90s, 15m, 12h, 7d).
     #[arg(long, value_name = "WHEN")]
     since: Option<String>,
-    /// Only what this device did: its name, its id, or the start of its id.
+    /// Only what this device did, and what became of it: its name, its id, or the start of its id.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 }
@@ -40,7 +42,9 @@ pub(super) async fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow
         let by_device = match (&args.device, line) {
             (None, _) => true,
             (Some(query), Line::Device(entry)) => {
-                entry.device_id.to_string().starts_with(&query.to_ascii_lowercase()) || name(entry.device_id) == *query
+                let id = query.to_ascii_lowercase();
+                let is_meant = |device: DeviceId| device.to_string().starts_with(&id) || name(device) == *query;
+                is_meant(entry.device_id) || entry.by.is_some_and(is_meant)
             }
             (Some(_), Line::Folder(_)) => false,
         };
@@ -63,52 +67,9 @@ pub(super) async fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow
         output.say("Nothing, so far.");
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = lines.iter().map(|line| match line {
-        Line::Device(Entry { at, device_id, by, what }) => {
-            let (what, about, decision) = words(what);
-            let by_whom = |by: &DeviceId| [by.short(), name(*by)].join(" ").trim_end().to_owned();
-            let what = by.as_ref().map_or(what.clone(), |by| format!("{what}, by {}", by_whom(by)));
-            vec![at.to_string(), device_id.short(), name(*device_id), what, decision, about]
-        }
-        Line::Folder(entry) => folder_row(entry),
-    });
-    output.say(table(&["WHEN", "DEVICE", "NAME", "WHAT", "DECISION", "THREAD OR FOLDER"], &rows.collect::<Vec<_>>()));
+    let name = |id: DeviceId| names.device(id).map(|device| device.name.clone());
+    output.say(lines.iter().map(|line| sentence(line, name)).collect::<Vec<_>>().join("\n"));
     Ok(ExitCode::SUCCESS)
-}
-
-fn folder_row(FolderEntry { at, event, environment, path }: &FolderEntry) -> Vec<String> {
-    let what = match event {
-        FolderChange::WorkspaceAdded => "workspace added",
-        FolderChange::WorkspaceRemoved => "workspace removed",
-    };
-    let what = match environment.as_str() {
-        LOCAL_ENVIRONMENT => what.to_owned(),
-        elsewhere => format!("{elsewhere}: {what}"),
-    };
-    vec![at.to_string(), String::new(), String::new(), what, String::new(), printable(path)]
-}
-
-fn words(what: &What) -> (String, String, String) {
-    let word = |text: &str| (text.to_owned(), String::new(), String::new());
-    match what {
-        What::Action { environment, method, thread, decision, reason, answer, .. } => (
-            match (method.as_deref().unwrap_or("(unknown)"), environment.as_str()) {
-                (method, LOCAL_ENVIRONMENT) => method.to_owned(),
-                (method, elsewhere) => format!("{elsewhere}: {method}"),
-            },
-            thread.clone().unwrap_or_default(),
-            reason.as_ref().or(answer.as_ref()).map_or_else(|| decision.clone(), |word| format!("{decision}: {word}")),
-        ),
-        What::Paired { scope } => word(&format!("paired, scope {scope}")),
-        What::ScopeChanged { scope } => word(&format!("scope changed to {scope}")),
-        What::Revoked => word("revoked"),
-        What::Paused { reason: None } => word("paused"),
-        What::Paused { reason: Some(reason) } => word(&format!("paused: {reason}")),
-        What::Resumed => word("resumed"),
-        What::WorkEnded { thread, goal, queued, turns, .. } => {
-            (format!("work ended: {}", work_ended(*goal, *queued, *turns)), thread.clone(), String::new())
-        }
-    }
 }
 
 fn moment(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {

@@ -186,6 +186,8 @@ pub struct Audit {
     pub unguarded: bool,
     /// What was answered, where it is an answer that passes.
     pub answer: Option<Choice>,
+    /// The folder that a request named, or that a thread is opened in, where it passes.
+    pub folder: Option<String>,
 }
 
 /// What is to be done with a message from a device.
@@ -537,6 +539,7 @@ impl Firewall {
     /// A request that opens a thread, with what the agent adds to it.
     fn opens(&mut self, mut request: Request, opening: &Opening) -> DeviceVerdict {
         let kept = std::mem::take(&mut request.seen.config);
+        request.seen.folder = opening.folder().to_str().map(str::to_owned);
         add(&mut request.body, &opening.params(kept, &*self.policy.folders));
         self.forwarded(request)
     }
@@ -656,6 +659,7 @@ impl Firewall {
                     changing: true,
                     unguarded: false,
                     answer: Some(choice),
+                    folder: None,
                 },
                 answers: Some(id),
             },
@@ -771,6 +775,7 @@ impl Firewall {
                     changing: false,
                     unguarded: false,
                     answer: None,
+                    folder: None,
                 };
                 return CodexVerdict::AnswerInAgent(AgentAnswer { id }, audit);
             }
@@ -935,7 +940,7 @@ fn changes(method: &Method) -> bool {
 /// Lets a message through whose `body` lacks nothing but its end.
 fn passed(method: &'static Method, seen: params::Seen, mut body: Vec<u8>) -> DeviceVerdict {
     body.push(b'}');
-    let params::Seen { thread, dropped, unknown, .. } = seen;
+    let params::Seen { thread, folder, dropped, unknown, .. } = seen;
     let whole = dropped.is_empty() && unknown == 0;
     let decision = if whole { Decision::Passed } else { Decision::Trimmed { dropped, unknown } };
     DeviceVerdict {
@@ -948,6 +953,7 @@ fn passed(method: &'static Method, seen: params::Seen, mut body: Vec<u8>) -> Dev
             changing: changes(method),
             unguarded: false,
             answer: None,
+            folder,
         },
         answers: None,
     }
@@ -960,7 +966,8 @@ fn refused(
     changing: bool,
     to_device: Vec<Bytes>,
 ) -> DeviceVerdict {
-    let audit = Audit { method, thread, decision: Decision::Refused(reason), changing, unguarded: false, answer: None };
+    let decision = Decision::Refused(reason);
+    let audit = Audit { method, thread, decision, changing, unguarded: false, answer: None, folder: None };
     DeviceVerdict { to_codex: None, to_device, audit, answers: None }
 }
 
@@ -974,6 +981,7 @@ fn instead(method: &'static str, thread: Option<String>, words: &str) -> CodexVe
         changing: false,
         unguarded: false,
         answer: None,
+        folder: None,
     };
     CodexVerdict::Instead(notice, audit)
 }
@@ -986,6 +994,7 @@ fn withheld(method: Option<&'static str>, thread: Option<String>) -> CodexVerdic
         changing: false,
         unguarded: false,
         answer: None,
+        folder: None,
     })
 }
 

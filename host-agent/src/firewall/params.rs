@@ -50,6 +50,8 @@ pub(super) enum ParamsError {
 pub(super) struct Seen {
     /// The thread that the message is about.
     pub(super) thread: Option<String>,
+    /// The folder that the message names, if one may.
+    pub(super) folder: Option<String>,
     /// Where a thread is to be opened.
     pub(super) place: Option<Place>,
     /// What remains of the device's own configuration for a thread.
@@ -209,7 +211,7 @@ impl Filter<'_> {
                 Ok(Fate::Taken)
             }
             Rule::Workspace(otherwise) => match text(raw).ok().and_then(|wish| self.workspace(&wish)) {
-                Some(folder) => self.write(&folder, out),
+                Some(folder) => self.names(folder, out),
                 None => refuse_or_leave(otherwise, name, NO_WORKSPACE),
             },
             Rule::Workspaces(otherwise) => {
@@ -234,7 +236,7 @@ impl Filter<'_> {
                 let wish = text(raw).map_err(|_| malformed)?;
                 let own = self.seen.thread.as_ref().and_then(|id| self.threads.get(id)?.folder.as_deref());
                 match self.workspace(&wish) {
-                    Some(folder) => self.write(&folder, out),
+                    Some(folder) => self.names(folder, out),
                     None if own.is_some_and(|own| own == std::path::Path::new(&*wish)) => Ok(Fate::Leave),
                     None => Err(ParamsError::Refused { name, why: NO_WORKSPACE }),
                 }
@@ -343,6 +345,13 @@ impl Filter<'_> {
         }
         self.seen.without_tools = without_tools;
         Ok(if left { Fate::Leave } else { Fate::Taken })
+    }
+
+    /// Writes a folder, which goes into the audit log, too.
+    fn names(&mut self, folder: String, out: &mut Vec<u8>) -> Result<Fate, ParamsError> {
+        let fate = self.write(&folder, out);
+        self.seen.folder = Some(folder);
+        fate
     }
 
     fn write<T: serde::Serialize>(&self, value: &T, out: &mut Vec<u8>) -> Result<Fate, ParamsError> {

@@ -429,7 +429,9 @@ fn untrusted(folder: &str) -> Value {
 fn below_approve_a_thread_starts_in_a_workspace_or_not_at_all() {
     let mut firewall = with_scope(Scope::Steer);
     let start = |firewall: &mut Firewall, cwd: &str| call(firewall, "thread/start", json!({"cwd": cwd}));
-    let passed = forwarded(&start(&mut firewall, "/srv/repo/."));
+    let verdict = start(&mut firewall, "/srv/repo/.");
+    assert_eq!(verdict.audit.folder.as_deref(), Some("/srv/repo"));
+    let passed = forwarded(&verdict);
     let wanted = json!({
         "cwd": "/srv/repo", "runtimeWorkspaceRoots": ["/srv/repo"], "permissions": writing(), "config": trusted("/srv/repo"),
     });
@@ -448,6 +450,7 @@ fn below_approve_a_thread_starts_in_a_workspace_or_not_at_all() {
     ] {
         let verdict = start(&mut firewall, elsewhere);
         assert_eq!(refusal(&verdict)["reason"], "params", "{elsewhere:?} passed");
+        assert_eq!(verdict.audit.folder, None, "what a device wrote is no folder yet");
         let said = parsed(&verdict.to_device)["error"]["message"].to_string();
         assert!(
             said.contains("cwd") && !said.contains("/etc"),
@@ -1395,6 +1398,7 @@ fn an_approval_passes_once_for_a_device_that_may_approve() {
             changing: true,
             unguarded: false,
             answer: Some(Choice::Accept),
+            folder: None,
         }
     );
     let again = send(&mut firewall, &json!({"id": 3, "result": {"decision": "accept"}}));

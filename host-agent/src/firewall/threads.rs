@@ -237,6 +237,11 @@ impl Opening {
         Self { folder: folder.into(), trusted: false, profile: Some(profiles.reading()) }
     }
 
+    /// Where the thread works.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The parameters that the agent adds to a request, with what is `kept` of the device's own configuration.
     pub(crate) fn params(&self, kept: Map<String, Value>, folders: &dyn Folders) -> Map<String, Value> {
         let mut config = kept;

@@ -583,7 +583,15 @@ impl Requests {
                 if let Some(reason) = refusal.reason() {
                     let (method, thread) = self.about(attempt);
                     let decision = Decision::Refused(reason);
-                    record(&Audit { method, thread, decision, changing: true, unguarded: false, answer: None });
+                    record(&Audit {
+                        method,
+                        thread,
+                        decision,
+                        changing: true,
+                        unguarded: false,
+                        answer: None,
+                        folder: None,
+                    });
                 }
                 return Err(refusal);
             }
@@ -642,8 +650,15 @@ impl Requests {
         }
         let key = asked.key.clone();
         let decision = if lessened.is_some() { Decision::Lessened } else { Decision::Passed };
-        let audit =
-            Audit { method: Some(method), thread, decision, changing: true, unguarded: false, answer: Some(choice) };
+        let audit = Audit {
+            method: Some(method),
+            thread,
+            decision,
+            changing: true,
+            unguarded: false,
+            answer: Some(choice),
+            folder: None,
+        };
         if !record(&audit) {
             return Err(AnswerRefusal::Unrecorded);
         }
