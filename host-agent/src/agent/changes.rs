@@ -47,8 +47,7 @@ impl DeviceChanges {
     /// Takes a device off the list.
     pub async fn revoke(&self, id: DeviceId, by: By) -> Result<Device, DeviceChangeError> {
         self.known(id)?;
-        self.record_if_possible(id, What::Revoked, by);
-        let device = self.devices.remove(id, Timestamp::now())?;
+        let device = self.taken_away(self.devices.remove(id, Timestamp::now()), &[id], &What::Revoked, by)?;
         self.sessions.end(|device| device == id, ByeReason::Revoked).await;
         self.events.send(Event::Device { device_id: id, state: DeviceState::Revoked });
         Ok(device)
@@ -57,11 +56,13 @@ impl DeviceChanges {
     /// Changes what a device may do, at once, under open sessions too.
     pub fn set_scope(&self, id: DeviceId, scope: Scope, by: By) -> Result<Device, DeviceChangeError> {
         let before = self.known(id)?.scope;
-        match scope > before {
-            true => self.record(id, What::ScopeChanged { scope }, by)?,
-            false => self.record_if_possible(id, What::ScopeChanged { scope }, by),
+        let what = What::ScopeChanged { scope };
+        if scope > before {
+            self.record(id, what, by)?;
+            self.devices.set_scope(id, scope, Timestamp::now())?;
+        } else {
+            self.taken_away(self.devices.set_scope(id, scope, Timestamp::now()), &[id], &what, by)?;
         }
-        self.devices.set_scope(id, scope, Timestamp::now())?;
         self.events.send(Event::Device { device_id: id, state: DeviceState::ScopeChanged });
         Ok(self.known(id)?)
     }
@@ -69,15 +70,16 @@ impl DeviceChanges {
     /// Keeps one device out, or lets it in again; without an id, all of them.
     pub async fn pause(&self, id: Option<DeviceId>, on: bool, by: By) -> Result<(), DeviceChangeError> {
         let meant = |device: &&Device| id.is_none_or(|id| id == device.device_id);
-        for device in self.devices.current().devices.iter().filter(meant) {
-            match on {
-                true => self.record_if_possible(device.device_id, What::Paused { reason: None }, by),
-                false => self.record(device.device_id, What::Resumed, by)?,
-            }
-        }
-        self.devices.set_paused(id, on, Timestamp::now())?;
+        let ids: Vec<_> = self.devices.current().devices.iter().filter(meant).map(|device| device.device_id).collect();
+        let set = || self.devices.set_paused(id, on, Timestamp::now());
         if on {
+            self.taken_away(set(), &ids, &What::Paused { reason: None }, by)?;
             self.sessions.end(|device| id.is_none_or(|id| id == device), ByeReason::Paused).await;
+        } else {
+            for id in &ids {
+                self.record(*id, What::Resumed, by)?;
+            }
+            set()?;
         }
         let state = if on { DeviceState::Paused } else { DeviceState::Resumed };
         let list = self.devices.current();
@@ -96,10 +98,21 @@ impl DeviceChanges {
         self.audit.write(&Entry { at: Timestamp::now(), device_id, by, what })
     }
 
-    /// What takes away is done, whether or not it can be written.
-    fn record_if_possible(&self, device_id: DeviceId, what: What, by: By) {
-        if let Err(error) = self.record(device_id, what, by) {
-            tracing::error!(%error, "a change was not recorded");
+    /// What takes away is done first, whether or not it can be written. It holds also where the list is not on the disk yet.
+    fn taken_away<T>(
+        &self,
+        done: Result<T, ChangeError>,
+        ids: &[DeviceId],
+        what: &What,
+        by: By,
+    ) -> Result<T, ChangeError> {
+        if matches!(done, Ok(_) | Err(ChangeError::File(_))) {
+            for id in ids {
+                if let Err(error) = self.record(*id, what.clone(), by) {
+                    tracing::error!(%error, "a change was not recorded");
+                }
+            }
         }
+        done
     }
 }

@@ -294,13 +294,22 @@ impl Pairings {
                         added_at: now,
                         last_seen: now,
                     };
-                    let what = What::Paired { scope: device.scope };
-                    self.audit.write(&Entry { at: now, device_id: device.device_id, by: None, what })?;
-                    self.devices.add(device.clone(), now)?;
+                    self.add(&device, now)?;
                     return Ok(device);
                 }
             }
         }
+    }
+
+    /// Puts a device on the list and writes that down; one that can't be written down is taken off again.
+    fn add(&self, device: &Device, now: Timestamp) -> Result<(), ExchangeFailed> {
+        self.devices.add(device.clone(), now)?;
+        let what = What::Paired { scope: device.scope };
+        let recorded = self.audit.write(&Entry { at: now, device_id: device.device_id, by: None, what });
+        if recorded.is_err() {
+            self.devices.remove(device.device_id, now)?;
+        }
+        Ok(recorded?)
     }
 
     /// Asks the person, while listening for a device that gives up.
@@ -431,12 +440,12 @@ mod tests {
     use reachback_proto::crypto::keys::Identity;
 
     use super::*;
+    use crate::audit;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_relay_that_opens_nothing_is_not_waited_for() {
+    /// Of a home that no relay is connected to.
+    fn pairings(home: &std::path::Path) -> Arc<Pairings> {
         let rng = SystemRandom::new();
-        let home = tempfile::tempdir().unwrap();
-        let devices = Arc::new(DeviceStore::open(home.path(), Timestamp::now()).unwrap());
+        let devices = Arc::new(DeviceStore::open(home, Timestamp::now()).unwrap());
         let identity = Identity::generate(&rng).unwrap().public();
         let host = HostIntroduction {
             identity,
@@ -445,8 +454,37 @@ mod tests {
             relay: "https://relay.example:443".parse().unwrap(),
             web: None,
         };
-        let audit = Arc::new(AuditLog::open(home.path()).unwrap());
-        let pairings = Pairings::new(host, Arc::new(Tunnel::deaf(identity)), devices, audit);
+        let audit = Arc::new(AuditLog::open(home).unwrap());
+        Pairings::new(host, Arc::new(Tunnel::deaf(identity)), devices, audit)
+    }
+
+    #[tokio::test]
+    async fn a_device_is_written_down_once_it_is_on_the_list_and_is_not_on_it_without() {
+        let home = tempfile::tempdir().unwrap();
+        let pairings = pairings(home.path());
+        let now = Timestamp::now();
+        let [first, second] = ["first", "second"].map(|name| Device::for_test(name, Scope::Approve, now));
+        pairings.add(&first, now).unwrap();
+        assert!(pairings.add(&first, now).is_err(), "it is there already");
+        let (lines, _) = audit::read(home.path()).unwrap();
+        let paired = |device: &Device| {
+            let what = What::Paired { scope: Scope::Approve };
+            audit::Line::Device(Entry { at: now, device_id: device.device_id, by: None, what })
+        };
+        assert_eq!(lines, [paired(&first)]);
+
+        let owner = home.path().join("host/audit/owner.jsonl");
+        std::fs::remove_file(&owner).unwrap();
+        std::fs::create_dir(&owner).unwrap();
+        assert!(pairings.add(&second, now).is_err(), "nobody can read that it was paired");
+        let list = pairings.devices.current();
+        assert_eq!(list.devices.iter().map(|device| device.device_id).collect::<Vec<_>>(), [first.device_id]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_opens_nothing_is_not_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let pairings = pairings(home.path());
         let offer = timeout(OFFER_TIME, pairings.offer(OfferOptions::default())).await;
         assert!(matches!(offer, Ok(Err(OfferError::NoRelay))), "the person waits in front of nothing");
         assert!(pairings.lock().is_empty(), "a code that nobody was shown is open");

@@ -317,6 +317,25 @@ async fn a_device_changes_others_and_the_log_names_both() {
 }
 
 #[tokio::test]
+async fn what_gives_power_is_not_done_without_a_line_and_what_takes_it_is() {
+    let host = Host::new();
+    let (admin, other) = (host.pair(Scope::Admin), host.pair(Scope::Steer));
+    std::fs::create_dir(host.home.path().join(format!("host/audit/changes.{admin}.jsonl"))).unwrap();
+    for (method, params) in [
+        ("device/scope", json!({ "deviceId": other, "scope": "approve" })),
+        ("device/pause", json!({ "deviceId": other, "paused": false })),
+    ] {
+        let answer = host.answer_to_admin(admin, method, params).await;
+        assert!(answer["error"].is_object(), "{method}: {answer}");
+    }
+    assert_eq!(host.scope(other), Some(Scope::Steer));
+    let answer = host.answer_to_admin(admin, "device/scope", json!({ "deviceId": other, "scope": "view" })).await;
+    assert_eq!((&answer["error"], host.scope(other)), (&Value::Null, Some(Scope::View)), "{answer}");
+    let answer = host.answer_to_admin(admin, "device/revoke", json!({ "deviceId": other })).await;
+    assert_eq!((&answer["error"], host.scope(other)), (&Value::Null, None), "{answer}");
+}
+
+#[tokio::test]
 async fn a_device_that_is_admin_no_more_changes_nothing_by_a_request_on_its_way() {
     let host = Host::new();
     let (was_admin, other) = (host.pair(Scope::Steer), host.pair(Scope::View));

@@ -34,12 +34,14 @@ impl Changes<'_> {
     /// Closes a folder to devices.
     pub fn close(self, path: &Path, now: Timestamp) -> Result<WorkspaceStatus, ChangeError> {
         let Workspace { path, by, .. } = self.workspaces.named(path)?;
-        // What takes away is done, whether or not it can be written.
-        let recorded = self.audit.write_folder(&self.entry(FolderChange::WorkspaceRemoved, &path, now));
-        if let Err(error) = recorded {
+        let removed = self.workspaces.remove(&path, now);
+        // What takes away is done first, whether or not it can be written. It holds also where the list is not on the disk yet.
+        if matches!(removed, Ok(_) | Err(ChangeError::File(_)))
+            && let Err(error) = self.audit.write_folder(&self.entry(FolderChange::WorkspaceRemoved, &path, now))
+        {
             tracing::error!(%error, "a change was not recorded");
         }
-        self.workspaces.remove(&path, now)?;
+        removed?;
         let after = self.workspaces.named(&path).ok();
         let told = WorkspaceStatus {
             open: false,
