@@ -21,7 +21,7 @@ use reachback_proto::close::CloseCode;
 use reachback_proto::control::{MAX_CIRCUIT_CHUNK, RelayToPeer};
 use reachback_proto::crypto::handshake::{Ephemeral, LinkInitiator};
 use reachback_proto::crypto::keys::{Identity, Secret, StaticKey};
-use reachback_proto::frame::ChannelCloseReason;
+use reachback_proto::frame::{ChannelCloseReason, LOCAL_ENVIRONMENT};
 use reachback_proto::ids::{HostId, PublicKey};
 use reachback_proto::pairing::{
     DeviceSide, Fresh, Name, PairingError, PairingInitiator, PairingSecret, PairingUrl, Platform, Refusal, TypedCode,
@@ -256,6 +256,25 @@ async fn garbage_ends_its_own_circuit_and_nothing_else() {
 
     far.echo().await;
     assert!(!state.has_changed().unwrap(), "another device's noise disturbed the session: {:?}", *state.borrow());
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn garbage_on_a_channel_ends_that_channel_and_no_other() {
+    let stage = Stage::start().await;
+    let remote = stage.pair(Scope::Approve).await.connect().await;
+    let mut far = client(&remote).await;
+    for garbage in [&b"noise"[..], b"\xff\xfe", b"{}", br#"{"id":1,"method":"thread/read""#] {
+        let channel = remote.open_channel(LOCAL_ENVIRONMENT).await.unwrap();
+        channel.sender.send(Bytes::from_static(garbage)).await.unwrap();
+        let (heard, end) = Client::raw(channel).ended().await;
+        assert_eq!((heard, end), (vec![], End::Closed(ChannelCloseReason::Refused)));
+        far.echo().await;
+    }
+    // What is a message, and not well formed, is refused, and the channel goes on.
+    let refused = far.request("thread/read", json!([])).await.unwrap_err();
+    assert_eq!(refused["data"]["reason"], "malformed", "{refused}");
+    far.echo().await;
     stage.stop().await;
 }
 

@@ -142,6 +142,8 @@ const SESSION_ENDED: End = (ChannelCloseReason::Done, Cow::Borrowed("the session
 const CODEX_STUCK: End = (ChannelCloseReason::BackendGone, Cow::Borrowed("codex asks and does not read the answers"));
 const CODEX_ENDED: End = (ChannelCloseReason::BackendGone, Cow::Borrowed("codex closed the connection"));
 
+const GARBAGE: End =
+    (ChannelCloseReason::Refused, Cow::Borrowed("the device sent something that is no message of Codex's protocol"));
 const UNRECORDED: End = (
     ChannelCloseReason::Refused,
     Cow::Borrowed("the host's audit log can't be written, so nothing passes: is its disk full?"),
@@ -245,6 +247,9 @@ async fn up(
             witness.give_back(verdict.answers.as_ref());
             tracing::error!(%error, "nothing passes to codex while the audit log can't be written");
             return UNRECORDED;
+        }
+        if verdict.is_garbage {
+            return GARBAGE;
         }
         for bytes in verdict.to_device {
             if sender.send(bytes).await.is_err() {

@@ -243,13 +243,15 @@ pub struct DeviceVerdict {
     pub audit: Audit,
     /// The request of Codex that `to_codex` answers.
     pub answers: Option<RequestId>,
+    /// Whether it is no JSON-RPC message at all: who sends that is not worth listening to.
+    pub is_garbage: bool,
 }
 
 impl DeviceVerdict {
     /// What becomes of an answer when another was faster: nobody is told but by Codex, like whoever comes too late.
     pub fn too_late(self) -> Self {
         let audit = Audit { decision: Decision::Refused(Reason::NotOpen), answer: None, ..self.audit };
-        Self { to_codex: None, to_device: Vec::new(), audit, answers: None }
+        Self { to_codex: None, to_device: Vec::new(), audit, answers: None, is_garbage: false }
     }
 }
 
@@ -376,7 +378,9 @@ impl Firewall {
             self.refusal(&id, method.as_deref().unwrap_or_default(), known, None, refusal)
         });
         let silent = || refused(None, None, Reason::Malformed, true, Vec::new());
-        let Some(mut first) = verdicts.next() else { return silent() };
+        let Some(mut first) = verdicts.next() else {
+            return DeviceVerdict { is_garbage: !unread::is_message(bytes), ..silent() };
+        };
         let rest: Vec<Bytes> = verdicts.flat_map(|verdict| verdict.to_device).collect();
         if !rest.is_empty() {
             // A batch is one line in the audit log, about no method.
@@ -662,6 +666,7 @@ impl Firewall {
                     folder: None,
                 },
                 answers: Some(id),
+                is_garbage: false,
             },
             Err(e) => {
                 let (method, thread) = about.unzip();
@@ -956,6 +961,7 @@ fn passed(method: &'static Method, seen: params::Seen, mut body: Vec<u8>) -> Dev
             folder,
         },
         answers: None,
+        is_garbage: false,
     }
 }
 
@@ -968,7 +974,7 @@ fn refused(
 ) -> DeviceVerdict {
     let decision = Decision::Refused(reason);
     let audit = Audit { method, thread, decision, changing, unguarded: false, answer: None, folder: None };
-    DeviceVerdict { to_codex: None, to_device, audit, answers: None }
+    DeviceVerdict { to_codex: None, to_device, audit, answers: None, is_garbage: false }
 }
 
 /// Keeps a request of Codex from the device, which hears why.

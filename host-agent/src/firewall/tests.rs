@@ -1339,6 +1339,38 @@ fn a_request_that_can_not_be_parsed_is_answered_by_its_id_and_written_down_witho
 }
 
 #[test]
+fn what_is_no_message_at_all_is_told_from_one_that_is_refused() {
+    let garbage: [&[u8]; 9] = [
+        b"",
+        b"\xff\xfe",
+        b"noise",
+        b"17",
+        b"[]",
+        b"{}",
+        br#"{"id":1}"#,
+        br#"{"id":1,"method":"thread/read""#,
+        br#"{"id":1,"result":{}} {}"#,
+    ];
+    for bytes in garbage {
+        let verdict = send_bytes(&mut with_scope(Scope::Admin), bytes);
+        assert!(verdict.is_garbage, "{}", String::from_utf8_lossy(bytes));
+        assert_eq!((verdict.to_codex, verdict.to_device), (None, vec![]));
+        assert_eq!(verdict.audit.decision, Decision::Refused(Reason::Malformed));
+    }
+    for message in [
+        r#"{"id":1,"method":"no/such"}"#,
+        r#"{"id":1,"method":"thread/read","newMember":1}"#,
+        r#"{"method":"no/such","newMember":1}"#,
+        r#"{"id":1,"result":{},"result":{}}"#,
+        r#"{"id":1,"error":3}"#,
+        r#"[{"id":1,"method":"thread/read"}]"#,
+    ] {
+        let verdict = send_bytes(&mut with_scope(Scope::Admin), message.as_bytes());
+        assert!(verdict.to_codex.is_none() && !verdict.is_garbage, "{message}");
+    }
+}
+
+#[test]
 fn devices_send_no_notifications_but_one() {
     for method in ["warning", "thread/started", "exit", "thread/read", "turn/interrupt"] {
         let verdict = send(&mut with_scope(Scope::Admin), &json!({"method": method, "params": {}}));

@@ -50,6 +50,17 @@ pub(crate) fn requests(bytes: &[u8]) -> Vec<Unread> {
     read.and_then(|requests| reader.end().map(|()| requests)).unwrap_or_default()
 }
 
+/// Whether this is meant as a message: one JSON object, not too long, with what makes a request, a notification or an answer.
+pub(crate) fn is_message(bytes: &[u8]) -> bool {
+    if bytes.len() > MAX_MESSAGE {
+        return false;
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let found = reader.deserialize_map(Members).and_then(|found| reader.end().map(|()| found));
+    found.is_ok_and(|found| ["method", "result", "error"].iter().any(|name| found.once.contains(name)))
+}
+
 /// What was found of one request so far.
 #[derive(Default)]
 struct Found {
