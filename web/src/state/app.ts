@@ -7,6 +7,7 @@ import { PairingUrl, PairingUrlError } from "../pairing/url";
 import { Database } from "../store/database";
 import { StoreError, type StoreFault } from "../store/error";
 import { HostStore } from "../store/hosts";
+import { StartStore } from "../store/starts";
 import { describeDevice } from "./device";
 import { type Host, Hosts } from "./hosts";
 import { Pairing } from "./pairing";
@@ -34,8 +35,9 @@ export class AppState {
     this.#window = window;
     this.relay = relay;
     this.route = new Observable(routeOf(window.location.hash));
-    const store = new HostStore(new Database());
-    this.hosts = new Hosts({ store, page, create: relay.create });
+    const database = new Database();
+    const store = new HostStore(database);
+    this.hosts = new Hosts({ store, starts: new StartStore(database), page, create: relay.create });
     this.pairing = new Pairing({
       ...describeDevice(window.navigator.userAgent),
       store,

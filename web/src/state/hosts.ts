@@ -1,25 +1,32 @@
 /** The hosts that this device is paired with, each with its link. */
-import { RemoteHost } from "../host/remote";
+import { RemoteHost, type RemoteSetup } from "../host/remote";
 import type { Page } from "../link/page";
 import type { SocketFactory } from "../link/socket";
 import { Observable } from "../observable";
 import { StoreError } from "../store/error";
 import type { HostStore, StoredHost } from "../store/hosts";
-import type { OpenThread } from "./thread";
+import type { StartStore } from "../store/starts";
+import { NewThread } from "./start";
 import { Threads } from "./threads";
+
+/** Who hears what a host says by itself. */
+export type Listener = Pick<RemoteSetup, "notified" | "missed">;
 
 /** One of them. */
 export interface Host {
   readonly stored: StoredHost;
   readonly remote: RemoteHost;
   readonly threads: Threads;
-  /** Threads that are open: they hear what the host says. */
-  readonly open: Set<OpenThread>;
+  /** The thread that is begun next. */
+  readonly start: NewThread;
+  /** What is open on the screen, and hears what the host says. */
+  readonly open: Set<Listener>;
 }
 
 /** What the hosts are kept in and reached by. */
 export interface HostsSetup {
   readonly store: HostStore;
+  readonly starts: StartStore;
   readonly page: Page;
   readonly create: SocketFactory;
 }
@@ -45,32 +52,36 @@ export class Hosts {
   async add(stored: StoredHost): Promise<void> {
     const others = (this.list.value ?? []).filter((host) => host.stored.id !== stored.id);
     const before = this.list.value?.find((host) => host.stored.id === stored.id);
+    before?.start.end();
     this.list.set([...others, this.#reach(stored)]);
     await before?.remote.end();
   }
 
   /** Forgets a host and its keys, for good. Rejects with {@link StoreError}. */
   async forget(host: Host): Promise<void> {
+    // Its keys go last: without them nobody could try again.
+    await this.#setup.starts.remove(host.stored.id);
     await this.#setup.store.remove(host.stored.id);
     this.list.set((this.list.value ?? []).filter((other) => other !== host));
+    host.start.end();
     await host.remote.end();
   }
 
   #reach(stored: StoredHost): Host {
-    const { store, page, create } = this.#setup;
-    const open = new Set<OpenThread>();
+    const { store, starts, page, create } = this.#setup;
+    const open = new Set<Listener>();
     const remote: RemoteHost = new RemoteHost(stored, {
       page,
       create,
       // Each item comes whole before its turn ends.
       read: { leanTurns: true },
       notified: (notification) => {
-        for (const listener of [threads, ...open]) {
+        for (const listener of [threads, start, ...open]) {
           listener.notified(notification);
         }
       },
       missed: () => {
-        for (const listener of [threads, ...open]) {
+        for (const listener of [threads, start, ...open]) {
           listener.missed();
         }
       },
@@ -87,7 +98,8 @@ export class Hosts {
       },
     });
     const threads = new Threads(remote);
-    return { stored, remote, threads, open };
+    const start = new NewThread(remote.api, starts, stored);
+    return { stored, remote, threads, start, open };
   }
 }
 

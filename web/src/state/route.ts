@@ -15,6 +15,8 @@ export type Route =
   | { readonly at: "host"; readonly host: string }
   /** What the host is to this device. */
   | { readonly at: "about"; readonly host: string }
+  /** Beginning a thread. */
+  | { readonly at: "new"; readonly host: string }
   | { readonly at: "thread"; readonly host: string; readonly environment: string; readonly thread: string };
 
 /** The environment that a route does not name: the host itself. */
@@ -39,8 +41,8 @@ function hostRoute([host = "", what, ...rest]: readonly string[]): Route | null 
   if (what === undefined) {
     return { at: "host", host };
   }
-  if (what === "about" && rest.length === 0) {
-    return { at: "about", host };
+  if ((what === "about" || what === "new") && rest.length === 0) {
+    return { at: what, host };
   }
   const [thread, environment = LOCAL] = rest.map(decoded);
   const isThread = what === "t" && thread && environment && rest.length <= 2;
@@ -64,7 +66,8 @@ export function hashOf(route: Route): string {
     case "host":
       return `#/h/${route.host}`;
     case "about":
-      return `#/h/${route.host}/about`;
+    case "new":
+      return `#/h/${route.host}/${route.at}`;
     case "thread": {
       const names = route.environment === LOCAL ? [route.thread] : [route.thread, route.environment];
       return `#/h/${route.host}/t/${names.map(encodeURIComponent).join("/")}`;

@@ -24,9 +24,37 @@ export interface HostRow {
   readonly keys: PairedKeys;
 }
 
+/** A prompt that begins a thread, once it is meant to be sent. */
+export interface SentRow {
+  /** The prompt's id at the host: the same each time it is sent. */
+  readonly id: string;
+  /** This device's id at the host, as text: the host knows prompts by device. */
+  readonly deviceId: string;
+  /** Milliseconds since 1970, by this device's clock. */
+  readonly at: number;
+  /** The host's journal when it was first sent; `null` until then. */
+  readonly journal: string | null;
+}
+
+/** A thread that a person is about to begin. */
+export interface StartRow {
+  /** The host's id as text. */
+  readonly host: string;
+  readonly text: string;
+  /** Where it works: a folder of an environment. */
+  readonly environment: string | null;
+  readonly folder: string | null;
+  /** `null` for the host's own. */
+  readonly model: string | null;
+  readonly effort: string | null;
+  /** `null` while it is a draft. */
+  readonly sent: SentRow | null;
+}
+
 /** The stores, by name. */
 export interface Schema extends DBSchema {
   hosts: { key: string; value: HostRow };
+  starts: { key: string; value: StartRow };
 }
 
 /** One step; the transaction is the upgrade's. */
@@ -39,5 +67,8 @@ export type Migration = (
 export const MIGRATIONS: readonly Migration[] = [
   (database) => {
     database.createObjectStore("hosts", { keyPath: "id" });
+  },
+  (database) => {
+    database.createObjectStore("starts", { keyPath: "host" });
   },
 ];

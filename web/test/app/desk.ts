@@ -4,6 +4,7 @@ import { Codex } from "../../src/host/codex";
 import { RemoteHost } from "../../src/host/remote";
 import { type Json, json, text } from "../../src/json";
 import { PairingUrl } from "../../src/pairing/url";
+import type { StoredHost } from "../../src/store/hosts";
 import { TestPage } from "../link/page";
 import { pair } from "../real/phone";
 import type { Up } from "../real/up";
@@ -19,9 +20,13 @@ export class Desk {
   /** Pairs with the host, and waits until Codex answers there. */
   static async at(up: Up): Promise<Desk> {
     const command = up.command("pair", "--yes");
-    const host = await pair({ type: "url", url: PairingUrl.parse(await command.says("pairing", "url")) });
-    await command.says("paired", "device_id");
-    await command.stop("SIGTERM");
+    let host: StoredHost;
+    try {
+      host = await pair({ type: "url", url: PairingUrl.parse(await command.says("pairing", "url")) });
+      await command.says("paired", "device_id");
+    } finally {
+      await command.stop("SIGTERM");
+    }
     const remote = new RemoteHost(host, {
       page: new TestPage(),
       read: {},

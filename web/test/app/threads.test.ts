@@ -5,6 +5,7 @@ import type { Browser } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Up } from "../real/up";
 import { Desk } from "./desk";
+import { Leftovers } from "./leftovers";
 import { Phone, startChromium } from "./phone";
 import { writeThreads } from "./recordings";
 
@@ -12,6 +13,7 @@ let browser: Browser;
 let up: Up;
 let desk: Desk;
 let phone: Phone;
+const leftovers = new Leftovers();
 
 beforeAll(async () => {
   browser = await startChromium();
@@ -21,20 +23,22 @@ afterAll(async () => {
   await browser.close();
 });
 
-async function stage(prepare?: (env: NodeJS.ProcessEnv) => void): Promise<void> {
+async function stage(prepare?: Parameters<typeof Up.start>[0]): Promise<void> {
   up = await Up.start(prepare);
+  leftovers.add(async () => {
+    expect(await up.stop()).toBe(0);
+  });
   phone = await Phone.unbox(browser);
+  leftovers.add(async () => {
+    expect(await phone.close()).toEqual([]);
+  });
   await phone.page.goto(up.pairingUrl);
   await phone.sees("Paired with");
   desk = await Desk.at(up);
+  leftovers.add(() => desk.leaves());
 }
 
-afterEach(async () => {
-  const complaints = await phone.close();
-  await desk.leaves();
-  expect(await up.stop()).toBe(0);
-  expect(complaints).toEqual([]);
-});
+afterEach(() => leftovers.putAway());
 
 /** The row of the thread with this title. */
 function row(title: string): ReturnType<Phone["page"]["locator"]> {

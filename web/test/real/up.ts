@@ -20,11 +20,14 @@ export class Up {
     [this.relayUrl, this.pairingUrl, this.env] = [at.relayUrl, at.pairingUrl, at.env];
   }
 
-  /** Starts it in homes of its own, and waits until it shows a code. `prepare` puts into them what is there before. */
-  static async start(prepare: (env: NodeJS.ProcessEnv) => void = () => undefined): Promise<Up> {
+  /**
+   * Starts it in homes of its own, and waits until it shows a code. `prepare` puts into them what is there before;
+   * where it gives a program, that is run as Codex.
+   */
+  static async start(prepare: (env: NodeJS.ProcessEnv) => string | undefined = () => undefined): Promise<Up> {
     const { folder, env } = homes();
-    prepare(env);
-    const args = ["up", "--demo", "--json", "--listen", "127.0.0.1:0", "--codex", resolve(CODEX)];
+    const codex = prepare(env) ?? resolve(CODEX);
+    const args = ["up", "--demo", "--json", "--listen", "127.0.0.1:0", "--codex", codex];
     const program = new Program(resolve(REACHBACK), args, env);
     const relayUrl = await program.says("ready", "relay_url");
     return new Up(program, { folder, env, relayUrl, pairingUrl: await program.says("pairing", "url") });

@@ -9,6 +9,7 @@ test("each route is its fragment's", () => {
     { at: "pair" },
     { at: "host", host: "f5e7zbnrzxjetbxdvh54dzeeei" },
     { at: "about", host: "f5e7zbnrzxjetbxdvh54dzeeei" },
+    { at: "new", host: "f5e7zbnrzxjetbxdvh54dzeeei" },
     { at: "thread", host: "f5e7", environment: "local", thread: "01a2169c-4edd" },
     { at: "thread", host: "f5e7", environment: "ssh:dev/box", thread: "../#/%2F?" },
   ];
@@ -30,6 +31,7 @@ test("what is no route leads to the hosts", () => {
     "#/h/a/t/%",
     "#/h/a/t/b/c/d",
     "#/h/a/about/b",
+    "#/h/a/new/b",
     "#/h/a/t/b/",
     "#/h/<b>",
     "#/nothing",

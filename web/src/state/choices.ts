@@ -1,0 +1,134 @@
+/** What a new thread can be given: the folders that are open to devices, and Codex's models. */
+import { RequestError } from "../api/error";
+import type { Notification } from "../api/types";
+import { Codex, CodexError } from "../host/codex";
+import type { RemoteHost } from "../host/remote";
+import { type Json, isJson, list, text } from "../json";
+import { Observable } from "../observable";
+
+/** A folder to work in. */
+export interface Place {
+  readonly environment: string;
+  readonly path: string;
+}
+
+/** A model of Codex's. */
+export interface Model {
+  readonly id: string;
+  readonly name: string;
+  /** Its own choice among `efforts`; empty where it has none. */
+  readonly effort: string;
+  readonly efforts: readonly string[];
+}
+
+/** What the screen shows. */
+export interface ChoicesView {
+  /** `null` until they were read. */
+  readonly places: readonly Place[] | null;
+  readonly models: readonly Model[];
+  /** Why something can't be chosen: for a person. */
+  readonly fault: string | null;
+}
+
+/** Models, out of what Codex answers to `model/list`; the one it calls its default at their head. */
+export function modelsOf(data: unknown): readonly Model[] {
+  const models = new Map(
+    list(data)
+      .filter(isJson)
+      .map((model) => [text(model.model), model]),
+  );
+  return [...models.values()]
+    .filter(({ model, hidden }) => text(model) !== "" && hidden !== true)
+    .sort((a, b) => Number(b.isDefault === true) - Number(a.isDefault === true))
+    .map(({ model, displayName, defaultReasoningEffort, supportedReasoningEfforts }) => ({
+      id: text(model),
+      name: text(displayName) || text(model),
+      effort: text(defaultReasoningEffort),
+      efforts: [...new Set(list(supportedReasoningEfforts).filter(isJson).map(effortOf))].filter(Boolean),
+    }));
+}
+
+function effortOf({ reasoningEffort }: Json): string {
+  return text(reasoningEffort);
+}
+
+/** See the module's header. {@link Choices.close} ends it. */
+export class Choices {
+  readonly view = new Observable<ChoicesView>({ places: null, models: [], fault: null });
+  readonly #remote: RemoteHost;
+  #environment: string | null = null;
+  #asking = new AbortController();
+
+  constructor(remote: RemoteHost) {
+    this.#remote = remote;
+    void this.#look();
+  }
+
+  /** Nobody looks any more. */
+  close(): void {
+    this.#asking.abort();
+  }
+
+  /** Reads the models of this environment. */
+  modelsOf(environment: string): void {
+    if (environment !== this.#environment) {
+      this.#environment = environment;
+      void this.#models(environment);
+    }
+  }
+
+  /** What the host says by itself. */
+  notified({ method }: Exclude<Notification, { method: "notices/missed" }>): void {
+    if (method === "workspace/changed" || method === "environment/changed") {
+      this.missed();
+    }
+  }
+
+  /** Something was not heard: all is read again. */
+  missed(): void {
+    void this.#look();
+    if (this.#environment !== null) {
+      void this.#models(this.#environment);
+    }
+  }
+
+  async #look(): Promise<void> {
+    this.#asking.abort();
+    this.#asking = new AbortController();
+    const { signal } = this.#asking;
+    const { api } = this.#remote;
+    try {
+      const { data } = await api.request("environment/list", {}, signal);
+      const places = await Promise.all(
+        data.map(async ({ name }) => {
+          const workspaces = await api.request("workspace/list", { environment: name }, signal);
+          return workspaces.data.map(({ path }): Place => ({ environment: name, path }));
+        }),
+      );
+      this.view.set({ ...this.view.value, places: places.flat(), fault: null });
+    } catch (error) {
+      if (!(error instanceof RequestError)) {
+        throw error;
+      }
+      // What is asked anew anyway is no fault.
+      if (!signal.aborted && error.fault.kind !== "gap") {
+        this.view.set({ ...this.view.value, fault: error.message });
+      }
+    }
+  }
+
+  async #models(environment: string): Promise<void> {
+    try {
+      const { data } = await Codex.once(this.#remote.session, environment, "model/list", {});
+      if (environment === this.#environment) {
+        this.view.set({ ...this.view.value, models: modelsOf(data) });
+      }
+    } catch (error) {
+      if (!(error instanceof CodexError)) {
+        throw error;
+      }
+      // Without them the host's own model is what there is; they are read again when Codex is ready.
+      this.view.set({ ...this.view.value, models: [] });
+    }
+  }
+}

@@ -1,0 +1,346 @@
+/**
+ * The thread that a person begins next at a host: a draft, and then a prompt on its way.
+ *
+ * What is written is kept on every change. What is sent is kept, with the id that the host knows it by, before anything
+ * leaves this device; then it is sent as often as it takes, with that id, also after a reload and while other screens
+ * are shown. Before each time the host is asked what it knows of it: where it can't say, a person decides. The id is
+ * kept until a receipt of the host's ends it.
+ */
+import type { ApiClient } from "../api/client";
+import { RequestError } from "../api/error";
+import type { Notification, Receipt } from "../api/types";
+import { Observable } from "../observable";
+import { StoreError } from "../store/error";
+import type { StoredHost } from "../store/hosts";
+import type { SentRow, StartRow } from "../store/schema";
+import type { StartStore } from "../store/starts";
+
+/** Hosts know a prompt for seven days; what is nearly that old is not sent again without a word. */
+const KNOWN = 6 * 24 * 60 * 60 * 1_000;
+
+/** How far it is. Times are milliseconds since 1970. */
+export type Progress =
+  | { readonly at: "draft" }
+  /** Being written down. */
+  | { readonly at: "keeping" }
+  /** Written down here, by this device's clock; the host has not said that it has it. */
+  | { readonly at: "held"; readonly since: number }
+  /** The host has it, by its own clock. */
+  | { readonly at: "taken"; readonly since: number }
+  /** The thread runs. */
+  | { readonly at: "started"; readonly environment: string; readonly thread: string }
+  /** The host can't say whether it has run. */
+  | { readonly at: "doubt" };
+
+/** Why it is a draft again, or can't be kept: `reason` is one of the host's words, or none. */
+export interface StartFault {
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** What the screen shows. */
+export interface StartView {
+  readonly row: StartRow;
+  readonly progress: Progress;
+  /** Whether what is shown is written down. */
+  readonly kept: boolean;
+  readonly fault: StartFault | null;
+}
+
+/** What a person changes. */
+export type Draft = Pick<StartRow, "text" | "environment" | "folder" | "model" | "effort">;
+
+/** Parameters of Codex's `thread/start`: nothing of what the host's own configuration decides. */
+export function startOf({ folder, model, effort }: Draft): Record<string, unknown> {
+  return {
+    cwd: folder,
+    ...(model !== null && { model }),
+    ...(effort !== null && { config: { model_reasoning_effort: effort } }),
+  };
+}
+
+/** Whether a prompt that the host calls unknown has not run there, so that it can be sent. */
+export function isUnheard(sent: SentRow, deviceId: string, journal: string, now: number): boolean {
+  const isFirst = sent.journal === null;
+  return sent.deviceId === deviceId && (isFirst || (sent.journal === journal && now - sent.at < KNOWN));
+}
+
+/** See the module's header. */
+export class NewThread {
+  /** `null` until what is kept was read. */
+  readonly view = new Observable<StartView | null>(null);
+  readonly #api: ApiClient;
+  readonly #store: StartStore;
+  readonly #host: Pick<StoredHost, "id" | "deviceId">;
+  /** Ends what is asked about the prompt. */
+  #asking = new AbortController();
+  #ended = false;
+
+  constructor(api: ApiClient, store: StartStore, host: Pick<StoredHost, "id" | "deviceId">) {
+    [this.#api, this.#store, this.#host] = [api, store, host];
+    void this.#load();
+  }
+
+  /** The host is no longer one of this device's. */
+  end(): void {
+    this.#ended = true;
+    this.#asking.abort();
+  }
+
+  /** Somebody looks: what ran while nobody did is over. */
+  open(): void {
+    const view = this.view.value;
+    if (view?.progress.at === "started") {
+      this.view.set({ ...view, progress: { at: "draft" } });
+    }
+  }
+
+  /** Changes the draft, and keeps it. */
+  async write(change: Partial<Draft>): Promise<void> {
+    const view = this.view.value;
+    if (view?.progress.at !== "draft") {
+      return;
+    }
+    const row = { ...view.row, ...change };
+    this.view.set({ ...view, row, kept: false });
+    try {
+      await this.#store.keep(row);
+      this.#changeIf(row, { kept: true });
+    } catch (error) {
+      this.#changeIf(row, { fault: faultOf(error) });
+    }
+  }
+
+  /** Sends what is written. */
+  async send(): Promise<void> {
+    const view = this.view.value;
+    const { row, progress } = view ?? {};
+    if (view === null || progress?.at !== "draft" || row?.folder == null || row.text.trim() === "") {
+      return;
+    }
+    this.view.set({ ...view, progress: { at: "keeping" }, fault: null });
+    try {
+      await this.#take(await this.#store.keep({ ...row, sent: this.#newSent() }));
+    } catch (error) {
+      this.view.set({ ...view, fault: faultOf(error) });
+    }
+  }
+
+  /** Asks again what became of it. */
+  async look(): Promise<void> {
+    const row = this.view.value?.row;
+    if (row !== undefined && row.sent !== null) {
+      await this.#take(row);
+    }
+  }
+
+  /** Sends it under another id, so that it may run twice: a person said so. */
+  async sendAgain(): Promise<void> {
+    if (await this.#settle((row) => ({ ...row, sent: this.#newSent() }))) {
+      await this.look();
+    }
+  }
+
+  /** Takes back what has not started. */
+  async withdraw(): Promise<void> {
+    const row = this.view.value?.row;
+    if (row === undefined || row.sent === null) {
+      return;
+    }
+    const { id, journal } = row.sent;
+    if (journal === null) {
+      // It was never handed to a link.
+      await this.backToDraft();
+      return;
+    }
+    try {
+      this.#hear(await this.#api.request("prompt/withdraw", { id, environment: row.environment ?? "" }));
+    } catch (error) {
+      this.#refused(error);
+    }
+  }
+
+  /** Makes it a draft again; what the host has of it is not touched. */
+  async backToDraft(fault: StartFault | null = null): Promise<void> {
+    this.#asking.abort();
+    await this.#settle((row) => ({ ...row, sent: null }), { progress: { at: "draft" }, fault });
+  }
+
+  /** What the host says by itself. */
+  notified(notification: Exclude<Notification, { method: "notices/missed" }>): void {
+    if (notification.method === "prompt/changed") {
+      this.#hear(notification.params);
+    }
+  }
+
+  /** Something was not heard, perhaps the answer: the host is asked again. */
+  missed(): void {
+    const at = this.view.value?.progress.at;
+    if (at === "held" || at === "taken") {
+      void this.look();
+    }
+  }
+
+  async #load(): Promise<void> {
+    const nothing = { text: "", environment: null, folder: null, model: null, effort: null, sent: null };
+    const empty: StartRow = { host: this.#host.id, ...nothing };
+    try {
+      const row = (await this.#store.read(this.#host.id)) ?? empty;
+      this.view.set({ row, progress: { at: "draft" }, kept: true, fault: null });
+      await this.look();
+    } catch (error) {
+      this.view.set({ row: empty, progress: { at: "draft" }, kept: false, fault: faultOf(error) });
+    }
+  }
+
+  #newSent(): SentRow {
+    return { id: crypto.randomUUID(), deviceId: this.#host.deviceId, at: Date.now(), journal: null };
+  }
+
+  /** Has the prompt that is kept go its way. */
+  async #take(row: StartRow): Promise<void> {
+    const { sent } = row;
+    if (sent === null) {
+      return;
+    }
+    this.#asking.abort();
+    this.#asking = new AbortController();
+    this.view.set({ row, progress: { at: "held", since: sent.at }, kept: true, fault: null });
+    try {
+      await this.#deliver(row, sent, this.#asking.signal);
+    } catch (error) {
+      this.#refused(error);
+    }
+  }
+
+  async #deliver(row: StartRow, sent: SentRow, signal: AbortSignal): Promise<void> {
+    const { id } = sent;
+    const isOver = (): boolean => signal.aborted;
+    const { journal, data } = await this.#api.request("prompt/read", { ids: [id] }, signal);
+    const [known] = data;
+    if (isOver()) {
+      return;
+    }
+    if (known !== undefined && known.state !== "never") {
+      this.#hear(known);
+      return;
+    }
+    if (!isUnheard(sent, this.#host.deviceId, journal, Date.now())) {
+      this.#change({ progress: { at: "doubt" } });
+      return;
+    }
+    // Not even once without that written down: it is what tells later whether it may be sent again.
+    const isKept = await this.#settle((now) => ({ ...now, sent: { ...sent, journal } }));
+    if (!isKept || isOver()) {
+      return;
+    }
+    try {
+      const input = [{ type: "text", text: row.text }];
+      const params = { id, environment: row.environment ?? "", start: startOf(row), input };
+      this.#hear(await this.#api.request("prompt/send", params, signal));
+    } catch (error) {
+      if (!(error instanceof RequestError) || error.fault.kind !== "refused") {
+        throw error;
+      }
+      await this.#takeBack(row, id, faultOf(error), signal);
+    }
+  }
+
+  /**
+   * The host said no to this copy. One that was sent before may still be on its way, from another link or tab: only a
+   * receipt ends the id, so that the text never runs under a second one as well.
+   */
+  async #takeBack(row: StartRow, id: string, fault: StartFault, signal: AbortSignal): Promise<void> {
+    this.#change({ fault });
+    const params = { id, environment: row.environment ?? "" };
+    const receipt = await this.#api.request("prompt/withdraw", params, signal);
+    if (receipt.state === "withdrawn") {
+      await this.backToDraft(fault);
+    } else {
+      this.#hear(receipt);
+    }
+  }
+
+  #hear(receipt: Receipt): void {
+    const view = this.view.value;
+    if (view === null || view.row.sent?.id !== receipt.id) {
+      return;
+    }
+    switch (receipt.state) {
+      case "taken":
+        this.#change({ progress: { at: "taken", since: receipt.takenAt ?? Date.now() }, fault: null });
+        return;
+      case "queued":
+      case "started":
+        this.#started(receipt.environment ?? view.row.environment ?? "", receipt.threadId ?? "");
+        return;
+      case "refused":
+        void this.backToDraft({ reason: receipt.reason, message: receipt.message });
+        return;
+      case "withdrawn":
+        void this.backToDraft();
+        return;
+      case "unknown":
+      case "never":
+        this.#change({ progress: { at: "doubt" } });
+    }
+  }
+
+  #started(environment: string, thread: string): void {
+    this.#asking.abort();
+    const progress: Progress = { at: "started", environment, thread };
+    void this.#settle((row) => ({ ...row, text: "", sent: null }), { progress, fault: null });
+  }
+
+  /** A question about the prompt has no answer: it stays what it is, and what is wrong is said. */
+  #refused(error: unknown): void {
+    const isOver = error instanceof RequestError && ["gap", "aborted"].includes(error.fault.kind);
+    if (!isOver && !this.#ended) {
+      // After a gap the host is asked again anyway.
+      this.#change({ fault: faultOf(error) });
+    }
+  }
+
+  /** Keeps another row in the place of the prompt; what is shown changes with it. Gives whether it is kept. */
+  async #settle(next: (row: StartRow) => StartRow, change: Partial<StartView> = {}): Promise<boolean> {
+    const view = this.view.value;
+    const id = view?.row.sent?.id;
+    if (view === null || id === undefined || this.#ended) {
+      return false;
+    }
+    const row = next(view.row);
+    this.view.set({ ...view, row, ...change });
+    try {
+      await this.#store.settle(id, row);
+      return true;
+    } catch (error) {
+      this.#change({ kept: false, fault: faultOf(error) });
+      return false;
+    }
+  }
+
+  #change(change: Partial<StartView>): void {
+    const view = this.view.value;
+    if (view !== null) {
+      this.view.set({ ...view, ...change });
+    }
+  }
+
+  #changeIf(row: StartRow, change: Partial<StartView>): void {
+    if (this.view.value?.row === row) {
+      this.#change(change);
+    }
+  }
+}
+
+/** What a person is told. Rejects what is nobody's fault but this app's. */
+function faultOf(error: unknown): StartFault {
+  if (error instanceof StoreError) {
+    return { reason: "store", message: error.message };
+  }
+  if (error instanceof RequestError) {
+    const reason = error.fault.kind === "refused" ? error.fault.error.data.reason : error.fault.kind;
+    return { reason, message: error.message };
+  }
+  throw error;
+}

@@ -1,0 +1,47 @@
+/** What a person writes to begin a thread, for each host: kept on every change, and until the host said what became of it. */
+import type { Database } from "./database";
+import type { StartRow } from "./schema";
+
+/** One for each host. Everything rejects with `StoreError`. */
+export class StartStore {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** What is kept for this host; `null` where nothing is. */
+  async read(host: string): Promise<StartRow | null> {
+    return (await this.#database.use((database) => database.get("starts", host))) ?? null;
+  }
+
+  /**
+   * Keeps a draft, or a prompt that is about to be sent; gives what is kept then. A prompt that is under way, perhaps
+   * from another tab, stays.
+   */
+  async keep(row: StartRow): Promise<StartRow> {
+    return (await this.#change(row.host, (kept) => (kept?.sent ? kept : row))) ?? row;
+  }
+
+  /** Puts `row` in the place of the prompt with this id, unless that is not there any more. */
+  async settle(id: string, row: StartRow): Promise<void> {
+    await this.#change(row.host, (kept) => (kept?.sent?.id === id ? row : kept));
+  }
+
+  /** Forgets what is kept for this host. */
+  async remove(host: string): Promise<void> {
+    await this.#database.use((database) => database.delete("starts", host));
+  }
+
+  async #change(host: string, next: (kept: StartRow | null) => StartRow | null): Promise<StartRow | null> {
+    return this.#database.use(async (database) => {
+      const transaction = database.transaction("starts", "readwrite");
+      const row = next((await transaction.store.get(host)) ?? null);
+      if (row !== null) {
+        await transaction.store.put(row);
+      }
+      await transaction.done;
+      return row;
+    });
+  }
+}

@@ -1,0 +1,260 @@
+/** A thread that is begun: a host that answers by hand, and IndexedDB in memory. */
+import { IDBFactory } from "fake-indexeddb";
+import { beforeEach, expect, test, vi } from "vitest";
+import "fake-indexeddb/auto";
+import { ApiClient } from "../../src/api/client";
+import { type Bytes, utf8 } from "../../src/bytes";
+import { json, list, text } from "../../src/json";
+import { modelsOf } from "../../src/state/choices";
+import { NewThread, isUnheard, startOf } from "../../src/state/start";
+import { Database } from "../../src/store/database";
+import type { SentRow } from "../../src/store/schema";
+import { StartStore } from "../../src/store/starts";
+import { pathWords } from "../../src/views/startwords";
+
+const DAY = 24 * 60 * 60 * 1_000;
+const HOST = { id: "tower", deviceId: "phone" };
+const DRAFT = { text: "mend the shop", environment: "local", folder: "/shop", model: null, effort: null };
+
+interface Asked {
+  readonly id: number;
+  readonly method: string;
+  readonly params: { readonly id: string; readonly ids: readonly string[] };
+}
+
+function askedIn(bytes: Bytes): Asked {
+  const { id, method, params } = json(JSON.parse(new TextDecoder().decode(bytes)));
+  const { id: prompt, ids } = json(params);
+  return { id: Number(id), method: text(method), params: { id: text(prompt), ids: list(ids).map(text) } };
+}
+
+/** A host that knows prompts by their ids, as the real one does. */
+class Host {
+  journal = "first";
+  readonly asked: Asked[] = [];
+  readonly known = new Map<string, object>();
+  readonly api: ApiClient;
+  deaf = false;
+  /** Whether prompts that are sent are still on their way. */
+  isLossy = false;
+  /** Why prompts are refused, and whether what is withdrawn is. */
+  refusal: string | null = null;
+  isTooLate = false;
+
+  constructor() {
+    const user = { notified: () => undefined, missed: () => undefined };
+    this.api = new ApiClient((bytes) => {
+      const asked = askedIn(bytes);
+      this.asked.push(asked);
+      if (!this.deaf && !(this.isLossy && asked.method === "prompt/send")) {
+        queueMicrotask(() => {
+          this.#answer(asked);
+        });
+      }
+    }, user);
+  }
+
+  #answer({ id, method, params }: Asked): void {
+    const refusal =
+      method === "prompt/withdraw" ? this.isTooLate && "too_late" : method === "prompt/send" && this.refusal;
+    if (refusal) {
+      this.#say({ id, error: { code: -32001, message: `refused: ${refusal}`, data: { reason: refusal } } });
+      return;
+    }
+    const receipt = (of = ""): object => ({ id: of, state: "never", ...this.known.get(of) });
+    if (method === "prompt/send") {
+      this.known.set(params.id, { state: "taken", takenAt: 1 });
+    } else if (method === "prompt/withdraw") {
+      this.known.set(params.id, { state: "withdrawn" });
+    }
+    const read = { journal: this.journal, data: [receipt(params.ids[0])] };
+    this.#say({ id, result: method === "prompt/read" ? read : receipt(params.id) });
+  }
+
+  #say(message: object): void {
+    this.api.message(utf8(JSON.stringify(message)), () => undefined);
+  }
+
+  get sent(): readonly string[] {
+    return this.asked.filter(({ method }) => method === "prompt/send").map(({ params }) => params.id);
+  }
+}
+
+async function opened(host: Host): Promise<NewThread> {
+  const start = new NewThread(host.api, new StartStore(new Database()), HOST);
+  await vi.waitUntil(() => start.view.value !== null);
+  return start;
+}
+
+function at(start: NewThread): string | undefined {
+  return start.view.value?.progress.at;
+}
+
+beforeEach(() => {
+  vi.stubGlobal("indexedDB", new IDBFactory());
+});
+
+test("a thread gets what a person chose, and nothing else", () => {
+  expect(startOf(DRAFT)).toEqual({ cwd: "/shop" });
+  expect(startOf({ ...DRAFT, model: "small", effort: "low" })).toEqual({
+    cwd: "/shop",
+    model: "small",
+    config: { model_reasoning_effort: "low" },
+  });
+});
+
+test.each<[string, Partial<SentRow>, boolean]>([
+  ["the first time", { journal: null }, true],
+  ["again, into the same journal", {}, true],
+  ["after the host lost its journal", { journal: "other" }, false],
+  ["after the device was paired anew", { deviceId: "other" }, false],
+  ["when the host may have forgotten it", { at: 0 }, false],
+])("what the host calls unknown is sent or not: %s", (_, change, is) => {
+  const sent = { id: "x", deviceId: "phone", at: 8 * DAY, journal: "first", ...change };
+  expect(isUnheard(sent, "phone", "first", 9 * DAY)).toBe(is);
+});
+
+test("models are read, the default first, and what is hidden or none is left out", () => {
+  const efforts = [{ reasoningEffort: "low" }, { reasoningEffort: "high" }];
+  const data = [
+    { model: "small", displayName: "", isDefault: false },
+    { model: "gone", hidden: true },
+    {
+      model: "big",
+      displayName: "Big",
+      isDefault: true,
+      defaultReasoningEffort: "low",
+      supportedReasoningEfforts: efforts,
+    },
+    7,
+  ];
+  expect(modelsOf(data)).toEqual([
+    { id: "big", name: "Big", effort: "low", efforts: ["low", "high"] },
+    { id: "small", name: "small", effort: "", efforts: [] },
+  ]);
+  expect(modelsOf("none")).toEqual([]);
+});
+
+test("a draft is there again after a reload", async () => {
+  const start = await opened(new Host());
+  await start.write(DRAFT);
+  expect(start.view.value?.kept).toBe(true);
+  expect((await opened(new Host())).view.value?.row).toMatchObject(DRAFT);
+});
+
+test("nothing leaves before its id is kept, and a reload sends it with that id", async () => {
+  const host = new Host();
+  const start = await opened(host);
+  await start.write(DRAFT);
+  host.deaf = true;
+  const going = start.send();
+  await vi.waitUntil(() => host.asked.length > 0);
+  const kept = await new StartStore(new Database()).read(HOST.id);
+  expect(host.asked[0]).toMatchObject({ method: "prompt/read", params: { ids: [kept?.sent?.id] } });
+  host.api.lost();
+  await going;
+  const next = new Host();
+  const again = await opened(next);
+  await vi.waitUntil(() => at(again) === "taken");
+  expect(next.sent).toEqual([kept?.sent?.id]);
+});
+
+test("what the host has already is not sent again", async () => {
+  const host = new Host();
+  const start = await opened(host);
+  await start.write(DRAFT);
+  await Promise.all([start.send(), start.send()]);
+  const [id = ""] = host.sent;
+  host.known.set(id, { state: "started", turnId: "t", steered: false, environment: "local", threadId: "thread" });
+  const again = await opened(host);
+  await vi.waitUntil(() => at(again) === "started");
+  expect(host.sent).toEqual([id]);
+  await vi.waitUntil(async () => (await new StartStore(new Database()).read(HOST.id))?.sent === null);
+});
+
+test("a host with another journal is not given it again unless a person says so", async () => {
+  const host = new Host();
+  const start = await opened(host);
+  await start.write(DRAFT);
+  await start.send();
+  host.known.clear();
+  host.journal = "second";
+  await start.look();
+  expect(at(start)).toBe("doubt");
+  expect(host.sent).toHaveLength(1);
+  await start.sendAgain();
+  expect(at(start)).toBe("taken");
+  expect(new Set(host.sent).size).toBe(2);
+});
+
+test("a refusal gives the text back, with the host's words", async () => {
+  const host = new Host();
+  const start = await opened(host);
+  await start.write(DRAFT);
+  await start.send();
+  const [id = ""] = host.sent;
+  start.notified({ method: "prompt/changed", params: { id, state: "refused", reason: "folder", message: "no" } });
+  expect(start.view.value).toMatchObject({ progress: { at: "draft" }, fault: { reason: "folder", message: "no" } });
+  expect(start.view.value?.row.text).toBe(DRAFT.text);
+});
+
+test("a refused copy gives the text back once the host has ended its id", async () => {
+  const host = new Host();
+  const start = await opened(host);
+  await start.write(DRAFT);
+  host.refusal = "busy";
+  await start.send();
+  expect(host.asked.map(({ method }) => method)).toEqual(["prompt/read", "prompt/send", "prompt/withdraw"]);
+  expect(host.asked.at(-1)?.params.id).toBe(host.sent[0]);
+  expect(start.view.value).toMatchObject({ progress: { at: "draft" }, fault: { reason: "busy" }, row: { sent: null } });
+  expect(start.view.value?.row.text).toBe(DRAFT.text);
+});
+
+test("a copy that is refused while an earlier one is on its way keeps the id of both", async () => {
+  const host = new Host();
+  const start = await opened(host);
+  await start.write(DRAFT);
+  host.isLossy = true;
+  const going = start.send();
+  await vi.waitUntil(() => host.sent.length === 1);
+  host.api.lost();
+  await going;
+  const [id = ""] = host.sent;
+  host.isLossy = false;
+  host.refusal = "busy";
+  host.isTooLate = true;
+  await start.look();
+  expect(start.view.value).toMatchObject({
+    progress: { at: "held" },
+    fault: { reason: "too_late" },
+    row: { sent: { id } },
+  });
+  await start.send();
+  expect(host.sent).toEqual([id, id]);
+  host.known.set(id, { state: "started", turnId: "t", steered: false, environment: "local", threadId: "thread" });
+  await start.look();
+  expect(at(start)).toBe("started");
+  expect(host.sent).toEqual([id, id]);
+});
+
+test("a draft in another tab does not take the place of a prompt that is under way", async () => {
+  const store = new StartStore(new Database());
+  const sent = { id: "x", deviceId: "phone", at: 1, journal: null };
+  const row = { ...DRAFT, host: HOST.id };
+  await store.keep({ ...row, sent });
+  expect(await store.keep({ ...row, text: "other", sent: null })).toEqual({ ...row, sent });
+  await store.settle("y", { ...row, text: "other", sent: null });
+  expect(await store.read(HOST.id)).toEqual({ ...row, sent });
+  await store.settle("x", { ...row, text: "", sent: null });
+  expect((await store.read(HOST.id))?.text).toBe("");
+  await store.remove(HOST.id);
+  await store.settle("x", { ...row, sent: null });
+  expect(await store.read(HOST.id)).toBe(null);
+});
+
+test("of a long path stand its beginning and its last folders", () => {
+  expect(pathWords("/home/me/shop")).toBe("/home/me/shop");
+  expect(pathWords("/Users/somebody/projects/clients/acme/services/ledger-api")).toBe("/Users/so…/services/ledger-api");
+  expect(pathWords(`/${"a".repeat(80)}`)).toHaveLength(34);
+  expect(pathWords("/home/me/\u202Eshop")).toBe("/home/me/[U+202E right-to-left override]shop");
+});
