@@ -12,6 +12,7 @@ mod frozen;
 mod ground;
 mod homes;
 mod left_behind;
+mod liar;
 mod limits;
 mod links;
 mod live_text;

@@ -29,7 +29,7 @@ pub(crate) async fn end(remote: &RemoteHost) -> Option<ByeReason> {
 }
 
 /// With which code the relay ends a connection.
-async fn closed(mut socket: RelaySocket) -> CloseCode {
+pub(crate) async fn closed(mut socket: RelaySocket) -> CloseCode {
     let ending = async {
         loop {
             match relay::receive(&mut socket).await {

@@ -50,7 +50,7 @@ use reachback_proto::session::SessionLimits;
 use reachback_relay::vital::Vital;
 use ring::rand::SystemRandom;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -568,6 +568,8 @@ async fn keep_ahead(mut stored: watch::Receiver<u64>, devices: Arc<DeviceStore>)
         if let Err(error) = devices.outgrow(seen, Timestamp::now()) {
             tracing::warn!(%error, "the device list could not be written");
         }
+        // A relay that names ever higher ones does not keep the disk busy.
+        sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -193,4 +193,31 @@ mod tests {
         assert_eq!(over.len(), 1, "one is enough, and no other device pays");
         assert!(ended(&kept[4].handle.state().borrow()), "the one without a link");
     }
+
+    #[tokio::test]
+    async fn a_device_has_eight_sessions_and_one_more_takes_the_place_of_the_longest_left_alone() {
+        let sessions = Sessions::default();
+        let other = holding(&sessions, 100, DeviceId([2; 16]), 1).await;
+        let mut kept = Vec::new();
+        for n in 0..MAX_PER_DEVICE as u8 {
+            kept.push(holding(&sessions, n, DEVICE, 1).await);
+        }
+        let down = SessionState::Down { reconnect_in: None, carried: true };
+        let now = Instant::now();
+        sessions.note(DEVICE, SessionId([5; 16]), &down, now);
+        sessions.note(DEVICE, SessionId([3; 16]), &down, now + Duration::from_secs(1));
+        // Without a link first, then the oldest; never the new one.
+        for (n, gone) in [(20, 5), (21, 3), (22, 0), (23, 1)] {
+            let session = start(Session::host(SessionId([n; 16]), SessionLimits::default(), Instant::now()));
+            let over = sessions.insert(DEVICE, SessionId([n; 16]), session.handle.clone());
+            over.expect("the device has more than eight").end(ByeReason::Limit).await;
+            let ended = matches!(*kept[gone].handle.state().borrow(), SessionState::Ended { .. });
+            assert!(ended, "session {gone} goes on");
+            assert!(sessions.find(DEVICE, SessionId([gone as u8; 16])).is_none());
+            assert!(sessions.find(DEVICE, SessionId([n; 16])).is_some());
+            kept.push(session);
+        }
+        assert!(sessions.find(DeviceId([2; 16]), SessionId([100; 16])).is_some(), "another device pays");
+        drop(other);
+    }
 }

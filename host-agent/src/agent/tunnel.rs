@@ -11,9 +11,11 @@
 //! `JoinSet`. Dropping the tunnel ends all of them, not the circuits already handed over.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{CircuitOrigin, EnrollKey, PeerToRelay, RelayToPeer};
 use reachback_proto::crypto::keys::Identity;
@@ -41,6 +43,12 @@ const PROBE_LIMIT: Duration = Duration::from_secs(5);
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// Data connections being dialled or waiting at once, whatever the relay asks for.
 const MAX_DIALS: usize = 16;
+/// Data connections dialled because the relay asked for them: as many at once as a host has devices, all of which may
+/// come back together, and then so many a second. A relay asks again for a device that goes on waiting, and the spare
+/// connection takes it too.
+const WANTED: Quota = Quota::per_second(NonZeroU32::new(8).unwrap()).allow_burst(NonZeroU32::new(256).unwrap());
+/// How long the relay may take for one frame of ours. It reads at once, or not at all.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How the tunnel stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +134,7 @@ impl Tunnel {
             stored: stored_out,
             pairings: HashMap::new(),
             dials: JoinSet::new(),
+            wanted: RateLimiter::direct(WANTED),
             has_worked: false,
         };
         let task = vital.spawn("the tunnel to the relay", control.run());
@@ -199,6 +208,7 @@ struct Control {
     stored: watch::Sender<u64>,
     pairings: HashMap<RendezvousId, OpenPairing>,
     dials: JoinSet<()>,
+    wanted: DefaultDirectRateLimiter,
     /// Whether the connection has done what it is for.
     has_worked: bool,
 }
@@ -276,10 +286,10 @@ impl Control {
     async fn serve(&mut self, socket: &mut RelaySocket) -> Result<(), RelayError> {
         let mut devices = self.config.devices.clone();
         let list = device_list(&devices.borrow_and_update());
-        relay::send(socket, &list).await?;
+        self.say(socket, &list).await?;
         self.pairings.retain(|_, pairing| pairing.until > Instant::now());
         for (rendezvous, pairing) in &self.pairings {
-            relay::send(socket, &open_frame(*rendezvous, pairing.until)).await?;
+            self.say(socket, &open_frame(*rendezvous, pairing.until)).await?;
         }
         self.dials.abort_all();
         self.dials = JoinSet::new();
@@ -297,7 +307,7 @@ impl Control {
                     if let Some(frame) = frame?
                         && let Some(answer) = self.handle(frame)?
                     {
-                        relay::send(socket, &answer).await?;
+                        self.say(socket, &answer).await?;
                     }
                 }
                 command = self.inbox.recv() => match command {
@@ -306,7 +316,7 @@ impl Control {
                             probed.get_or_insert(Instant::now());
                         }
                         let frame = self.note(command);
-                        relay::send(socket, &frame).await?;
+                        self.say(socket, &frame).await?;
                     }
                     None => return Ok(()),
                 },
@@ -315,10 +325,10 @@ impl Control {
                         return Ok(());
                     }
                     let list = device_list(&devices.borrow_and_update());
-                    relay::send(socket, &list).await?;
+                    self.say(socket, &list).await?;
                 }
                 Some(ended) = self.dials.join_next() => vital::raise(ended),
-                _ = ticks.tick() => relay::send(socket, &PeerToRelay::Ping { id: 0 }).await?,
+                _ = ticks.tick() => self.say(socket, &PeerToRelay::Ping { id: 0 }).await?,
                 () = sleep_until(dead.into()) => {
                     return Err(RelayError::TimedOut(self.config.relay.origin.to_string()));
                 }
@@ -326,12 +336,18 @@ impl Control {
         }
     }
 
+    /// Says something to the relay, which has to take it: nothing else is done meanwhile.
+    async fn say(&self, socket: &mut RelaySocket, frame: &PeerToRelay) -> Result<(), RelayError> {
+        let said = timeout(WRITE_LIMIT, relay::send(socket, frame)).await;
+        said.map_err(|_| RelayError::TimedOut(self.config.relay.origin.to_string()))?
+    }
+
     /// What the relay says; the answer, where it wants one.
     fn handle(&mut self, frame: RelayToPeer) -> Result<Option<PeerToRelay>, RelayError> {
         match frame {
             RelayToPeer::Ping { id } => return Ok(Some(PeerToRelay::Pong { id })),
             RelayToPeer::Pong { .. } => {}
-            RelayToPeer::CircuitWanted if self.dials.len() < MAX_DIALS => {
+            RelayToPeer::CircuitWanted if self.dials.len() < MAX_DIALS && self.wanted.check().is_ok() => {
                 let config = Arc::clone(&self.config);
                 self.dials.spawn(async move {
                     if let Err(error) = dial_circuit(&config).await {
@@ -339,7 +355,7 @@ impl Control {
                     }
                 });
             }
-            RelayToPeer::CircuitWanted => tracing::warn!("the relay wants more circuits at once than we dial"),
+            RelayToPeer::CircuitWanted => tracing::debug!("the relay wants more circuits than we dial"),
             RelayToPeer::PairingOpened { rendezvous } => self.answer_pairing(rendezvous, true),
             RelayToPeer::PairingClosed { rendezvous, code } => {
                 tracing::debug!(code = CloseCode::from_number(code).name(), "the relay closed a rendezvous");
@@ -413,7 +429,9 @@ async fn keep_spare(config: Arc<TunnelConfig>) {
         sleep(backoff.delay(&rng, config.sessions.are_awaited(Instant::now()))).await;
         let started = Instant::now();
         match dial_circuit(&config).await {
-            Ok(()) => backoff.reset(),
+            // One that is taken again and again as soon as it is there is no reason to dial without a pause: circuits
+            // that are wanted meanwhile are dialled by themselves.
+            Ok(()) => backoff.worked(started.elapsed()),
             Err(error) => {
                 tracing::debug!(%error, "the spare data connection ended");
                 if let Some(delay) = error.retry_after() {
@@ -447,3 +465,6 @@ async fn dial_circuit(config: &TunnelConfig) -> Result<(), RelayError> {
     let _ = config.circuits.send(IncomingCircuit { circuit, origin, number }).await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

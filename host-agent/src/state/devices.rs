@@ -68,6 +68,10 @@ pub struct Device {
     pub last_seen: Timestamp,
 }
 
+/// The highest version that a relay may say it holds. Versions are seconds since 1970, or one more than the one before:
+/// this is the year 36,000, and leaves all the numbers above it for changes to come.
+const MAX_SEEN: u64 = 1 << 40;
+
 /// A version of the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceList {
@@ -307,8 +311,10 @@ impl DeviceStore {
     }
 
     /// Makes a version beyond `seen`, which the relay holds: with a clock set back or a restored file, this list would be ignored.
+    ///
+    /// One beyond [`MAX_SEEN`] is a lie, and is not followed: after the last number there is none for the next change.
     pub fn outgrow(&self, seen: u64, now: Timestamp) -> Result<(), ChangeError> {
-        if seen <= self.current().version {
+        if seen <= self.current().version || seen > MAX_SEEN {
             return Ok(());
         }
         self.change(now, |list| {

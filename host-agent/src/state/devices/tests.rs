@@ -244,3 +244,16 @@ fn a_list_that_the_relay_would_ignore_outgrows_what_it_holds() {
     store.outgrow(version, at(0)).unwrap();
     assert_eq!(store.current().version, version);
 }
+
+#[test]
+fn a_version_that_no_host_can_have_had_is_not_outgrown() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let version = store.current().version;
+    for seen in [u64::MAX, u64::MAX - 1, MAX_SEEN + 1] {
+        store.outgrow(seen, at(0)).unwrap();
+        assert_eq!(store.current().version, version, "{seen}");
+    }
+    store.outgrow(MAX_SEEN, at(0)).unwrap();
+    assert_eq!(store.current().version, MAX_SEEN + 1);
+}

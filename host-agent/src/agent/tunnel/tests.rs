@@ -1,0 +1,104 @@
+//! The control connection of a host to a relay that does as it likes.
+
+use futures_util::{SinkExt, StreamExt};
+use reachback_proto::ids::RelayId;
+use tokio::io::{DuplexStream, duplex};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::link::circuit::Transport;
+
+/// The host's end of a control connection, let in, and the relay's. Little fits between them.
+async fn connected(devices: watch::Receiver<Arc<DeviceList>>) -> (Control, RelaySocket, WebSocketStream<DuplexStream>) {
+    let (ours, theirs) = duplex(4096);
+    let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn Transport>, Role::Client, None).await;
+    let relay = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
+    let config = TunnelConfig {
+        relay: RelayAddress {
+            origin: "http://127.0.0.1:1".parse().unwrap(),
+            trust: RelayTrust::Pinned(RelayId([7; 32])),
+        },
+        identity: Arc::new(Identity::generate(&SystemRandom::new()).unwrap()),
+        boot: BootId([7; 16]),
+        enroll_key: None,
+        devices,
+        circuits: mpsc::channel(1).0,
+        sessions: Arc::default(),
+        backoff: BackoffConfig::default(),
+        vital: Vital::new(CancellationToken::new()),
+    };
+    let control = Control {
+        config: Arc::new(config),
+        inbox: mpsc::channel(1).1,
+        state: watch::Sender::new(TunnelState::Connected),
+        relay_key: watch::Sender::new(None),
+        stored: watch::Sender::new(0),
+        pairings: HashMap::new(),
+        dials: JoinSet::new(),
+        wanted: RateLimiter::direct(WANTED),
+        has_worked: false,
+    };
+    (control, socket, relay)
+}
+
+fn nobody() -> (watch::Sender<Arc<DeviceList>>, watch::Receiver<Arc<DeviceList>>) {
+    watch::channel(Arc::new(DeviceList { version: 1, paused: false, devices: Vec::new() }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_asks_and_does_not_listen_is_left() {
+    let (_devices, list) = nobody();
+    let (mut control, mut socket, mut relay) = connected(list).await;
+    let (_commands, inbox) = mpsc::channel(1);
+    control.inbox = inbox;
+    let asking = async {
+        let ping = Message::binary(RelayToPeer::Ping { id: 7 }.encode());
+        while relay.send(ping.clone()).await.is_ok() {}
+        std::future::pending::<()>().await
+    };
+    let started = tokio::time::Instant::now();
+    tokio::select! {
+        ended = control.serve(&mut socket) => assert!(matches!(ended, Err(RelayError::TimedOut(_))), "{ended:?}"),
+        () = asking => unreachable!("it asks for ever"),
+        () = sleep(SILENCE_LIMIT * 10) => panic!("the host still waits for the relay to listen"),
+    }
+    assert!(started.elapsed() <= HEARTBEAT + WRITE_LIMIT, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn circuits_that_a_relay_wants_are_dialled_so_often_and_no_more() {
+    let (_devices, list) = nobody();
+    let (mut control, ..) = connected(list).await;
+    let mut dialled = 0;
+    for _ in 0..10_000 {
+        control.handle(RelayToPeer::CircuitWanted).unwrap();
+        dialled += control.dials.len();
+        // Each is over at once.
+        control.dials.shutdown().await;
+    }
+    assert!((256..300).contains(&dialled), "{dialled} of 10,000 were dialled");
+}
+
+#[tokio::test]
+async fn a_relay_that_says_what_is_not_for_a_host_is_left() {
+    let (_devices, list) = nobody();
+    let (mut control, mut socket, mut relay) = connected(list).await;
+    let (_commands, inbox) = mpsc::channel(1);
+    control.inbox = inbox;
+    let frames = [
+        RelayToPeer::Welcome { version: 1, signature: [0; 64] }.encode(),
+        RelayToPeer::Attached { circuit: 1 }.encode(),
+        RelayToPeer::Presence { online: true, since: 0 }.encode(),
+        b"noise".to_vec(),
+        Vec::new(),
+    ];
+    for frame in frames {
+        relay.send(Message::binary(frame.clone())).await.unwrap();
+        let ended = timeout(Duration::from_secs(60), control.serve(&mut socket)).await.expect("it is listened to");
+        assert!(matches!(ended, Err(RelayError::Protocol(_))), "{frame:?}: {ended:?}");
+        relay.next().await.unwrap().unwrap();
+    }
+}
