@@ -111,6 +111,12 @@ pub enum RelayToPeer {
     },
     /// To a host: another machine holds a live registration with the same key.
     Conflict,
+    /// To a host, from version 2 on: these keys of the list that it has just sent were on a list of its before and then
+    /// were not. The relay does not let them in, whatever newer list names them.
+    DevicesRevoked {
+        /// At most [`MAX_DEVICES`] keys.
+        keys: Vec<PublicKey>,
+    },
     /// To a host's data connection: the circuit starts with the next byte.
     CircuitStart {
         /// Number of the circuit at this relay, for logs.
@@ -298,6 +304,10 @@ impl RelayToPeer {
                 out.put_u64(*version);
             }
             Self::Conflict => out.put_u8(0x14),
+            Self::DevicesRevoked { keys } => {
+                out.put_u8(0x15);
+                put_device_keys(&mut out, keys);
+            }
             Self::CircuitStart { circuit, origin } => {
                 out.put_u8(0x20);
                 out.put_u64(*circuit);
@@ -347,6 +357,7 @@ impl RelayToPeer {
             0x12 => Self::PairingClosed { rendezvous: RendezvousId(r.array()?), code: r.u16()? },
             0x13 => Self::DeviceListStored { version: r.u64()? },
             0x14 => Self::Conflict,
+            0x15 => Self::DevicesRevoked { keys: device_keys(&mut r)? },
             0x20 => Self::CircuitStart {
                 circuit: r.u64()?,
                 origin: match r.u8()? {
@@ -410,8 +421,7 @@ impl PeerToRelay {
             Self::DeviceList { version, keys } => {
                 out.put_u8(0x50);
                 out.put_u64(*version);
-                out.put_u16(keys.len() as u16);
-                keys.iter().for_each(|key| out.put(&key.0));
+                put_device_keys(&mut out, keys);
             }
             Self::PairingOpen { rendezvous, seconds } => {
                 out.put_u8(0x51);
@@ -479,6 +489,11 @@ fn flag(r: &mut Reader<'_>, field: &'static str) -> Result<bool, DecodeError> {
         1 => Ok(true),
         _ => Err(DecodeError::Invalid { field }),
     }
+}
+
+fn put_device_keys(out: &mut Vec<u8>, keys: &[PublicKey]) {
+    out.put_u16(keys.len() as u16);
+    keys.iter().for_each(|key| out.put(&key.0));
 }
 
 fn device_keys(r: &mut Reader<'_>) -> Result<Vec<PublicKey>, DecodeError> {

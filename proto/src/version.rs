@@ -9,8 +9,15 @@ pub struct VersionRange {
     pub max: u8,
 }
 
-/// What this build speaks, with the relay and end to end.
+/// What this build speaks end to end.
 pub const SUPPORTED: VersionRange = VersionRange { min: 1, max: 1 };
+
+/// What this build speaks on connections to a relay.
+pub const WITH_RELAY: VersionRange = VersionRange { min: 1, max: 2 };
+
+/// The first version on connections to a relay in which a host hears
+/// [`DevicesRevoked`](crate::control::RelayToPeer::DevicesRevoked).
+pub const TELLS_REVOKED: u8 = 2;
 
 impl VersionRange {
     /// The newest version that both sides speak; `None` where there is none.

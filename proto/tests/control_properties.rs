@@ -56,6 +56,7 @@ fn relay_frame() -> impl Strategy<Value = RelayToPeer> {
         (rendezvous(), any::<u16>()).prop_map(|(rendezvous, code)| RelayToPeer::PairingClosed { rendezvous, code }),
         any::<u64>().prop_map(|version| RelayToPeer::DeviceListStored { version }),
         Just(RelayToPeer::Conflict),
+        proptest::collection::vec(key(), 0..20).prop_map(|keys| RelayToPeer::DevicesRevoked { keys }),
         (any::<u64>(), circuit_origin).prop_map(|(circuit, origin)| RelayToPeer::CircuitStart { circuit, origin }),
         any::<(bool, u64)>().prop_map(|(online, since)| RelayToPeer::Presence { online, since }),
         any::<u64>().prop_map(|circuit| RelayToPeer::Attached { circuit }),

@@ -12,7 +12,7 @@ use reachback_proto::control::RelayToPeer;
 use reachback_proto::crypto::handshake::{Preamble, Purpose};
 use reachback_proto::frame::{ByeReason, ChannelCloseReason, Frame, GapReason};
 use reachback_proto::pairing::{PairingMessage, PairingUrl, PairingUrlError, Refusal};
-use reachback_proto::version::{SUPPORTED, VersionRange};
+use reachback_proto::version::{SUPPORTED, VersionRange, WITH_RELAY};
 use reachback_proto::wire::{DecodeError, Reader};
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
@@ -27,6 +27,7 @@ const FROZEN: &[(&str, &str, &str)] = &[
     ("control.json", "peer_to_relay", "68c201c5f3bef14e"),
     ("control.json", "refused", "0926f830de73947b"),
     ("control.json", "relay_to_peer", "d0a2e8b0e2b7aaf8"),
+    ("control.json", "relay_to_peer_2", "bbbfd01318bc3968"),
     ("control.json", "welcomes", "16f0b52597934c71"),
     ("link.json", "device_ephemeral", "e616eccecadc645d"),
     ("link.json", "device_static", "738f0766b3da90d5"),
@@ -93,13 +94,15 @@ fn a_relay_of_more_versions_is_spoken_to_in_the_newest_that_both_know() {
     let challenge = |min: u8, max: u8| {
         let frame = [&[0x01, min, max][..], &[0xaa; 32], &[0xbb; 32]].concat();
         match RelayToPeer::decode(&frame) {
-            Ok(RelayToPeer::Challenge { versions, .. }) => SUPPORTED.agree(versions),
+            Ok(RelayToPeer::Challenge { versions, .. }) => WITH_RELAY.agree(versions),
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!([challenge(1, 1), challenge(1, 9), challenge(0, 1)], [Some(1); 3]);
-    assert_eq!(challenge(2, 9), None, "one that has forgotten version 1 is not guessed at");
+    assert_eq!([challenge(1, 1), challenge(0, 1)], [Some(1); 2]);
+    assert_eq!([challenge(1, 2), challenge(1, 9), challenge(2, 9)], [Some(2); 3]);
+    assert_eq!(challenge(3, 9), None, "one that has forgotten version 2 is not guessed at");
     assert_eq!(SUPPORTED, VersionRange { min: 1, max: 1 });
+    assert_eq!(WITH_RELAY, VersionRange { min: 1, max: 2 });
 }
 
 #[test]

@@ -53,6 +53,9 @@ const RELAY: [&str; 16] = [
     /* Attached         */ "31 000000000000000b",
 ];
 
+/// What version 2 has besides.
+const RELAY_2: [&str; 2] = [/* DevicesRevoked   */ "15 0000", /* DevicesRevoked   */ "15 0002 aa*32 ab*32"];
+
 const PEER: [&str; 12] = [
     /* HostHello     */ "41 01 aa*32 bb*32 cc*16 05 'a.b.c' 00",
     /* HostHello     */ "41 01 aa*32 bb*32 cc*16 05 'a.b.c' 08 'enrol-me'",
@@ -81,9 +84,9 @@ const PAIRING: [&str; 7] = [
 
 #[test]
 fn frames_of_the_relay_have_their_bytes() {
-    let frames = vectors::relay_frames();
-    assert_eq!(frames.len(), RELAY.len());
-    for ((frame, _), golden) in frames.into_iter().zip(RELAY) {
+    let (frames, more) = (vectors::relay_frames(), vectors::relay_frames_2());
+    assert_eq!((frames.len(), more.len()), (RELAY.len(), RELAY_2.len()));
+    for ((frame, _), golden) in frames.into_iter().chain(more).zip(RELAY.into_iter().chain(RELAY_2)) {
         assert_eq!(hex(&frame.encode()), hex(&bytes(golden)), "{frame:?}");
         assert_eq!(RelayToPeer::decode(&bytes(golden)), Ok(frame));
     }

@@ -1,14 +1,16 @@
 //! Taking away: what a device may do ends or changes at once, at the host and at the relay.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::PATIENCE;
 use e2e::rpc::{Client, End};
 use e2e::stage::{Stage, TestDevice, client};
+use reachback_host::audit::{self, Line, What};
 use reachback_host::connect::remote::{RemoteHost, RemoteState};
 use reachback_host::link::circuit::RelaySocket;
 use reachback_host::link::relay::{self, Caller, RelayError};
-use reachback_host::local_api::{Request, Response};
+use reachback_host::local_api::{Event, Request, Response};
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::RelayToPeer;
 use reachback_proto::frame::{ByeReason, ChannelCloseReason};
@@ -132,4 +134,69 @@ fn assert_scope(answer: Result<Value, Value>, needed: &str, has: &str) {
     assert_eq!((&refused["code"], &refused["data"]["reason"]), (&json!(-32010), &json!("scope")), "{refused}");
     let message = refused["message"].as_str().unwrap();
     assert!(message.contains(needed) && message.contains(has), "{message}");
+}
+
+/// Copies the files of a folder.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restored_backup_brings_no_revoked_device_back() {
+    let stage = Stage::start().await;
+    let (lost, kept) = (stage.pair(Scope::Admin).await, stage.pair(Scope::Approve).await);
+    let host = stage.home().join("host");
+    let backup = tempfile::tempdir().unwrap();
+    copy(&host, backup.path());
+    stage.ask(Request::Revoke { device: lost.id().to_string() }).await;
+    let new = stage.pair(Scope::View).await;
+    assert_eq!(refusal(&lost).await, CloseCode::Unauthorized);
+
+    // The disk is restored, and the agent started on it some day: its list has a newer version than ever.
+    let (stage, ()) = stage.restart_agent_after(async |_| copy(backup.path(), &host)).await;
+    let mut events = stage.agent.events().subscribe();
+    let paused = async || {
+        let Response::Devices { devices, .. } = stage.ask(Request::Devices).await else { panic!("wanted the devices") };
+        let paused: Vec<_> = devices.iter().filter(|device| device.paused && device.revoked_at_relay).collect();
+        assert!(devices.iter().all(|device| device.device_id != new.id()), "it was paired after the backup");
+        paused.iter().map(|device| device.device_id).collect::<Vec<_>>()
+    };
+    let known = async {
+        while paused().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, known).await.expect("the host takes a revoked device back");
+    assert_eq!(paused().await, [lost.id()]);
+    // The relay keeps it out as before, and who was not revoked is let in.
+    assert_eq!(refusal(&lost).await, CloseCode::Unauthorized);
+    client(&kept.connect().await).await.echo().await;
+    let log = audit::read(stage.home()).unwrap().0;
+    let is_told = |line: &Line| {
+        let what = What::Paused { reason: Some("revoked_at_relay".to_owned()) };
+        matches!(line, Line::Device(entry) if entry.device_id == lost.id() && entry.what == what)
+    };
+    assert_eq!(log.iter().filter(|line| is_told(line)).count(), 1, "{log:?}");
+
+    // The owner lets it in all the same: the relay does not, and says so again.
+    while events.try_recv().is_ok() {}
+    stage.ask(Request::Pause { device: Some(lost.id().to_string()), on: false }).await;
+    let told = async {
+        loop {
+            if let Event::Notice(notice) = events.recv().await.unwrap() {
+                return notice;
+            }
+        }
+    };
+    let notice = timeout(PATIENCE, told).await.expect("the owner is not told");
+    assert_eq!(notice.code, "revoked_at_relay");
+    assert!(notice.message.contains("“a device of the tests”"), "{}", notice.message);
+    assert_eq!(refusal(&lost).await, CloseCode::Unauthorized);
+    stage.ask(Request::Revoke { device: lost.id().to_string() }).await;
+    stage.stop().await;
 }

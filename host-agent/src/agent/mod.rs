@@ -32,6 +32,7 @@ pub mod outbox;
 pub mod pages;
 pub mod pairing;
 pub mod prompts;
+mod relay_list;
 pub mod requests;
 pub mod sessions;
 pub mod tunnel;
@@ -49,8 +50,8 @@ use reachback_proto::pairing::{Name, Origin};
 use reachback_proto::session::SessionLimits;
 use reachback_relay::vital::Vital;
 use ring::rand::SystemRandom;
-use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -85,6 +86,7 @@ use outbox::{OutboxLimits, Outboxes};
 use pages::Readers;
 use pairing::{HostIntroduction, Pairings};
 use prompts::Prompts;
+use relay_list::RelayList;
 use sessions::Sessions;
 use tunnel::{Tunnel, TunnelConfig, TunnelState};
 use work::Ender;
@@ -315,6 +317,12 @@ impl Agent {
             audit: Arc::clone(&audit),
             events: events.clone(),
         };
+        let relay_list = RelayList {
+            devices: Arc::clone(&devices),
+            sessions: Arc::clone(&sessions),
+            audit: Arc::clone(&audit),
+            events: events.clone(),
+        };
         let present = Arc::clone(&sessions);
         let housekeeping = housekeeping.run(move || present.presence(), Timestamp::now);
         let heard = events.subscribe();
@@ -325,7 +333,7 @@ impl Agent {
             vital.spawn_finite("the watch of the tunnel", telling),
             vital.spawn_finite(
                 "the watch of the relay's device list",
-                keep_ahead(tunnel.stored(), Arc::clone(&devices)),
+                relay_list.run(tunnel.stored(), tunnel.revoked()),
             ),
             vital.spawn("the agent's housekeeping", housekeeping),
             vital.spawn("what carries out prompts", runner.run()),
@@ -558,18 +566,6 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
         }
         CodexState::Failed { .. } => is_not(CodexWord::Failed),
         CodexState::Stopped => is_not(CodexWord::Stopped),
-    }
-}
-
-/// Sees that the relay does not hold a newer device list than there is: it would ignore this one.
-async fn keep_ahead(mut stored: watch::Receiver<u64>, devices: Arc<DeviceStore>) {
-    while stored.changed().await.is_ok() {
-        let seen = *stored.borrow_and_update();
-        if let Err(error) = devices.outgrow(seen, Timestamp::now()) {
-            tracing::warn!(%error, "the device list could not be written");
-        }
-        // A relay that names ever higher ones does not keep the disk busy.
-        sleep(Duration::from_secs(1)).await;
     }
 }
 

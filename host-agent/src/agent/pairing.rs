@@ -290,6 +290,7 @@ impl Pairings {
                         scope: paired.scope,
                         paused: false,
                         expired: false,
+                        revoked_at_relay: false,
                         unseen_hours: 0,
                         added_at: now,
                         last_seen: now,

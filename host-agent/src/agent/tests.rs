@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use reachback_relay::vital::Gone;
+use tokio::sync::watch;
 
 use super::*;
 use crate::agent::environments::workspaces::Surroundings;

@@ -108,6 +108,7 @@ pub struct Tunnel {
     state: watch::Receiver<TunnelState>,
     relay_key: watch::Receiver<Option<PublicKey>>,
     stored: watch::Receiver<u64>,
+    revoked: watch::Receiver<Vec<PublicKey>>,
     task: AbortOnDropHandle<()>,
 }
 
@@ -125,6 +126,7 @@ impl Tunnel {
         let (state_out, state) = watch::channel(TunnelState::Reconnecting { reason: String::new() });
         let (key_out, relay_key) = watch::channel(None);
         let (stored_out, stored) = watch::channel(0);
+        let (revoked_out, revoked) = watch::channel(Vec::new());
         let vital = config.vital.clone();
         let control = Control {
             config: Arc::new(config),
@@ -132,13 +134,14 @@ impl Tunnel {
             state: state_out,
             relay_key: key_out,
             stored: stored_out,
+            revoked: revoked_out,
             pairings: HashMap::new(),
             dials: JoinSet::new(),
             wanted: RateLimiter::direct(WANTED),
             has_worked: false,
         };
         let task = vital.spawn("the tunnel to the relay", control.run());
-        Self { commands, state, relay_key, stored, task }
+        Self { commands, state, relay_key, stored, revoked, task }
     }
 
     /// To a relay that has proved its key and answers nothing.
@@ -148,11 +151,12 @@ impl Tunnel {
         let (state_out, state) = watch::channel(TunnelState::Connected);
         let (key_out, relay_key) = watch::channel(Some(relay_key));
         let (stored_out, stored) = watch::channel(0);
+        let (revoked_out, revoked) = watch::channel(Vec::new());
         let task = tokio::spawn(async move {
-            let _open = (inbox, state_out, key_out, stored_out);
+            let _open = (inbox, state_out, key_out, stored_out, revoked_out);
             std::future::pending().await
         });
-        Self { commands, state, relay_key, stored, task: AbortOnDropHandle::new(task) }
+        Self { commands, state, relay_key, stored, revoked, task: AbortOnDropHandle::new(task) }
     }
 
     /// Ends the tunnel, whoever else still holds it.
@@ -173,6 +177,11 @@ impl Tunnel {
     /// The newest version of the device list that the relay has in force; 0 before it said so.
     pub fn stored(&self) -> watch::Receiver<u64> {
         self.stored.clone()
+    }
+
+    /// The keys of the list last sent that the relay knows as revoked, each time that it names some.
+    pub fn revoked(&self) -> watch::Receiver<Vec<PublicKey>> {
+        self.revoked.clone()
     }
 
     /// Opens a rendezvous, now or as soon as the relay is there; `false` when the relay does not open it.
@@ -206,6 +215,7 @@ struct Control {
     state: watch::Sender<TunnelState>,
     relay_key: watch::Sender<Option<PublicKey>>,
     stored: watch::Sender<u64>,
+    revoked: watch::Sender<Vec<PublicKey>>,
     pairings: HashMap<RendezvousId, OpenPairing>,
     dials: JoinSet<()>,
     wanted: DefaultDirectRateLimiter,
@@ -365,6 +375,9 @@ impl Control {
             RelayToPeer::DeviceListStored { version } => {
                 self.has_worked = true;
                 self.stored.send_replace(version);
+            }
+            RelayToPeer::DevicesRevoked { keys } => {
+                self.revoked.send_replace(keys);
             }
             RelayToPeer::Conflict => {
                 tracing::error!("another machine is registered with this host's key: one of them is a clone");

@@ -82,7 +82,8 @@ pub enum What {
     Revoked,
     /// The device is kept out.
     Paused {
-        /// `expired` where nobody asked for it: the device was not seen for 90 days.
+        /// Where nobody asked for it: `expired`, the device was not seen for 90 days, or `revoked_at_relay`, the relay
+        /// knows it as revoked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },

@@ -124,12 +124,14 @@ struct DeviceLine<'a> {
     scope: Scope,
     paused: bool,
     expired: bool,
+    revoked_at_relay: bool,
     added_at: Timestamp,
     last_seen: Timestamp,
 }
 
 fn tell(device: &DeviceInfo, state: &str, output: Output) {
-    let DeviceInfo { device_id, name, platform, scope, paused, expired, added_at, last_seen, .. } = device;
+    let DeviceInfo { device_id, name, platform, scope, paused, expired, revoked_at_relay, added_at, last_seen, .. } =
+        device;
     output.object(&DeviceLine {
         event: "device",
         device_id: *device_id,
@@ -139,6 +141,7 @@ fn tell(device: &DeviceInfo, state: &str, output: Output) {
         scope: *scope,
         paused: *paused,
         expired: *expired,
+        revoked_at_relay: *revoked_at_relay,
         added_at: *added_at,
         last_seen: *last_seen,
     });
@@ -163,7 +166,11 @@ fn list(devices: &[DeviceInfo], all_paused: bool, output: Output) {
                 device.name.clone(),
                 device.platform.clone(),
                 device.scope.to_string(),
-                if device.expired { format!("paused ({EXPIRED})") } else { state(device).to_owned() },
+                match () {
+                    () if device.revoked_at_relay => "paused (revoked at the relay)".to_owned(),
+                    () if device.expired => format!("paused ({EXPIRED})"),
+                    () => state(device).to_owned(),
+                },
                 device.last_seen.to_string(),
             ]
         })
@@ -172,6 +179,12 @@ fn list(devices: &[DeviceInfo], all_paused: bool, output: Output) {
     if devices.iter().any(|device| device.expired) {
         output.say(
             "\nExpired: not seen in 90 days in which this host was reachable. `reachback devices resume NAME` lets one in again.",
+        );
+    }
+    if devices.iter().any(|device| device.revoked_at_relay) {
+        output.say(
+            "\nRevoked at the relay: by a later list of this host than the one that it has now, which may come from a backup. \
+             `reachback devices revoke NAME` takes one off. One that should come in is paired anew: the relay lets that key in no more.",
         );
     }
     if all_paused {

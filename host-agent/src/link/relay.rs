@@ -218,7 +218,7 @@ impl RelayAddress {
         if !self.trust.admits(&relay) {
             return Err(RelayError::WrongRelay(relay));
         }
-        let version = version::SUPPORTED.agree(versions).ok_or(RelayError::Protocol("no version in common"))?;
+        let version = version::WITH_RELAY.agree(versions).ok_or(RelayError::Protocol("no version in common"))?;
         let peer_nonce = keys::random(&SystemRandom::new())?;
         let (hello, key) = caller.hello(version, relay, &nonce, peer_nonce)?;
         send(socket, &hello).await?;

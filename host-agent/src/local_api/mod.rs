@@ -180,6 +180,9 @@ pub struct DeviceInfo {
     /// Whether that is because it was not seen for long.
     #[serde(default)]
     pub expired: bool,
+    /// Whether that is because the relay knows it as revoked.
+    #[serde(default)]
+    pub revoked_at_relay: bool,
     /// Whether it is here now.
     pub connected: bool,
     /// When it was paired.
@@ -198,6 +201,7 @@ impl DeviceInfo {
             scope: device.scope,
             paused: device.paused,
             expired: device.expired,
+            revoked_at_relay: device.revoked_at_relay,
             connected,
             added_at: device.added_at,
             last_seen: device.last_seen,

@@ -89,6 +89,7 @@ fn device() -> DeviceInfo {
         scope: Scope::Approve,
         paused: false,
         expired: false,
+        revoked_at_relay: false,
         connected: true,
         added_at: Timestamp::from_unix(1_795_413_540),
         last_seen: Timestamp::from_unix(1_795_413_540),

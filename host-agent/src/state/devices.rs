@@ -34,6 +34,8 @@ use crate::platform::terminal::quote;
 pub const UNSEEN_LIMIT: u32 = 90 * 24;
 /// The reason of such a pause, in the audit log and for people.
 pub const EXPIRED: &str = "expired";
+/// The reason of a pause because the relay knows the device as revoked, in the audit log and for people.
+pub const REVOKED_AT_RELAY: &str = "revoked_at_relay";
 
 /// A device of this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +61,10 @@ pub struct Device {
     /// Whether it is paused because it was not seen for [`UNSEEN_LIMIT`].
     #[serde(default)]
     pub expired: bool,
+    /// Whether it is paused because the relay knows it as revoked: this list is older than that, a backup for instance.
+    /// An older build forgets why, and keeps it out all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revoked_at_relay: bool,
     /// Hours in which it could have been seen, and was not.
     #[serde(default)]
     pub unseen_hours: u32,
@@ -271,6 +277,7 @@ impl DeviceStore {
                 Some(id) => {
                     let device = device_mut(list, id)?;
                     (device.paused, device.expired, device.unseen_hours) = (paused, false, 0);
+                    device.revoked_at_relay = false;
                 }
                 None => list.paused = paused,
             }
@@ -308,6 +315,22 @@ impl DeviceStore {
             (device.paused, device.expired) = (true, true);
             Ok(Effect::TakesAway)
         })
+    }
+
+    /// Keeps out those of the devices whom the relay knows as revoked, and gives those that were not kept out for that
+    /// reason before. They stay on the list: whether they belong there is for the owner to say.
+    pub fn set_revoked_at_relay(&self, keys: &[PublicKey], now: Timestamp) -> Result<Vec<Device>, ChangeError> {
+        let is_news = |device: &Device| !device.revoked_at_relay && keys.contains(&device.identity);
+        let news: Vec<_> = self.current().devices.iter().filter(|device| is_news(device)).cloned().collect();
+        if !news.is_empty() {
+            self.change(now, |list| {
+                for device in list.devices.iter_mut().filter(|device| is_news(device)) {
+                    (device.paused, device.revoked_at_relay) = (true, true);
+                }
+                Ok(Effect::TakesAway)
+            })?;
+        }
+        Ok(news)
     }
 
     /// Makes a version beyond `seen`, which the relay holds: with a clock set back or a restored file, this list would be ignored.
@@ -415,6 +438,7 @@ impl Device {
             scope,
             paused: false,
             expired: false,
+            revoked_at_relay: false,
             unseen_hours: 0,
             added_at: at,
             last_seen: at,

@@ -169,6 +169,18 @@ pub(crate) fn relay_frames() -> Vec<(RelayToPeer, Value)> {
     ]
 }
 
+/// The frames that version 2 has besides.
+pub(crate) fn relay_frames_2() -> Vec<(RelayToPeer, Value)> {
+    let keys = vec![PublicKey([0xaa; 32]), PublicKey([0xab; 32])];
+    vec![
+        (RelayToPeer::DevicesRevoked { keys: Vec::new() }, json!({"keys": []})),
+        (
+            RelayToPeer::DevicesRevoked { keys: keys.clone() },
+            json!({"keys": keys.iter().map(|key| hex(key.0)).collect::<Vec<_>>()}),
+        ),
+    ]
+}
+
 /// Every frame that a host or a device sends, with its fields.
 pub(crate) fn peer_frames() -> Vec<(PeerToRelay, Value)> {
     let rendezvous = RendezvousId([0xdd; 16]);
@@ -228,10 +240,10 @@ fn variant(frame: &impl std::fmt::Debug) -> String {
 }
 
 fn control() -> Value {
-    let relay = relay_frames().into_iter();
-    let relay: Vec<_> = relay
-        .map(|(frame, fields)| json!({"name": variant(&frame), "fields": fields, "hex": hex(frame.encode())}))
-        .collect();
+    let relay = |frames: Vec<(RelayToPeer, Value)>| -> Vec<_> {
+        let described = |(frame, fields)| json!({"name": variant(&frame), "fields": fields, "hex": hex(RelayToPeer::encode(&frame))});
+        frames.into_iter().map(described).collect()
+    };
     let peer = peer_frames().into_iter();
     let peer: Vec<_> = peer
         .map(|(frame, fields)| json!({"name": variant(&frame), "fields": fields, "hex": hex(frame.encode())}))
@@ -251,7 +263,8 @@ fn control() -> Value {
     };
     json!({
         "about": "frames between a peer and its relay: docs/protocol.md, section 2",
-        "relay_to_peer": relay,
+        "relay_to_peer": relay(relay_frames()),
+        "relay_to_peer_2": relay(relay_frames_2()),
         "peer_to_relay": peer,
         "welcomes": [welcome(&device), welcome(&PublicKey([0; 32]))],
         "refused": {

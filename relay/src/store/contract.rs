@@ -2,7 +2,7 @@
 
 use reachback_proto::ids::{HostId, PublicKey};
 
-use super::{EnrollHash, ListOutcome, Store};
+use super::{EnrollHash, ListOutcome, REVOKED_PER_HOST, SentList, Store};
 
 /// Runs the whole contract.
 pub(crate) async fn all(store: &dyn Store) {
@@ -10,6 +10,8 @@ pub(crate) async fn all(store: &dyn Store) {
     an_enrolment_key_works_once_and_until_it_expires(store).await;
     one_of_many_with_the_same_key_enrols(store).await;
     device_lists_only_grow_in_version(store).await;
+    what_is_revoked_stays_revoked(store).await;
+    so_many_revoked_devices_are_remembered(store).await;
     hosts_are_remembered(store).await;
     pruning_keeps_keys_that_still_work(store).await;
 }
@@ -48,22 +50,63 @@ async fn one_of_many_with_the_same_key_enrols(store: &dyn Store) {
     assert_eq!(won, 1);
 }
 
+fn sent(outcome: ListOutcome, revoked: &[PublicKey]) -> SentList {
+    SentList { outcome, revoked: revoked.to_vec() }
+}
+
 async fn device_lists_only_grow_in_version(store: &dyn Store) {
     let (a, b) = (PublicKey([1; 32]), PublicKey([2; 32]));
     let id = enrol(store, 30).await;
     assert!(!store.lists_device(id, a).await.unwrap());
-    assert_eq!(store.put_devices(id, 0, vec![a, b, b]).await.unwrap(), ListOutcome::Stored);
-    assert_eq!(store.put_devices(id, 0, vec![b, a]).await.unwrap(), ListOutcome::Stored);
-    assert_eq!(store.put_devices(id, 0, vec![b]).await.unwrap(), ListOutcome::Differs);
+    assert_eq!(store.put_devices(id, 0, vec![a, b, b]).await.unwrap(), sent(ListOutcome::Stored, &[]));
+    assert_eq!(store.put_devices(id, 0, vec![b, a]).await.unwrap(), sent(ListOutcome::Stored, &[]));
     assert!(store.lists_device(id, a).await.unwrap());
-    assert_eq!(store.put_devices(id, 7, vec![b]).await.unwrap(), ListOutcome::Stored);
+    assert_eq!(store.put_devices(id, 7, vec![b]).await.unwrap(), sent(ListOutcome::Stored, &[]));
     assert!(!store.lists_device(id, a).await.unwrap());
-    assert_eq!(store.put_devices(id, 6, vec![a]).await.unwrap(), ListOutcome::Older { stored: 7 });
-    assert!(!store.lists_device(id, a).await.unwrap());
+    assert_eq!(store.put_devices(id, 6, vec![b]).await.unwrap(), sent(ListOutcome::Older { stored: 7 }, &[]));
     assert!(store.lists_device(id, b).await.unwrap());
 
     let other = enrol(store, 31).await;
     assert!(!store.lists_device(other, b).await.unwrap(), "a device of one host was listed for another");
+}
+
+async fn what_is_revoked_stays_revoked(store: &dyn Store) {
+    let [lost, kept, new] = [3, 4, 5].map(|byte| PublicKey([byte; 32]));
+    let (id, other) = (enrol(store, 32).await, enrol(store, 33).await);
+    store.put_devices(id, 1, vec![lost, kept]).await.unwrap();
+    store.put_devices(id, 5, vec![kept]).await.unwrap();
+    // From a backup, as it was, and under the version of the day on which it was restored.
+    assert_eq!(
+        store.put_devices(id, 1, vec![lost, kept]).await.unwrap(),
+        sent(ListOutcome::Older { stored: 5 }, &[lost])
+    );
+    assert_eq!(store.put_devices(id, 9, vec![lost, kept, new]).await.unwrap(), sent(ListOutcome::Stored, &[lost]));
+    assert!(!store.lists_device(id, lost).await.unwrap());
+    assert!(store.lists_device(id, kept).await.unwrap() && store.lists_device(id, new).await.unwrap());
+    // The list in force is the one without it, and the host need not raise the version again.
+    assert_eq!(store.put_devices(id, 9, vec![new, lost, kept]).await.unwrap(), sent(ListOutcome::Stored, &[lost]));
+    // A backup whose version happens to be the stored one's takes away what it lacks, and brings nothing back.
+    assert_eq!(store.put_devices(id, 9, vec![new, lost]).await.unwrap(), sent(ListOutcome::Stored, &[lost]));
+    assert!(!store.lists_device(id, kept).await.unwrap() && store.lists_device(id, new).await.unwrap());
+    assert_eq!(store.put_devices(id, 9, vec![new, kept]).await.unwrap(), sent(ListOutcome::Stored, &[kept]));
+    // It is this host's device that is revoked.
+    assert_eq!(store.put_devices(other, 1, vec![lost]).await.unwrap(), sent(ListOutcome::Stored, &[]));
+    assert!(store.lists_device(other, lost).await.unwrap());
+}
+
+async fn so_many_revoked_devices_are_remembered(store: &dyn Store) {
+    let key = |number: u64| PublicKey(std::array::from_fn(|at| number.to_be_bytes()[at % 8]));
+    let id = enrol(store, 34).await;
+    let (size, most) = (256, REVOKED_PER_HOST.unsigned_abs());
+    let lists = most / size + 2;
+    for list in 0..lists {
+        let keys = (list * size..(list + 1) * size).map(key).collect();
+        store.put_devices(id, list, keys).await.unwrap();
+    }
+    let first = store.put_devices(id, lists, (0..size).map(key).collect()).await.unwrap();
+    assert_eq!(first, sent(ListOutcome::Stored, &[]), "more than {most} are remembered");
+    let newer = store.put_devices(id, lists + 1, (3 * size..4 * size).map(key).collect()).await.unwrap();
+    assert_eq!(newer.revoked.len() as u64, size, "fewer than {most} are remembered");
 }
 
 async fn hosts_are_remembered(store: &dyn Store) {

@@ -44,9 +44,20 @@ pub(crate) enum ListOutcome {
         /// Its version.
         stored: u64,
     },
-    /// The stored one has this version and other keys, and stays in force.
-    Differs,
 }
+
+/// A device list that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SentList {
+    /// What became of it.
+    pub(crate) outcome: ListOutcome,
+    /// Keys of it that are revoked, and so are not in force, whatever became of the list.
+    pub(crate) revoked: Vec<PublicKey>,
+}
+
+/// Revoked devices that are remembered for one host: the newest. A host has at most 256 devices, so this is each of them
+/// paired anew sixteen times.
+pub(crate) const REVOKED_PER_HOST: i64 = 4096;
 
 /// The result of a store operation.
 pub(crate) type Stored<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -74,8 +85,11 @@ pub(crate) trait Store: Send + Sync {
     /// Whether any host enrolled.
     fn has_hosts(&self) -> Stored<'_, bool>;
 
-    /// Replaces the device list of an enrolled host if `version` is newer than the stored one.
-    fn put_devices(&self, host: HostId, version: u64, keys: Vec<PublicKey>) -> Stored<'_, ListOutcome>;
+    /// Replaces the device list of an enrolled host, unless `version` is older than the stored one's.
+    ///
+    /// What the stored one held and this one does not is revoked for good: no list brings it back, however new. So a
+    /// list of the same version may have other keys, as after a restored backup: it can only take away.
+    fn put_devices(&self, host: HostId, version: u64, keys: Vec<PublicKey>) -> Stored<'_, SentList>;
 
     /// Whether the host's device list holds this key.
     fn lists_device(&self, host: HostId, device: PublicKey) -> Stored<'_, bool>;

@@ -1,5 +1,6 @@
 //! The store in one SQLite file.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,14 +8,17 @@ use futures_util::future::BoxFuture;
 use reachback_proto::ids::{HostId, PublicKey};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqlitePool};
+use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use super::{EnrollHash, ListOutcome, Store, StoreError, Stored};
+use super::{EnrollHash, ListOutcome, REVOKED_PER_HOST, SentList, Store, StoreError, Stored};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// Connections to the file: SQLite writes one at a time anyway, a few more let reads go on beside.
 const CONNECTIONS: u32 = 4;
+
+const LISTED: &str = "SELECT identity_key FROM devices WHERE host_id = ?";
+const REVOKED: &str = "SELECT identity_key FROM revoked_devices WHERE host_id = ?";
 
 /// How long a statement waits for another process (`reachback-relay enroll`) to finish writing.
 const BUSY: Duration = Duration::from_secs(5);
@@ -91,12 +95,7 @@ impl SqliteStore {
         Ok(true)
     }
 
-    async fn put_devices_now(
-        &self,
-        host: HostId,
-        version: u64,
-        keys: Vec<PublicKey>,
-    ) -> Result<ListOutcome, StoreError> {
+    async fn put_devices_now(&self, host: HostId, version: u64, keys: Vec<PublicKey>) -> Result<SentList, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let stored: i64 = sqlx::query("SELECT device_version FROM hosts WHERE id = ?")
             .bind(&host.0[..])
@@ -104,36 +103,62 @@ impl SqliteStore {
             .await?
             .try_get(0)?;
         let version = seconds(version);
+        let dead = keys_of(&mut transaction, REVOKED, host).await?;
+        let (revoked, wanted): (BTreeSet<_>, BTreeSet<_>) = keys.into_iter().partition(|key| dead.contains(key));
+        let sent = |outcome| SentList { outcome, revoked: revoked.into_iter().collect() };
         if version < stored {
-            return Ok(ListOutcome::Older { stored: stored.unsigned_abs() });
+            return Ok(sent(ListOutcome::Older { stored: stored.unsigned_abs() }));
         }
-        if version == stored {
-            let rows = sqlx::query("SELECT identity_key FROM devices WHERE host_id = ? ORDER BY identity_key")
-                .bind(&host.0[..])
-                .fetch_all(&mut *transaction)
-                .await?;
-            let there = rows.iter().map(|row| row.try_get::<Vec<u8>, _>(0)).collect::<Result<Vec<_>, _>>()?;
-            let mut wanted: Vec<_> = keys.iter().map(|key| key.0.to_vec()).collect();
-            wanted.sort();
-            wanted.dedup();
-            return Ok(if wanted == there { ListOutcome::Stored } else { ListOutcome::Differs });
+        let there = keys_of(&mut transaction, LISTED, host).await?;
+        if version == stored && wanted == there {
+            return Ok(sent(ListOutcome::Stored));
         }
         sqlx::query("DELETE FROM devices WHERE host_id = ?").bind(&host.0[..]).execute(&mut *transaction).await?;
-        for key in keys {
-            sqlx::query("INSERT INTO devices (host_id, identity_key) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        for key in &wanted {
+            sqlx::query("INSERT INTO devices (host_id, identity_key) VALUES (?, ?)")
                 .bind(&host.0[..])
                 .bind(&key.0[..])
                 .execute(&mut *transaction)
                 .await?;
         }
+        for key in there.difference(&wanted) {
+            sqlx::query("INSERT INTO revoked_devices (host_id, identity_key) VALUES (?, ?)")
+                .bind(&host.0[..])
+                .bind(&key.0[..])
+                .execute(&mut *transaction)
+                .await?;
+        }
+        sqlx::query(
+            "DELETE FROM revoked_devices WHERE host_id = ?1 AND number NOT IN \
+             (SELECT number FROM revoked_devices WHERE host_id = ?1 ORDER BY number DESC LIMIT ?2)",
+        )
+        .bind(&host.0[..])
+        .bind(REVOKED_PER_HOST)
+        .execute(&mut *transaction)
+        .await?;
         sqlx::query("UPDATE hosts SET device_version = ? WHERE id = ?")
             .bind(version)
             .bind(&host.0[..])
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        Ok(ListOutcome::Stored)
+        Ok(sent(ListOutcome::Stored))
     }
+}
+
+/// The keys that a query finds for a host.
+async fn keys_of(
+    transaction: &mut SqliteConnection,
+    query: &'static str,
+    host: HostId,
+) -> Result<BTreeSet<PublicKey>, StoreError> {
+    let rows = sqlx::query(query).bind(&host.0[..]).fetch_all(transaction).await?;
+    let keys = rows.iter().map(|row| {
+        let key = row.try_get::<Vec<u8>, _>(0)?;
+        // The table checks the length.
+        Ok(PublicKey(key.try_into().map_err(|_| sqlx::Error::Protocol("a key does not have 32 bytes".into()))?))
+    });
+    keys.collect()
 }
 
 /// SQLite's integers are signed. Beyond 2^63 a version or a time from the network stays the largest one.
@@ -189,7 +214,7 @@ impl Store for SqliteStore {
         Box::pin(async { Ok(sqlx::query("SELECT 1 FROM hosts LIMIT 1").fetch_optional(&self.pool).await?.is_some()) })
     }
 
-    fn put_devices(&self, host: HostId, version: u64, keys: Vec<PublicKey>) -> Stored<'_, ListOutcome> {
+    fn put_devices(&self, host: HostId, version: u64, keys: Vec<PublicKey>) -> Stored<'_, SentList> {
         Box::pin(self.put_devices_now(host, version, keys))
     }
 

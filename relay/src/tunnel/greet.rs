@@ -12,7 +12,7 @@ use reachback_proto::close::CloseCode;
 use reachback_proto::control::{EnrollKey, PeerToRelay, RelayToPeer, welcome_transcript};
 use reachback_proto::crypto::keys::random;
 use reachback_proto::ids::{BootId, HostId, PublicKey, RendezvousId};
-use reachback_proto::version::SUPPORTED;
+use reachback_proto::version::{TELLS_REVOKED, VersionRange, WITH_RELAY};
 use tokio::time::timeout;
 
 use super::{Ending, Endpoint, Link, LinkError, Received, send};
@@ -35,6 +35,13 @@ pub(super) struct Greeting {
     peer_nonce: [u8; 32],
     /// Zero for a pairing.
     peer_key: PublicKey,
+}
+
+impl Greeting {
+    /// Whether the peer takes [`RelayToPeer::DevicesRevoked`].
+    pub(super) fn tells_revoked(&self) -> bool {
+        self.version >= TELLS_REVOKED
+    }
 }
 
 pub(super) struct HostHello {
@@ -71,7 +78,7 @@ pub(super) async fn greet(state: &State, link: &mut Link, endpoint: Endpoint, fr
         tracing::error!(%error, "no challenge could be made");
         Refusal::new(CloseCode::Internal, "the relay could not answer; its log has the cause")
     })?;
-    let challenge = RelayToPeer::Challenge { versions: SUPPORTED, relay_key: state.identity.public(), nonce };
+    let challenge = RelayToPeer::Challenge { versions: WITH_RELAY, relay_key: state.identity.public(), nonce };
     let hello = async {
         send(link, challenge.encode(), ms(state.limits().hello_ms)).await?;
         next_frame(link).await
@@ -106,9 +113,9 @@ fn check(state: &State, hello: &[u8], endpoint: Endpoint, nonce: [u8; 32]) -> Re
         })
     };
     let greeting = |version, peer_nonce, peer_key| {
-        if version < SUPPORTED.min || version > SUPPORTED.max {
-            let what =
-                format!("this relay speaks versions {} to {}: update the older side", SUPPORTED.min, SUPPORTED.max);
+        let VersionRange { min, max } = WITH_RELAY;
+        if !(min..=max).contains(&version) {
+            let what = format!("this relay speaks versions {min} to {max}: update the older side");
             return Err(Refusal::new(CloseCode::Version, what));
         }
         Ok(Greeting { version, nonce, peer_nonce, peer_key })

@@ -21,7 +21,7 @@ use crate::hub::{Command, Registration};
 use crate::limits::{Limit, ms};
 use crate::refusal::Refusal;
 use crate::state::{State, unix_now};
-use crate::store::{EnrollHash, ListOutcome};
+use crate::store::{EnrollHash, ListOutcome, SentList};
 
 /// Serves a host from its checked hello on.
 pub(super) async fn serve(state: &State, link: &mut Link, hello: HostHello) -> Result<(), Ending> {
@@ -35,8 +35,17 @@ pub(super) async fn serve(state: &State, link: &mut Link, hello: HostHello) -> R
         tracing::info!("online");
         state.store.saw_host(host, unix_now()).await.map_err(Refusal::from)?;
         let now = Instant::now();
-        let mut control =
-            Control { state, link, host, boot: hello.boot, heard: now, pinged: now, pings: 0, probes: vec![] };
+        let mut control = Control {
+            state,
+            link,
+            host,
+            boot: hello.boot,
+            tells_revoked: hello.greeting.tells_revoked(),
+            heard: now,
+            pinged: now,
+            pings: 0,
+            probes: vec![],
+        };
         let result = control.run(registration).await;
         tracing::info!("control connection ended");
         if let Err(error) = state.store.saw_host(host, unix_now()).await {
@@ -96,6 +105,8 @@ struct Control<'a> {
     link: &'a mut Link,
     host: HostId,
     boot: BootId,
+    /// Whether the host is told which keys of its list are revoked.
+    tells_revoked: bool,
     /// When the host was last heard.
     heard: Instant,
     /// When it was last asked for a sign of life.
@@ -177,22 +188,27 @@ impl Control<'_> {
         }
     }
 
-    /// Stores the list, ends the links of devices that are not on it, and says which version is in force.
+    /// Stores the list, ends the links of devices that are not on it or were revoked before, and says which version is
+    /// in force.
     ///
-    /// For an older list than the stored one the answer names the stored version:
-    /// a host whose disk was restored learns what it has to go beyond.
-    async fn put_devices(&mut self, version: u64, keys: Vec<PublicKey>) -> Result<(), Ending> {
-        let stored = self.state.store.put_devices(self.host, version, keys.clone()).await.map_err(Refusal::from)?;
-        let version = match stored {
+    /// For an older list than the stored one the answer names the stored version: a host whose disk was restored
+    /// learns what it has to go beyond. It is told which keys are not in force whatever its list says.
+    async fn put_devices(&mut self, version: u64, mut keys: Vec<PublicKey>) -> Result<(), Ending> {
+        let put = self.state.store.put_devices(self.host, version, keys.clone()).await;
+        let SentList { outcome, revoked } = put.map_err(Refusal::from)?;
+        if !revoked.is_empty() {
+            tracing::warn!(keys = revoked.len(), "the host's list names devices that it had revoked");
+            keys.retain(|key| !revoked.contains(key));
+            if self.tells_revoked {
+                self.send(RelayToPeer::DevicesRevoked { keys: revoked }).await?;
+            }
+        }
+        let version = match outcome {
             ListOutcome::Stored => {
                 self.state.hub.enforce(self.host, &keys);
                 version
             }
             ListOutcome::Older { stored } => stored,
-            ListOutcome::Differs => {
-                let what = "this device list has the version of the stored one and other keys: raise the version";
-                return Err(Refusal::malformed(what).into());
-            }
         };
         self.send(RelayToPeer::DeviceListStored { version }).await
     }

@@ -181,6 +181,19 @@ impl TestHost {
         client
     }
 
+    /// A control connection that was welcomed in another version than the first.
+    pub(crate) async fn control_of_version(&self, wanted: u8, relay: &TestRelay) -> Client {
+        let mut client = Client::open(relay, "/v1/host").await;
+        let challenge = client.challenge().await;
+        let mut hello = self.hello(&challenge, None);
+        if let PeerToRelay::HostHello { version, .. } = &mut hello {
+            *version = wanted;
+        }
+        client.greet(&challenge, &hello, self.identity.public()).await;
+        client.expect_welcome_in(wanted).await;
+        client
+    }
+
     /// A control connection that has said hello.
     pub(crate) async fn knock(&self, relay: &TestRelay, enroll_key: Option<EnrollKey>) -> Client {
         let mut client = Client::open(relay, "/v1/host").await;
@@ -288,9 +301,14 @@ impl Client {
 
     /// Expects a welcome that proves the relay's key.
     pub(crate) async fn expect_welcome(&mut self) {
+        self.expect_welcome_in(1).await;
+    }
+
+    /// The same, in this version.
+    pub(crate) async fn expect_welcome_in(&mut self, wanted: u8) {
         let (key, transcript) = self.welcome.take().expect("a hello went out");
         match self.next().await {
-            RelayToPeer::Welcome { version: 1, signature } => {
+            RelayToPeer::Welcome { version, signature } if version == wanted => {
                 verify(&key, &transcript, &signature).expect("the welcome is signed by the relay's key");
             }
             other => panic!("wanted a welcome, got {other:?}"),

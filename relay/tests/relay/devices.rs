@@ -78,10 +78,36 @@ async fn an_older_list_changes_nothing_and_is_answered_with_the_version_in_force
     control.expect(RelayToPeer::DeviceListStored { version: 7 }).await;
     device.open(&relay).await.expect_presence(true).await;
     control.expect(RelayToPeer::CircuitWanted).await;
-
-    control.send(&PeerToRelay::DeviceList { version: 7, keys: vec![] }).await;
-    control.expect_refused(CloseCode::Malformed).await;
     drop(host);
+}
+
+#[tokio::test]
+async fn a_revoked_key_that_comes_back_stays_out_and_a_host_of_version_2_hears_of_it() {
+    let relay = TestRelay::start().await;
+    let (host, mut control, lost) = relay.host_and_device().await;
+    let (kept, newer) = (TestDevice::of(&host), TestDevice::of(&host));
+    control.list_devices(7, &[&lost, &kept]).await;
+    control.list_devices(8, &[&kept]).await;
+    lost.knock(&relay, true).await.expect_refused(CloseCode::Unauthorized).await;
+    // As old as it is, under the version in force, and under one of today: each may come from a backup.
+    let keys = [&lost, &kept, &newer].map(|device| device.identity.public());
+    for (version, stored) in [(7, 8), (8, 8), (9, 9)] {
+        control.send(&PeerToRelay::DeviceList { version, keys: keys.to_vec() }).await;
+        control.expect(RelayToPeer::DeviceListStored { version: stored }).await;
+        lost.knock(&relay, true).await.expect_refused(CloseCode::Unauthorized).await;
+        kept.watch(&relay).await;
+    }
+    newer.watch(&relay).await;
+    drop(control);
+
+    let mut control = host.control_of_version(2, &relay).await;
+    for (version, stored) in [(7, 9), (9, 9), (10, 10)] {
+        control.send(&PeerToRelay::DeviceList { version, keys: keys.to_vec() }).await;
+        control.expect(RelayToPeer::DevicesRevoked { keys: vec![keys[0]] }).await;
+        control.expect(RelayToPeer::DeviceListStored { version: stored }).await;
+    }
+    lost.knock(&relay, true).await.expect_refused(CloseCode::Unauthorized).await;
+    control.list_devices(11, &[&kept]).await;
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ async fn an_unknown_version_is_told_which_are_known() {
     bytes[1] = 9;
     client.send_bytes(bytes).await;
     let message = client.expect_refused(CloseCode::Version).await;
-    assert!(message.contains("1 to 1"), "{message}");
+    assert!(message.contains("1 to 2"), "{message}");
 }
 
 #[tokio::test]

@@ -243,6 +243,10 @@ export type DeviceInfo = {
    */
   expired: boolean;
   /**
+   * Paused because the relay knows it as revoked.
+   */
+  revokedAtRelay: boolean;
+  /**
    * RFC 3339.
    */
   addedAt: string;

@@ -180,6 +180,7 @@ impl Door {
             scope: Scope::View,
             paused: false,
             expired: false,
+            revoked_at_relay: false,
             unseen_hours: 0,
             added_at: now,
             last_seen: now,

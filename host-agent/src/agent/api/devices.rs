@@ -37,6 +37,8 @@ pub(super) struct DeviceInfo {
     paused: bool,
     /// Paused because it was not seen for long.
     expired: bool,
+    /// Paused because the relay knows it as revoked.
+    revoked_at_relay: bool,
     /// RFC 3339.
     #[cfg_attr(test, ts(type = "string"))]
     added_at: Timestamp,
@@ -169,6 +171,7 @@ impl ApiContext {
             scope: device.scope,
             paused: device.paused || all_paused,
             expired: device.expired,
+            revoked_at_relay: device.revoked_at_relay,
             added_at: device.added_at,
             last_seen: device.last_seen,
             connected: self.changes.sessions.presence().get(&device.device_id).copied().unwrap_or(false),

@@ -107,6 +107,7 @@ impl Host {
             scope,
             paused: false,
             expired: false,
+            revoked_at_relay: false,
             unseen_hours: 0,
             added_at: now,
             last_seen: now,

@@ -36,6 +36,7 @@ async fn connected(devices: watch::Receiver<Arc<DeviceList>>) -> (Control, Relay
         state: watch::Sender::new(TunnelState::Connected),
         relay_key: watch::Sender::new(None),
         stored: watch::Sender::new(0),
+        revoked: watch::Sender::new(Vec::new()),
         pairings: HashMap::new(),
         dials: JoinSet::new(),
         wanted: RateLimiter::direct(WANTED),

@@ -7,7 +7,7 @@ use crate::audit::{Entry, FolderChange, FolderEntry, Line, What};
 use crate::cli::host::work_ended;
 use crate::cli::output::printable;
 use crate::platform::terminal::quote;
-use crate::state::devices::EXPIRED;
+use crate::state::devices::{EXPIRED, REVOKED_AT_RELAY};
 
 /// When it was, and what happened. `name` is that of a device that is still there; another is known by its id.
 pub(super) fn sentence(line: &Line, name: impl Fn(DeviceId) -> Option<String>) -> String {
@@ -42,6 +42,9 @@ fn happened(what: &What) -> String {
         What::Paused { reason: None } => "was paused".to_owned(),
         What::Paused { reason: Some(reason) } if reason == EXPIRED => {
             "was paused: not seen for long (expired)".to_owned()
+        }
+        What::Paused { reason: Some(reason) } if reason == REVOKED_AT_RELAY => {
+            "was paused: the relay knows it as revoked".to_owned()
         }
         What::Paused { reason: Some(reason) } => format!("was paused: {}", printable(reason)),
         What::Resumed => "was let in again".to_owned(),
@@ -160,6 +163,10 @@ mod tests {
         for (line, words) in [
             (r#""event":"paired","scope":"approve""#, "was paired, scope approve.".to_owned()),
             (r#""event":"paused","reason":"expired""#, "was paused: not seen for long (expired).".to_owned()),
+            (
+                r#""event":"paused","reason":"revoked_at_relay""#,
+                "was paused: the relay knows it as revoked.".to_owned(),
+            ),
             (r#""by":"OTHER","event":"revoked""#, format!("was revoked, by device {other}.")),
             (
                 r#""event":"action","method":"thread/start","decision":"passed","folder":"/srv/p","scope":"steer""#,

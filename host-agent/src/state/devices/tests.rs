@@ -246,6 +246,33 @@ fn a_list_that_the_relay_would_ignore_outgrows_what_it_holds() {
 }
 
 #[test]
+fn who_is_revoked_at_the_relay_is_kept_out_once_and_until_the_owner_says_so() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let [a, b, c] = ["a", "b", "c"].map(|name| Device::for_test(name, Scope::Approve, at(0)));
+    for device in [&a, &b, &c] {
+        store.add(device.clone(), at(0)).unwrap();
+    }
+    store.set_paused(Some(b.device_id), true, at(0)).unwrap();
+    let stranger = Device::for_test("d", Scope::View, at(0));
+    let keys = [a.identity, b.identity, stranger.identity];
+    let news = store.set_revoked_at_relay(&keys, at(1)).unwrap();
+    assert_eq!(news.iter().map(|device| device.device_id).collect::<Vec<_>>(), [a.device_id, b.device_id]);
+    assert_eq!(store.admit(&a.static_key), Err(AdmitError::Paused));
+    assert!(store.admit(&c.static_key).is_ok());
+    // Said again it changes nothing: a new version would be sent, and be answered with the same.
+    let version = store.current().version;
+    assert_eq!(store.set_revoked_at_relay(&keys, at(2)).unwrap(), []);
+    assert_eq!(store.current().version, version);
+    // It outlives the agent, and ends by the owner's word.
+    let store = open(temp.path());
+    assert!(store.current().device(a.device_id).unwrap().revoked_at_relay);
+    store.set_paused(Some(a.device_id), false, at(3)).unwrap();
+    assert!(store.admit(&a.static_key).is_ok());
+    assert!(!store.current().device(a.device_id).unwrap().revoked_at_relay);
+}
+
+#[test]
 fn a_version_that_no_host_can_have_had_is_not_outgrown() {
     let temp = tempfile::tempdir().unwrap();
     let store = open(temp.path());
