@@ -18,6 +18,7 @@ mod links;
 mod live_text;
 mod meeting;
 mod merged_text;
+mod middleman;
 mod pages;
 mod paths;
 mod prompts;

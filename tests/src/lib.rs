@@ -8,6 +8,7 @@ pub mod codex;
 pub mod cutter;
 pub mod dice;
 pub mod log;
+pub mod middleman;
 pub mod process;
 pub mod recorder;
 pub mod recordings;

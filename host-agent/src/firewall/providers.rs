@@ -47,6 +47,9 @@ struct Config {
     model: Option<String>,
     #[serde(default)]
     review_model: Option<String>,
+    /// Of voice.
+    #[serde(default)]
+    experimental_realtime_ws_model: Option<String>,
     #[serde(default)]
     model_providers: Option<BTreeMap<String, IgnoredAny>>,
 }
@@ -71,7 +74,8 @@ impl Providers {
         let is_kept = |name: &String| name.len() <= MAX_NAME;
         let mut names = self.names();
         names.providers = std::iter::once(used).chain(configured).filter(is_kept).take(MAX_PROVIDERS).collect();
-        names.models = [config.model, config.review_model].into_iter().flatten().filter(is_kept).collect();
+        let models = [config.model, config.review_model, config.experimental_realtime_ws_model];
+        names.models = models.into_iter().flatten().filter(is_kept).collect();
     }
 
     /// Takes a page of Codex's `model/list`, and gives the cursor of the next one.
@@ -158,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_model_is_known_that_codex_lists_or_its_configuration_names() {
-        let providers = learned(&json!({ "model": "used", "review_model": "reviews" }));
+        let providers =
+            learned(&json!({ "model": "used", "review_model": "reviews", "experimental_realtime_ws_model": "speaks" }));
         let page = |names: &[&str], next: Option<&str>| {
             let data: Vec<_> = names.iter().map(|name| json!({ "model": name, "hidden": true })).collect();
             json!({ "data": data, "nextCursor": next }).to_string()
@@ -166,7 +171,7 @@ mod tests {
         assert_eq!(providers.learn_models(&page(&["a", "b"], Some("c2"))).as_deref(), Some("c2"));
         assert_eq!(providers.learn_models(&page(&["c"], None)), None);
         assert_eq!(providers.learn_models("nothing of the kind"), None);
-        for known in ["used", "reviews", "a", "b", "c"] {
+        for known in ["used", "reviews", "speaks", "a", "b", "c"] {
             assert!(providers.has_model(known), "{known}");
         }
         for other in ["", "A", "a ", "d"] {

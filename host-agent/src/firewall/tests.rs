@@ -926,6 +926,7 @@ fn prompts_go_to_models_that_the_host_lists_or_uses_and_to_no_others() {
         "turn/start",
         "thread/settings/update",
         "turn/settings/update",
+        "thread/realtime/start",
     ];
     for method in methods {
         for known in ["m", "listed"] {
