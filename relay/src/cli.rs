@@ -4,11 +4,12 @@
 //! over the file, which wins over the default.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use reachback_relay::{Config, Limits, Relay, Tls};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -111,6 +112,7 @@ struct FileConfig {
     tls_key: Option<PathBuf>,
     names: Vec<String>,
     web_origins: Vec<String>,
+    trusted_proxies: Vec<String>,
     public_metrics: bool,
     limits: Limits,
 }
@@ -140,6 +142,7 @@ fn merge(options: &Options, file: FileConfig) -> anyhow::Result<Config> {
     };
     let web_origin = |text: &String| text.parse().with_context(|| format!("web_origins: `{text}` is not a URL"));
     let web_origins = file.web_origins.iter().map(web_origin).collect::<Result<_, _>>()?;
+    let trusted_proxies = file.trusted_proxies.iter().map(|text| network(text)).collect::<Result<_, _>>()?;
     // Files that a flag names go together; half of a pair from the file would not fit them.
     let (cert, key) = match &options.tls_cert {
         Some(_) => (options.tls_cert.clone(), options.tls_key.clone()),
@@ -159,9 +162,18 @@ fn merge(options: &Options, file: FileConfig) -> anyhow::Result<Config> {
         tls,
         names: file.names,
         web_origins,
+        trusted_proxies,
         public_metrics: file.public_metrics,
         enroll_file: true,
         limits: file.limits,
+    })
+}
+
+/// An address, or a network of them.
+fn network(text: &str) -> anyhow::Result<IpNet> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.with_context(|| {
+        format!("trusted_proxies: `{text}` is no address and no network: give 127.0.0.1 or 10.0.0.0/8")
     })
 }
 
@@ -182,6 +194,7 @@ pub(crate) fn to_toml(config: &Config) -> anyhow::Result<String> {
         tls_key: key,
         names: config.names.clone(),
         web_origins: config.web_origins.iter().map(ToString::to_string).collect(),
+        trusted_proxies: config.trusted_proxies.iter().map(ToString::to_string).collect(),
         public_metrics: config.public_metrics,
         limits: config.limits.clone(),
     };
@@ -229,9 +242,11 @@ mod tests {
     fn flags_win_over_the_file_and_the_printed_file_reads_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("relay.toml");
-        fs::write(&path, "listen = '127.0.0.1:1'\nnames = ['a.example']\n[limits]\nspares_per_host = 9\n").unwrap();
+        fs::write(&path, "listen = '127.0.0.1:1'\nnames = ['a.example']\ntrusted_proxies = ['127.0.0.1', '10.0.0.0/8', '::1']\n[limits]\nspares_per_host = 9\n").unwrap();
         let read = config(&["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:2"]).unwrap();
         assert_eq!(read.listen.port(), 2);
+        let proxies: Vec<_> = read.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(proxies, ["127.0.0.1/32", "10.0.0.0/8", "::1/128"]);
         assert_eq!(read.limits, Limits { spares_per_host: 9, ..Limits::default() });
 
         fs::write(&path, to_toml(&read).unwrap()).unwrap();

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use url::{Host, Url};
 
 pub use crate::limits::Limits;
@@ -29,6 +30,9 @@ pub struct Config {
     pub names: Vec<String>,
     /// Other origins whose pages may open links: where a team serves the web app from a server of its own. Default none.
     pub web_origins: Vec<Url>,
+    /// Addresses of proxies in front of the relay. The limits of connections per address do not hold for them: all who come
+    /// through one have its address. Default none.
+    pub trusted_proxies: Vec<IpNet>,
     /// Whether `/metrics` answers other addresses than loopback. Default false.
     pub public_metrics: bool,
     /// Whether `enroll-key` in the data directory holds an enrolment key until a host has enrolled. Default false.
@@ -124,6 +128,7 @@ impl Default for Config {
             tls: Tls::Auto,
             names: Vec::new(),
             web_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
             public_metrics: false,
             enroll_file: false,
             limits: Limits::default(),
@@ -157,6 +162,9 @@ impl Config {
         let limits = &self.limits;
         for (name, value, least) in [
             ("connections", limits.connections as u64, 1),
+            ("unproven", limits.unproven as u64, 1),
+            ("unproven_per_address", limits.unproven_per_address as u64, 1),
+            ("unproven_ms", limits.unproven_ms, 1),
             ("hello_ms", limits.hello_ms, 1),
             ("hello_bytes", limits.hello_bytes as u64, 1024),
             ("control_ping_ms", limits.control_ping_ms, 1),
@@ -172,6 +180,12 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Whether connections from this address are those of a proxy.
+    pub(crate) fn is_trusted_proxy(&self, from: IpAddr) -> bool {
+        let from = from.to_canonical();
+        self.trusted_proxies.iter().any(|proxies| proxies.contains(&from))
     }
 
     /// Whether the listener itself speaks plain HTTP.

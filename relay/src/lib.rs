@@ -19,6 +19,7 @@
 
 pub mod accepting;
 mod config;
+mod door;
 mod enroll;
 mod files;
 mod http;

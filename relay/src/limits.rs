@@ -15,6 +15,18 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// TCP connections at once. Default 8,000: half of the 20,000 file descriptors a service often gets, less a margin.
     pub connections: usize,
+    /// Of those, how many may be without a proven key. The rest is kept for peers that have one. When these are used up, a
+    /// newcomer takes the place of the oldest of the address that has most. Default 6,000.
+    pub unproven: usize,
+    /// How many of those one address may have (an IPv6 /64 counts as one). Default 256: an office behind one address.
+    pub unproven_per_address: usize,
+    /// How long a connection may be without a proven key, whatever it does meanwhile. Default 60,000 ms: the pages come
+    /// in less over a slow link.
+    pub unproven_ms: u64,
+    /// Connections that an address may make at once before more are closed unseen. Default 512.
+    pub accepts_burst: NonZeroU32,
+    /// Connections that an address may make per minute once the burst is used. Default 1,200.
+    pub accepts_per_minute: NonZeroU32,
     /// Time for a TLS handshake. Default 5,000 ms.
     pub tls_handshake_ms: u64,
     /// Time for a complete HTTP request head; also how long an idle keep-alive connection stays. Default 10,000 ms.
@@ -71,6 +83,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 8_000,
+            unproven: 6_000,
+            unproven_per_address: 256,
+            unproven_ms: 60_000,
+            accepts_burst: per(512),
+            accepts_per_minute: per(1_200),
             tls_handshake_ms: 5_000,
             http_head_ms: 10_000,
             hello_ms: 5_000,
@@ -108,6 +125,10 @@ fn per(count: u32) -> NonZeroU32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Limit {
     Connections,
+    Unproven,
+    UnprovenPerAddress,
+    UnprovenTime,
+    Accepts,
     TlsHandshake,
     Hello,
     HelloBytes,
@@ -129,6 +150,10 @@ impl Limit {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Connections => "connections",
+            Self::Unproven => "unproven",
+            Self::UnprovenPerAddress => "unproven_per_address",
+            Self::UnprovenTime => "unproven_ms",
+            Self::Accepts => "accepts_per_minute",
             Self::TlsHandshake => "tls_handshake_ms",
             Self::Hello => "hello_ms",
             Self::HelloBytes => "hello_bytes",

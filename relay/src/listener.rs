@@ -15,12 +15,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use crate::accepting::Accepting;
+use crate::door::{Door, Place};
 use crate::limits::{Limit, ms};
 use crate::metrics::Open;
 use crate::state::State;
@@ -28,9 +28,10 @@ use crate::state::State;
 /// Largest HTTP head. Ours have a dozen short headers; proxies add some.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// A connection that counts against the limit for as long as this lives.
+/// A connection that counts against the limits for as long as this lives.
 pub(crate) struct Connection {
-    _permit: OwnedSemaphorePermit,
+    /// Its place among all others.
+    pub(crate) place: Place,
     _open: Open,
 }
 
@@ -45,24 +46,41 @@ pub(crate) struct Peer {
 
 /// Accepts until the relay stops.
 pub(crate) async fn accept(state: Arc<State>, listener: TcpListener, tls: Option<TlsAcceptor>, router: Router) {
-    let slots = Arc::new(Semaphore::new(state.limits().connections));
+    let door = Door::new(state.limits(), state.metrics.clone());
     let mut accepting = Accepting::new("peers");
     loop {
         let (stream, address) = tokio::select! {
             () = state.lifecycle.soft().cancelled() => return,
             accepted = accepting.next(|| listener.accept()) => accepted,
         };
-        let Ok(permit) = slots.clone().try_acquire_owned() else {
-            state.metrics.limit(Limit::Connections);
-            continue;
+        let from = address.ip();
+        let is_proxy = state.config.is_trusted_proxy(from);
+        // Before a byte is read or a task is made: closing it is all that it costs.
+        let entered = match is_proxy || state.attempts.accept(from) {
+            true => door.enter(from, is_proxy),
+            false => Err(Limit::Accepts),
         };
-        let connection = Arc::new(Connection { _permit: permit, _open: state.metrics.connection() });
+        let place = match entered {
+            Ok(place) => place,
+            Err(limit) => {
+                state.metrics.limit(limit);
+                continue;
+            }
+        };
+        let put_out = place.put_out().clone();
+        let connection = Arc::new(Connection { place, _open: state.metrics.connection() });
         let peer = Peer { address, connection };
-        let task = serve(state.clone(), stream, tls.clone(), router.clone(), peer);
-        state.lifecycle.spawn(task);
+        let serving = serve(state.clone(), stream, tls.clone(), router.clone(), peer);
+        state.lifecycle.spawn(async move {
+            tokio::select! {
+                () = serving => {}
+                () = put_out.cancelled() => {}
+            }
+        });
     }
 }
 
+/// Serves a connection until it ends or becomes a link.
 async fn serve(state: Arc<State>, stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, peer: Peer) {
     // Small frames go out at once. A socket that refuses the option is dead, which the next read finds.
     let _dead = stream.set_nodelay(true);
@@ -89,11 +107,21 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
+    let limits = state.limits();
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = state.lifecycle.soft().cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = sleep(ms(limits.unproven_ms)) => {
+            state.metrics.limit(Limit::UnprovenTime);
+            // An answer on its way is finished, if the peer takes it.
+            connection.as_mut().graceful_shutdown();
+            match timeout(ms(limits.write_ms), connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = ended {

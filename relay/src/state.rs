@@ -55,6 +55,7 @@ pub(crate) fn unix_now() -> u64 {
 
 /// Token buckets per address, asked before any work is done for a stranger.
 pub(crate) struct Attempts {
+    accepts: DefaultKeyedRateLimiter<IpAddr>,
     links: DefaultKeyedRateLimiter<IpAddr>,
     pairings: DefaultKeyedRateLimiter<IpAddr>,
     clock: DefaultClock,
@@ -62,13 +63,20 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     pub(crate) fn new(limits: &Limits) -> Self {
+        let accepts = Quota::per_minute(limits.accepts_per_minute).allow_burst(limits.accepts_burst);
         let links = Quota::per_minute(limits.attempts_per_minute).allow_burst(limits.attempts_burst);
         let pairings = Quota::per_minute(limits.pairing_attempts_per_minute).allow_burst(limits.pairing_attempts_burst);
         Self {
+            accepts: RateLimiter::keyed(accepts),
             links: RateLimiter::keyed(links),
             pairings: RateLimiter::keyed(pairings),
             clock: DefaultClock::default(),
         }
+    }
+
+    /// Takes a token for a connection; false where there is none.
+    pub(crate) fn accept(&self, from: IpAddr) -> bool {
+        self.accepts.check_key(&bucket(from)).is_ok()
     }
 
     /// Takes a token for a link; the error is how long to wait for one.
@@ -83,7 +91,7 @@ impl Attempts {
 
     /// Forgets addresses whose buckets are full again.
     pub(crate) fn prune(&self) {
-        for buckets in [&self.links, &self.pairings] {
+        for buckets in [&self.accepts, &self.links, &self.pairings] {
             buckets.retain_recent();
             buckets.shrink_to_fit();
         }
@@ -91,7 +99,7 @@ impl Attempts {
 }
 
 /// One customer has a /64 of IPv6: counting single addresses would count nothing.
-fn bucket(from: IpAddr) -> IpAddr {
+pub(crate) fn bucket(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,

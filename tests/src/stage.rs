@@ -67,7 +67,7 @@ impl TestRelay {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         // All of a test comes from one address, and it comes back often.
-        let limits = "[limits]\nattempts_burst = 10000\npairing_attempts_burst = 1000\n\
+        let limits = "[limits]\naccepts_burst = 100000\nattempts_burst = 10000\npairing_attempts_burst = 1000\n\
              restart_delay_ms = 400\nrestart_spread_ms = 1\n";
         std::fs::write(folder.path().join("relay.toml"), limits).unwrap();
         // Taken and given back: a restarted relay needs the same port.

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use reachback_proto::control::{MAX_CIRCUIT_CHUNK, MAX_CONTROL};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
+use super::proxied;
 use crate::listener::Peer;
 use crate::state::State;
 use crate::tunnel::ws::WsLink;
@@ -50,13 +51,19 @@ fn open(
             return (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, "websocket")], what).into_response();
         }
     };
+    let from = proxied::origin(&state.config, peer.address.ip(), request.headers());
+    if let Err(limit) = peer.connection.place.comes_from(from) {
+        state.metrics.limit(limit);
+        let what = "Too many connections of this address say nothing.\n";
+        return (StatusCode::TOO_MANY_REQUESTS, [(header::CONNECTION, "close")], what).into_response();
+    }
     let upgrade = hyper::upgrade::on(&mut request);
     let shared = state.clone();
     state.lifecycle.spawn(async move {
         let Ok(stream) = upgrade.await else { return };
         let hello_bytes = shared.limits().hello_bytes;
         let link = WsLink::accept(TokioIo::new(stream), hello_bytes, max_message, peer.connection).await;
-        tunnel::serve(shared, Box::new(link), endpoint, peer.address.ip()).await;
+        tunnel::serve(shared, Box::new(link), endpoint, from).await;
     });
     response
 }

@@ -6,6 +6,7 @@
 mod links;
 mod names;
 mod pages;
+mod proxied;
 mod status;
 
 use std::sync::Arc;

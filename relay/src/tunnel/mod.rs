@@ -40,7 +40,7 @@ pub(crate) type Link = Box<dyn Transport>;
 pub(crate) trait Transport:
     Stream<Item = Result<Received, LinkError>> + Sink<Sent, Error = LinkError> + Send + Unpin
 {
-    /// Lifts the limit on what a stranger may send.
+    /// Lifts the limits of a stranger: what it may send, and for whom it has to make room.
     fn welcome(&mut self);
 
     /// After a close was sent: waits, for a bounded time, until the peer has seen it.

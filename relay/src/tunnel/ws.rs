@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{LinkError, Received, Sent, Transport};
 use crate::listener::Connection;
@@ -41,7 +42,9 @@ pub(crate) struct WsLink<S> {
     socket: WebSocketStream<Allowance<S>>,
     /// The socket failed on reading and reads no more; bytes that still come are thrown away below it.
     failed: bool,
-    _connection: Arc<Connection>,
+    connection: Arc<Connection>,
+    /// Ready once a newcomer has taken this connection's place, as long as it may.
+    put_out: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> WsLink<S> {
@@ -60,7 +63,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WsLink<S> {
             .max_frame_size(Some(max_message));
         let stream = Allowance { stream, left: Some(hello_bytes + FRAMING) };
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-        Self { socket, failed: false, _connection: connection }
+        let put_out = Some(Box::pin(connection.place.put_out().clone().cancelled_owned()));
+        Self { socket, failed: false, connection, put_out }
     }
 }
 
@@ -68,6 +72,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for WsLink<S> {
     type Item = Result<Received, LinkError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.put_out.as_mut().is_some_and(|put_out| put_out.as_mut().poll(cx).is_ready()) {
+            self.put_out = None;
+            return Poll::Ready(Some(Err(LinkError::Gone)));
+        }
         let item = match ready!(self.socket.poll_next_unpin(cx)) {
             None => return Poll::Ready(None),
             Some(Ok(Message::Binary(bytes))) => Ok(Received::Bytes(bytes)),
@@ -111,6 +119,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Sink<Sent> for WsLink<S> {
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WsLink<S> {
     fn welcome(&mut self) {
         self.socket.get_mut().left = None;
+        self.connection.place.keep();
+        // Who was put out in this very moment is out.
+        if !self.connection.place.put_out().is_cancelled() {
+            self.put_out = None;
+        }
     }
 
     fn linger(&mut self) -> BoxFuture<'_, ()> {

@@ -44,6 +44,8 @@ impl TestRelay {
     /// A relay on a directory that another one may have used.
     pub(crate) async fn on(dir: TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { data: dir.path().join("data"), listen: loopback(), ..Config::default() };
+        // All of a test comes from one address, and asks for metrics all the time.
+        config.limits.accepts_burst = std::num::NonZeroU32::MAX;
         change(&mut config);
         Self { relay: Relay::start(config).await.expect("the relay starts"), dir }
     }
@@ -231,12 +233,22 @@ impl TestDevice {
     /// A link that has said hello.
     pub(crate) async fn knock(&self, relay: &TestRelay, watch_only: bool) -> Client {
         let mut client = Client::open(relay, "/v1/device").await;
+        self.greet(&mut client, watch_only).await;
+        client
+    }
+
+    /// Says hello on a connection.
+    pub(crate) async fn greet(&self, client: &mut Client, watch_only: bool) {
         let challenge = client.challenge().await;
-        let proof = proof(&self.identity, &challenge, ProofRole::Device, Some(self.host));
+        self.answer(client, &challenge, watch_only).await;
+    }
+
+    /// Answers a challenge.
+    pub(crate) async fn answer(&self, client: &mut Client, challenge: &Challenge, watch_only: bool) {
+        let proof = proof(&self.identity, challenge, ProofRole::Device, Some(self.host));
         let (key, host) = (self.identity.public(), self.host);
         let hello = PeerToRelay::DeviceHello { version: 1, key, peer_nonce: PEER_NONCE, host, watch_only, proof };
-        client.greet(&challenge, &hello, key).await;
-        client
+        client.greet(challenge, &hello, key).await;
     }
 
     /// A link that was welcomed and wants a circuit.
@@ -283,7 +295,11 @@ impl Client {
     pub(crate) async fn over(stream: TcpStream, url: &str) -> Self {
         let request = url.into_client_request().expect("a URL");
         let upgraded = within("the upgrade", tokio_tungstenite::client_async(request, stream)).await;
-        Self { socket: upgraded.expect("a WebSocket").0, welcome: None }
+        Self::upgraded(upgraded.expect("a WebSocket").0)
+    }
+
+    pub(crate) fn upgraded(socket: WebSocketStream<TcpStream>) -> Self {
+        Self { socket, welcome: None }
     }
 
     pub(crate) async fn challenge(&mut self) -> Challenge {

@@ -7,6 +7,7 @@
 mod circuits;
 mod common;
 mod devices;
+mod door;
 mod enrolment;
 mod greeting;
 mod pages;

@@ -167,13 +167,14 @@ async fn a_connection_that_says_nothing_is_closed() {
 #[tokio::test]
 async fn connections_over_the_limit_are_closed_and_room_is_reused() {
     let relay = TestRelay::with(|config| config.limits.connections = 1).await;
-    let first = TcpStream::connect(relay.relay.local_addr()).await.unwrap();
+    // It has proved its key, and makes room for nobody.
+    let (_host, control) = relay.host().await;
     let mut over = TcpStream::connect(relay.relay.local_addr()).await.unwrap();
     let mut said = Vec::new();
     // A reset is as good as an end here.
     let _reset = within("the relay to close", over.read_to_end(&mut said)).await;
     assert_eq!(said, b"");
-    drop(first);
+    drop(control);
     within("room", async {
         loop {
             let mut stream = TcpStream::connect(relay.relay.local_addr()).await.unwrap();
