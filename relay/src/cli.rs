@@ -113,6 +113,7 @@ struct FileConfig {
     names: Vec<String>,
     web_origins: Vec<String>,
     trusted_proxies: Vec<String>,
+    proxy_protocol: bool,
     public_metrics: bool,
     limits: Limits,
 }
@@ -163,6 +164,7 @@ fn merge(options: &Options, file: FileConfig) -> anyhow::Result<Config> {
         names: file.names,
         web_origins,
         trusted_proxies,
+        proxy_protocol: file.proxy_protocol,
         public_metrics: file.public_metrics,
         enroll_file: true,
         limits: file.limits,
@@ -195,6 +197,7 @@ pub(crate) fn to_toml(config: &Config) -> anyhow::Result<String> {
         names: config.names.clone(),
         web_origins: config.web_origins.iter().map(ToString::to_string).collect(),
         trusted_proxies: config.trusted_proxies.iter().map(ToString::to_string).collect(),
+        proxy_protocol: config.proxy_protocol,
         public_metrics: config.public_metrics,
         limits: config.limits.clone(),
     };

@@ -33,6 +33,8 @@ pub struct Config {
     /// Addresses of proxies in front of the relay. The limits of connections per address do not hold for them: all who come
     /// through one have its address. Default none.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether those proxies put a header of the PROXY protocol in front of each connection. Default false.
+    pub proxy_protocol: bool,
     /// Whether `/metrics` answers other addresses than loopback. Default false.
     pub public_metrics: bool,
     /// Whether `enroll-key` in the data directory holds an enrolment key until a host has enrolled. Default false.
@@ -107,6 +109,9 @@ pub enum ConfigError {
         /// Its value.
         path: PathBuf,
     },
+    /// Headers of the PROXY protocol from nobody.
+    #[error("proxy_protocol without trusted_proxies has no effect: name the proxies that say it")]
+    NoProxies,
     /// A limit that would let nobody in.
     #[error("limit {name} is {value}: it must be at least {least}")]
     LimitTooSmall {
@@ -129,6 +134,7 @@ impl Default for Config {
             names: Vec::new(),
             web_origins: Vec::new(),
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             public_metrics: false,
             enroll_file: false,
             limits: Limits::default(),
@@ -151,6 +157,9 @@ impl Config {
         if let Some(url) = self.web_origins.iter().find(|url| url.scheme() == "http" || check_public_url(url).is_err())
         {
             return Err(ConfigError::BadWebOrigin { url: url.clone() });
+        }
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            return Err(ConfigError::NoProxies);
         }
         let paths = match &self.tls {
             Tls::Files { cert, key } => vec![("data", &self.data), ("tls_cert", cert), ("tls_key", key)],
@@ -256,5 +265,16 @@ mod tests {
         let limits = Limits { hello_bytes: 10, ..Limits::default() };
         let refused = Config { limits, ..Config::default() }.validate();
         assert_eq!(refused, Err(ConfigError::LimitTooSmall { name: "hello_bytes", value: 10, least: 1024 }));
+    }
+
+    #[test]
+    fn introductions_from_no_proxy_are_a_mistake() {
+        let config = Config { proxy_protocol: true, ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::NoProxies));
+        let trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        let config = Config { trusted_proxies, ..config };
+        assert_eq!(config.validate(), Ok(()));
+        assert!(config.is_trusted_proxy("::ffff:10.9.9.9".parse().unwrap()));
+        assert!(!config.is_trusted_proxy("11.0.0.1".parse().unwrap()));
     }
 }

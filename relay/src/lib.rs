@@ -29,6 +29,7 @@ mod lifecycle;
 mod limits;
 mod listener;
 mod metrics;
+mod proxy_protocol;
 mod refusal;
 pub mod signals;
 mod state;

@@ -23,6 +23,7 @@ use crate::accepting::Accepting;
 use crate::door::{Door, Place};
 use crate::limits::{Limit, ms};
 use crate::metrics::Open;
+use crate::proxy_protocol;
 use crate::state::State;
 
 /// Largest HTTP head. Ours have a dozen short headers; proxies add some.
@@ -80,8 +81,31 @@ pub(crate) async fn accept(state: Arc<State>, listener: TcpListener, tls: Option
     }
 }
 
+/// Learns from a proxy whom it passes on; false where the connection has to end.
+async fn introduce(state: &State, stream: &mut TcpStream, peer: &mut Peer) -> bool {
+    let from = match timeout(ms(state.limits().http_head_ms), proxy_protocol::read(stream)).await {
+        Ok(Ok(from)) => from,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a proxy did not introduce a connection");
+            return false;
+        }
+        Err(_) => return false,
+    };
+    let Some(from) = from else { return true };
+    peer.address = from;
+    let entered = match state.attempts.accept(from.ip()) {
+        true => peer.connection.place.comes_from(from.ip()),
+        false => Err(Limit::Accepts),
+    };
+    entered.map_err(|limit| state.metrics.limit(limit)).is_ok()
+}
+
 /// Serves a connection until it ends or becomes a link.
-async fn serve(state: Arc<State>, stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, peer: Peer) {
+async fn serve(state: Arc<State>, mut stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, mut peer: Peer) {
+    let is_introduced = state.config.proxy_protocol && state.config.is_trusted_proxy(peer.address.ip());
+    if is_introduced && !introduce(&state, &mut stream, &mut peer).await {
+        return;
+    }
     // Small frames go out at once. A socket that refuses the option is dead, which the next read finds.
     let _dead = stream.set_nodelay(true);
     let Some(tls) = tls else { return speak(&state, stream, router, peer).await };

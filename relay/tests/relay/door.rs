@@ -233,6 +233,48 @@ async fn a_proxys_connections_are_not_counted_as_one_address() {
     }
 }
 
+#[tokio::test]
+async fn a_proxy_that_passes_connections_on_as_they_are_says_whose_they_are() {
+    let two = std::num::NonZeroU32::new(2).unwrap();
+    let relay = TestRelay::with(|config| {
+        config.trusted_proxies = vec!["127.0.0.2/32".parse().unwrap()];
+        config.proxy_protocol = true;
+        config.limits.accepts_burst = two;
+        config.limits.accepts_per_minute = two;
+        config.limits.unproven_per_address = 10;
+    })
+    .await;
+    let through = async |header: &str| {
+        let mut stream = from(2, &relay).await;
+        stream.write_all(header.as_bytes()).await?;
+        ask(&mut stream, &relay).await.map(|()| stream)
+    };
+    let a = "PROXY TCP4 198.51.100.1 127.0.0.1 4711 443\r\n";
+    let b = "PROXY TCP4 198.51.100.2 127.0.0.1 4711 443\r\n";
+    for header in [a, a, b, b, "PROXY UNKNOWN\r\n", "PROXY UNKNOWN\r\n", "PROXY UNKNOWN\r\n"] {
+        through(header).await.expect("an answer");
+    }
+    assert!(through(a).await.is_err(), "more than the address may make");
+    // A proxy says it always; a stranger is not asked, and can't say it.
+    assert!(ask(&mut from(2, &relay).await, &relay).await.is_err(), "no introduction");
+    ask(&mut from(3, &relay).await, &relay).await.expect("an answer");
+    let mut stranger = from(3, &relay).await;
+    stranger.write_all(b.as_bytes()).await.unwrap();
+    let mut start = [0; 12];
+    within("an answer", stranger.read_exact(&mut start)).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 400", "a header of a stranger is no HTTP");
+    // Whoever comes through is not at this machine.
+    let mut stream = from(2, &relay).await;
+    let request = format!(
+        "{}GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n",
+        "PROXY TCP4 198.51.100.3 127.0.0.1 1 443\r\n",
+        relay.relay.local_addr()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    within("an answer", stream.read_exact(&mut start)).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 403");
+}
+
 /// `cargo test -p reachback-relay --test relay door::figures -- --ignored --nocapture`, with room for 20,000 files.
 #[tokio::test]
 #[ignore = "measures"]
