@@ -153,7 +153,7 @@ async fn an_address_connects_so_often_and_another_does_not_pay() {
 #[tokio::test]
 async fn a_stranger_stays_so_long_whatever_it_does_and_a_peer_for_as_long_as_it_likes() {
     let relay = TestRelay::with(|config| {
-        config.limits.unproven_ms = 300;
+        config.limits.unproven_ms = 1500;
         config.limits.http_head_ms = 60_000;
     })
     .await;
