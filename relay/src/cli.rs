@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use reachback_relay::words::{printable_lines, quote};
 use reachback_relay::{Config, Limits, Relay, Tls};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -138,10 +139,10 @@ fn read(path: &Path) -> anyhow::Result<FileConfig> {
 fn merge(options: &Options, file: FileConfig) -> anyhow::Result<Config> {
     let default = Config::default();
     let public_url = match file.public_url {
-        Some(url) => Some(url.parse().with_context(|| format!("public_url `{url}` is not a URL"))?),
+        Some(url) => Some(url.parse().with_context(|| format!("public_url {} is not a URL", quote(&url)))?),
         None => None,
     };
-    let web_origin = |text: &String| text.parse().with_context(|| format!("web_origins: `{text}` is not a URL"));
+    let web_origin = |text: &String| text.parse().with_context(|| format!("web_origins: {} is not a URL", quote(text)));
     let web_origins = file.web_origins.iter().map(web_origin).collect::<Result<_, _>>()?;
     let trusted_proxies = file.trusted_proxies.iter().map(|text| network(text)).collect::<Result<_, _>>()?;
     // Files that a flag names go together; half of a pair from the file would not fit them.
@@ -175,7 +176,7 @@ fn merge(options: &Options, file: FileConfig) -> anyhow::Result<Config> {
 fn network(text: &str) -> anyhow::Result<IpNet> {
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.with_context(|| {
-        format!("trusted_proxies: `{text}` is no address and no network: give 127.0.0.1 or 10.0.0.0/8")
+        format!("trusted_proxies: {} is no address and no network: give 127.0.0.1 or 10.0.0.0/8", quote(text))
     })
 }
 
@@ -226,7 +227,7 @@ pub(crate) fn ready_text(relay: &Relay) -> String {
         ));
         lines.push(format!("    reachback host --relay {} --enroll-file FILE", origin(relay)));
     }
-    lines.join("\n")
+    printable_lines(&lines.join("\n"))
 }
 
 fn origin(relay: &Relay) -> String {

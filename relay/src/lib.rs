@@ -37,6 +37,7 @@ mod store;
 mod tls;
 mod tunnel;
 pub mod vital;
+pub mod words;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;

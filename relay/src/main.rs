@@ -2,22 +2,23 @@
 
 mod cli;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use reachback_relay::signals::StopSignals;
-use reachback_relay::{Config, Relay};
+use reachback_relay::{Config, Relay, words};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::builder().parse_lossy(&cli.log);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    words::log(filter, std::io::stderr().is_terminal(), std::io::stderr).init();
     let config = match cli.config() {
         Ok(config) => config,
         Err(error) => return fail(&error, 2),
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     // Nothing is left to do when even stderr is gone.
-    let _closed = writeln!(std::io::stderr(), "reachback-relay: {error:#}");
+    let _closed = writeln!(std::io::stderr(), "reachback-relay: {}", words::printable_lines(&format!("{error:#}")));
     ExitCode::from(code)
 }
 

@@ -93,13 +93,17 @@ async fn a_codex_that_does_not_run_at_the_host_is_named_before_anything_starts()
     up.line("codex failed", |line| line["event"] == "codex" && line["state"] == "failed").await;
 
     let terminal = connect(&device, &codex::program(), &[]);
-    refuses(&terminal, &["reachback: Codex is not running on tower:", "is ?full", "at tower:"]).await;
+    refuses(
+        &terminal,
+        &["reachback: Codex is not running on tower: “codex ended while starting", "is ?full'”", "at tower:"],
+    )
+    .await;
     let told = host(&device).await;
     assert_eq!((&told["state"], &told["codex"]), (&json!("online"), &json!("failed")), "{told}");
     let reason = told["codex_reason"].as_str().unwrap();
     assert!(reason.contains("the disk") && !reason.contains(['\u{1b}', '\u{202e}']), "{reason:?}");
     let people = device.run(&["hosts"]).await.ok().out;
-    assert!(people.contains("Codex failed:") && !people.contains(['\u{1b}', '\u{202e}']), "{people:?}");
+    assert!(people.contains("Codex failed: “") && !people.contains(['\u{1b}', '\u{202e}']), "{people:?}");
     assert_eq!(up.stop().await, Some(0));
 }
 
@@ -307,7 +311,7 @@ async fn an_environment_that_is_not_there_is_refused_with_those_that_are() {
     let mut up = Up::start().await;
     let device = up.device("laptop").await;
     let terminal = connect(&device, &codex::program(), &["--env", "ssh:nowhere"]);
-    refuses(&terminal, &["has no environment `ssh:nowhere`; it has: local", "--env NAME"]).await;
+    refuses(&terminal, &["has no environment “ssh:nowhere”; it has: “local”", "--env NAME"]).await;
     up.stop().await;
 }
 
@@ -416,7 +420,7 @@ async fn hosts_that_are_not_meant_are_listed_and_no_terminal_is_said() {
             assert!(finished.err.contains(word), "no `{word}` in {}", finished.err);
         }
     };
-    failed(&["cellar"], &["no host is called `cellar`; there is", &name, "`reachback hosts`"]).await;
+    failed(&["cellar"], &["no host is called “cellar”; there is", &name, "`reachback hosts`"]).await;
     failed(&[&name], &["this is no terminal", "--socket PATH"]).await;
     let other = Up::start_at(free_port(), &["--name", "attic"]).await;
     let mut pair = other.home.start(&["pair", "--yes"]);

@@ -297,7 +297,7 @@ async fn a_typed_code_pairs_and_lists_tell_programs_what_there_is() {
     let offline = device.json(&["hosts"]).await.ok().event("host");
     assert_eq!(offline["state"], "unreachable");
     assert!(text(&offline["reason"]).contains("cannot reach the relay"), "{offline}");
-    failed(&device.run(&["hosts", "forget", "nobody"]).await, 1, &["no host is called `nobody`"]);
+    failed(&device.run(&["hosts", "forget", "nobody"]).await, 1, &["no host is called “nobody”"]);
     device.run(&["hosts", "forget", text(&joined["host_id"])]).await.ok();
     assert_eq!(device.json(&["hosts"]).await.ok().out, "");
 }

@@ -18,9 +18,9 @@ use super::sessions::Sessions;
 use crate::audit::{AuditLog, Entry, What};
 use crate::local_api::events::DeviceState;
 use crate::local_api::{Event, Failure};
-use crate::platform::terminal::quote;
 use crate::state::devices::{Device, DeviceStore, REVOKED_AT_RELAY};
 use crate::state::timestamp::Timestamp;
+use reachback_relay::words::quote;
 
 /// The list is changed no oftener than this, whatever the relay says: it may not keep the disk busy.
 const PACE: Duration = Duration::from_secs(1);

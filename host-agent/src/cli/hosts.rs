@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::output::{Output, printable, table};
+use super::output::{Output, printable, quote, table};
 use super::{Home, connect};
 use crate::connect::host_info::{CodexWord, EnvironmentReport, HostReport};
 use crate::connect::remote::{RemoteHost, RemoteState};
@@ -111,7 +111,7 @@ pub(super) async fn run(home: &Home, args: HostsArgs, output: Output) -> anyhow:
 fn detail(row: &Row) -> String {
     let since = row.since.map(|since| format!("since {since}"));
     let codex = row.codex.as_ref().map(|codex| match (codex.state, &codex.reason, &codex.version) {
-        (CodexWord::Failed, Some(reason), _) => format!("Codex failed: {reason}"),
+        (CodexWord::Failed, Some(reason), _) => format!("Codex failed: {}", quote(reason)),
         (CodexWord::Failed, None, _) => "Codex failed".to_owned(),
         (CodexWord::Ready, _, Some(version)) => format!("Codex {version}"),
         (CodexWord::Ready, _, None) => "Codex is ready".to_owned(),

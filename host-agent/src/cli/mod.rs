@@ -25,10 +25,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use reachback_relay::words;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::platform::dirs::{DirsError, Places};
-use output::Output;
+use output::{Output, quote};
 
 /// Use Codex on a machine you trust from your other computers and your phone, through a relay of your own that can read nothing.
 #[derive(Debug, Parser)]
@@ -126,10 +128,8 @@ pub async fn run(cli: Cli) -> ExitCode {
 }
 
 fn init_logging(filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log `{filter}`: {error}"))?;
-    // A terminal that was closed takes no log, and no complaint about that either.
-    let format = tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false);
-    format.with_ansi(std::io::stderr().is_terminal()).with_env_filter(filter).init();
+    let parsed = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log {}: {error}", quote(filter)))?;
+    words::log(parsed, std::io::stderr().is_terminal(), std::io::stderr).init();
     Ok(())
 }
 

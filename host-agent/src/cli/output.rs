@@ -4,11 +4,11 @@ use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use reachback_relay::words::printable_lines;
+pub(super) use reachback_relay::words::{printable, quote};
 use serde::Serialize;
 
 use crate::local_api::{ClientError, Event, Failure};
-use crate::platform::terminal::printable_lines;
-pub(super) use crate::platform::terminal::{printable, quote};
 
 /// Where a command's words go.
 #[derive(Debug, Clone, Copy)]

@@ -11,7 +11,7 @@ use reachback_proto::scope::Scope;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::output::Output;
+use super::output::{Output, quote};
 use super::reasons;
 use crate::codex::app_server::CodexConfig;
 use crate::connect::host_info::{AccountReport, AccountWord, CodexWord, HostReport};
@@ -70,8 +70,9 @@ pub(super) async fn ready(
             // A host that lists none is too old to say.
             None if listed.clone().next().is_none() => return Ok(None),
             None => {
-                let names: Vec<_> = listed.map(|environment| environment.name.as_str()).collect();
-                let message = format!("{name} has no environment `{environment}`; it has: {}", names.join(", "));
+                let names: Vec<_> = listed.map(|environment| quote(&environment.name)).collect();
+                let asked = quote(environment);
+                let message = format!("{name} has no environment {asked}; it has: {}", names.join(", "));
                 return Err(Failure::new("environment", message).fix("choose one of those: --env NAME"));
             }
         }

@@ -3,6 +3,7 @@
 use reachback_proto::frame::{ByeReason, ChannelCloseReason};
 use reachback_proto::scope::Scope;
 
+use super::output::quote;
 use crate::connect::host_info::EnvironmentReport;
 use crate::connect::outcome::Refused;
 use crate::local_api::Failure;
@@ -37,10 +38,10 @@ pub(super) fn refused(name: &str, refused: &Refused, environment: Option<&Enviro
             codex_failed(name, environment)
         }
         (ChannelCloseReason::BackendGone, _) => {
-            Failure::new("codex_gone", format!("Codex on {name} went away: {}", refused.text))
+            Failure::new("codex_gone", format!("Codex on {name} went away: {}", quote(&refused.text)))
                 .fix(format!("the thread is there; when Codex is back: {again}"))
         }
-        _ => Failure::new("refused", format!("{name} refused: {}", refused.text))
+        _ => Failure::new("refused", format!("{name} refused: {}", quote(&refused.text)))
             .fix(format!("when that is mended at {name}: {again}")),
     }
 }
@@ -60,7 +61,7 @@ pub(super) fn signed_out(name: &str) -> Failure {
 
 /// Codex does not run in an environment.
 pub(super) fn codex_failed(name: &str, environment: &EnvironmentReport) -> Failure {
-    let why = environment.reason.as_deref().unwrap_or("the host does not say why");
+    let why = environment.reason.as_deref().map_or_else(|| "the host does not say why".to_owned(), quote);
     let failure = Failure::new("codex_failed", format!("Codex is not running on {name}: {why}"));
     match &environment.fix {
         Some(fix) => failure.fix(format!("at {name}: {fix}")),

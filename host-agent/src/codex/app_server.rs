@@ -23,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use reachback_relay::words::quote;
 use ring::rand::SystemRandom;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -143,7 +144,7 @@ enum OpenError {
     Silent,
     #[error("codex did not listen on its control socket, and did nothing to be seen for {} s", START_DEADLINE.as_secs())]
     Late,
-    #[error("codex ended while starting ({status}){}", said.as_ref().map(|s| format!(": {s}")).unwrap_or_default())]
+    #[error("codex ended while starting ({status}){}", said.as_ref().map(|s| format!(": {}", quote(s))).unwrap_or_default())]
     Ended { status: ExitStatus, said: Option<String> },
     #[error("the operating system gave no randomness")]
     NoRandomness,

@@ -18,11 +18,11 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::remote::RemoteHost;
-use crate::platform::terminal::printable;
 use crate::session::{ChannelHandle, ChannelSender, Incoming, SessionEnded};
 use crate::state::atomic::FileError;
 use crate::state::controller::ControllerStore;
 use crate::state::host::RelayPin;
+use reachback_relay::words::printable;
 
 /// More than any `host/changed` has, in bytes; nothing larger is parsed.
 const MAX_MESSAGE: usize = 64 * 1024;

@@ -37,8 +37,8 @@ use crate::codex::send_text;
 use crate::link::circuit::Transport;
 use crate::local_api::server::next_connection;
 use crate::platform::socket::LocalListener;
-use crate::platform::terminal::printable;
 use crate::session::{ChannelHandle, ChannelSender, ENDED, Incoming};
+use reachback_relay::words::printable;
 
 /// An interruption of the link that clients don't notice. Beyond it a person should see that it is down.
 pub const HOLD: Duration = Duration::from_secs(30);

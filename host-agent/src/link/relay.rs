@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use super::circuit::{RelaySocket, Restarting, Transport, websocket_config};
 use super::dial::{self, DialError};
 use super::tls::{self, TlsSetupError};
-use crate::platform::terminal::quote;
+use reachback_relay::words::quote;
 
 /// Dialling, TLS and the hello together: beyond this a path is as good as dead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

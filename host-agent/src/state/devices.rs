@@ -28,7 +28,7 @@ use super::find::{self, FindError};
 use super::timestamp::Timestamp;
 use super::{clean_name, secret_text};
 use crate::platform::files;
-use crate::platform::terminal::quote;
+use reachback_relay::words::quote;
 
 /// A device that was not seen for so many hours, in which it could have been, is paused: 90 days.
 pub const UNSEEN_LIMIT: u32 = 90 * 24;

@@ -1,5 +1,7 @@
 //! Finding the one thing that a person means by a name or the start of an id.
 
+use reachback_relay::words::quote;
+
 /// Shortest start of an id that is taken for one.
 const MIN_PREFIX: usize = 4;
 /// Things listed in an error.
@@ -16,7 +18,7 @@ pub enum FindError {
         kind: &'static str,
     },
     /// Nothing has this name or id.
-    #[error("no {kind} is called `{query}`; there is {}", known.join(", "))]
+    #[error("no {kind} is called {}; there is {}", quote(query), known.join(", "))]
     Unknown {
         /// "device" or "host".
         kind: &'static str,
@@ -26,7 +28,7 @@ pub enum FindError {
         known: Vec<String>,
     },
     /// Several have.
-    #[error("`{query}` could be {}: use more of the id", matches.join(" or "))]
+    #[error("{} could be {}: use more of the id", quote(query), matches.join(" or "))]
     Ambiguous {
         /// What was asked for.
         query: String,
@@ -48,7 +50,7 @@ pub(super) fn find<'a, T>(
     let wanted = query.trim().to_lowercase();
     let label = |item: &T| {
         let (id, name) = describe(item);
-        format!("{name} ({})", id.chars().take(8).collect::<String>())
+        format!("{} ({})", quote(name), id.chars().take(8).collect::<String>())
     };
     let pick = |test: &dyn Fn(&str, &str) -> bool| -> Vec<&'a T> {
         let fits = |item: &&T| {
@@ -95,11 +97,16 @@ mod tests {
     #[test]
     fn what_is_not_clear_is_refused_with_the_choices() {
         let error = look("phone").unwrap_err();
-        assert_eq!(error.to_string(), "`phone` could be Phone (abcdefgh) or Phone (mnopqrst): use more of the id");
+        assert_eq!(error.to_string(), "“phone” could be “Phone” (abcdefgh) or “Phone” (mnopqrst): use more of the id");
         assert!(matches!(look("abcd"), Err(FindError::Ambiguous { .. })));
         let error = look("mno").unwrap_err();
-        assert!(error.to_string().contains("Tablet (abcdxxxx)"), "{error}");
+        assert!(error.to_string().contains("“Tablet” (abcdxxxx)"), "{error}");
         assert!(matches!(look(""), Err(FindError::Unknown { .. })));
+        let error = look("x`; there is “Tablet\n\u{1b}[2J").unwrap_err();
+        assert!(
+            error.to_string().starts_with("no device is called “x'; there is 'Tablet??[2J”; there is “Phone” ("),
+            "{error}"
+        );
         let none: [(&str, &str); 0] = [];
         assert!(matches!(
             find("host", "x", &none, |(id, name)| ((*id).to_owned(), name)),

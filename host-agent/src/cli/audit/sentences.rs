@@ -6,8 +6,8 @@ use reachback_proto::ids::DeviceId;
 use crate::audit::{Entry, FolderChange, FolderEntry, Line, What};
 use crate::cli::host::work_ended;
 use crate::cli::output::printable;
-use crate::platform::terminal::quote;
 use crate::state::devices::{EXPIRED, REVOKED_AT_RELAY};
+use reachback_relay::words::quote;
 
 /// When it was, and what happened. `name` is that of a device that is still there; another is known by its id.
 pub(super) fn sentence(line: &Line, name: impl Fn(DeviceId) -> Option<String>) -> String {
