@@ -54,7 +54,11 @@ impl Demo {
         let (mut up, _) = self.start().await;
         up.signal(signal);
         assert_eq!(up.exit().await, None, "{signal} has an agent end in order: there is nothing left to test");
-        let left = self.codex();
+        // The wrapper and the server: a process that the server is just starting looks like it, for a moment.
+        let note: Value = serde_json::from_slice(&std::fs::read(self.note()).unwrap()).unwrap();
+        let noted = note["processes"].as_array().unwrap().iter().map(|process| process["pid"].as_u64().unwrap() as u32);
+        let (noted, running): (Vec<_>, _) = (noted.collect(), self.codex());
+        let left: Vec<_> = noted.into_iter().filter(|pid| running.contains(pid)).collect();
         assert!(!left.is_empty(), "Codex ended with its agent: there is nothing left to test");
         left
     }
@@ -68,7 +72,11 @@ impl Demo {
     /// What it has joined goes on after it has stopped in order.
     async fn stop_joined(&self, mut up: Process, left: &[u32]) {
         assert_eq!(up.stop().await, Some(0));
-        assert_eq!(self.codex(), left, "what was joined ended with the agent");
+        let running = self.codex();
+        assert!(
+            left.iter().all(|pid| running.contains(pid)),
+            "what was joined ended with the agent: {left:?}, {running:?}"
+        );
     }
 }
 
