@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use reachback_host::cli::{self, Cli};
+use reachback_relay::{arguments, log};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    log::tell_panics();
+    let cli: Cli = arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

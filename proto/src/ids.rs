@@ -9,9 +9,11 @@ use std::str::FromStr;
 use data_encoding::BASE32_NOPAD;
 use ring::digest::{SHA256, digest};
 
+use crate::words::quote;
+
 /// Text that is not an id of the kind wanted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a {kind}: wanted {length} base32 characters")]
+#[error("{} is not a {kind}: wanted {length} base32 characters", quote(text))]
 pub struct ParseIdError {
     kind: &'static str,
     length: usize,

@@ -32,3 +32,4 @@ pub mod session;
 pub mod shown;
 pub mod version;
 pub mod wire;
+pub mod words;

@@ -39,7 +39,7 @@ pub use self::code::{CodeError, TypedCode};
 pub use self::exchange::{Digits, Fresh, PairingError, Step};
 pub use self::initiator::{DeviceSide, InitiatorEvent, PairedHost, PairingInitiator};
 pub use self::message::{MAX_RELAYS, PairingMessage, Refusal, RelayEntry, WAITING_INTERVAL};
-pub use self::name::{Label, LabelError, Name, Platform, is_unseen};
+pub use self::name::{Label, LabelError, Name, Platform};
 pub use self::origin::{Origin, OriginError};
 pub use self::responder::{HostSide, PairedDevice, PairingResponder, ResponderEvent};
 pub use self::secret::PairingSecret;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::words::quote;
+
 /// A device's scope. Each one includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -19,7 +21,7 @@ pub enum Scope {
 
 /// A word that is not a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a scope: use view, steer, approve or admin")]
+#[error("{} is not a scope: use view, steer, approve or admin", quote(.0))]
 pub struct ParseScopeError(String);
 
 impl Scope {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use reachback_relay::words::{printable_lines, quote};
+use reachback_proto::words::{printable_lines, quote};
 use reachback_relay::{Config, Limits, Relay, Tls};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -132,8 +132,8 @@ impl Cli {
 }
 
 fn read(path: &Path) -> anyhow::Result<FileConfig> {
-    let text = fs::read_to_string(path).with_context(|| format!("{} could not be read", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))
+    let text = fs::read_to_string(path).with_context(|| format!("{} could not be read", quote(path.display())))?;
+    toml::from_str(&text).with_context(|| format!("{} is not a configuration", quote(path.display())))
 }
 
 fn merge(options: &Options, file: FileConfig) -> anyhow::Result<Config> {
@@ -223,7 +223,7 @@ pub(crate) fn ready_text(relay: &Relay) -> String {
     if let Some(path) = relay.enroll_file() {
         lines.push(format!(
             "No host has enrolled yet. The key is in {} (one hour, renewed). On the host:",
-            path.display()
+            quote(path.display())
         ));
         lines.push(format!("    reachback host --relay {} --enroll-file FILE", origin(relay)));
     }

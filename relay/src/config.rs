@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use reachback_proto::words::quote;
 use url::{Host, Url};
 
 pub use crate::limits::Limits;
@@ -102,7 +103,7 @@ pub enum ConfigError {
         listen: SocketAddr,
     },
     /// A path that is not valid text. The operating system takes it, the database and the printed configuration don't.
-    #[error("{name} {path:?} is not valid text (UTF-8): choose another path")]
+    #[error("{name} {} is not valid text (UTF-8): choose another path", quote(path.display()))]
     NotText {
         /// The setting.
         name: &'static str,

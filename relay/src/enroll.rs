@@ -11,6 +11,7 @@ use std::{fs, io};
 
 use reachback_proto::control::EnrollKey;
 use reachback_proto::crypto::keys::{KeyError, random};
+use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
 
@@ -28,7 +29,7 @@ pub enum EnrollError {
     #[error("the enrolment key could not be stored")]
     Store(#[from] StoreError),
     /// Its file could not be written.
-    #[error("enrolment key file {} could not be written", path.display())]
+    #[error("enrolment key file {} could not be written", quote(path.display()))]
     File {
         /// The file.
         path: PathBuf,

@@ -69,6 +69,8 @@ mod unix {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
     use std::path::Path;
 
+    use reachback_proto::words::shell_word;
+
     pub(super) fn owner_only_dir(builder: &mut DirBuilder) {
         builder.mode(0o700);
     }
@@ -82,7 +84,7 @@ mod unix {
         if mode & 0o077 == 0 {
             return Ok(());
         }
-        let what = format!("others may enter it (mode {mode:o}); run `chmod 700 {}`", dir.display());
+        let what = format!("others may enter it (mode {mode:o}); run `chmod 700 {}`", shell_word(dir.display()));
         Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use reachback_proto::crypto::keys::{Identity, KeyError, Secret};
+use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -19,7 +20,7 @@ use crate::files;
 #[non_exhaustive]
 pub enum IdentityError {
     /// The file is there but can't be read, or can't be written.
-    #[error("identity file {} could not be used", path.display())]
+    #[error("identity file {} could not be used", quote(path.display()))]
     Io {
         /// The file.
         path: PathBuf,
@@ -30,7 +31,7 @@ pub enum IdentityError {
     #[error(
         "identity file {} is damaged: restore it from a backup; if there is none, move it away and start again, \
          then enrol every host and pair every device again",
-        path.display()
+        quote(path.display())
     )]
     Damaged {
         /// The file.
@@ -40,7 +41,7 @@ pub enum IdentityError {
     #[error(
         "identity file {} has version {found}, and this relay knows versions up to {VERSION}: a newer one wrote it, so \
          update this one; the file was left as it is",
-        path.display()
+        quote(path.display())
     )]
     Newer {
         /// The file.

@@ -18,6 +18,7 @@
 //! - Every task is owned by the relay's lifecycle and ends with it.
 
 pub mod accepting;
+pub mod arguments;
 mod config;
 mod door;
 mod enroll;
@@ -28,6 +29,7 @@ mod identity;
 mod lifecycle;
 mod limits;
 mod listener;
+pub mod log;
 mod metrics;
 mod proxy_protocol;
 mod refusal;
@@ -37,7 +39,6 @@ mod store;
 mod tls;
 mod tunnel;
 pub mod vital;
-pub mod words;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -47,6 +48,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reachback_proto::ids::RelayId;
+use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -81,7 +83,7 @@ pub enum StartError {
     #[error("the configuration can't be used")]
     Config(#[from] ConfigError),
     /// The data directory can't be used.
-    #[error("data directory {} can't be used", path.display())]
+    #[error("data directory {} can't be used", quote(path.display()))]
     Data {
         /// The directory.
         path: PathBuf,
@@ -89,7 +91,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// Another relay uses the data directory.
-    #[error("another relay runs on data directory {}: stop it, or choose another directory", path.display())]
+    #[error("another relay runs on data directory {}: stop it, or choose another directory", quote(path.display()))]
     Locked {
         /// The directory.
         path: PathBuf,

@@ -6,9 +6,9 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
+use reachback_proto::words::printable_lines;
 use reachback_relay::signals::StopSignals;
-use reachback_relay::{Config, Relay, words};
+use reachback_relay::{Config, Relay, arguments, log};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -16,9 +16,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    log::tell_panics();
+    let cli: Cli = arguments::parse();
     let filter = EnvFilter::builder().parse_lossy(&cli.log);
-    words::log(filter, std::io::stderr().is_terminal(), std::io::stderr).init();
+    log::subscriber(filter, std::io::stderr().is_terminal(), std::io::stderr).init();
     let config = match cli.config() {
         Ok(config) => config,
         Err(error) => return fail(&error, 2),
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     // Nothing is left to do when even stderr is gone.
-    let _closed = writeln!(std::io::stderr(), "reachback-relay: {}", words::printable_lines(&format!("{error:#}")));
+    let _closed = writeln!(std::io::stderr(), "reachback-relay: {}", printable_lines(&format!("{error:#}")));
     ExitCode::from(code)
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ED25519, SanType};
 use reachback_proto::crypto::keys::Identity;
+use reachback_proto::words::quote;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem};
@@ -21,7 +22,7 @@ use rustls::version::{TLS12, TLS13};
 #[non_exhaustive]
 pub enum TlsError {
     /// A certificate or key file could not be read.
-    #[error("{} could not be read as PEM", path.display())]
+    #[error("{} could not be read as PEM", quote(path.display()))]
     File {
         /// The file.
         path: PathBuf,
@@ -29,7 +30,7 @@ pub enum TlsError {
         source: pem::Error,
     },
     /// The certificate file holds no certificate.
-    #[error("{} holds no certificate", path.display())]
+    #[error("{} holds no certificate", quote(path.display()))]
     Empty {
         /// The file.
         path: PathBuf,

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::recorder::{Said, Way};
+use e2e::process::Home;
+use e2e::recorder::{Recorder, Said, Way};
 use e2e::rpc::Client;
-use e2e::stage::{Stage, Tuning, client};
+use e2e::stage::{Stage, TestRelay, Tuning, client};
 use e2e::{PATIENCE, eventually};
 use reachback_host::backoff::BackoffConfig;
 use reachback_host::connect::presence;
@@ -19,6 +20,7 @@ use reachback_proto::control::{CircuitOrigin, EnrollKey, PeerToRelay, RelayToPee
 use reachback_proto::frame::ByeReason;
 use reachback_proto::ids::{BootId, RelayId, RendezvousId};
 use reachback_proto::scope::Scope;
+use reachback_proto::words::is_unseen;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -317,4 +319,54 @@ async fn a_relay_with_another_key_hears_no_proof() {
     let told = stage.recorder.kept()[before..].iter().flat_map(|kept| &kept.up).any(|said| names(said));
     assert!(!told, "a relay with another key heard who wanted to come in");
     stage.stop().await;
+}
+
+#[tokio::test]
+async fn the_words_of_a_relay_steer_no_terminal_and_forge_no_sentence() {
+    const WORDS: &str = "full”.\r\nPaired with `evil`\u{1b}[2J\u{9b}2J\u{202e}\u{2028}\u{200b}";
+    const TOLD: &str = "“full'.??Paired with 'evil'?[2J?2J???”";
+    let relay = TestRelay::start().await;
+    let recorder = Recorder::start(relay.addr).await;
+    let url = format!("http://{}", recorder.addr());
+    let (host, device, stranger) = (Home::new(), Home::new(), Home::new());
+    let enroll = relay.ready["enroll_file"].as_str().unwrap();
+    let args = ["host", "--relay", &url, "--enroll-file", enroll, "--name", "tower", "--codex", "no-such-codex"];
+    let mut agent = host.start(&args);
+    agent.event("ready").await;
+    let mut pair = host.start(&["pair", "--yes", "--scope", "approve"]);
+    let code = pair.event("pairing").await["url"].as_str().unwrap().to_owned();
+    device.json(&["join", "--name", "laptop", &code]).await.ok();
+    assert_eq!(pair.exit().await, Some(0));
+    let mut pair = host.start(&["pair", "--yes"]);
+    let code = pair.event("pairing").await["url"].as_str().unwrap().to_owned();
+
+    // From now on it refuses whoever comes, in these words, in place of its welcome.
+    let refusal =
+        RelayToPeer::Refused { code: CloseCode::Internal.number(), retry_after_ms: 0, message: WORDS.to_owned() };
+    let refusal = refusal.encode();
+    recorder.lie(move |said| (said.way == Way::Down && said.before == 1).then(|| vec![refusal.clone()]));
+    assert_eq!(recorder.say(HOST, &RelayToPeer::Restarting { reconnect_in_ms: 1 }.encode()), 1);
+    let down = agent.line("the host's refusal", |line| line["reason"].as_str().is_some_and(|why| why.contains(TOLD)));
+    down.await;
+
+    let codex = e2e::codex::program();
+    let terminal = device.terminal(&["connect", "--codex", codex.to_str().unwrap()]);
+    terminal.shows("Trying again.").await;
+    terminal.press(&["C-c"]);
+    assert_eq!(terminal.exit().await, 130);
+    let screen = terminal.everything();
+    let joined: String = screen.split_whitespace().collect();
+    assert!(joined.contains(&TOLD.replace(' ', "")), "{screen}");
+
+    let printed = [stranger.run(&["join", &code]).await, device.run(&["hosts"]).await, host.run(&["status"]).await];
+    for one in &printed {
+        let unfit = |c: char| c != '\n' && is_unseen(c);
+        assert!(!one.out.contains(unfit) && !one.err.contains(unfit), "{one:?}");
+        assert!(
+            [&one.out, &one.err].iter().any(|text| text.contains(TOLD)),
+            "it does not say what the relay said: {one:?}"
+        );
+    }
+    drop(pair);
+    assert_eq!(agent.stop().await, Some(0));
 }

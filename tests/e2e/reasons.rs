@@ -9,7 +9,7 @@ use e2e::codex;
 use e2e::process::{Home, Process, Up, free_port, processes_with};
 use e2e::tmux::Terminal;
 use futures_util::{SinkExt, StreamExt};
-use reachback_proto::pairing::is_unseen;
+use reachback_proto::words::is_unseen;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::time::{interval, timeout};
@@ -95,7 +95,7 @@ async fn a_codex_that_does_not_run_at_the_host_is_named_before_anything_starts()
     let terminal = connect(&device, &codex::program(), &[]);
     refuses(
         &terminal,
-        &["reachback: Codex is not running on tower: “codex ended while starting", "is ?full'”", "at tower:"],
+        &["reachback: Codex is not running on “tower”: “codex ended while starting", "is ?full'”", "at “tower”:"],
     )
     .await;
     let told = host(&device).await;
@@ -134,7 +134,19 @@ async fn no_command_passes_on_what_steers_a_terminal_or_forges_a_sentence() {
     ] {
         printed.push(home.run(args).await);
     }
-    for args in [&["hosts"][..], &["connect"], &["connect", HOSTILE], &["hosts", "forget", HOSTILE]] {
+    for args in [
+        &["hosts"][..],
+        &["connect"],
+        &["connect", HOSTILE],
+        &["hosts", "forget", HOSTILE],
+        &["join", HOSTILE],
+        &["join", "http://127.0.0.1:9/#there”\u{202e}"],
+        &["devices", "scope", "laptop", HOSTILE],
+        &["audit", "--since", HOSTILE],
+        &[HOSTILE],
+        &["--log", HOSTILE, "hosts"],
+        &["workspace", "add", HOSTILE],
+    ] {
         printed.push(device.run(args).await);
     }
     assert_eq!(up.stop().await, Some(0));
@@ -157,7 +169,7 @@ async fn a_codex_that_is_not_signed_in_is_not_offered_to_a_computer_that_cannot_
     let (mut up, device) = up_with(&home, &stand_in(&home, "codex", account)).await;
     up.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
     let terminal = connect(&device, &codex::program(), &[]);
-    refuses(&terminal, &["reachback: Codex on tower is not signed in", "at tower: `codex login`"]).await;
+    refuses(&terminal, &["reachback: Codex on “tower” is not signed in", "at “tower”: `codex login`"]).await;
     assert_eq!(up.stop().await, Some(0));
 }
 
@@ -171,7 +183,7 @@ async fn a_codex_that_is_starting_is_waited_for_and_the_wait_can_be_ended() {
         &format!("if [ \"$1\" != --version ]; then until [ -e '{}' ]; do sleep 0.1; done; fi", gate.display()),
     );
     let (mut up, device) = up_with(&home, &slow).await;
-    let waiting = "Codex on tower is starting; waiting for it.";
+    let waiting = "Codex on “tower” is starting; waiting for it.";
     let terminal = connect(&device, &codex::program(), &[]);
     terminal.shows(waiting).await;
     assert_eq!(host(&device).await["codex"], "starting");
@@ -345,7 +357,7 @@ async fn a_full_audit_log_is_said_when_the_terminal_is_free_again() {
     let words = "the host's audit log can't be written, so nothing passes";
     terminal.shows("Reconnecting").await;
     quit(&terminal).await;
-    says(&terminal, &["reachback: tower refused:", words, "when that is mended at tower: reachback connect tower"]);
+    says(&terminal, &["reachback: “tower” refused:", words, "when that is mended at “tower”: reachback connect tower"]);
     limit_files(&up, "unlimited");
     assert_eq!(up.stop().await, Some(0));
 }
@@ -380,7 +392,7 @@ async fn a_codex_that_goes_away_for_good_is_named_at_the_end() {
     quit(&terminal).await;
     says(
         &terminal,
-        &["reachback: Codex is not running on tower:", "gone for good", "To go on: reachback connect tower"],
+        &["reachback: Codex is not running on “tower”:", "gone for good", "To go on: reachback connect tower"],
     );
     assert_eq!(up.stop().await, Some(0));
 }
@@ -427,7 +439,7 @@ async fn hosts_that_are_not_meant_are_listed_and_no_terminal_is_said() {
     let url = pair.event("pairing").await["url"].as_str().unwrap().to_owned();
     device.json(&["join", &url]).await.ok();
     assert_eq!(pair.exit().await, Some(0));
-    failed(&[], &["paired with several hosts: ", "attic (", &name, "say which"]).await;
+    failed(&[], &["paired with several hosts: ", "“attic” (", &name, "say which"]).await;
     other.stop().await;
     up.stop().await;
 }

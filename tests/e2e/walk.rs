@@ -176,7 +176,7 @@ async fn a_demo_and_the_real_codex_refuse_each_others_homes() {
     assert_eq!(text(&up.event("ready").await["home"]), real.path().to_str().unwrap());
     let usual = real.path().with_file_name("reachback-demo");
     let words = [
-        &*format!("{} is the home of a real host", real.path().display()),
+        &*format!("“{}” is the home of a real host", real.path().display()),
         &format!("reachback up --demo --home {}", usual.display()),
     ];
     failed(&real.run(&demo).await, 1, &words);
@@ -192,7 +192,7 @@ async fn a_demo_and_the_real_codex_refuse_each_others_homes() {
     let before = everything_in(&up.home.path());
     let usual = up.home.path().with_file_name("reachback");
     let words = [
-        &*format!("{} is a demo's home", up.home.path().display()),
+        &*format!("“{}” is a demo's home", up.home.path().display()),
         "must not reach the real Codex",
         &format!("--home {}", usual.display()),
         "reachback up --demo",
@@ -247,7 +247,7 @@ async fn a_demo_without_a_chosen_home_has_its_own_and_says_how_to_find_it() {
     assert!(audit.out.contains("Nothing, so far.") && audit.err.contains(&pointer), "{audit:?}");
     failed(&finished(unchosen(&["devices", "revoke", "laptop"]), "").await, 1, &["there is no device yet", &pointer]);
     let wrong = finished(unchosen(&["pair", "--yes"]), "").await;
-    failed(&wrong, 1, &[&format!("no agent runs on {}", usual.display()), "reachback up", &pointer]);
+    failed(&wrong, 1, &[&format!("no agent runs on “{}”", usual.display()), "reachback up", &pointer]);
     let wrong = finished(unchosen(&["pair", "--yes", "--json"]), "").await.event("error");
     assert!(text(&wrong["fix"]).contains(&pointer), "{wrong}");
     assert!(!usual.join("host/host.json").exists(), "the demo made the usual home a host's");

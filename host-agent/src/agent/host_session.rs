@@ -13,6 +13,7 @@ use reachback_proto::frame::{ByeReason, ChannelCloseReason};
 use reachback_proto::ids::{DeviceId, SessionId};
 use reachback_proto::scope::Scope;
 use reachback_proto::session::MAX_MESSAGE_TO_DEVICE;
+use reachback_proto::words::quote;
 use reachback_relay::vital;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -164,7 +165,7 @@ async fn open(
 ) {
     let number = channel.sender.number();
     let Some(environment) = context.environments.find(environment) else {
-        let names: Vec<_> = context.environments.iter().map(|environment| environment.name.as_str()).collect();
+        let names: Vec<_> = context.environments.iter().map(|environment| quote(&environment.name)).collect();
         let text = format!("this host has no such environment; it has: {}", names.join(", "));
         let _ = channel.sender.close(ChannelCloseReason::Refused, &text).await;
         return;

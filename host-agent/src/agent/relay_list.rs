@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use reachback_proto::frame::ByeReason;
 use reachback_proto::ids::PublicKey;
+use reachback_proto::words::quote;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -20,7 +21,6 @@ use crate::local_api::events::DeviceState;
 use crate::local_api::{Event, Failure};
 use crate::state::devices::{Device, DeviceStore, REVOKED_AT_RELAY};
 use crate::state::timestamp::Timestamp;
-use reachback_relay::words::quote;
 
 /// The list is changed no oftener than this, whatever the relay says: it may not keep the disk busy.
 const PACE: Duration = Duration::from_secs(1);

@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use reachback_proto::ids::DeviceId;
+use reachback_proto::words::quote;
 
 use files::{Book, Files, SIZES, Sizes};
 pub use line::{Entry, FolderChange, FolderEntry, Line, What};
@@ -45,7 +46,7 @@ pub enum AuditError {
     #[error(transparent)]
     Access(#[from] AccessError),
     /// A file.
-    #[error("the audit log {}: {source}", path.display())]
+    #[error("the audit log {}: {source}", quote(path.display()))]
     Io {
         /// The file.
         path: PathBuf,

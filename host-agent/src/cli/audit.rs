@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use reachback_proto::ids::DeviceId;
+use reachback_proto::words::quote;
 
 use super::Home;
 use super::demo;
@@ -61,7 +62,7 @@ pub(super) async fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow
         output.remark(format_args!("{skipped} lines could not be read."));
     }
     if let Some(elsewhere) = demo::elsewhere(home).await {
-        output.remark(format_args!("No agent runs on {}; {elsewhere}", home.path.display()));
+        output.remark(format_args!("No agent runs on {}; {elsewhere}", quote(home.path.display())));
     }
     if lines.is_empty() {
         output.say("Nothing, so far.");
@@ -77,7 +78,7 @@ fn moment(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
         return Ok(moment);
     }
     let wrong = || {
-        Failure::new("since", format!("`{text}` is neither a time nor how long ago"))
+        Failure::new("since", format!("{} is neither a time nor how long ago", quote(text)))
             .fix("like --since 2026-11-23T06:00:00Z, or --since 12h")
     };
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;

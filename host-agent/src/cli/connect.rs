@@ -11,6 +11,7 @@ use clap::Args;
 use reachback_proto::crypto::keys::Identity;
 use reachback_proto::frame::{ByeReason, LOCAL_ENVIRONMENT};
 use reachback_proto::scope::Scope;
+use reachback_proto::words::{quote, shell_word};
 use serde_json::json;
 use tokio::process::Command;
 use tokio::sync::watch;
@@ -19,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Home;
 use super::host::stopped;
-use super::output::{Output, printable};
+use super::output::Output;
 use super::preflight::{self, PATIENCE};
 use super::reasons;
 use crate::backoff::BackoffConfig;
@@ -29,7 +30,6 @@ use crate::connect::outcome::Outcome;
 use crate::connect::remote::{RemoteConfig, RemoteHost, RemoteState};
 use crate::connect::{host_info, join};
 use crate::local_api::Failure;
-use crate::platform::programs::quoted;
 use crate::platform::signals::stop_wanted;
 use crate::platform::socket::LocalListener;
 use crate::platform::terminal::Found;
@@ -68,7 +68,8 @@ pub(super) struct ConnectArgs {
 pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyhow::Result<ExitCode> {
     if let Some(path) = args.socket.as_deref().filter(|path| path.to_str().is_none()) {
         // Clients are told of it in a URL and in JSON.
-        let message = format!("there can be no socket at {path:?}: its path is not valid text (UTF-8)");
+        let message =
+            format!("there can be no socket at {}: its path is not valid text (UTF-8)", quote(path.display()));
         return Err(Failure::new("socket_not_text", message).fix("choose another path").into());
     }
     let host = find(&ControllerStore::new(&home.path), args.host.as_deref())?;
@@ -149,7 +150,7 @@ impl Connected {
         // Somebody looks at the terminal, whether its client is attached or tries again.
         let _waits = self.remote.waits();
         let mut child = command.spawn().map_err(|error| {
-            Failure::new("codex", format!("{} does not start: {error}", program.display())).fix(INSTALL)
+            Failure::new("codex", format!("{} does not start: {error}", quote(program.display()))).fix(INSTALL)
         })?;
         let code = tokio::select! {
             status = child.wait() => exit_code(status?),
@@ -180,7 +181,12 @@ impl Connected {
         let serving = self.serve(path, environment)?;
         let serving = async {
             output.object(&json!({ "event": "socket", "path": path, "host_name": name }));
-            output.say(format_args!("{name} is at {}: codex --remote {}", path.display(), remote_url(path)));
+            output.say(format_args!(
+                "{} is at {}: codex --remote {}",
+                quote(name),
+                quote(path.display()),
+                shell_word(remote_url(path))
+            ));
             output.say("Ctrl-C ends it.");
             serving.await;
         };
@@ -217,9 +223,9 @@ impl Connected {
             let env = if environment == LOCAL_ENVIRONMENT {
                 String::new()
             } else {
-                format!(" --env {}", quoted(environment))
+                format!(" --env {}", shell_word(environment))
             };
-            output.remark(format_args!("To go on: reachback connect {}{env} -- resume {thread}", quoted(name)));
+            output.remark(format_args!("To go on: reachback connect {}{env} -- resume {thread}", shell_word(name)));
         }
     }
 }
@@ -233,7 +239,7 @@ const INTERRUPTED: u8 = 130;
 fn no_terminal(name: &str) -> Failure {
     Failure::new("no_terminal", "`connect` runs Codex's terminal UI, and this is no terminal").fix(format!(
         "for programs: reachback connect {} --socket PATH, and a client of Codex's app-server there (`codex exec` is none)",
-        quoted(name)
+        shell_word(name)
     ))
 }
 
@@ -258,7 +264,8 @@ fn find(store: &ControllerStore, query: Option<&str>) -> anyhow::Result<PairedHo
         (None, _) => Err(Failure::new("no_hosts", "this computer is not paired with a host yet").fix(PAIR).into()),
         (Some(last), false) => {
             let hosts = found.iter().chain([&last]);
-            let names: Vec<_> = hosts.map(|host| format!("{} ({})", host.name, host.host_id().short())).collect();
+            let names: Vec<_> =
+                hosts.map(|host| format!("{} ({})", quote(&host.name), host.host_id().short())).collect();
             let message = format!("this computer is paired with several hosts: {}", names.join(", "));
             Err(Failure::new("which_host", message).fix("say which: reachback connect HOST").into())
         }
@@ -297,19 +304,19 @@ fn codex_program(home: &Home, named: Option<PathBuf>) -> anyhow::Result<PathBuf>
 
 /// Tells what is being waited for, once it takes longer than a moment.
 async fn progress(mut state: watch::Receiver<RemoteState>, name: String, output: Output) {
-    let started = Instant::now();
+    let (started, host) = (Instant::now(), quote(&name));
     sleep(PATIENCE).await;
     let mut last = String::new();
     loop {
         let line = match &*state.borrow_and_update() {
-            RemoteState::HostOffline { last_seen: 0, .. } => format!("{name} is offline; waiting for it."),
+            RemoteState::HostOffline { last_seen: 0, .. } => format!("{host} is offline; waiting for it."),
             RemoteState::HostOffline { last_seen, .. } => {
-                format!("{name} is offline since {}; waiting for it.", Timestamp::from_unix(*last_seen))
+                format!("{host} is offline since {}; waiting for it.", Timestamp::from_unix(*last_seen))
             }
-            RemoteState::Connecting { reason, .. } if reason.is_empty() => format!("Connecting to {name}…"),
+            RemoteState::Connecting { reason, .. } if reason.is_empty() => format!("Connecting to {host}…"),
             RemoteState::Connecting { reason, .. } => {
                 let seconds = started.elapsed().as_secs();
-                format!("Not connected to {name} for {seconds} s: {}. Trying again.", printable(reason))
+                format!("Not connected to {host} for {seconds} s: {reason}. Trying again.")
             }
             RemoteState::Up | RemoteState::Ended { .. } => String::new(),
         };

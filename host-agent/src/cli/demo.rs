@@ -6,10 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
+use reachback_proto::words::{quote, shell_word};
+
 use super::Home;
 use crate::local_api::{Client, Failure, Request};
 use crate::platform::dirs::beside;
-use crate::platform::programs::quoted;
 use crate::state::demo::HomeKind;
 use crate::state::lock::HomeLock;
 
@@ -51,21 +52,22 @@ pub(super) fn check(home: &Home, purpose: Purpose) -> anyhow::Result<()> {
 fn not_a_demo_home(home: &Home) -> Failure {
     let path = &home.path;
     let other = home.places.demo_state().ok().filter(|demo| demo != path).unwrap_or_else(|| beside(path, "-demo"));
-    let message = format!("{} is the home of a real host, and a demo's devices must not get in there", path.display());
-    Failure::new("not_a_demo_home", message).fix(format!("reachback up --demo --home {}", quoted_path(&other)))
+    let message =
+        format!("{} is the home of a real host, and a demo's devices must not get in there", quote(path.display()));
+    Failure::new("not_a_demo_home", message).fix(format!("reachback up --demo --home {}", shell_word(other.display())))
 }
 
 fn demo_home(home: &Home) -> Failure {
     let path = &home.path;
-    let message = format!("{} is a demo's home, and its devices must not reach the real Codex", path.display());
+    let message = format!("{} is a demo's home, and its devices must not reach the real Codex", quote(path.display()));
     let other = match home.places.state(None) {
         Ok(usual) if usual != *path => usual,
         _ => beside(path, "-real"),
     };
     Failure::new("demo_home", message).fix(format!(
         "use another home: --home {} (or REACHBACK_HOME); for the demo itself: reachback up --demo --home {}",
-        quoted_path(&other),
-        quoted_path(path)
+        shell_word(other.display()),
+        shell_word(path.display())
     ))
 }
 
@@ -75,11 +77,7 @@ pub(super) fn pointer(home: &Home) -> Option<String> {
 }
 
 fn export(home: &Path) -> String {
-    format!("export REACHBACK_HOME={}", quoted_path(home))
-}
-
-fn quoted_path(path: &Path) -> String {
-    quoted(&path.to_string_lossy())
+    format!("export REACHBACK_HOME={}", shell_word(home.display()))
 }
 
 /// What to do for who looks for a demo's agent here: where it runs, while no agent runs on this home.

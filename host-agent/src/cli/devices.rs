@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
+use reachback_proto::words::quote;
 use serde::Serialize;
 
 use super::Home;
 use super::demo;
-use super::output::{self, Output, quote, table};
+use super::output::{self, Output, table};
 use super::status;
 use crate::local_api::{Client, ClientError, DeviceInfo, Failure, Request, Response};
 use crate::state::devices::{DeviceStore, EXPIRED};
@@ -74,7 +75,7 @@ pub(super) async fn run(home: &Home, args: DevicesArgs, output: Output) -> anyho
             let elsewhere = demo::elsewhere(home).await;
             match (without_agent(home, &request), elsewhere) {
                 (Ok(response), Some(elsewhere)) => {
-                    output.remark(format_args!("No agent runs on {}; {elsewhere}", home.path.display()));
+                    output.remark(format_args!("No agent runs on {}; {elsewhere}", quote(home.path.display())));
                     response
                 }
                 (done, elsewhere) => done.map_err(|error| output::with_fix(error, elsewhere))?,

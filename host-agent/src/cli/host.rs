@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use reachback_proto::control::{EnrollKey, MAX_ENROLL_KEY};
 use reachback_proto::pairing::Origin;
 use reachback_proto::session::SessionLimits;
+use reachback_proto::words::{printable, quote};
 use reachback_relay::vital::Vital;
 use ring::rand::SystemRandom;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,7 +20,7 @@ use super::Home;
 use super::demo::{self, Purpose};
 use super::join::own_name;
 use super::opening;
-use super::output::{Output, printable, quote};
+use super::output::Output;
 use super::status::keys_line;
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::environments::workspaces::Surroundings;
@@ -189,7 +190,8 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
     Some(match event {
         Event::Ready { .. } if has_own_start => return None,
         Event::Ready { relay_url, host_name, fingerprint, .. } => format!(
-            "{host_name} is reachable through {relay_url}.\nRelay fingerprint: {fingerprint}\nPair a device: reachback pair"
+            "{} is reachable through {relay_url}.\nRelay fingerprint: {fingerprint}\nPair a device: reachback pair",
+            quote(host_name)
         ),
         Event::Tunnel(status) => match (status.state, &status.reason) {
             (TunnelState::Connected, _) if has_own_start => return None,
@@ -315,7 +317,7 @@ fn known_relay(home: &Path) -> anyhow::Result<Origin> {
 
 fn read_enroll_key(path: &Path) -> anyhow::Result<EnrollKey> {
     let unusable = |what: String| {
-        Failure::new("enroll_file", format!("{}: {what}", path.display()))
+        Failure::new("enroll_file", format!("{}: {what}", quote(path.display())))
             .fix("at the relay, `reachback-relay enroll` writes a new one")
     };
     let file = std::fs::File::open(path).map_err(|error| unusable(error.to_string()))?;

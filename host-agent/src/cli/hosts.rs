@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use reachback_proto::frame::{ByeReason, LOCAL_ENVIRONMENT};
+use reachback_proto::words::{printable, quote};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::output::{Output, printable, quote, table};
+use super::output::{Output, table};
 use super::{Home, connect};
 use crate::connect::host_info::{CodexWord, EnvironmentReport, HostReport};
 use crate::connect::remote::{RemoteHost, RemoteState};
@@ -56,7 +57,7 @@ pub(super) async fn run(home: &Home, args: HostsArgs, output: Output) -> anyhow:
         let host = store.find(&host)?;
         store.remove(host.host_id())?;
         output.object(&json!({ "event": "forgotten", "host_id": host.host_id(), "host_name": host.name }));
-        output.say(format_args!("Forgot {} ({}).", host.name, host.host_id().short()));
+        output.say(format_args!("Forgot {} ({}).", quote(&host.name), host.host_id().short()));
         return Ok(ExitCode::SUCCESS);
     }
     let found = store.list()?;

@@ -5,15 +5,15 @@ use std::process::ExitCode;
 use clap::Args;
 use reachback_proto::close::CloseCode;
 use reachback_proto::pairing::{Name, Origin, PairingUrl, Platform, TypedCode};
+use reachback_proto::words::{quote, shell_word};
 use serde_json::json;
 
 use super::Home;
-use super::output::{Output, quote};
+use super::output::Output;
 use super::pair::read_line;
 use crate::connect::join::{self, Invitation, JoinError};
 use crate::link::relay::RelayError;
 use crate::local_api::Failure;
-use crate::platform::programs::quoted;
 use crate::state::controller::ControllerStore;
 
 /// Make this computer a device of a host.
@@ -54,7 +54,7 @@ pub(super) async fn run(home: &Home, args: JoinArgs, output: Output) -> anyhow::
         "relay_url": host.relay().url,
     }));
     output.say(format_args!("Paired with {} ({}), scope {}.", quote(&host.name), host.host_id().short(), host.scope));
-    output.say(format_args!("Use Codex there: reachback connect {}", quoted(&host.name)));
+    output.say(format_args!("Use Codex there: reachback connect {}", shell_word(&host.name)));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -25,12 +25,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use reachback_relay::words;
+use reachback_proto::words::quote;
+use reachback_relay::log;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::platform::dirs::{DirsError, Places};
-use output::{Output, quote};
+use output::Output;
 
 /// Use Codex on a machine you trust from your other computers and your phone, through a relay of your own that can read nothing.
 #[derive(Debug, Parser)]
@@ -129,7 +130,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 fn init_logging(filter: &str) -> anyhow::Result<()> {
     let parsed = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log {}: {error}", quote(filter)))?;
-    words::log(parsed, std::io::stderr().is_terminal(), std::io::stderr).init();
+    log::subscriber(parsed, std::io::stderr().is_terminal(), std::io::stderr).init();
     Ok(())
 }
 

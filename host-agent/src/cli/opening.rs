@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reachback_proto::frame::LOCAL_ENVIRONMENT;
+use reachback_proto::words::printable;
 
 use super::Home;
 use super::host::{CodexArgs, surroundings};
-use super::output::{Output, printable};
+use super::output::Output;
 use super::pair::read_line;
 use crate::agent::environments::changes::Changes;
 use crate::agent::environments::workspaces::{ChangeError, NotOpen, Workspaces};

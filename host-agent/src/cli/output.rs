@@ -4,8 +4,7 @@ use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use reachback_relay::words::printable_lines;
-pub(super) use reachback_relay::words::{printable, quote};
+use reachback_proto::words::printable_lines;
 use serde::Serialize;
 
 use crate::local_api::{ClientError, Event, Failure};

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use clap::Args;
 use reachback_proto::pairing::Origin;
 use reachback_proto::scope::Scope;
+use reachback_proto::words::quote;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::Home;
 use super::demo;
-use super::output::{Output, quote, with_fix};
+use super::output::{Output, with_fix};
 use crate::local_api::{
     Answer, Client, ClientError, Confirm, DeviceInfo, Event, Failure, Reply, Request, Response, Shown,
 };

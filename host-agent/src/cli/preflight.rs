@@ -8,15 +8,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use reachback_proto::scope::Scope;
+use reachback_proto::words::{quote, shell_word};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::output::{Output, quote};
+use super::output::Output;
 use super::reasons;
 use crate::codex::app_server::CodexConfig;
 use crate::connect::host_info::{AccountReport, AccountWord, CodexWord, HostReport};
 use crate::local_api::Failure;
-use crate::platform::programs::quoted;
 
 /// Say what takes so long after this.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
@@ -32,12 +32,13 @@ pub(super) async fn ready(
     mut report: watch::Receiver<HostReport>,
     output: Output,
 ) -> Result<Option<Version>, Failure> {
+    let host = quote(name);
     let by = Instant::now() + START_PATIENCE;
     match timeout(ANSWER_PATIENCE, report.wait_for(HostReport::is_complete)).await {
         Ok(Ok(_)) => {}
         Ok(Err(_)) => return session_over().await,
         Err(_) => {
-            output.remark(format_args!("{name} does not say how Codex is there; trying all the same."));
+            output.remark(format_args!("{host} does not say how Codex is there; trying all the same."));
             return Ok(None);
         }
     }
@@ -72,14 +73,14 @@ pub(super) async fn ready(
             None => {
                 let names: Vec<_> = listed.map(|environment| quote(&environment.name)).collect();
                 let asked = quote(environment);
-                let message = format!("{name} has no environment {asked}; it has: {}", names.join(", "));
+                let message = format!("{host} has no environment {asked}; it has: {}", names.join(", "));
                 return Err(Failure::new("environment", message).fix("choose one of those: --env NAME"));
             }
         }
         tokio::select! {
             changed = report.changed() => if changed.is_err() { return session_over().await },
             () = sleep_until(say_by.unwrap_or(by)) => match say_by.take() {
-                Some(_) => output.remark(format_args!("Codex on {name} is starting; waiting for it. Ctrl-C ends the wait.")),
+                Some(_) => output.remark(format_args!("Codex on {host} is starting; waiting for it. Ctrl-C ends the wait.")),
                 None => return Err(too_long(name)),
             },
         }
@@ -98,29 +99,33 @@ async fn session_over<T>() -> T {
 }
 
 fn stopping(name: &str) -> Failure {
-    Failure::new("codex_stopped", format!("Codex on {name} has ended, with the agent there"))
-        .fix(format!("when that runs again: reachback connect {}", quoted(name)))
+    let host = quote(name);
+    Failure::new("codex_stopped", format!("Codex on {host} has ended, with the agent there"))
+        .fix(format!("when that runs again: reachback connect {}", shell_word(name)))
 }
 
 fn too_long(name: &str) -> Failure {
-    let message = format!("Codex on {name} has been starting for {} minutes", START_PATIENCE.as_secs() / 60);
-    Failure::new("codex_starting", message).fix(format!("at {name}, `reachback status` says more"))
+    let host = quote(name);
+    let message = format!("Codex on {host} has been starting for {} minutes", START_PATIENCE.as_secs() / 60);
+    Failure::new("codex_starting", message).fix(format!("at {host}, `reachback status` says more"))
 }
 
 /// A device that may only look joins what is there: the terminal UI ends where it can't begin a thread.
 pub(super) fn may_begin(name: &str, scope: Option<Scope>, codex_args: &[OsString]) -> Result<(), Failure> {
+    let host = quote(name);
     if scope != Some(Scope::View) || codex_args.iter().any(|arg| arg == "resume") {
         return Ok(());
     }
-    let message = format!("on {name} this computer may only look (scope `view`), and beginning a thread needs `steer`");
+    let message = format!("on {host} this computer may only look (scope `view`), and beginning a thread needs `steer`");
     Err(Failure::new("scope", message).fix(format!(
-        "look at one that is there: reachback connect {} -- resume; for more, at {name}: reachback devices scope",
-        quoted(name)
+        "look at one that is there: reachback connect {} -- resume; for more, at {host}: reachback devices scope",
+        shell_word(name)
     )))
 }
 
 /// An older Codex than the host's is not started: it may ask for a sign-in of its own, and end there.
 pub(super) async fn compare(name: &str, program: &Path, hosts: Option<&Version>) -> Result<(), Failure> {
+    let host = quote(name);
     let Some(hosts) = hosts else { return Ok(()) };
     let config = CodexConfig { program: program.into(), ..CodexConfig::default() };
     // One that does not say, or does not run, is found out about when it is started.
@@ -128,11 +133,11 @@ pub(super) async fn compare(name: &str, program: &Path, hosts: Option<&Version>)
     match own.as_deref().and_then(Version::parse) {
         Some(own) if own.minor < hosts.minor => {
             let message = format!(
-                "Codex on this computer is {own}, older than {hosts} on {name}: it may ask for a sign-in of its own, and end there"
+                "Codex on this computer is {own}, older than {hosts} on {host}: it may ask for a sign-in of its own, and end there"
             );
             Err(Failure::new("codex_older", message).fix(format!(
                 "npm install -g @openai/codex@{hosts}; or go on with this one: reachback connect {} --any-codex",
-                quoted(name)
+                shell_word(name)
             )))
         }
         _ => Ok(()),

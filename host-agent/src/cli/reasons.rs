@@ -2,69 +2,73 @@
 
 use reachback_proto::frame::{ByeReason, ChannelCloseReason};
 use reachback_proto::scope::Scope;
+use reachback_proto::words::{quote, shell_word};
 
-use super::output::quote;
 use crate::connect::host_info::EnvironmentReport;
 use crate::connect::outcome::Refused;
 use crate::local_api::Failure;
-use crate::platform::programs::quoted;
 
 /// The host ended the session, with this last word.
 pub(super) fn ended(name: &str, reason: Option<ByeReason>) -> Failure {
+    let host = quote(name);
     match reason {
-        Some(ByeReason::Revoked) => Failure::new("revoked", format!("{name} no longer lets this computer in"))
+        Some(ByeReason::Revoked) => Failure::new("revoked", format!("{host} no longer lets this computer in"))
             .fix("if that is a mistake: `reachback pair` there, `reachback join URL` here"),
         Some(ByeReason::Paused) => {
-            Failure::new("paused", format!("{name} has paused this computer: it is still paired, and kept out for now"))
-                .fix(format!("at {name}: `reachback devices resume`, then connect again"))
+            Failure::new("paused", format!("{host} has paused this computer: it is still paired, and kept out for now"))
+                .fix(format!("at {host}: `reachback devices resume`, then connect again"))
         }
         Some(ByeReason::Limit) => {
-            Failure::new("limit", format!("{name} ended the session: there are too many from this computer"))
+            Failure::new("limit", format!("{host} ended the session: there are too many from this computer"))
                 .fix("close another `reachback connect`")
         }
         Some(ByeReason::ProtocolError) => {
-            Failure::new("protocol", format!("{name} and this computer don't understand each other"))
+            Failure::new("protocol", format!("{host} and this computer don't understand each other"))
                 .fix("use the same version of Reachback on both")
         }
-        _ => Failure::new("ended", format!("{name} ended the session")).fix("connect again"),
+        _ => Failure::new("ended", format!("{host} ended the session")).fix("connect again"),
     }
 }
 
 /// The host closed a channel.
 pub(super) fn refused(name: &str, refused: &Refused, environment: Option<&EnvironmentReport>) -> Failure {
-    let again = format!("reachback connect {}", quoted(name));
+    let host = quote(name);
+    let again = format!("reachback connect {}", shell_word(name));
     match (refused.reason, environment) {
         (ChannelCloseReason::BackendGone, Some(environment)) if environment.reason.is_some() => {
             codex_failed(name, environment)
         }
         (ChannelCloseReason::BackendGone, _) => {
-            Failure::new("codex_gone", format!("Codex on {name} went away: {}", quote(&refused.text)))
+            Failure::new("codex_gone", format!("Codex on {host} went away: {}", quote(&refused.text)))
                 .fix(format!("the thread is there; when Codex is back: {again}"))
         }
-        _ => Failure::new("refused", format!("{name} refused: {}", quote(&refused.text)))
-            .fix(format!("when that is mended at {name}: {again}")),
+        _ => Failure::new("refused", format!("{host} refused: {}", quote(&refused.text)))
+            .fix(format!("when that is mended at {host}: {again}")),
     }
 }
 
 /// What this computer may do is less than it was when it began.
 pub(super) fn lowered(name: &str, before: Scope, now: Scope) -> Failure {
+    let host = quote(name);
     let message =
-        format!("{name} lets this computer do less than before: its scope is `{now}` now, and was `{before}`");
-    Failure::new("scope", message).fix(format!("at {name}, `reachback devices scope` changes it"))
+        format!("{host} lets this computer do less than before: its scope is `{now}` now, and was `{before}`");
+    Failure::new("scope", message).fix(format!("at {host}, `reachback devices scope` changes it"))
 }
 
 /// Codex runs, and has no account: the terminal UI would ask for a sign-in here, which no device may begin there.
 pub(super) fn signed_out(name: &str) -> Failure {
-    Failure::new("signed_out", format!("Codex on {name} is not signed in, and its model needs an account"))
-        .fix(format!("at {name}: `codex login`; then: reachback connect {}", quoted(name)))
+    let host = quote(name);
+    Failure::new("signed_out", format!("Codex on {host} is not signed in, and its model needs an account"))
+        .fix(format!("at {host}: `codex login`; then: reachback connect {}", shell_word(name)))
 }
 
 /// Codex does not run in an environment.
 pub(super) fn codex_failed(name: &str, environment: &EnvironmentReport) -> Failure {
+    let host = quote(name);
     let why = environment.reason.as_deref().map_or_else(|| "the host does not say why".to_owned(), quote);
-    let failure = Failure::new("codex_failed", format!("Codex is not running on {name}: {why}"));
+    let failure = Failure::new("codex_failed", format!("Codex is not running on {host}: {why}"));
     match &environment.fix {
-        Some(fix) => failure.fix(format!("at {name}: {fix}")),
-        None => failure.fix(format!("at {name}, `reachback status` says more; it is tried again from time to time")),
+        Some(fix) => failure.fix(format!("at {host}: {fix}")),
+        None => failure.fix(format!("at {host}, `reachback status` says more; it is tried again from time to time")),
     }
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use reachback_proto::ids::{HostId, RelayId};
+use reachback_proto::words::{printable, quote};
 use serde::Serialize;
 
-use super::output::{Output, printable};
+use super::output::Output;
 use super::{Home, demo, devices, workspace};
 use crate::agent::environments::workspaces::OpenedBy;
 use crate::codex::keys::Keys;
@@ -67,7 +68,7 @@ pub(super) async fn run(home: &Home, args: StatusArgs, output: Output) -> anyhow
         Err(ClientError::NotRunning { .. }) => {
             let found = without_agent(home, args.codex_home)?;
             if let Some(elsewhere) = demo::elsewhere(home).await {
-                output.remark(format_args!("No agent runs on {}; {elsewhere}", home.path.display()));
+                output.remark(format_args!("No agent runs on {}; {elsewhere}", quote(home.path.display())));
             }
             found
         }

@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use reachback_proto::frame::LOCAL_ENVIRONMENT;
+use reachback_proto::words::{printable, quote, shell_word};
 
 use super::Home;
 use super::demo;
 use super::host::folders_of;
-use super::output::{self, Output, printable, table};
+use super::output::{self, Output, table};
 use crate::agent::environments::changes::{Changes, told};
 use crate::agent::environments::workspaces::{OpenedBy, Workspaces};
 use crate::audit::AuditLog;
 use crate::codex::app_server::CodexConfig;
 use crate::local_api::{Client, ClientError, Event, Failure, Request, Response, WorkspaceStatus};
-use crate::platform::programs::quoted;
 use crate::state::demo::HomeKind;
 use crate::state::lock::HomeLock;
 use crate::state::timestamp::Timestamp;
@@ -86,7 +86,7 @@ pub(super) async fn run(home: &Home, args: WorkspaceArgs, output: Output) -> any
             let elsewhere = demo::elsewhere(home).await;
             match (without_agent(home, args.codex_home, &request), elsewhere) {
                 (Ok(done), Some(elsewhere)) => {
-                    output.remark(format_args!("No agent runs on {}; {elsewhere}", home.path.display()));
+                    output.remark(format_args!("No agent runs on {}; {elsewhere}", quote(home.path.display())));
                     done
                 }
                 (done, elsewhere) => done.map_err(|error| output::with_fix(error, elsewhere))?,
@@ -112,7 +112,7 @@ pub(super) async fn run(home: &Home, args: WorkspaceArgs, output: Output) -> any
 fn absolute(dir: &Path) -> anyhow::Result<String> {
     let path = std::path::absolute(dir)?.into_os_string().into_string();
     Ok(path.map_err(|path| {
-        let message = format!("{path:?} can't be a workspace: its path is not valid text");
+        let message = format!("{} can't be a workspace: its path is not valid text", quote(path.display()));
         Failure::new("workspace_not_text", message).fix("give it a name that is valid UTF-8")
     })?)
 }
@@ -149,7 +149,7 @@ fn closed(workspace: &WorkspaceStatus) -> String {
         None => format!("Closed to devices: {path}"),
         Some(_) => format!(
             "Closed to devices: {path}\nCodex's own configuration still trusts it. To open it again: reachback workspace add {}",
-            printable(&quoted(&workspace.path))
+            printable(&shell_word(&workspace.path))
         ),
     }
 }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use reachback_relay::words::quote;
+use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -132,7 +132,7 @@ impl CodexConfig {
 enum OpenError {
     #[error("there is no home folder, and no CODEX_HOME")]
     NoHome,
-    #[error("codex's own folder {home:?} has a path that is not valid text (UTF-8), which codex can't use")]
+    #[error("codex's own folder {} has a path that is not valid text (UTF-8), which codex can't use", quote(home.display()))]
     NotText { home: PathBuf },
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -159,7 +159,7 @@ impl OpenError {
             Self::NotText { .. } => Some("set CODEX_HOME, or --codex-home, to another folder".to_owned()),
             Self::Socket(SocketError::Foreign { path, .. }) => Some(format!(
                 "end the codex of the other user, or give this one another CODEX_HOME; the socket is {}",
-                path.display()
+                quote(path.display())
             )),
             Self::Silent | Self::Handshake(_) => {
                 Some("restart the codex that is running: codex app-server daemon restart".to_owned())

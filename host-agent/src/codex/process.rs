@@ -25,6 +25,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use reachback_proto::words::quote;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
@@ -53,13 +54,13 @@ pub(super) const INSTALL: &str = "npm install -g @openai/codex";
 #[non_exhaustive]
 pub enum SpawnError {
     /// No such program on the search path.
-    #[error("`{program}` was not found")]
+    #[error("{} was not found", quote(program.display()))]
     NotFound {
         /// What was looked for.
         program: PathBuf,
     },
     /// It is there, and does not run.
-    #[error("could not run `{program}`")]
+    #[error("could not run {}", quote(program.display()))]
     Io {
         /// What was run.
         program: PathBuf,

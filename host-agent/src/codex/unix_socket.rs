@@ -10,6 +10,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use reachback_proto::words::quote;
+
 /// An open stream to Codex's socket.
 #[cfg(unix)]
 pub(super) type Stream = tokio::net::UnixStream;
@@ -24,10 +26,10 @@ pub(super) enum SocketError {
     #[error("nobody listens on codex's control socket")]
     Nobody,
     /// The file or the listener belongs to another user.
-    #[error("codex's control socket `{path}` belongs to user {owner}, not to this one")]
+    #[error("codex's control socket {} belongs to user {owner}, not to this one", quote(path.display()))]
     Foreign { path: PathBuf, owner: u32 },
     /// Anything else.
-    #[error("could not open codex's control socket `{path}`")]
+    #[error("could not open codex's control socket {}", quote(path.display()))]
     Io {
         path: PathBuf,
         #[source]

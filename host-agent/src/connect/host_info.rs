@@ -13,6 +13,7 @@ use bytes::Bytes;
 use reachback_proto::ids::{DeviceId, HostId};
 use reachback_proto::pairing::{MAX_RELAYS, Name, Origin};
 use reachback_proto::scope::Scope;
+use reachback_proto::words::printable;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -22,7 +23,6 @@ use crate::session::{ChannelHandle, ChannelSender, Incoming, SessionEnded};
 use crate::state::atomic::FileError;
 use crate::state::controller::ControllerStore;
 use crate::state::host::RelayPin;
-use reachback_relay::words::printable;
 
 /// More than any `host/changed` has, in bytes; nothing larger is parsed.
 const MAX_MESSAGE: usize = 64 * 1024;

@@ -19,6 +19,7 @@ use http::StatusCode;
 use http::header::{HeaderName, HeaderValue, ORIGIN};
 use reachback_proto::frame::{ByeReason, ChannelCloseReason};
 use reachback_proto::session::MAX_MESSAGE_TO_HOST;
+use reachback_proto::words::printable;
 use reachback_relay::accepting::Accepting;
 use reachback_relay::vital;
 use serde_json::json;
@@ -38,7 +39,6 @@ use crate::link::circuit::Transport;
 use crate::local_api::server::next_connection;
 use crate::platform::socket::LocalListener;
 use crate::session::{ChannelHandle, ChannelSender, ENDED, Incoming};
-use reachback_relay::words::printable;
 
 /// An interruption of the link that clients don't notice. Beyond it a person should see that it is down.
 pub const HOLD: Duration = Duration::from_secs(30);

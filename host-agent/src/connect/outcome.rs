@@ -12,7 +12,7 @@ use reachback_proto::frame::{ByeReason, ChannelCloseReason, MAX_CLOSE_TEXT};
 use serde::Deserialize;
 use tokio::time::sleep_until;
 
-use reachback_relay::words::printable;
+use reachback_proto::words::printable;
 
 /// Where a message's method stands: clients write it before its parameters.
 const HEAD: usize = 256;

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use reachback_proto::words::quote;
 use serde::Serialize;
 
 use crate::codex::app_server::CodexConfig;
@@ -37,7 +38,7 @@ const PROJECT: [(&str, &str); 2] = [
 
 /// The demo's folders could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("could not {act} `{path}`")]
+#[error("could not {act} {}", quote(path.display()))]
 pub struct PrepareError {
     act: &'static str,
     path: PathBuf,
@@ -242,7 +243,7 @@ mod tests {
         // The parent of `home` by its other name: what is beside that lies in it.
         std::fs::create_dir(&home).unwrap();
         let refused = prepare(&home.join(".."), 1).unwrap_err();
-        assert!(refused.to_string().starts_with("could not work in `"), "{refused}");
+        assert!(refused.to_string().starts_with("could not work in “"), "{refused}");
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(&home, project_beside(&home)).unwrap();
@@ -295,6 +296,6 @@ mod tests {
     fn a_root_that_is_a_file_is_refused_by_name() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let refused = prepare(file.path(), 1).unwrap_err().to_string();
-        assert!(refused.starts_with("could not make `"), "{refused}");
+        assert!(refused.starts_with("could not make “"), "{refused}");
     }
 }

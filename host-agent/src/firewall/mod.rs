@@ -52,6 +52,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use reachback_proto::scope::Scope;
+use reachback_proto::words::{self, quote};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -392,7 +393,7 @@ impl Firewall {
 
     fn request(&mut self, id: RequestId, name: &str, raw: Option<&RawValue>) -> FromDevice {
         let Some(method) = table::method(name) else {
-            let message = format!("this host does not open `{}` to devices", shown(name));
+            let message = format!("this host does not open {} to devices", quote(name));
             let refusal = Refusal { reason: Reason::Method, message, needed: None };
             return FromDevice::Verdict(self.refusal(&id, name, None, None, refusal));
         };
@@ -1013,5 +1014,5 @@ fn warning(thread: Option<&str>, words: &str) -> Bytes {
 
 /// A method's name as a device sent it, for that device.
 fn shown(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(64).collect()
+    name.chars().take(64).map(words::shown).collect()
 }

@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use reachback_proto::scope::Scope;
+use reachback_proto::words::{quote, shell_word};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -305,8 +306,8 @@ pub(super) fn admits(place: &Place, policy: &Policy) -> bool {
 
 /// Why a folder is refused, in words for the person at the device. The folder is named when the host knows it already.
 pub(super) fn not_here(folder: Option<&Path>, why: Option<&NoPlace>) -> String {
-    let place = folder.map_or_else(|| "this folder".to_owned(), |folder| format!("`{}`", folder.display()));
-    let shown = folder.map_or_else(|| "FOLDER".to_owned(), |folder| folder.display().to_string());
+    let place = folder.map_or_else(|| "this folder".to_owned(), |folder| quote(folder.display()));
+    let shown = folder.map_or_else(|| "FOLDER".to_owned(), |folder| shell_word(folder.display()));
     match why {
         None | Some(NoPlace::Outside) => {
             format!(

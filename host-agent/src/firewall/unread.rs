@@ -12,11 +12,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use reachback_proto::words::quote;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::parse::{MAX_ID, MAX_MESSAGE, MAX_METHOD, RequestId};
-use super::shown;
 
 /// Longest id that is written back, in bytes of JSON; one that is longer becomes `null`.
 const MAX_SHOWN_ID: usize = 64 * 1024;
@@ -78,8 +78,8 @@ impl Found {
     fn member(&mut self, key: &[u8], value: &RawValue) {
         let known = ["id", "method", "params", "result", "error", "trace", "jsonrpc"];
         let Some(name) = known.into_iter().find(|name| name.as_bytes() == key) else {
-            let name = shown(&String::from_utf8_lossy(key));
-            return self.wrong(|| format!("`{name}` is no member of a request"));
+            let name = quote(String::from_utf8_lossy(key));
+            return self.wrong(|| format!("{name} is no member of a request"));
         };
         let again = self.once.contains(&name);
         if again {
@@ -256,8 +256,8 @@ mod tests {
     fn what_is_wrong_is_named_under_the_requests_own_id() {
         let long_method = format!(r#"{{"id":7,"method":"{}"}}"#, "x".repeat(MAX_METHOD + 1));
         for (text, words) in [
-            (r#"{"id":7,"method":"a","extra":1}"#, "`extra` is no member"),
-            (r#"{"extra":1,"method":"a","id":7}"#, "`extra` is no member"),
+            (r#"{"id":7,"method":"a","extra":1}"#, "“extra” is no member"),
+            (r#"{"extra":1,"method":"a","id":7}"#, "“extra” is no member"),
             (r#"{"id":7,"method":"a","\ud800":1}"#, "no member"),
             (r#"{"id":7,"method":"a","params":{},"params":{}}"#, "`params` occurs twice"),
             (r#"{"id":7,"method":"a","meth\u006fd":"b"}"#, "`method` occurs twice"),

@@ -12,6 +12,7 @@ use reachback_proto::crypto::keys::{self, Identity, KeyError};
 use reachback_proto::ids::{BootId, HostId, PublicKey, RelayId, RendezvousId};
 use reachback_proto::pairing::Origin;
 use reachback_proto::version;
+use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout_at};
@@ -22,7 +23,6 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use super::circuit::{RelaySocket, Restarting, Transport, websocket_config};
 use super::dial::{self, DialError};
 use super::tls::{self, TlsSetupError};
-use reachback_relay::words::quote;
 
 /// Dialling, TLS and the hello together: beyond this a path is as good as dead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,7 +107,7 @@ pub enum RelayError {
         source: DialError,
     },
     /// A connection, and no TLS on it.
-    #[error("cannot reach the relay at {origin}: {source}")]
+    #[error("cannot reach the relay at {origin}: {}", quote(source))]
     NoTls {
         /// Where it was looked for.
         origin: String,
@@ -121,7 +121,7 @@ pub enum RelayError {
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
     /// The WebSocket failed.
-    #[error("the relay's WebSocket failed: {0}")]
+    #[error("the relay's WebSocket failed: {}", quote(.0))]
     WebSocket(#[from] Box<tokio_tungstenite::tungstenite::Error>),
     /// Something that is not this protocol.
     #[error("the relay does not speak this protocol: {0}")]

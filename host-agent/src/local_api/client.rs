@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use futures_util::{SinkExt, StreamExt};
+use reachback_proto::words::quote;
 use serde::Serialize;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec, LinesCodecError};
@@ -18,7 +19,7 @@ use crate::state::lock::HomeLock;
 #[non_exhaustive]
 pub enum ClientError {
     /// No agent runs on this home.
-    #[error("no agent runs on {}: start one with `reachback up` or `reachback host`", home.display())]
+    #[error("no agent runs on {}: start one with `reachback up` or `reachback host`", quote(home.display()))]
     NotRunning {
         /// The home.
         home: PathBuf,

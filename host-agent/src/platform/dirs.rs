@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
+use reachback_proto::words::quote;
 use ring::digest::{SHA256, digest};
 
 use super::files::{self, AccessError};
@@ -31,7 +32,7 @@ pub enum DirsError {
         variable: &'static str,
     },
     /// The working directory is gone, so a relative path means nothing.
-    #[error("can't make `{}` absolute", path.display())]
+    #[error("can't make {} absolute", quote(path.display()))]
     Relative {
         /// The path given.
         path: PathBuf,
@@ -41,14 +42,15 @@ pub enum DirsError {
     /// A path that is not valid text. The operating system takes it; Codex, which is told in JSON and TOML what to keep
     /// its commands from, and the relay's database don't.
     #[error(
-        "the path {path:?} is not valid text (UTF-8), so nothing can be kept in it: set REACHBACK_HOME, or --home, to another folder"
+        "the path {} is not valid text (UTF-8), so nothing can be kept in it: set REACHBACK_HOME, or --home, to another folder",
+        quote(path.display())
     )]
     NotText {
         /// The path.
         path: PathBuf,
     },
     /// A path that a socket can't have.
-    #[error("`{}` is too long for a socket (at most {MAX_SOCKET_PATH} bytes): set XDG_RUNTIME_DIR or TMPDIR to a shorter folder", path.display())]
+    #[error("{} is too long for a socket (at most {MAX_SOCKET_PATH} bytes): set XDG_RUNTIME_DIR or TMPDIR to a shorter folder", quote(path.display()))]
     TooLong {
         /// The path.
         path: PathBuf,

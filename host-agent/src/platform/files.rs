@@ -7,6 +7,8 @@ use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use reachback_proto::words::{quote, shell_word};
+
 use super::imp;
 
 /// Why a path can't be trusted or used.
@@ -16,7 +18,7 @@ pub enum AccessError {
     /// Another user owns it.
     #[error(
         "{} belongs to uid {owner}, not to uid {wanted}: run as its owner, or move it away",
-        path.display()
+        quote(path.display())
     )]
     NotOurs {
         /// The path.
@@ -27,7 +29,7 @@ pub enum AccessError {
         wanted: u32,
     },
     /// Other users can get at it.
-    #[error("other users can get at {} (mode {mode:04o}): run `chmod {fix} '{}'`{}", path.display(), path.display(), if *.secret { ", and pair again if it may have been read" } else { "" })]
+    #[error("other users can get at {} (mode {mode:04o}): run `chmod {fix} {}`{}", quote(path.display()), shell_word(path.display()), if *.secret { ", and pair again if it may have been read" } else { "" })]
     Exposed {
         /// The path.
         path: PathBuf,
@@ -39,13 +41,13 @@ pub enum AccessError {
         secret: bool,
     },
     /// Something else is where a directory should be.
-    #[error("{} is not a directory: move it away", path.display())]
+    #[error("{} is not a directory: move it away", quote(path.display()))]
     NotADirectory {
         /// The path.
         path: PathBuf,
     },
     /// The operating system says no.
-    #[error("can't use {}", path.display())]
+    #[error("can't use {}", quote(path.display()))]
     Io {
         /// The path.
         path: PathBuf,

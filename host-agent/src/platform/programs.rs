@@ -11,16 +11,6 @@ fn find_in(path: &std::ffi::OsStr, name: &str) -> Option<PathBuf> {
     std::env::split_paths(path).filter(|folder| folder.is_absolute()).find_map(|folder| candidate(&folder, name))
 }
 
-/// A name or a path as it is typed in a shell.
-pub fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-    if !name.is_empty() && name.chars().all(plain) {
-        name.to_owned()
-    } else {
-        format!("'{}'", name.replace('\'', r"'\''"))
-    }
-}
-
 /// On Windows npm installs `codex.cmd` beside a shell script of the bare name, which does not run there.
 fn candidate(folder: &Path, name: &str) -> Option<PathBuf> {
     let endings: &[&str] = if cfg!(windows) { &[".exe", ".cmd", ".bat"] } else { &[""] };

@@ -7,6 +7,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use reachback_proto::words::quote;
+
 use super::files::{self, AccessError};
 use super::imp;
 
@@ -18,19 +20,19 @@ pub type LocalStream = imp::Stream;
 #[non_exhaustive]
 pub enum SocketError {
     /// Nobody listens there.
-    #[error("nothing listens on {}", path.display())]
+    #[error("nothing listens on {}", quote(path.display()))]
     NotListening {
         /// The socket.
         path: PathBuf,
     },
     /// Another process listens there.
-    #[error("another process listens on {}: end it, or choose another path", path.display())]
+    #[error("another process listens on {}: end it, or choose another path", quote(path.display()))]
     InUse {
         /// The socket.
         path: PathBuf,
     },
     /// Something is there that is not a socket.
-    #[error("{} is there already, and is not a socket: choose another path, or move it away", path.display())]
+    #[error("{} is there already, and is not a socket: choose another path, or move it away", quote(path.display()))]
     Occupied {
         /// The path.
         path: PathBuf,
@@ -47,7 +49,7 @@ pub enum SocketError {
     #[error(transparent)]
     Access(#[from] AccessError),
     /// The operating system says no.
-    #[error("can't use the socket {}", path.display())]
+    #[error("can't use the socket {}", quote(path.display()))]
     Io {
         /// The socket.
         path: PathBuf,

@@ -19,6 +19,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use reachback_proto::words::quote;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,7 +38,7 @@ const TEMP_PREFIX: &str = ".reachback-tmp-";
 #[non_exhaustive]
 pub enum FileError {
     /// This user may not.
-    #[error("not allowed to {doing} {}: run as the user who owns it, or give it back with `chown`", path.display())]
+    #[error("not allowed to {doing} {}: run as the user who owns it, or give it back with `chown`", quote(path.display()))]
     Denied {
         /// "read" or "write".
         doing: &'static str,
@@ -45,7 +46,7 @@ pub enum FileError {
         path: PathBuf,
     },
     /// The operating system says no.
-    #[error("can't {doing} {}", path.display())]
+    #[error("can't {doing} {}", quote(path.display()))]
     Io {
         /// "read" or "write".
         doing: &'static str,
@@ -58,13 +59,13 @@ pub enum FileError {
     #[error(transparent)]
     Access(#[from] AccessError),
     /// Over [`MAX_FILE`].
-    #[error("{} is larger than {MAX_FILE} bytes, so it is not ours: move it away, or restore it from a backup", path.display())]
+    #[error("{} is larger than {MAX_FILE} bytes, so it is not ours: move it away, or restore it from a backup", quote(path.display()))]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
     /// Not JSON, or not what should be in it.
-    #[error("{} is damaged and was left as it is: restore it from a backup, or move it away to start anew (its pairings are lost then)", path.display())]
+    #[error("{} is damaged and was left as it is: restore it from a backup, or move it away to start anew (its pairings are lost then)", quote(path.display()))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -72,7 +73,7 @@ pub enum FileError {
         source: serde_json::Error,
     },
     /// JSON that says something impossible.
-    #[error("{} is damaged and was left as it is: {what}; restore it from a backup, or move it away", path.display())]
+    #[error("{} is damaged and was left as it is: {what}; restore it from a backup, or move it away", quote(path.display()))]
     Inconsistent {
         /// The file.
         path: PathBuf,
@@ -82,7 +83,7 @@ pub enum FileError {
     /// A newer build wrote it.
     #[error(
         "{} has version {found}, and this Reachback knows versions up to {known}: a newer one wrote it, so update this one; the file was left as it is",
-        path.display()
+        quote(path.display())
     )]
     Version {
         /// The file.

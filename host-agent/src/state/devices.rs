@@ -20,6 +20,7 @@ use reachback_proto::control::MAX_DEVICES;
 use reachback_proto::crypto::keys::{Secret, check_identity, check_static};
 use reachback_proto::ids::{DeviceId, PublicKey};
 use reachback_proto::scope::Scope;
+use reachback_proto::words::quote;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -28,7 +29,6 @@ use super::find::{self, FindError};
 use super::timestamp::Timestamp;
 use super::{clean_name, secret_text};
 use crate::platform::files;
-use reachback_relay::words::quote;
 
 /// A device that was not seen for so many hours, in which it could have been, is paused: 90 days.
 pub const UNSEEN_LIMIT: u32 = 90 * 24;

@@ -1,6 +1,6 @@
 //! Finding the one thing that a person means by a name or the start of an id.
 
-use reachback_relay::words::quote;
+use reachback_proto::words::quote;
 
 /// Shortest start of an id that is taken for one.
 const MIN_PREFIX: usize = 4;

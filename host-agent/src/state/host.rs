@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use reachback_proto::crypto::keys::{Identity, KeyError, Secret, StaticKey, check_identity};
 use reachback_proto::ids::{HostId, PublicKey, RelayId};
 use reachback_proto::pairing::RelayEntry;
+use reachback_proto::words::quote;
 use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,7 +28,7 @@ pub enum HostStateError {
     /// Devices are paired with keys that are gone.
     #[error(
         "{} is missing, though devices are paired: restore it from a backup, or remove devices.json beside it and pair them again",
-        path.display()
+        quote(path.display())
     )]
     KeysLost {
         /// The file.

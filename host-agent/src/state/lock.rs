@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use reachback_proto::words::quote;
 use serde::{Deserialize, Serialize};
 
 use super::atomic::{self, Document, FileError};
@@ -26,7 +27,7 @@ pub enum LockError {
     /// Another agent runs on this home.
     #[error(
         "an agent already runs on {}{}: use it (`reachback pair`, `reachback devices`), stop it, or set REACHBACK_HOME to another folder",
-        home.display(),
+        quote(home.display()),
         pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
     Held {

@@ -7,6 +7,7 @@ use ring::rand::SecureRandom;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::crypto::keys::{KeyError, random};
+use crate::words::quote;
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -15,7 +16,7 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 #[non_exhaustive]
 pub enum CodeError {
     /// A character that no code contains.
-    #[error("`{}` is in no code: type the 16 letters and digits that the host shows", .found.escape_debug())]
+    #[error("{} is in no code: type the 16 letters and digits that the host shows", quote(.found))]
     Character {
         /// The character.
         found: char,

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::words::is_unseen;
+
 /// A name of a host or a device.
 pub type Name = Label<64>;
 /// What a device runs on, in its own words.
@@ -73,22 +75,6 @@ impl<const MAX: usize> Label<MAX> {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// Whether a terminal or a person would take text with it for something else than it is.
-///
-/// Control characters, and Unicode's format characters (Cf), separators and tags.
-///
-/// The list is Unicode 17's; a name with one that is added later shows as a box or as nothing.
-pub fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
-            | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
-            | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
-            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 impl<const MAX: usize> fmt::Display for Label<MAX> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use reachback_proto::ids::{HostId, PublicKey};
+use reachback_proto::words::quote;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, SqliteConnection, SqlitePool};
@@ -31,7 +32,7 @@ pub enum OpenError {
     #[error(
         "database {} could not be opened, and was left as it is: if it is damaged, restore it from a backup, or move \
          it away and enrol every host again",
-        path.display()
+        quote(path.display())
     )]
     Open {
         /// The file.
@@ -40,7 +41,7 @@ pub enum OpenError {
         source: sqlx::Error,
     },
     /// Its tables can't be brought to this version.
-    #[error("database {} could not be brought up to date; was it written by a newer relay?", path.display())]
+    #[error("database {} could not be brought up to date; was it written by a newer relay?", quote(path.display()))]
     Migrate {
         /// The file.
         path: PathBuf,

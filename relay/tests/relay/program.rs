@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use reachback_proto::words::is_unseen;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -54,4 +55,42 @@ async fn what_cannot_start_says_why_and_fails() {
     let nowhere = program(&["enroll"], &data).output().await.unwrap();
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&nowhere.stderr).contains("no relay"), "{nowhere:?}");
+}
+
+#[tokio::test]
+async fn no_output_of_the_program_steers_a_terminal_or_forges_a_sentence() {
+    const HOSTILE: &str = "there”\r\nRelay ready\u{1b}[2J\u{202e}\u{200b}";
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join(HOSTILE);
+    let toml = dir.path().join(format!("{HOSTILE}.toml"));
+    std::fs::write(&toml, format!("{} = 1\n", toml::Value::from(HOSTILE))).unwrap();
+    let toml = toml.to_str().unwrap();
+    let missing = dir.path().join(format!("{HOSTILE}.none"));
+    let missing = missing.to_str().unwrap();
+    let told = "there'??Relay ready?[2J??";
+    for (args, says) in [
+        (&["serve", "--config", missing][..], Some(told)),
+        (&["serve", "--config", toml], Some(told)),
+        (&["enroll"], Some(told)),
+        (&["serve", "--listen", "127.0.0.1:0", "--public-url", HOSTILE], None),
+        (&["serve", "--listen", HOSTILE], None),
+        (&[HOSTILE], None),
+    ] {
+        let output = within("the program to fail", program(args, &data).output()).await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{args:?}");
+        assert!(!text.contains(|c| c != '\n' && is_unseen(c)), "{args:?}: {text:?}");
+        assert!(says.is_none_or(|words| text.contains(words)), "{args:?}: {text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("Relay ready")), "{args:?}: {text:?}");
+    }
+
+    let mut relay = program(&["serve", "--listen", "127.0.0.1:0"], &data).spawn().unwrap();
+    let output = relay.stdout.take().expect("stdout is piped");
+    let mut lines = BufReader::new(output).lines();
+    let mut enrol = String::new();
+    while !enrol.contains("The key is in") {
+        enrol = within("a line", lines.next_line()).await.expect("readable output").expect("a line");
+        assert!(!enrol.contains(is_unseen), "{enrol:?}");
+    }
+    assert!(enrol.contains(told), "{enrol:?}");
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
+use reachback_proto::words::quote;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -125,7 +126,7 @@ impl Refusal {
         let member = missing.unwrap_or(&path);
         let message = match missing {
             Some(member) => format!("`{method}` needs the member `{member}`"),
-            None => format!("the member `{member}` is not what `{method}` takes: {words}"),
+            None => format!("the member {} is not what `{method}` takes: {}", quote(member), quote(words)),
         };
         Self::new(Reason::Params, message, json!({ "method": method, "member": member }))
     }

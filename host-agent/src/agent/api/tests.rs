@@ -223,7 +223,7 @@ async fn a_member_that_is_not_what_a_method_takes_is_named_and_an_unknown_one_is
         let answer = host.answer(Scope::View, &request.to_string()).await;
         let data = json!({ "reason": "params", "params": { "method": "host/read", "member": "largestMessage" } });
         assert_eq!(answer["error"]["data"], data, "{answer}");
-        assert!(answer["error"]["message"].as_str().unwrap().contains("`largestMessage`"), "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("“largestMessage”"), "{answer}");
     }
     for params in [json!({ "largestMessage": 2 << 20 }), json!({ "largestMessage": 2 << 20, "newer": [1] })] {
         let request = json!({ "id": 1, "method": "host/read", "params": params });

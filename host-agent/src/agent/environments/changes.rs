@@ -5,11 +5,12 @@
 
 use std::path::Path;
 
+use reachback_proto::words::shell_word;
+
 use super::workspaces::{ChangeError, NotOpen, OpenedBy, Workspace, Workspaces};
 use crate::audit::{AuditLog, FolderChange, FolderEntry};
 use crate::firewall::folders::NoPlace;
 use crate::local_api::{Failure, WorkspaceStatus};
-use crate::platform::programs::quoted;
 use crate::state::timestamp::Timestamp;
 
 /// What `reachback workspace` does with one environment.
@@ -100,7 +101,7 @@ fn refusal(not: NotOpen) -> (&'static str, String) {
             "workspace_nested",
             format!(
                 "workspaces do not nest: choose one; to close the other: reachback workspace remove {}",
-                quoted(&other.to_string_lossy())
+                shell_word(other.to_string_lossy())
             ),
         ),
         NotOpen::Already => ("workspace_already", "nothing to do: `reachback workspace list` shows them".to_owned()),

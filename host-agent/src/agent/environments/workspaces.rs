@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use reachback_proto::words::quote;
 use tokio::sync::watch;
 
 use crate::audit::AuditError;
@@ -81,19 +82,19 @@ pub enum NotOpen {
     #[error(transparent)]
     Place(#[from] NoPlace),
     /// The path leads elsewhere.
-    #[error("it is a link, or lies behind one: the folder itself is {}", real.display())]
+    #[error("it is a link, or lies behind one: the folder itself is {}", quote(real.display()))]
     Link {
         /// Where it leads.
         real: PathBuf,
     },
     /// It lies in another workspace.
-    #[error("it lies in {}, which is a workspace already", outer.display())]
+    #[error("it lies in {}, which is a workspace already", quote(outer.display()))]
     Inside {
         /// The other one.
         outer: PathBuf,
     },
     /// Another workspace lies in it.
-    #[error("{} lies in it, and workspaces do not nest", inner.display())]
+    #[error("{} lies in it, and workspaces do not nest", quote(inner.display()))]
     Contains {
         /// The other one.
         inner: PathBuf,
@@ -111,7 +112,7 @@ pub enum NotOpen {
 #[non_exhaustive]
 pub enum ChangeError {
     /// The folder can't be opened.
-    #[error("`{}` can't be a workspace: {not}", path.display())]
+    #[error("{} can't be a workspace: {not}", quote(path.display()))]
     NotOpen {
         /// The folder.
         path: PathBuf,
@@ -119,7 +120,7 @@ pub enum ChangeError {
         not: NotOpen,
     },
     /// There is no such workspace.
-    #[error("`{}` is no workspace", path.display())]
+    #[error("{} is no workspace", quote(path.display()))]
     Unknown {
         /// The folder.
         path: PathBuf,

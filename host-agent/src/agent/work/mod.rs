@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
+use reachback_proto::words::{quote, shell_word};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -29,7 +30,6 @@ use crate::audit::{AuditLog, Entry, What};
 use crate::codex::CodexState;
 use crate::local_api::Event;
 use crate::local_api::events::Failure;
-use crate::platform::programs::quoted;
 use crate::state::devices::{DeviceList, DeviceStore};
 use crate::state::timestamp::Timestamp;
 use crate::state::work::{Place, Work, WorkError, WorkStore};
@@ -204,9 +204,9 @@ impl Ender {
 
     fn tell_of_rest(&self, list: &DeviceList, device: DeviceId, place: &Place) {
         let name = list.device(device).map_or_else(|| device.short(), |device| device.name.clone());
-        let message = format!("a turn that {} had a part in goes on, as others take part in it too", quoted(&name));
+        let message = format!("a turn that {} had a part in goes on, as others take part in it too", quote(&name));
         let notice = Failure::new(WORK_GOES_ON, message)
-            .fix(format!("to look at it, and to stop it with Esc: codex resume {}", quoted(&place.thread)));
+            .fix(format!("to look at it, and to stop it with Esc: codex resume {}", shell_word(&place.thread)));
         self.events.send(Event::Notice(notice));
     }
 }

@@ -2,12 +2,11 @@
 
 use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::ids::DeviceId;
+use reachback_proto::words::{printable, quote};
 
 use crate::audit::{Entry, FolderChange, FolderEntry, Line, What};
 use crate::cli::host::work_ended;
-use crate::cli::output::printable;
 use crate::state::devices::{EXPIRED, REVOKED_AT_RELAY};
-use reachback_relay::words::quote;
 
 /// When it was, and what happened. `name` is that of a device that is still there; another is known by its id.
 pub(super) fn sentence(line: &Line, name: impl Fn(DeviceId) -> Option<String>) -> String {
