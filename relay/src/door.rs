@@ -2,8 +2,10 @@
 //!
 //! A connection costs a stranger nothing, and a relay has so many. So strangers have a share of them
 //! ([`Limits::unproven`](crate::limits::Limits::unproven)), an address has a share of that, and none stays for long.
-//! When the share is full, a newcomer takes the place of the oldest stranger of the address that has most of them: it
-//! needs a few round trips to prove itself, and whoever has filled the share pays with connections of their own.
+//! When a share is full, a newcomer takes a place in it: of the oldest stranger of its own address, or, where all are too
+//! many, of the address that has most of them. It needs a few round trips to prove itself, and whoever has filled the
+//! share pays with connections of their own. Nobody is turned away for the sake of strangers: behind one address (an
+//! office, a proxy that nobody named) there may be somebody else.
 //! Peers that have proved a key, and devices that a host waits for (pairing), are not counted here any more, and
 //! never make room.
 
@@ -65,9 +67,8 @@ impl Door {
     pub(crate) fn enter(self: &Arc<Self>, from: IpAddr, is_proxy: bool) -> Result<Place, Limit> {
         let address = bucket(from);
         let mut table = self.table();
-        let has = table.addresses.get(&address).map_or(0, BTreeMap::len);
-        if has >= self.per_address && !is_proxy {
-            return Err(Limit::UnprovenPerAddress);
+        if !is_proxy {
+            self.keep_to_share(&mut table, address);
         }
         if table.strangers >= self.unproven || table.open >= self.connections {
             if !table.make_room() {
@@ -80,6 +81,15 @@ impl Door {
         Ok(Place { door: self.clone(), address: Mutex::new(address), number, put_out })
     }
 
+    /// Makes room for one more stranger of an address.
+    fn keep_to_share(&self, table: &mut Table, address: IpAddr) {
+        let oldest = table.addresses.get(&address).filter(|there| there.len() >= self.per_address);
+        if let Some(oldest) = oldest.and_then(|there| there.first_key_value()).map(|(number, _)| *number) {
+            table.put_out(address, oldest);
+            self.metrics.limit(Limit::UnprovenPerAddress);
+        }
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,15 +97,14 @@ impl Door {
 
 impl Place {
     /// The stranger behind a proxy comes from this address, and counts there.
-    pub(crate) fn comes_from(&self, from: IpAddr) -> Result<(), Limit> {
+    pub(crate) fn comes_from(&self, from: IpAddr) {
         let (mut table, mut address, real) = (self.door.table(), self.address(), bucket(from));
         if real == *address || !table.forget(*address, self.number) {
-            return Ok(());
+            return;
         }
         *address = real;
-        let has = table.addresses.get(&real).map_or(0, BTreeMap::len);
+        self.door.keep_to_share(&mut table, real);
         table.remember(real, self.number, self.put_out.clone());
-        if has >= self.door.per_address { Err(Limit::UnprovenPerAddress) } else { Ok(()) }
     }
 
     /// The peer is no stranger any more: it keeps its place whoever comes, for as long as it likes.
@@ -151,8 +160,13 @@ impl Table {
     /// Puts out the oldest stranger of the most crowded address; false where there is none.
     fn make_room(&mut self) -> bool {
         let Some(&(_, Reverse(oldest), address)) = self.crowded.last() else { return false };
+        self.put_out(address, oldest)
+    }
+
+    /// Puts a stranger out; false where there is no such one.
+    fn put_out(&mut self, address: IpAddr, number: u64) -> bool {
         let mut put_out = None;
-        self.change(address, |connections| put_out = connections.remove(&oldest));
+        self.change(address, |connections| put_out = connections.remove(&number));
         let Some(put_out) = put_out else { return false };
         put_out.cancel();
         self.strangers -= 1;
@@ -202,7 +216,6 @@ mod tests {
     fn a_newcomer_takes_the_oldest_place_of_whoever_has_most() {
         let door = door(8, 4, 3);
         let greedy: Vec<_> = (0..3).map(|_| door.enter(address(1), false).unwrap()).collect();
-        assert_eq!(door.enter(address(1), false).err(), Some(Limit::UnprovenPerAddress));
         let quiet = door.enter(address(2), false).unwrap();
         let new = door.enter(address(3), false).unwrap();
         assert_eq!(greedy.iter().map(is_out).collect::<Vec<_>>(), [true, false, false]);
@@ -211,6 +224,20 @@ mod tests {
         let [a, b] = [4, 5].map(|last| door.enter(address(last), false).unwrap());
         let c = door.enter(address(6), false).unwrap();
         assert!(is_out(&quiet) && ![&new, &a, &b, &c].into_iter().any(is_out));
+    }
+
+    #[test]
+    fn a_newcomer_of_an_address_that_has_its_share_takes_the_oldest_place_of_it() {
+        let door = door(100, 50, 3);
+        let greedy: Vec<_> = (0..3).map(|_| door.enter(address(1), false).unwrap()).collect();
+        let other = door.enter(address(2), false).unwrap();
+        let new = door.enter(address(1), false).unwrap();
+        assert_eq!(greedy.iter().map(is_out).collect::<Vec<_>>(), [true, false, false]);
+        assert!(!is_out(&other) && !is_out(&new));
+        // Who has proved a key leaves the share, and makes no room.
+        new.keep();
+        let newer: Vec<_> = (0..3).map(|_| door.enter(address(1), false).unwrap()).collect();
+        assert!(greedy.iter().all(is_out) && !is_out(&new) && !newer.iter().any(is_out));
     }
 
     #[test]
@@ -241,17 +268,18 @@ mod tests {
         let door = door(100, 4, 2);
         let proxied = |from: u8| {
             let place = door.enter(address(1), true).unwrap();
-            let counted = place.comes_from(address(from));
-            (place, counted)
+            place.comes_from(address(from));
+            place
         };
-        let (first, _a) = (proxied(7), proxied(7));
-        assert_eq!((first.1, proxied(7).1), (Ok(()), Err(Limit::UnprovenPerAddress)));
+        let (first, second, third) = (proxied(7), proxied(7), proxied(7));
+        assert_eq!([&first, &second, &third].map(is_out), [true, false, false], "the address has its share");
         let (_b, _c) = (proxied(8), door.enter(address(9), false).unwrap());
-        assert!(!is_out(&first.0));
+        assert!(!is_out(&second));
         let _d = door.enter(address(9), false).unwrap();
-        assert!(is_out(&first.0), "the one with most is not the proxy");
+        assert!(is_out(&second), "the one with most is not the proxy");
         // One that is kept or put out counts nowhere.
-        assert_eq!(first.0.comes_from(address(9)), Ok(()));
+        first.comes_from(address(9));
+        assert_eq!(door.table().strangers, 4);
     }
 
     proptest! {
@@ -262,7 +290,7 @@ mod tests {
             for (what, which) in steps {
                 let at = usize::from(which) % places.len().max(1);
                 match what {
-                    0 if !places.is_empty() => drop(places[at].comes_from(address(which + 2))),
+                    0 if !places.is_empty() => places[at].comes_from(address(which + 2)),
                     0 | 1 => places.extend(door.enter(address(which), false)),
                     2 if !places.is_empty() => drop(places.swap_remove(at)),
                     _ => if let Some(place) = places.get(at) { place.keep() },
@@ -271,6 +299,7 @@ mod tests {
                 let strangers: usize = table.addresses.values().map(BTreeMap::len).sum();
                 prop_assert_eq!(table.strangers, strangers);
                 prop_assert!(strangers <= 6 && table.open <= 12);
+                prop_assert!(table.addresses.values().all(|there| there.len() <= 4));
                 prop_assert_eq!(table.open, places.iter().filter(|place| !is_out(place)).count());
                 prop_assert_eq!(table.crowded.len(), table.addresses.len());
             }

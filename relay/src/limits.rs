@@ -18,7 +18,8 @@ pub struct Limits {
     /// Of those, how many may be without a proven key. The rest is kept for peers that have one. When these are used up, a
     /// newcomer takes the place of the oldest of the address that has most. Default 6,000.
     pub unproven: usize,
-    /// How many of those one address may have (an IPv6 /64 counts as one). Default 256: an office behind one address.
+    /// How many of those one address may have (an IPv6 /64 counts as one); one more takes the place of its oldest.
+    /// Default 256: an office behind one address.
     pub unproven_per_address: usize,
     /// How long a connection may be without a proven key, whatever it does meanwhile. Default 60,000 ms: the pages come
     /// in less over a slow link.

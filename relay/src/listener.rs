@@ -93,11 +93,12 @@ async fn introduce(state: &State, stream: &mut TcpStream, peer: &mut Peer) -> bo
     };
     let Some(from) = from else { return true };
     peer.address = from;
-    let entered = match state.attempts.accept(from.ip()) {
-        true => peer.connection.place.comes_from(from.ip()),
-        false => Err(Limit::Accepts),
-    };
-    entered.map_err(|limit| state.metrics.limit(limit)).is_ok()
+    peer.connection.place.comes_from(from.ip());
+    let may_connect = state.attempts.accept(from.ip());
+    if !may_connect {
+        state.metrics.limit(Limit::Accepts);
+    }
+    may_connect
 }
 
 /// Serves a connection until it ends or becomes a link.

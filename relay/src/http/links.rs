@@ -52,11 +52,7 @@ fn open(
         }
     };
     let from = proxied::origin(&state.config, peer.address.ip(), request.headers());
-    if let Err(limit) = peer.connection.place.comes_from(from) {
-        state.metrics.limit(limit);
-        let what = "Too many connections of this address say nothing.\n";
-        return (StatusCode::TOO_MANY_REQUESTS, [(header::CONNECTION, "close")], what).into_response();
-    }
+    peer.connection.place.comes_from(from);
     let upgrade = hyper::upgrade::on(&mut request);
     let shared = state.clone();
     state.lifecycle.spawn(async move {

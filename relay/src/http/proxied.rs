@@ -16,13 +16,14 @@ const MAX_HOPS: usize = 16;
 /// says so can't be read.
 pub(super) fn origin(config: &Config, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let mut origin = peer;
-    let values = headers.get_all("x-forwarded-for").into_iter().filter_map(|value| value.to_str().ok());
-    let hops: Vec<_> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+    // Each hop is read by itself: a client could else, by bytes that are no text, have all of its proxy's line left out.
+    let values = headers.get_all("x-forwarded-for").into_iter();
+    let hops: Vec<_> = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
     for hop in hops.into_iter().rev().take(MAX_HOPS) {
         if !config.is_trusted_proxy(origin) {
             break;
         }
-        let Some(before) = address(hop) else { break };
+        let Some(before) = std::str::from_utf8(hop).ok().and_then(|hop| address(hop.trim())) else { break };
         origin = before;
     }
     origin
@@ -45,9 +46,10 @@ mod tests {
         let trusted_proxies = ["127.0.0.1/32", "10.0.0.0/8"].map(|net| net.parse().unwrap()).to_vec();
         let config = Config { trusted_proxies, ..Config::default() };
         let origin = |peer: &str, lines: &[&str]| {
-            let lines = lines
-                .iter()
-                .map(|line| (axum::http::HeaderName::from_static("x-forwarded-for"), line.parse().unwrap()));
+            let lines = lines.iter().map(|line| {
+                let name = axum::http::HeaderName::from_static("x-forwarded-for");
+                (name, axum::http::HeaderValue::from_bytes(line.as_bytes()).unwrap())
+            });
             origin(&config, peer.parse().unwrap(), &lines.collect()).to_string()
         };
         assert_eq!(origin("192.0.2.9", &["198.51.100.1"]), "192.0.2.9", "a stranger writes what it likes");
@@ -64,6 +66,8 @@ mod tests {
         assert_eq!(origin("127.0.0.1", &["[2001:db8::1]:4711"]), "2001:db8::1");
         assert_eq!(origin("127.0.0.1", &["[2001:db8::1]"]), "2001:db8::1");
         assert_eq!(origin("127.0.0.1", &["::ffff:198.51.100.1"]), "198.51.100.1");
+        assert_eq!(origin("127.0.0.1", &["ü, 198.51.100.1"]), "198.51.100.1", "what is no text hides nothing");
+        assert_eq!(origin("127.0.0.1", &["198.51.100.1, ü"]), "127.0.0.1");
         assert_eq!(origin("127.0.0.1", &[&"10.0.0.1, ".repeat(1000)]), "127.0.0.1", "an empty hop ends it");
     }
 }
