@@ -1,11 +1,12 @@
 //! `reachback connect`: the stock Codex terminal UI, on a host.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{IsTerminal, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use reachback_proto::crypto::keys::Identity;
@@ -306,27 +307,44 @@ fn codex_program(home: &Home, named: Option<PathBuf>) -> anyhow::Result<PathBuf>
 async fn progress(mut state: watch::Receiver<RemoteState>, name: String, output: Output) {
     let (started, host) = (Instant::now(), quote(&name));
     sleep(PATIENCE).await;
-    let mut last = String::new();
+    let mut told = Told::default();
     loop {
         let line = match &*state.borrow_and_update() {
-            RemoteState::HostOffline { last_seen: 0, .. } => format!("{host} is offline; waiting for it."),
+            RemoteState::HostOffline { last_seen: 0, .. } => Some(format!("{host} is offline; waiting for it.")),
             RemoteState::HostOffline { last_seen, .. } => {
-                format!("{host} is offline since {}; waiting for it.", Timestamp::from_unix(*last_seen))
+                Some(format!("{host} is offline since {}; waiting for it.", Timestamp::from_unix(*last_seen)))
             }
-            RemoteState::Connecting { reason, .. } if reason.is_empty() => format!("Connecting to {host}…"),
-            RemoteState::Connecting { reason, .. } => {
-                let seconds = started.elapsed().as_secs();
-                format!("Not connected to {host} for {seconds} s: {reason}. Trying again.")
-            }
-            RemoteState::Up | RemoteState::Ended { .. } => String::new(),
+            RemoteState::Connecting { reason, .. } if reason.is_empty() => Some(format!("Connecting to {host}…")),
+            RemoteState::Connecting { reason, .. } => Some(format!("Not connected to {host}: {reason}. Trying again.")),
+            RemoteState::Up | RemoteState::Ended { .. } => None,
         };
-        if !line.is_empty() && line != last {
-            output.remark(&line);
-            last = line;
+        if let Some(line) = line.filter(|line| told.is_news(line, Instant::now())) {
+            match started.elapsed().as_secs() / 60 {
+                0 => output.remark(&line),
+                minutes => output.remark(format_args!("{line} ({minutes} min)")),
+            }
         }
         if state.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// What was said of a wait: each try can fail for the same reason, and they come every second.
+#[derive(Default)]
+struct Told(HashMap<String, Instant>);
+
+impl Told {
+    /// How long the same words are not said again.
+    const AGAIN: Duration = Duration::from_secs(60);
+
+    fn is_news(&mut self, line: &str, now: Instant) -> bool {
+        self.0.retain(|_, said| now.duration_since(*said) < Self::AGAIN);
+        if self.0.contains_key(line) {
+            return false;
+        }
+        self.0.insert(line.to_owned(), now);
+        true
     }
 }
 
@@ -340,4 +358,21 @@ fn exit_code(status: std::process::ExitStatus) -> ExitCode {
 async fn ignore_interrupts() {
     while tokio::signal::ctrl_c().await.is_ok() {}
     std::future::pending::<()>().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_words_are_said_once_a_minute_however_often_it_is_tried() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        let said = (0..180).flat_map(|second| [(second, "offline"), (second, "refused")]);
+        let said: Vec<_> =
+            said.filter(|(second, line)| told.is_news(line, start + Duration::from_secs(*second))).collect();
+        let wanted: Vec<_> =
+            [0, 60, 120].into_iter().flat_map(|second| [(second, "offline"), (second, "refused")]).collect();
+        assert_eq!(said, wanted);
+        assert!(told.is_news("something else", start));
+    }
 }
