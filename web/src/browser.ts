@@ -1,4 +1,4 @@
-/** Whether this browser can run the app: found out by trying, since names and versions lie. */
+/** What this browser is: whether it can run the app (found out by trying, since names and versions lie), and keep it. */
 
 /**
  * - insecure: the page came over plain http from another computer, so the browser gives it no cryptography.
@@ -29,4 +29,18 @@ export async function missingIn({ isSecureContext, crypto }: Looked): Promise<Mi
     // Whatever it says: it can't make these keys.
     return "old";
   }
+}
+
+/** The parts of a navigator that are looked at. `standalone` is Apple's own. */
+export interface Navigated {
+  readonly userAgent: string;
+  readonly standalone?: unknown;
+}
+
+/** As Safari of an iPhone calls itself; the other browsers there put a name of their own in between, or behind. */
+const SAFARI_OF_IPHONE = /\(iPhone;.* Version\/[\d.]+ Mobile\/\w+ Safari\/[\d.]+$/;
+
+/** Whether this is a tab of an iPhone's Safari, which drops what it keeps, where an app on the Home Screen does not. */
+export function isTabOfIphone({ userAgent, standalone }: Navigated): boolean {
+  return standalone === false && SAFARI_OF_IPHONE.test(userAgent);
 }

@@ -1,4 +1,5 @@
 /** The app's state: where a person is, which hosts there are, and a pairing under way. Screens show it. */
+import { isTabOfIphone } from "../browser";
 import type { Page } from "../link/page";
 import { Observable } from "../observable";
 import { takeFragment } from "../pairing/fragment";
@@ -27,6 +28,8 @@ export class AppState {
   readonly route: Observable<Route>;
   readonly hosts: Hosts;
   readonly pairing: Pairing;
+  /** Whether the app had better be put on the Home Screen before it gets keys. */
+  readonly belongsOnHomeScreen: boolean;
   /** Why what is kept can't be read; `null` while nothing is wrong. */
   readonly storeFault = new Observable<StoreFault | null>(null);
   readonly #window: Window;
@@ -34,6 +37,7 @@ export class AppState {
   constructor({ window, page, relay }: AppSetup) {
     this.#window = window;
     this.relay = relay;
+    this.belongsOnHomeScreen = isTabOfIphone(window.navigator);
     this.route = new Observable(routeOf(window.location.hash));
     const database = new Database();
     const store = new HostStore(database);
