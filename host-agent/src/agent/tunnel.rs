@@ -29,8 +29,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::sessions::Sessions;
 use crate::backoff::{Backoff, BackoffConfig};
-use crate::link::circuit::Circuit;
-use crate::link::relay::{self, Caller, RelayAddress, RelayConnection, RelayError, RelayTrust};
+use crate::link::circuit::{Circuit, RelaySocket, WebSocketCircuit};
+use crate::link::relay::{self, Caller, RelayAddress, RelayError, RelayTrust};
 use crate::state::devices::DeviceList;
 
 /// Ping the relay after this long without a word from it.
@@ -278,7 +278,7 @@ impl Control {
         }
     }
 
-    async fn connect(&self) -> Result<RelayConnection, RelayError> {
+    async fn connect(&self) -> Result<RelaySocket, RelayError> {
         let config = &self.config;
         // Once the relay has proved its key it must be the same one, also within this run.
         let mut relay = config.relay.clone();
@@ -288,18 +288,18 @@ impl Control {
         let enroll_key = config.enroll_key.clone();
         let connection =
             relay.connect(&Caller::Host { identity: &config.identity, boot: config.boot, enroll_key }).await?;
-        self.relay_key.send_replace(Some(connection.relay_key()));
-        Ok(connection)
+        self.relay_key.send_replace(Some(connection.relay_key));
+        Ok(connection.socket)
     }
 
     /// One control connection, until it ends. `Ok` when the tunnel is dropped.
-    async fn serve(&mut self, relay: &mut RelayConnection) -> Result<(), RelayError> {
+    async fn serve(&mut self, socket: &mut RelaySocket) -> Result<(), RelayError> {
         let mut devices = self.config.devices.clone();
         let list = device_list(&devices.borrow_and_update());
-        self.say(relay, &list).await?;
+        self.say(socket, &list).await?;
         self.pairings.retain(|_, pairing| pairing.until > Instant::now());
         for (rendezvous, pairing) in &self.pairings {
-            self.say(relay, &open_frame(*rendezvous, pairing.until)).await?;
+            self.say(socket, &open_frame(*rendezvous, pairing.until)).await?;
         }
         self.dials.abort_all();
         self.dials = JoinSet::new();
@@ -311,13 +311,13 @@ impl Control {
         loop {
             let dead = probed.map_or(heard + SILENCE_LIMIT, |probed: Instant| probed + PROBE_LIMIT);
             tokio::select! {
-                frame = relay.receive_or_sign() => {
+                frame = relay::receive_or_sign(socket) => {
                     heard = Instant::now();
                     probed = None;
                     if let Some(frame) = frame?
                         && let Some(answer) = self.handle(frame)?
                     {
-                        self.say(relay, &answer).await?;
+                        self.say(socket, &answer).await?;
                     }
                 }
                 command = self.inbox.recv() => match command {
@@ -326,7 +326,7 @@ impl Control {
                             probed.get_or_insert(Instant::now());
                         }
                         let frame = self.note(command);
-                        self.say(relay, &frame).await?;
+                        self.say(socket, &frame).await?;
                     }
                     None => return Ok(()),
                 },
@@ -335,10 +335,10 @@ impl Control {
                         return Ok(());
                     }
                     let list = device_list(&devices.borrow_and_update());
-                    self.say(relay, &list).await?;
+                    self.say(socket, &list).await?;
                 }
                 Some(ended) = self.dials.join_next() => vital::raise(ended),
-                _ = ticks.tick() => self.say(relay, &PeerToRelay::Ping { id: 0 }).await?,
+                _ = ticks.tick() => self.say(socket, &PeerToRelay::Ping { id: 0 }).await?,
                 () = sleep_until(dead.into()) => {
                     return Err(RelayError::TimedOut(self.config.relay.origin.to_string()));
                 }
@@ -347,8 +347,8 @@ impl Control {
     }
 
     /// Says something to the relay, which has to take it: nothing else is done meanwhile.
-    async fn say(&self, relay: &mut RelayConnection, frame: &PeerToRelay) -> Result<(), RelayError> {
-        let said = timeout(WRITE_LIMIT, relay.send(frame)).await;
+    async fn say(&self, socket: &mut RelaySocket, frame: &PeerToRelay) -> Result<(), RelayError> {
+        let said = timeout(WRITE_LIMIT, relay::send(socket, frame)).await;
         said.map_err(|_| RelayError::TimedOut(self.config.relay.origin.to_string()))?
     }
 
@@ -464,7 +464,7 @@ async fn dial_circuit(config: &TunnelConfig) -> Result<(), RelayError> {
         config.relay.connect(&Caller::HostData { identity: &config.identity, boot: config.boot }).await?;
     let (number, origin) = loop {
         // Says nothing while it waits: the relay keeps it alive with WebSocket pings, every 20 s.
-        match timeout(SILENCE_LIMIT, connection.receive_or_sign()).await {
+        match timeout(SILENCE_LIMIT, relay::receive_or_sign(&mut connection.socket)).await {
             Err(_) => return Err(RelayError::TimedOut(config.relay.origin.to_string())),
             Ok(frame) => match frame? {
                 None => {}
@@ -473,7 +473,7 @@ async fn dial_circuit(config: &TunnelConfig) -> Result<(), RelayError> {
             },
         }
     };
-    let circuit = connection.into_circuit();
+    let circuit = Box::new(WebSocketCircuit::new(connection.socket));
     // Full when the host is busy with handshakes: then this one waits, and the relay's own limit ends it.
     let _ = config.circuits.send(IncomingCircuit { circuit, origin, number }).await;
     Ok(())

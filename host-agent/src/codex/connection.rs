@@ -22,7 +22,6 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::Instance;
 use super::oversize::{Allowance, Sieve, TooLarge};
-use crate::link::ByteStream;
 
 /// The largest message that the app-server takes.
 pub const MAX_MESSAGE: usize = 64 << 20;
@@ -82,7 +81,10 @@ pub enum ReceiveError {
     Io(#[source] io::Error),
 }
 
-type Socket = WebSocketStream<Box<dyn ByteStream>>;
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+type Socket = WebSocketStream<Box<dyn Stream>>;
 
 /// One client connection to an app-server, in two halves for two tasks.
 ///
@@ -108,11 +110,7 @@ impl CodexConnection {
         Self::within(HANDSHAKE_DEADLINE, Box::new(Sieve::new(stream, READ_BUFFER, allowance)), instance).await
     }
 
-    async fn within(
-        deadline: Duration,
-        stream: Box<dyn ByteStream>,
-        instance: Instance,
-    ) -> Result<Self, HandshakeError> {
+    async fn within(deadline: Duration, stream: Box<dyn Stream>, instance: Instance) -> Result<Self, HandshakeError> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)

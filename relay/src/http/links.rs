@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Extension, Request, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
 use reachback_proto::control::{MAX_CIRCUIT_CHUNK, MAX_CONTROL};
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use super::proxied;
 use crate::listener::Peer;
 use crate::state::State;
-use crate::tunnel::ws::{self, WsLink};
+use crate::tunnel::ws::WsLink;
 use crate::tunnel::{self, Endpoint};
 
 /// `/v1/host`
@@ -41,7 +43,7 @@ fn open(
     if !trusted_origin(&state, &request) {
         return (StatusCode::FORBIDDEN, "Pages of other origins can't open links.\n").into_response();
     }
-    let response = match ws::upgrade(&request) {
+    let response = match create_response_with_body(&request, Body::empty) {
         Ok(response) => response,
         Err(error) => {
             tracing::debug!(%error, "not a WebSocket handshake");

@@ -1,13 +1,11 @@
 //! Devices at the door, and others in their way. The relay is a queue of pipes.
 
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{Sink, Stream};
 use reachback_proto::crypto::handshake::Ephemeral;
 use reachback_proto::crypto::keys::{Identity, Secret};
 use reachback_proto::ids::{BootId, PublicKey};
@@ -36,6 +34,7 @@ use crate::backoff::BackoffConfig;
 use crate::codex::permissions::Profiles;
 use crate::codex::{Allowance, CodexBackend, CodexConnection, CodexState, ConnectError};
 use crate::firewall::ceiling::Ceiling;
+use crate::link::circuit::Circuit;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::testing::{Pipe, pipes};
 use crate::state::devices::Device;
@@ -352,27 +351,20 @@ async fn a_replayed_first_message_changes_nothing() {
 /// A circuit with a bug behind it.
 struct Broken;
 
-impl Stream for Broken {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+impl Circuit for Broken {
+    fn poll_read(&mut self, _: &mut Context<'_>, _: &mut BytesMut) -> Poll<io::Result<usize>> {
         panic!("a bug")
     }
-}
-
-impl Sink<Bytes> for Broken {
-    type Error = io::Error;
-
-    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Pending
     }
-    fn start_send(self: Pin<&mut Self>, _: Bytes) -> io::Result<()> {
+    fn start_send(&mut self, _: &[u8]) -> io::Result<()> {
         Ok(())
     }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Pending
     }
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Pending
     }
 }

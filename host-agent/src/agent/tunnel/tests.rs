@@ -9,16 +9,12 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::link::relay::RelayConnection;
-use crate::link::ws::WebSocket;
+use crate::link::circuit::Transport;
 
 /// The host's end of a control connection, let in, and the relay's. Little fits between them.
-async fn connected(
-    devices: watch::Receiver<Arc<DeviceList>>,
-) -> (Control, RelayConnection, WebSocketStream<DuplexStream>) {
+async fn connected(devices: watch::Receiver<Arc<DeviceList>>) -> (Control, RelaySocket, WebSocketStream<DuplexStream>) {
     let (ours, theirs) = duplex(4096);
-    let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
-    let connection = RelayConnection::new(Box::new(WebSocket(socket)), PublicKey([7; 32]));
+    let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn Transport>, Role::Client, None).await;
     let relay = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
     let config = TunnelConfig {
         relay: RelayAddress {
@@ -46,7 +42,7 @@ async fn connected(
         wanted: RateLimiter::direct(WANTED),
         has_worked: false,
     };
-    (control, connection, relay)
+    (control, socket, relay)
 }
 
 fn nobody() -> (watch::Sender<Arc<DeviceList>>, watch::Receiver<Arc<DeviceList>>) {
@@ -56,7 +52,7 @@ fn nobody() -> (watch::Sender<Arc<DeviceList>>, watch::Receiver<Arc<DeviceList>>
 #[tokio::test(start_paused = true)]
 async fn a_relay_that_asks_and_does_not_listen_is_left() {
     let (_devices, list) = nobody();
-    let (mut control, mut connection, mut relay) = connected(list).await;
+    let (mut control, mut socket, mut relay) = connected(list).await;
     let (_commands, inbox) = mpsc::channel(1);
     control.inbox = inbox;
     let asking = async {
@@ -66,7 +62,7 @@ async fn a_relay_that_asks_and_does_not_listen_is_left() {
     };
     let started = tokio::time::Instant::now();
     tokio::select! {
-        ended = control.serve(&mut connection) => assert!(matches!(ended, Err(RelayError::TimedOut(_))), "{ended:?}"),
+        ended = control.serve(&mut socket) => assert!(matches!(ended, Err(RelayError::TimedOut(_))), "{ended:?}"),
         () = asking => unreachable!("it asks for ever"),
         () = sleep(SILENCE_LIMIT * 10) => panic!("the host still waits for the relay to listen"),
     }
@@ -90,7 +86,7 @@ async fn circuits_that_a_relay_wants_are_dialled_so_often_and_no_more() {
 #[tokio::test]
 async fn a_relay_that_says_what_is_not_for_a_host_is_left() {
     let (_devices, list) = nobody();
-    let (mut control, mut connection, mut relay) = connected(list).await;
+    let (mut control, mut socket, mut relay) = connected(list).await;
     let (_commands, inbox) = mpsc::channel(1);
     control.inbox = inbox;
     let frames = [
@@ -102,7 +98,7 @@ async fn a_relay_that_says_what_is_not_for_a_host_is_left() {
     ];
     for frame in frames {
         relay.send(Message::binary(frame.clone())).await.unwrap();
-        let ended = timeout(Duration::from_secs(60), control.serve(&mut connection)).await.expect("it is listened to");
+        let ended = timeout(Duration::from_secs(60), control.serve(&mut socket)).await.expect("it is listened to");
         assert!(matches!(ended, Err(RelayError::Protocol(_))), "{frame:?}: {ended:?}");
         relay.next().await.unwrap().unwrap();
     }
