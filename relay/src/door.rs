@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::attempts::bucket;
 use crate::limits::{Limit, Limits};
 use crate::metrics::Metrics;
-use crate::state::bucket;
 
 /// See the module's header.
 pub(crate) struct Door {

@@ -19,6 +19,7 @@
 
 pub mod accepting;
 pub mod arguments;
+mod attempts;
 mod config;
 mod door;
 mod enroll;
@@ -28,9 +29,12 @@ mod hub;
 mod identity;
 mod lifecycle;
 mod limits;
+mod link;
 mod listener;
 pub mod log;
 mod metrics;
+mod names;
+mod peer;
 mod proxy_protocol;
 mod refusal;
 pub mod signals;
@@ -62,13 +66,15 @@ pub use reachback_proto::control::EnrollKey;
 pub use store::{OpenError, StoreError};
 pub use tls::TlsError;
 
+use crate::attempts::Attempts;
 use crate::enroll::Enrollment;
-use crate::http::{Names, Page};
+use crate::http::Page;
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 use crate::limits::ms;
 use crate::metrics::Metrics;
-use crate::state::{Attempts, State, unix_now};
+use crate::names::Names;
+use crate::state::{State, unix_now};
 use crate::store::{SqliteStore, Store};
 use crate::vital::{Gone, Vital};
 

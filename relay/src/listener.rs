@@ -4,7 +4,6 @@
 //! handshake and speaks HTTP/1.1 until the connection ends or becomes a link.
 //! No error of accept ends it: see [`accepting`](crate::accepting).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,30 +19,14 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use crate::accepting::Accepting;
-use crate::door::{Door, Place};
+use crate::door::Door;
 use crate::limits::{Limit, ms};
-use crate::metrics::Open;
+use crate::peer::{Connection, Peer};
 use crate::proxy_protocol;
 use crate::state::State;
 
 /// Largest HTTP head. Ours have a dozen short headers; proxies add some.
 const MAX_HEAD: usize = 16 * 1024;
-
-/// A connection that counts against the limits for as long as this lives.
-pub(crate) struct Connection {
-    /// Its place among all others.
-    pub(crate) place: Place,
-    _open: Open,
-}
-
-/// Who is at the other end, as an extension of each request.
-#[derive(Clone)]
-pub(crate) struct Peer {
-    /// Its address.
-    pub(crate) address: SocketAddr,
-    /// Its connection; a link keeps it.
-    pub(crate) connection: Arc<Connection>,
-}
 
 /// Accepts until the relay stops.
 pub(crate) async fn accept(state: Arc<State>, listener: TcpListener, tls: Option<TlsAcceptor>, router: Router) {
@@ -69,7 +52,7 @@ pub(crate) async fn accept(state: Arc<State>, listener: TcpListener, tls: Option
             }
         };
         let put_out = place.put_out().clone();
-        let connection = Arc::new(Connection { place, _open: state.metrics.connection() });
+        let connection = Arc::new(Connection::new(place, state.metrics.connection()));
         let peer = Peer { address, connection };
         let serving = serve(state.clone(), stream, tls.clone(), router.clone(), peer);
         state.lifecycle.spawn(async move {

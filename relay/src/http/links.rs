@@ -11,10 +11,10 @@ use reachback_proto::control::{MAX_CIRCUIT_CHUNK, MAX_CONTROL};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use super::proxied;
-use crate::listener::Peer;
+use crate::peer::{Endpoint, Peer};
 use crate::state::State;
+use crate::tunnel;
 use crate::tunnel::ws::WsLink;
-use crate::tunnel::{self, Endpoint};
 
 /// `/v1/host`
 pub(super) async fn host(state: Shared<Arc<State>>, peer: Extension<Peer>, request: Request) -> Response {

@@ -4,7 +4,6 @@
 //! page whose name was pointed here can't use a visitor's browser to talk to it.
 
 mod links;
-mod names;
 mod pages;
 mod proxied;
 mod status;
@@ -17,8 +16,6 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-
-pub(crate) use names::Names;
 
 use crate::state::State;
 
@@ -55,9 +52,5 @@ async fn check_name(Shared(state): Shared<Arc<State>>, request: Request, next: N
 }
 
 async fn not_found() -> Response {
-    nothing_here()
-}
-
-fn nothing_here() -> Response {
-    (StatusCode::NOT_FOUND, "Nothing is here.\n").into_response()
+    pages::nothing_here()
 }

@@ -85,7 +85,7 @@ fn file(path: &str, headers: &HeaderMap) -> Response {
     // The page itself is at `/`, where its blanks are filled in; compressed copies go by the name of what they are of.
     let is_served = path != INDEX && !COMPRESSED.iter().any(|(_, ending)| path.ends_with(ending));
     let Some(plain) = found(path).filter(|_| is_served) else {
-        return super::nothing_here();
+        return nothing_here();
     };
     let (EmbeddedFile { data, metadata }, coding) = compressed(path, headers).unwrap_or((plain, None));
     let tag = format!("\"{}\"", HEXLOWER.encode(&metadata.sha256_hash()[..20]));
@@ -140,6 +140,11 @@ fn kind(path: &str) -> &'static str {
         Some("txt") => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
     }
+}
+
+/// The answer to what is not served.
+pub(super) fn nothing_here() -> Response {
+    (StatusCode::NOT_FOUND, "Nothing is here.\n").into_response()
 }
 
 fn with_policy(kind: &'static str, body: impl IntoResponse) -> Response {

@@ -6,7 +6,7 @@ use axum::extract::{Extension, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::listener::Peer;
+use crate::peer::Peer;
 use crate::state::State;
 
 /// The process is up.

@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 
 use super::{Host, Hub};
 use crate::limits::Limit;
+use crate::link::Link;
 use crate::refusal::{End, Refusal};
-use crate::tunnel::Link;
 
 /// Where a claimed link is sent.
 pub(crate) type Delivery = oneshot::Sender<Link>;

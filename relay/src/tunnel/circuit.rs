@@ -15,8 +15,8 @@ use prometheus_client::metrics::counter::Counter;
 use reachback_proto::close::CloseCode;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Link, LinkError, Received, Sent, close};
 use crate::limits::{Limit, ms};
+use crate::link::{Link, LinkError, Received, Sent, close};
 use crate::refusal::{End, Refusal};
 use crate::state::State;
 

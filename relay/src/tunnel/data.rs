@@ -4,10 +4,11 @@ use futures_util::StreamExt;
 use reachback_proto::close::CloseCode;
 use tokio::time::{Instant, sleep_until};
 
+use super::ending::{Ending, finish};
 use super::greet::{DataHello, welcome};
-use super::{Ending, Link, Received, finish, ping};
 use crate::hub::{Delivery, Offer, Spare};
 use crate::limits::{Limit, ms};
+use crate::link::{Link, Received, ping};
 use crate::refusal::Refusal;
 use crate::state::State;
 

@@ -18,10 +18,11 @@ use tokio::time::{Instant, interval, sleep_until};
 use tracing::Instrument;
 
 use super::circuit::{self, Ends};
+use super::ending::{Ending, finish};
 use super::greet::{DeviceHello, PairingHello, welcome};
-use super::{Ending, Link, Received, finish, ping, send};
 use crate::hub::{Claim, DeviceEntry, PairingEntry};
 use crate::limits::{Limit, ms};
+use crate::link::{Link, Received, ping, send};
 use crate::refusal::Refusal;
 use crate::state::State;
 

@@ -15,8 +15,10 @@ use reachback_proto::ids::{BootId, HostId, PublicKey, RendezvousId};
 use reachback_proto::version::{TELLS_REVOKED, VersionRange, WITH_RELAY};
 use tokio::time::timeout;
 
-use super::{Ending, Endpoint, Link, LinkError, Received, send};
+use super::ending::Ending;
 use crate::limits::{Limit, ms};
+use crate::link::{Link, LinkError, Received, send};
+use crate::peer::Endpoint;
 use crate::refusal::Refusal;
 use crate::state::State;
 

@@ -15,10 +15,11 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument;
 
+use super::ending::Ending;
 use super::greet::{HostHello, welcome};
-use super::{Ending, Link, Received, send};
 use crate::hub::{Command, Registration};
 use crate::limits::{Limit, ms};
+use crate::link::{Link, Received, send};
 use crate::refusal::Refusal;
 use crate::state::{State, unix_now};
 use crate::store::{EnrollHash, ListOutcome, SentList};

@@ -22,8 +22,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{LinkError, Received, Sent, Transport};
-use crate::listener::Connection;
+use crate::link::{LinkError, Received, Sent, Transport};
+use crate::peer::Connection;
 
 /// Buffers of one connection, each way. 4 KiB costs no throughput and an eighth of the default's memory.
 const BUFFER: usize = 4 * 1024;
