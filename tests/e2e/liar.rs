@@ -22,6 +22,7 @@ use reachback_proto::ids::{BootId, RelayId, RendezvousId};
 use reachback_proto::scope::Scope;
 use reachback_proto::words::is_unseen;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::revoke::end;
@@ -118,12 +119,17 @@ async fn a_revoked_device_gets_nothing_though_the_relay_plays_along() {
     let other = kept.connect().await;
     let mut far = client(&other).await;
     // The relay keeps the list of before, and says that it has the new one.
-    stage.recorder.lie(|said| {
+    let (sent, mut was_sent) = watch::channel(false);
+    stage.recorder.lie(move |said| {
         let is_list = said.path == HOST && said.way == Way::Up && said.before > 0;
         let list = is_list.then(|| PeerToRelay::decode(said.bytes).ok()).flatten()?;
-        matches!(list, PeerToRelay::DeviceList { .. }).then(Vec::new)
+        matches!(list, PeerToRelay::DeviceList { .. }).then(|| {
+            sent.send_replace(true);
+            Vec::new()
+        })
     });
     stage.ask(Request::Revoke { device: lost.id().to_string() }).await;
+    timeout(PATIENCE, was_sent.wait_for(|sent| *sent)).await.expect("the relay gets no new list").unwrap();
     let stored = RelayToPeer::DeviceListStored { version: list_version(&stage) };
     assert_eq!(stage.recorder.say(HOST, &stored.encode()), 1);
     assert_eq!(end(&remote).await, Some(ByeReason::Revoked), "its session outlived it");

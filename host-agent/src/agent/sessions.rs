@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use reachback_proto::frame::ByeReason;
 use reachback_proto::ids::{DeviceId, SessionId};
 use reachback_relay::vital;
+use tokio::sync::Notify;
 
 use crate::session::{SessionHandle, SessionState};
 
@@ -29,6 +30,8 @@ pub const DETACHED_LIMIT: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Default)]
 pub struct Sessions {
     devices: Mutex<HashMap<DeviceId, Vec<Entry>>>,
+    /// A session was forgotten.
+    removed: Notify,
 }
 
 #[derive(Debug)]
@@ -71,6 +74,20 @@ impl Sessions {
             if entries.is_empty() {
                 devices.remove(&device);
             }
+        }
+        drop(devices);
+        self.removed.notify_waiters();
+    }
+
+    /// Returns once only devices have sessions for which `stays` says so: the others' last words are out then.
+    pub async fn only(&self, stays: impl Fn(DeviceId) -> bool) {
+        loop {
+            // Made before the look, so that no end between the two is missed.
+            let removed = self.removed.notified();
+            if self.lock().keys().all(|device| stays(*device)) {
+                return;
+            }
+            removed.await;
         }
     }
 

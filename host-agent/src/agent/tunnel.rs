@@ -15,6 +15,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use futures_util::future::OptionFuture;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{CircuitOrigin, EnrollKey, PeerToRelay, RelayToPeer};
@@ -24,7 +26,7 @@ use reachback_relay::vital::{self, Vital};
 use ring::rand::SystemRandom;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep, sleep_until, timeout};
+use tokio::time::{self, interval, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::sessions::Sessions;
@@ -49,6 +51,11 @@ const MAX_DIALS: usize = 16;
 const WANTED: Quota = Quota::per_second(NonZeroU32::new(8).unwrap()).allow_burst(NonZeroU32::new(256).unwrap());
 /// How long the relay may take for one frame of ours. It reads at once, or not at all.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A list that puts devices out waits so long for their sessions to end, each of which gets 2 s for its last word. The
+/// relay cuts off whoever is not on the list, and a device believes nobody but its host that it was revoked: one that
+/// did not hear it would go on trying for ever. It gets nothing meanwhile, as the host has ended what it did.
+const LAST_WORDS: Duration = Duration::from_millis(2500);
 
 /// How the tunnel stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -295,8 +302,9 @@ impl Control {
     /// One control connection, until it ends. `Ok` when the tunnel is dropped.
     async fn serve(&mut self, socket: &mut RelaySocket) -> Result<(), RelayError> {
         let mut devices = self.config.devices.clone();
-        let list = device_list(&devices.borrow_and_update());
-        self.say(socket, &list).await?;
+        let list = devices.borrow_and_update().clone();
+        last_words(Arc::clone(&self.config.sessions), Arc::clone(&list), time::Instant::now() + LAST_WORDS).await;
+        self.say(socket, &device_list(&list)).await?;
         self.pairings.retain(|_, pairing| pairing.until > Instant::now());
         for (rendezvous, pairing) in &self.pairings {
             self.say(socket, &open_frame(*rendezvous, pairing.until)).await?;
@@ -308,6 +316,7 @@ impl Control {
         let mut probed = None;
         let mut ticks = interval(HEARTBEAT);
         ticks.tick().await;
+        let (mut due, mut due_by) = (OptionFuture::default(), None);
         loop {
             let dead = probed.map_or(heard + SILENCE_LIMIT, |probed: Instant| probed + PROBE_LIMIT);
             tokio::select! {
@@ -334,8 +343,14 @@ impl Control {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    let list = device_list(&devices.borrow_and_update());
-                    self.say(socket, &list).await?;
+                    let list = devices.borrow_and_update().clone();
+                    // A list that follows another one does not put that off.
+                    let by = *due_by.get_or_insert_with(|| time::Instant::now() + LAST_WORDS);
+                    due = Some(last_words(Arc::clone(&self.config.sessions), list, by).boxed()).into();
+                }
+                Some(list) = &mut due => {
+                    (due, due_by) = (None.into(), None);
+                    self.say(socket, &device_list(&list)).await?;
                 }
                 Some(ended) = self.dials.join_next() => vital::raise(ended),
                 _ = ticks.tick() => self.say(socket, &PeerToRelay::Ping { id: 0 }).await?,
@@ -423,6 +438,15 @@ fn state_after(error: &RelayError) -> TunnelState {
         _ => return TunnelState::Reconnecting { reason },
     };
     TunnelState::Down { reason, fix: fix.into() }
+}
+
+/// The list, once the sessions of all who are not on it have ended, or `by` then.
+async fn last_words(sessions: Arc<Sessions>, list: Arc<DeviceList>, by: time::Instant) -> Arc<DeviceList> {
+    let said = timeout_at(by, sessions.only(|device| list.device(device).is_some())).await;
+    if said.is_err() {
+        tracing::debug!("a device that is put out did not take its last word in time");
+    }
+    list
 }
 
 fn device_list(list: &DeviceList) -> PeerToRelay {

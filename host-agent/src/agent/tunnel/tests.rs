@@ -1,7 +1,8 @@
 //! The control connection of a host to a relay that does as it likes.
 
 use futures_util::{SinkExt, StreamExt};
-use reachback_proto::ids::RelayId;
+use reachback_proto::ids::{DeviceId, RelayId, SessionId};
+use reachback_proto::session::{Session, SessionLimits};
 use tokio::io::{DuplexStream, duplex};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::link::circuit::Transport;
+use crate::session::start;
 
 /// The host's end of a control connection, let in, and the relay's. Little fits between them.
 async fn connected(devices: watch::Receiver<Arc<DeviceList>>) -> (Control, RelaySocket, WebSocketStream<DuplexStream>) {
@@ -101,5 +103,57 @@ async fn a_relay_that_says_what_is_not_for_a_host_is_left() {
         let ended = timeout(Duration::from_secs(60), control.serve(&mut socket)).await.expect("it is listened to");
         assert!(matches!(ended, Err(RelayError::Protocol(_))), "{frame:?}: {ended:?}");
         relay.next().await.unwrap().unwrap();
+    }
+}
+
+/// What the relay hears next.
+async fn heard(relay: &mut WebSocketStream<DuplexStream>) -> PeerToRelay {
+    let message = relay.next().await.unwrap().unwrap();
+    PeerToRelay::decode(&message.into_data()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_hears_its_last_word_before_the_relay_hears_that_it_is_out() {
+    let (devices, list) = nobody();
+    let (mut control, mut socket, mut relay) = connected(list).await;
+    let (_commands, inbox) = mpsc::channel(1);
+    control.inbox = inbox;
+    let sessions = Arc::clone(&control.config.sessions);
+    let session = |n| start(Session::host(SessionId([n; 16]), SessionLimits::default(), Instant::now()));
+    let (first, second) = (session(1), session(2));
+    let version = |version| Arc::new(DeviceList { version, paused: false, devices: Vec::new() });
+    let sent = |version| PeerToRelay::DeviceList { version, keys: Vec::new() };
+    let scenario = async {
+        assert_eq!(heard(&mut relay).await, sent(1));
+        // Nobody who is out has a session: at once.
+        let begin = tokio::time::Instant::now();
+        devices.send_replace(version(2));
+        assert_eq!(heard(&mut relay).await, sent(2));
+        assert_eq!(begin.elapsed(), Duration::ZERO, "nobody was waited for");
+
+        // Two have one: once both have ended.
+        sessions.insert(DeviceId([1; 16]), SessionId([1; 16]), first.handle.clone());
+        sessions.insert(DeviceId([2; 16]), SessionId([2; 16]), second.handle.clone());
+        devices.send_replace(version(3));
+        sleep(Duration::from_secs(1)).await;
+        sessions.remove(DeviceId([1; 16]), SessionId([1; 16]));
+        let early = timeout(Duration::from_millis(500), heard(&mut relay)).await;
+        assert!(early.is_err(), "the relay cuts off a device that has not heard why: {early:?}");
+        sessions.remove(DeviceId([2; 16]), SessionId([2; 16]));
+        assert_eq!(heard(&mut relay).await, sent(3));
+        assert_eq!(begin.elapsed(), Duration::from_millis(1500), "once they have ended, at once");
+
+        // One that does not end is not waited for for ever, also not when the list goes on changing.
+        sessions.insert(DeviceId([1; 16]), SessionId([1; 16]), first.handle.clone());
+        let begin = tokio::time::Instant::now();
+        devices.send_replace(version(4));
+        sleep(LAST_WORDS / 2).await;
+        devices.send_replace(version(5));
+        assert_eq!(heard(&mut relay).await, sent(5));
+        assert_eq!(begin.elapsed(), LAST_WORDS);
+    };
+    tokio::select! {
+        ended = control.serve(&mut socket) => panic!("the connection ended: {ended:?}"),
+        () = scenario => {}
     }
 }
