@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use reachback_host::codex::{Allowance, CodexBackend, CodexConnection, Utf8Bytes};
+use reachback_host::codex::{Allowance, CodexBackend, CodexConnection, Text};
 use reachback_host::session::{ChannelHandle, Incoming};
 use reachback_proto::frame::ChannelCloseReason;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ pub trait Pipe: Send {
 
 impl Pipe for CodexConnection {
     fn send(&mut self, message: String) -> BoxFuture<'_, ()> {
-        Box::pin(async move { self.sender.send(Utf8Bytes::from(message)).await.unwrap() })
+        Box::pin(async move { self.sender.send(Text::from(message)).await.unwrap() })
     }
     fn next(&mut self) -> BoxFuture<'_, Result<Value, End>> {
         Box::pin(async move {

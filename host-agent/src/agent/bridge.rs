@@ -22,7 +22,7 @@ use super::outbox::{MOST_WAIT, Outbox, Share, Text, lean};
 use super::requests::{Requests, Who};
 use super::work;
 use crate::audit::{AuditError, AuditLog, Entry, What};
-use crate::codex::{CodexConnection, CodexReceiver, CodexSender, Instance, ReceiveError, SendError, Utf8Bytes};
+use crate::codex::{self, CodexConnection, CodexReceiver, CodexSender, Instance, ReceiveError, SendError};
 use crate::firewall::parse::RequestId;
 use crate::firewall::{Audit, CodexVerdict, Decision, DeviceVerdict, Firewall, FromDevice, Policy, Question};
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
@@ -477,7 +477,7 @@ async fn write(
             else => return SESSION_ENDED,
         };
         // The firewall forwards what it parsed, so this is text.
-        let Ok(text) = Utf8Bytes::try_from(bytes) else { continue };
+        let Ok(text) = codex::Text::try_from(bytes) else { continue };
         match to_codex.send(text).await {
             Ok(()) => {
                 if let Some(id) = answers {
@@ -506,39 +506,26 @@ async fn follow(mut scope: watch::Receiver<Scope>, firewall: &Mutex<Firewall>) {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::SinkExt;
     use ring::rand::SystemRandom;
     use serde_json::{Value, json};
-    use tokio::io::DuplexStream;
-    use tokio_tungstenite::WebSocketStream;
-    use tokio_tungstenite::tungstenite::Message;
 
     use super::*;
     use crate::agent::outbox::{OutboxLimits, Outboxes};
-    use crate::codex::Allowance;
     use crate::codex::permissions::Profiles;
+    use crate::codex::testing::{Server, connection};
     use crate::firewall::ceiling::Ceiling;
     use crate::firewall::folders::NoFolders;
     use crate::session::{StartedSession, testing};
 
     const PATIENCE: Duration = Duration::from_secs(30);
-
-    /// A connection to a Codex that a test plays; few bytes fit between the two.
-    async fn codex() -> (CodexConnection, WebSocketStream<DuplexStream>) {
-        let (ours, theirs) = tokio::io::duplex(1024);
-        let instance = Instance::random(&SystemRandom::new()).unwrap();
-        let (connection, server) = tokio::join!(
-            CodexConnection::over(ours, instance, Allowance::default()),
-            tokio_tungstenite::accept_async(theirs)
-        );
-        (connection.unwrap(), server.unwrap())
-    }
+    /// Messages between Codex and its connection: few.
+    const ROOM: usize = 8;
 
     /// Asks what the agent answers, without reading the answers.
-    async fn ask(server: &mut WebSocketStream<DuplexStream>, times: usize) {
+    async fn ask(server: &Server, times: usize) {
         for id in 0..times {
             let ask = format!(r#"{{"id":{id},"method":"currentTime/read","params":{{"threadId":"t"}}}}"#);
-            if server.send(Message::text(ask)).await.is_err() {
+            if server.send(ask).await.is_err() {
                 return;
             }
         }
@@ -547,7 +534,7 @@ mod tests {
     /// A bridge between a device and a Codex that a test plays.
     struct Bridged {
         device: ChannelHandle,
-        server: WebSocketStream<DuplexStream>,
+        server: Server,
         _sessions: [StartedSession; 2],
         _scope: watch::Sender<Scope>,
         _home: tempfile::TempDir,
@@ -555,7 +542,7 @@ mod tests {
 
     async fn bridged(merged_text: bool) -> Bridged {
         let (device, host, _sessions) = testing::channel().await;
-        let (connection, server) = codex().await;
+        let (connection, server) = connection(ROOM);
         let (_scope, scope) = watch::channel(Scope::View);
         let policy = Policy {
             scope: Scope::View,
@@ -585,10 +572,10 @@ mod tests {
     #[tokio::test]
     async fn codex_is_drained_while_it_does_not_read_and_let_go_when_it_never_does() {
         let mut bridged = bridged(true).await;
-        let (device, server) = (&mut bridged.device, &mut bridged.server);
+        let (device, server) = (&mut bridged.device, &bridged.server);
         let asking = async {
             ask(server, ANSWERS / 2).await;
-            server.send(Message::text(r#"{"method":"thread/closed","params":{"threadId":"t"}}"#)).await.unwrap();
+            server.send(r#"{"method":"thread/closed","params":{"threadId":"t"}}"#).await.unwrap();
         };
         timeout(PATIENCE, asking).await.expect("codex is not read");
         let message = timeout(PATIENCE, device.incoming.recv()).await.expect("nothing reaches the device");
@@ -603,18 +590,17 @@ mod tests {
     }
     /// What reaches the device of `pieces` pieces of text, a message behind half of them, and Codex's end.
     async fn told(merged_text: bool, pieces: usize) -> Vec<Value> {
-        let mut bridged = bridged(merged_text).await;
-        let (device, server) = (&mut bridged.device, &mut bridged.server);
+        let Bridged { mut device, server, _sessions, _scope, _home } = bridged(merged_text).await;
         for n in 0..pieces {
             if n == pieces / 2 {
                 let closed = json!({ "method": "thread/closed", "params": { "threadId": "other" } });
-                server.send(Message::text(closed.to_string())).await.unwrap();
+                server.send(closed.to_string()).await.unwrap();
             }
             let params = json!({ "threadId": "t", "turnId": "u", "itemId": "i", "delta": format!("{n} ") });
             let piece = json!({ "method": "item/agentMessage/delta", "params": params });
-            server.send(Message::text(piece.to_string())).await.unwrap();
+            server.send(piece.to_string()).await.unwrap();
         }
-        server.close(None).await.unwrap();
+        drop(server);
         let mut told = Vec::new();
         loop {
             match timeout(PATIENCE, device.incoming.recv()).await.expect("nothing reaches the device") {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::bridge::{self, Recorder};
 use super::environments::Environment;
 use crate::audit::AuditLog;
-use crate::codex::{Allowance, CodexConnection, CodexReceiver, CodexSender, CodexState, Utf8Bytes};
+use crate::codex::{Allowance, CodexConnection, CodexReceiver, CodexSender, CodexState, Text};
 use crate::firewall::table::NOTIFICATIONS;
 use crate::firewall::{CodexVerdict, Firewall, FromDevice};
 use crate::state::devices::DeviceStore;
@@ -253,7 +253,7 @@ impl Desk {
 
     async fn send(&mut self, bytes: Bytes) -> Result<(), CallError> {
         // The firewall lets through what it parsed, so this is text.
-        let text = Utf8Bytes::try_from(bytes).map_err(|_| CallError::Lost)?;
+        let text = Text::try_from(bytes).map_err(|_| CallError::Lost)?;
         self.to_codex.send(text).await.map_err(|_| CallError::Lost)
     }
 }

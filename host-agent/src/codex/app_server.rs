@@ -33,6 +33,7 @@ use super::ground::{Ground, Hold};
 use super::permissions::Profiles;
 use super::process::{self, INSTALL, Process};
 use super::unix_socket::{self, SocketError};
+use super::ws;
 use super::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError,
     Instance,
@@ -211,7 +212,7 @@ impl AppServer {
             return Err(ConnectError::Stopped);
         };
         let stream = unix_socket::open(&path).await.map_err(connect_error)?;
-        let connection = CodexConnection::over(stream, instance, allowance).await?;
+        let connection = ws::connect(stream, instance, allowance).await?;
         // The socket's path does not say which run answered.
         match &*self.state.borrow() {
             CodexState::Ready { instance: now, .. } if *now == instance => Ok(connection),
@@ -480,7 +481,7 @@ impl Supervisor {
     /// A connection that has seen the server answer a request: refused, as it is not initialized, but answered.
     async fn probe(&self, stream: unix_socket::Stream) -> Result<CodexConnection, OpenError> {
         let instance = Instance::random(&self.rng).ok_or(OpenError::NoRandomness)?;
-        let mut probe = CodexConnection::over(stream, instance, Allowance::default()).await?;
+        let mut probe = ws::connect(stream, instance, Allowance::default()).await?;
         let answered = async {
             probe.sender.send(r#"{"id":0,"method":"thread/loaded/list","params":{}}"#).await.ok()?;
             probe.receiver.next().await?.ok()

@@ -1,7 +1,7 @@
 //! Codex on this machine: starting it, finding it, speaking to it.
 //!
-//! Codex serves JSON-RPC from an *app-server*: one WebSocket per client, one
-//! message per text frame. A [`CodexBackend`] is one way to such a server; the
+//! Codex serves JSON-RPC from an *app-server*: one connection per client, which
+//! carries text both ways. A [`CodexBackend`] is one way to such a server; the
 //! rest of the agent asks it for a [`CodexConnection`] per channel and for the
 //! [`CodexState`] that people and `doctor` see. Nothing here reads the messages:
 //! that is the firewall's business.
@@ -12,30 +12,28 @@
 //!                        CodexBackend ── supervisor: attach, else start; again when it ends
 //! ```
 //!
-//! [`app_server::AppServer`] is the backend for this machine. Another one
-//! brings its own byte stream to [`CodexConnection::over`].
+//! [`app_server::AppServer`] is the backend for this machine, and speaks
+//! WebSocket. Another one makes a [`CodexConnection`] of what carries its messages.
 
 pub mod app_server;
 mod connection;
 pub mod ground;
 pub mod keys;
-mod oversize;
 pub mod permissions;
 mod process;
+#[cfg(test)]
+pub(crate) mod testing;
 mod unix_socket;
+mod ws;
 
 use std::fmt;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-pub(crate) use connection::send_text;
-pub use connection::{
-    CodexConnection, CodexReceiver, CodexSender, HandshakeError, MAX_FRAME, MAX_MESSAGE, ReceiveError, SendError,
-};
-pub use oversize::{Allowance, TOO_LARGE};
-/// Text of one message; cheap to clone, known to be UTF-8.
-pub use tokio_tungstenite::tungstenite::Utf8Bytes;
+pub use connection::{Allowance, CodexConnection, CodexReceiver, CodexSender, ReceiveError, SendError, TOO_LARGE};
+pub(crate) use ws::send_text;
+pub use ws::{HandshakeError, MAX_FRAME, MAX_MESSAGE, Text};
 
 /// One way to an app-server. Shared as `Arc<dyn CodexBackend>`.
 ///

@@ -37,7 +37,7 @@ use crate::agent::attention::{Attention, SETTLING};
 use crate::agent::outbox::adds_to_text;
 use crate::agent::requests::Requests;
 use crate::codex::permissions::Profiles;
-use crate::codex::{Allowance, CodexConnection, CodexState, Utf8Bytes};
+use crate::codex::{Allowance, CodexConnection, CodexState, Text};
 use crate::firewall::folders::Folders;
 use crate::firewall::kept::Kept;
 use crate::firewall::providers::Providers;
@@ -131,7 +131,7 @@ async fn follow(connection: CodexConnection, environment: &Environment) {
             },
             Some(answer) = answers.recv() => {
                 // It was parsed, so it is text.
-                let Ok(text) = Utf8Bytes::try_from(answer) else { continue };
+                let Ok(text) = Text::try_from(answer) else { continue };
                 if to_codex.send(text).await.is_err() {
                     return;
                 }

@@ -4,10 +4,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use futures_util::{SinkExt, StreamExt};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
-use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
 
@@ -55,14 +53,7 @@ fn answering(listener: UnixListener) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut clients = tokio::task::JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            clients.spawn(async move {
-                let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
-                while let Some(Ok(_)) = socket.next().await {
-                    if socket.send(Message::text("{}")).await.is_err() {
-                        return;
-                    }
-                }
-            });
+            clients.spawn(ws::testing::answer_all(stream));
         }
     }))
 }

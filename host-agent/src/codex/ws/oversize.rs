@@ -13,20 +13,18 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use reachback_proto::session::MAX_MESSAGE_TO_DEVICE;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_util::sync::PollSemaphore;
 
-/// The JSON-RPC error code of an answer that is too large.
-pub const TOO_LARGE: i32 = -32011;
+use super::super::connection::{Allowance, TOO_LARGE, UNIT};
 
 /// Bytes in front of a message in which the id of what it answers stands: Codex writes it first, and takes ids of any
 /// length that a request may have.
@@ -37,33 +35,6 @@ const LARGE: u64 = 1 << 20;
 
 /// How long a large message waits for that room. Codex must be read on, so it can't be long.
 const ROOM_PATIENCE: Duration = Duration::from_secs(2);
-
-/// The unit in which [`Allowance::room`] is counted, in bytes.
-const UNIT: u64 = 1 << 20;
-
-/// What a connection to Codex lets through.
-#[derive(Debug, Clone)]
-pub struct Allowance {
-    /// The largest message, in bytes. May change while the connection lives.
-    pub largest: Arc<AtomicUsize>,
-    /// MiB of large messages that may be in hand at once, on all connections that share it.
-    pub room: Arc<Semaphore>,
-}
-
-impl Default for Allowance {
-    /// What a device takes.
-    fn default() -> Self {
-        Self::new(MAX_MESSAGE_TO_DEVICE)
-    }
-}
-
-impl Allowance {
-    /// Messages of up to this many bytes, one of the largest at a time.
-    pub fn new(largest: usize) -> Self {
-        let units = largest.div_ceil(UNIT as usize).min(Semaphore::MAX_PERMITS);
-        Self { largest: Arc::new(AtomicUsize::new(largest)), room: Arc::new(Semaphore::new(units)) }
-    }
-}
 
 /// A message was too large, and no answer to anybody's request.
 #[derive(Debug, thiserror::Error)]
