@@ -179,7 +179,7 @@ proptest! {
     fn arbitrary_streams_never_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..9)) {
         let mut decoder = BlockDecoder::new();
         for chunk in chunks {
-            decoder.push(&chunk);
+            decoder.push(chunk.into());
             while let Ok(Some(block)) = decoder.next_block() {
                 prop_assert!(block.len() >= 16);
             }

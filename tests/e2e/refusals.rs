@@ -13,9 +13,9 @@ use reachback_host::agent::control::PairOptions;
 use reachback_host::audit::{self, Entry, Line, What};
 use reachback_host::connect::join::{Invitation, JoinError};
 use reachback_host::connect::remote::RemoteState;
-use reachback_host::link::circuit::{RelaySocket, WebSocketCircuit};
+use reachback_host::link::circuit::Circuit;
 use reachback_host::link::handshake::{self, BlockStream};
-use reachback_host::link::relay::{self, Caller, RelayError};
+use reachback_host::link::relay::{Caller, RelayError};
 use reachback_host::local_api::{Confirm, Event};
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{MAX_CIRCUIT_CHUNK, RelayToPeer};
@@ -32,7 +32,6 @@ use ring::rand::SystemRandom;
 use serde_json::json;
 use tokio::sync::broadcast;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
 
 /// That the relay knows no such code, in the error of a device that used one.
 fn assert_no_such_code(joined: Result<TestDevice, JoinError>) {
@@ -49,13 +48,9 @@ fn told_of_devices(events: &mut broadcast::Receiver<Event>) -> Vec<Event> {
 }
 
 /// Waits until the other end closes a circuit.
-async fn closed(mut socket: RelaySocket) {
-    let ending = async { while let Some(Ok(_)) = socket.next().await {} };
+async fn closed(mut circuit: Box<dyn Circuit>) {
+    let ending = async { while let Some(Ok(_)) = circuit.next().await {} };
     timeout(PATIENCE, ending).await.expect("the circuit is kept open");
-}
-
-async fn say(socket: &mut RelaySocket, bytes: impl Into<Bytes>) {
-    socket.send(Message::Binary(bytes.into())).await.unwrap();
 }
 
 #[tokio::test]
@@ -100,7 +95,7 @@ async fn guess(device: &TestDevice, url: &PairingUrl) {
     let rng = SystemRandom::new();
     let connection = device.config().relay.connect(&Caller::Pairing { rendezvous: url.secret.rendezvous() }).await;
     let mut connection = connection.unwrap();
-    while !matches!(relay::receive(&mut connection.socket).await.unwrap(), RelayToPeer::Attached { .. }) {}
+    while !matches!(connection.receive().await.unwrap(), RelayToPeer::Attached { .. }) {}
     let own = DeviceSide {
         identity: Identity::generate(&rng).unwrap().public(),
         static_key: StaticKey::generate(&rng).unwrap(),
@@ -108,9 +103,10 @@ async fn guess(device: &TestDevice, url: &PairingUrl) {
         platform: Platform::new("test").unwrap(),
     };
     let (secret, fresh) = (PairingSecret::generate(&rng).unwrap(), Fresh::generate(&rng).unwrap());
-    let (_, hello) = PairingInitiator::start(secret, own, connection.relay_key, version::SUPPORTED, fresh).unwrap();
-    say(&mut connection.socket, hello).await;
-    closed(connection.socket).await;
+    let (_, hello) = PairingInitiator::start(secret, own, connection.relay_key(), version::SUPPORTED, fresh).unwrap();
+    let mut circuit = connection.into_circuit();
+    circuit.send(hello.into()).await.unwrap();
+    closed(circuit).await;
 }
 
 #[tokio::test]
@@ -152,7 +148,7 @@ async fn keys_that_do_not_belong_get_no_session() {
         ("host key", right.host, other_key.public(), &right.static_key, &right.psk),
     ];
     for (what, host, host_static, static_key, psk) in tries {
-        let circuit = Box::new(WebSocketCircuit::new(device.circuit().await));
+        let circuit = device.circuit().await.into_circuit();
         let linked = handshake::initiate(circuit, host, &host_static, static_key, psk).await;
         assert!(linked.is_err(), "a device with another {what} was let in");
     }
@@ -176,12 +172,12 @@ async fn a_replayed_circuit_changes_nothing() {
 
     // Handshake alone, and with the records that followed it.
     for count in [1, kept.circuit().len()] {
-        let mut socket = device.circuit().await;
+        let mut circuit = device.circuit().await.into_circuit();
         for bytes in &kept.circuit()[..count] {
             // The host may close before it has heard everything.
-            let _ = socket.send(Message::Binary(bytes.clone())).await;
+            let _ = circuit.send(bytes.clone()).await;
         }
-        closed(socket).await;
+        closed(circuit).await;
     }
     far.echo().await;
     assert_eq!(told_of_devices(&mut events), [], "a replay was told of");
@@ -228,17 +224,17 @@ async fn garbage_ends_its_own_circuit_and_nothing_else() {
         ("a block that is too long", [&preamble(1)[..], &[0xff, 0xff], &noise(70_000)].concat()),
         ("a message over the limit", noise(MAX_CIRCUIT_CHUNK + 1)),
     ] {
-        let mut socket = noisy.circuit().await;
-        let _ = socket.send(Message::Binary(bytes.into())).await;
+        let mut circuit = noisy.circuit().await.into_circuit();
+        let _ = circuit.send(bytes.into()).await;
         let begin = Instant::now();
-        closed(socket).await;
+        closed(circuit).await;
         assert!(begin.elapsed() < Duration::from_secs(5), "{what} was listened to for {:?}", begin.elapsed());
         far.echo().await;
     }
 
     // After a good handshake: a record of noise.
     let config = noisy.config();
-    let mut stream = BlockStream::new(Box::new(WebSocketCircuit::new(noisy.circuit().await)));
+    let mut stream = BlockStream::new(noisy.circuit().await.into_circuit());
     let ephemeral = Ephemeral::generate(&SystemRandom::new()).unwrap();
     let (initiator, hello) = LinkInitiator::start(
         config.host,

@@ -8,8 +8,7 @@ use e2e::rpc::{Client, End};
 use e2e::stage::{Stage, TestDevice, client};
 use reachback_host::audit::{self, Line, What};
 use reachback_host::connect::remote::{RemoteHost, RemoteState};
-use reachback_host::link::circuit::RelaySocket;
-use reachback_host::link::relay::{self, Caller, RelayError};
+use reachback_host::link::relay::{Caller, RelayConnection, RelayError};
 use reachback_host::local_api::{Event, Request, Response};
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::RelayToPeer;
@@ -31,10 +30,10 @@ pub(crate) async fn end(remote: &RemoteHost) -> Option<ByeReason> {
 }
 
 /// With which code the relay ends a connection.
-pub(crate) async fn closed(mut socket: RelaySocket) -> CloseCode {
+pub(crate) async fn closed(mut connection: RelayConnection) -> CloseCode {
     let ending = async {
         loop {
-            match relay::receive(&mut socket).await {
+            match connection.receive().await {
                 Ok(RelayToPeer::Refused { code, .. }) => return CloseCode::from_number(code),
                 Ok(_) => {}
                 Err(RelayError::Refused { code, .. }) => return code,
@@ -62,7 +61,7 @@ async fn a_revoked_device_is_out_within_a_second_and_stays_out() {
     let (lost, kept) = (stage.pair(Scope::Admin).await, stage.pair(Scope::Approve).await);
     let (remote, other) = (lost.connect().await, kept.connect().await);
     let (far, mut untouched) = (client(&remote).await, client(&other).await);
-    let (circuit, watcher) = (lost.circuit().await, lost.dial(true).await.socket);
+    let (circuit, watcher) = (lost.circuit().await, lost.dial(true).await);
 
     let begin = Instant::now();
     let revoked = stage.ask(Request::Revoke { device: lost.id().to_string() }).await;

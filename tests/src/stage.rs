@@ -24,8 +24,7 @@ use reachback_host::codex::permissions::Profiles;
 use reachback_host::connect::join::{self, Invitation};
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_host::firewall::ceiling::Ceiling;
-use reachback_host::link::circuit::RelaySocket;
-use reachback_host::link::relay::{self, Caller, RelayConnection};
+use reachback_host::link::relay::{Caller, RelayConnection};
 use reachback_host::local_api::{Confirm, Event, Exchange, Failure, Handler, Request, Response};
 use reachback_host::state::controller::{ControllerStore, PairedHost};
 use reachback_host::state::devices::Device;
@@ -429,12 +428,11 @@ impl TestDevice {
     }
 
     /// A circuit that has started; nothing is said on it yet.
-    pub async fn circuit(&self) -> RelaySocket {
-        let mut socket = self.dial(false).await.socket;
-        let attached =
-            async { while !matches!(relay::receive(&mut socket).await.unwrap(), RelayToPeer::Attached { .. }) {} };
+    pub async fn circuit(&self) -> RelayConnection {
+        let mut connection = self.dial(false).await;
+        let attached = async { while !matches!(connection.receive().await.unwrap(), RelayToPeer::Attached { .. }) {} };
         tokio::time::timeout(PATIENCE, attached).await.expect("the host took no circuit");
-        socket
+        connection
     }
 
     /// A session.

@@ -31,8 +31,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::sessions::Sessions;
 use crate::backoff::{Backoff, BackoffConfig};
-use crate::link::circuit::{Circuit, RelaySocket, WebSocketCircuit};
-use crate::link::relay::{self, Caller, RelayAddress, RelayError, RelayTrust};
+use crate::link::circuit::Circuit;
+use crate::link::relay::{self, Caller, RelayAddress, RelayConnection, RelayError, RelayTrust};
 use crate::state::devices::DeviceList;
 
 /// Ping the relay after this long without a word from it.
@@ -285,7 +285,7 @@ impl Control {
         }
     }
 
-    async fn connect(&self) -> Result<RelaySocket, RelayError> {
+    async fn connect(&self) -> Result<RelayConnection, RelayError> {
         let config = &self.config;
         // Once the relay has proved its key it must be the same one, also within this run.
         let mut relay = config.relay.clone();
@@ -295,19 +295,19 @@ impl Control {
         let enroll_key = config.enroll_key.clone();
         let connection =
             relay.connect(&Caller::Host { identity: &config.identity, boot: config.boot, enroll_key }).await?;
-        self.relay_key.send_replace(Some(connection.relay_key));
-        Ok(connection.socket)
+        self.relay_key.send_replace(Some(connection.relay_key()));
+        Ok(connection)
     }
 
     /// One control connection, until it ends. `Ok` when the tunnel is dropped.
-    async fn serve(&mut self, socket: &mut RelaySocket) -> Result<(), RelayError> {
+    async fn serve(&mut self, relay: &mut RelayConnection) -> Result<(), RelayError> {
         let mut devices = self.config.devices.clone();
         let list = devices.borrow_and_update().clone();
         last_words(Arc::clone(&self.config.sessions), Arc::clone(&list), time::Instant::now() + LAST_WORDS).await;
-        self.say(socket, &device_list(&list)).await?;
+        self.say(relay, &device_list(&list)).await?;
         self.pairings.retain(|_, pairing| pairing.until > Instant::now());
         for (rendezvous, pairing) in &self.pairings {
-            self.say(socket, &open_frame(*rendezvous, pairing.until)).await?;
+            self.say(relay, &open_frame(*rendezvous, pairing.until)).await?;
         }
         self.dials.abort_all();
         self.dials = JoinSet::new();
@@ -320,13 +320,13 @@ impl Control {
         loop {
             let dead = probed.map_or(heard + SILENCE_LIMIT, |probed: Instant| probed + PROBE_LIMIT);
             tokio::select! {
-                frame = relay::receive_or_sign(socket) => {
+                frame = relay.receive_or_sign() => {
                     heard = Instant::now();
                     probed = None;
                     if let Some(frame) = frame?
                         && let Some(answer) = self.handle(frame)?
                     {
-                        self.say(socket, &answer).await?;
+                        self.say(relay, &answer).await?;
                     }
                 }
                 command = self.inbox.recv() => match command {
@@ -335,7 +335,7 @@ impl Control {
                             probed.get_or_insert(Instant::now());
                         }
                         let frame = self.note(command);
-                        self.say(socket, &frame).await?;
+                        self.say(relay, &frame).await?;
                     }
                     None => return Ok(()),
                 },
@@ -350,10 +350,10 @@ impl Control {
                 }
                 Some(list) = &mut due => {
                     (due, due_by) = (None.into(), None);
-                    self.say(socket, &device_list(&list)).await?;
+                    self.say(relay, &device_list(&list)).await?;
                 }
                 Some(ended) = self.dials.join_next() => vital::raise(ended),
-                _ = ticks.tick() => self.say(socket, &PeerToRelay::Ping { id: 0 }).await?,
+                _ = ticks.tick() => self.say(relay, &PeerToRelay::Ping { id: 0 }).await?,
                 () = sleep_until(dead.into()) => {
                     return Err(RelayError::TimedOut(self.config.relay.origin.to_string()));
                 }
@@ -362,8 +362,8 @@ impl Control {
     }
 
     /// Says something to the relay, which has to take it: nothing else is done meanwhile.
-    async fn say(&self, socket: &mut RelaySocket, frame: &PeerToRelay) -> Result<(), RelayError> {
-        let said = timeout(WRITE_LIMIT, relay::send(socket, frame)).await;
+    async fn say(&self, relay: &mut RelayConnection, frame: &PeerToRelay) -> Result<(), RelayError> {
+        let said = timeout(WRITE_LIMIT, relay.send(frame)).await;
         said.map_err(|_| RelayError::TimedOut(self.config.relay.origin.to_string()))?
     }
 
@@ -488,7 +488,7 @@ async fn dial_circuit(config: &TunnelConfig) -> Result<(), RelayError> {
         config.relay.connect(&Caller::HostData { identity: &config.identity, boot: config.boot }).await?;
     let (number, origin) = loop {
         // Says nothing while it waits: the relay keeps it alive with WebSocket pings, every 20 s.
-        match timeout(SILENCE_LIMIT, relay::receive_or_sign(&mut connection.socket)).await {
+        match timeout(SILENCE_LIMIT, connection.receive_or_sign()).await {
             Err(_) => return Err(RelayError::TimedOut(config.relay.origin.to_string())),
             Ok(frame) => match frame? {
                 None => {}
@@ -497,7 +497,7 @@ async fn dial_circuit(config: &TunnelConfig) -> Result<(), RelayError> {
             },
         }
     };
-    let circuit = Box::new(WebSocketCircuit::new(connection.socket));
+    let circuit = connection.into_circuit();
     // Full when the host is busy with handshakes: then this one waits, and the relay's own limit ends it.
     let _ = config.circuits.send(IncomingCircuit { circuit, origin, number }).await;
     Ok(())

@@ -11,9 +11,8 @@ use reachback_proto::version;
 use ring::rand::SystemRandom;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::link::circuit::WebSocketCircuit;
 use crate::link::handshake::{BlockStream, HandshakeFailed};
-use crate::link::relay::{self, Caller, RelayAddress, RelayError, RelayTrust};
+use crate::link::relay::{Caller, RelayAddress, RelayError, RelayTrust};
 use crate::state::atomic::FileError;
 use crate::state::controller::{ControllerStore, PairedHost};
 use crate::state::host::RelayPin;
@@ -87,7 +86,7 @@ pub async fn join(
     let rendezvous = secret.rendezvous();
     let mut connection = relay.connect(&Caller::Pairing { rendezvous }).await?;
     loop {
-        let frame = timeout(ATTACH_TIMEOUT, relay::receive(&mut connection.socket)).await;
+        let frame = timeout(ATTACH_TIMEOUT, connection.receive()).await;
         match frame.map_err(|_| JoinError::NoHost)?? {
             RelayToPeer::Attached { .. } => break,
             RelayToPeer::Presence { .. } | RelayToPeer::Ping { .. } => {}
@@ -99,8 +98,8 @@ pub async fn join(
     let static_key = StaticKey::generate(&rng)?;
     let own = DeviceSide { identity: identity.public(), static_key: static_key.clone(), name, platform };
     let fresh = Fresh::generate(&rng)?;
-    let (mut pairing, hello) = PairingInitiator::start(secret, own, connection.relay_key, version::SUPPORTED, fresh)?;
-    let mut stream = BlockStream::new(Box::new(WebSocketCircuit::new(connection.socket)));
+    let (mut pairing, hello) = PairingInitiator::start(secret, own, connection.relay_key(), version::SUPPORTED, fresh)?;
+    let mut stream = BlockStream::new(connection.into_circuit());
     stream.write(&hello).await?;
     let mut show = Some(show);
     let mut confirmed_by = Instant::now();

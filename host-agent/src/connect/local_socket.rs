@@ -35,7 +35,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::outcome::{Outcome, Refused, last_word};
 use super::remote::{RemoteHost, RemoteState};
 use crate::codex::send_text;
-use crate::link::circuit::Transport;
+use crate::link::ByteStream;
 use crate::local_api::server::next_connection;
 use crate::platform::socket::LocalListener;
 use crate::session::{ChannelHandle, ChannelSender, ENDED, Incoming};
@@ -88,9 +88,9 @@ pub fn remote_url(path: &Path) -> String {
     format!("unix://{}", path.display())
 }
 
-type Socket = WebSocketStream<Box<dyn Transport>>;
+type Socket = WebSocketStream<Box<dyn ByteStream>>;
 
-async fn client(stream: Box<dyn Transport>, remote: &RemoteHost, environment: &str, outcome: &Outcome) {
+async fn client(stream: Box<dyn ByteStream>, remote: &RemoteHost, environment: &str, outcome: &Outcome) {
     // Also one that is turned away: it will come again, and hopes for a link by then.
     let _waits = remote.waits();
     if remote.state().borrow().down_for(Instant::now()).is_some_and(|down| down >= HOLD) {
@@ -329,7 +329,7 @@ mod tests {
         let as_codex =
             WebSocketConfig::default().max_frame_size(Some(MAX_FRAME)).max_message_size(Some(MAX_MESSAGE_TO_HOST));
         let client = WebSocketStream::from_raw_socket(theirs, Role::Client, Some(as_codex)).await;
-        let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn Transport>, Role::Server, None).await;
+        let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn ByteStream>, Role::Server, None).await;
         let state = watch::Sender::new(state).subscribe();
         tokio::spawn(async move { bridge(socket, channel, state, &Outcome::default()).await });
         (client, far, sessions)
@@ -377,7 +377,7 @@ mod tests {
         let (channel, mut far, sessions) = testing::channel().await;
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let mut client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
-        let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn Transport>, Role::Server, None).await;
+        let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn ByteStream>, Role::Server, None).await;
         let (state_out, state) = watch::channel(RemoteState::Up);
         let bridge = tokio::spawn(async move { bridge(socket, channel, state, &Outcome::default()).await });
         let [device, host] = &sessions;

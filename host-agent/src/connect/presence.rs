@@ -7,7 +7,7 @@ use reachback_proto::crypto::keys::Identity;
 use reachback_proto::ids::HostId;
 use tokio::time::timeout;
 
-use crate::link::relay::{self, Caller, RelayAddress, RelayError};
+use crate::link::relay::{Caller, RelayAddress, RelayError};
 
 /// A relay says so right after its welcome.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ pub struct Presence {
 /// Asks the relay.
 pub async fn ask(relay: &RelayAddress, identity: &Identity, host: HostId) -> Result<Presence, RelayError> {
     let mut connection = relay.connect(&Caller::Device { identity, host, watch_only: true }).await?;
-    match timeout(PATIENCE, relay::receive(&mut connection.socket)).await {
+    match timeout(PATIENCE, connection.receive()).await {
         Ok(Ok(RelayToPeer::Presence { online, since })) => Ok(Presence { online, since }),
         Ok(Ok(_)) => Err(RelayError::Protocol("it does not say whether the host is online")),
         Ok(Err(error)) => Err(error),

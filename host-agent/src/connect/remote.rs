@@ -21,7 +21,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::link::SecureLink;
-use crate::link::circuit::WebSocketCircuit;
 use crate::link::handshake::{self, HandshakeFailed};
 use crate::link::relay::{self, Caller, RelayAddress, RelayError};
 use crate::session::{self, ChannelHandle, Incoming, SessionEnded, SessionEvent, SessionHandle, SessionState};
@@ -328,7 +327,7 @@ impl Dialler {
         let mut online = true;
         loop {
             let patience = if online { ATTACH_TIMEOUT } else { SILENCE_LIMIT };
-            let frame = timeout(patience, relay::receive_or_sign(&mut connection.socket)).await;
+            let frame = timeout(patience, connection.receive_or_sign()).await;
             let frame = frame.map_err(|_| RelayError::TimedOut(config.relay.origin.to_string()))??;
             match frame {
                 None | Some(RelayToPeer::Pong { .. } | RelayToPeer::Ping { .. }) => {}
@@ -342,7 +341,7 @@ impl Dialler {
                 Some(frame) => return Err(relay::refusal(frame, "a frame is not for a device").into()),
             }
         }
-        let circuit = Box::new(WebSocketCircuit::new(connection.socket));
+        let circuit = connection.into_circuit();
         Ok(handshake::initiate(circuit, config.host, &config.host_static, &config.static_key, &config.psk).await?)
     }
 

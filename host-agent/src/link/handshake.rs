@@ -4,7 +4,8 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use reachback_proto::crypto::blocks::{BlockDecoder, BlockError};
 use reachback_proto::crypto::handshake::{Ephemeral, HandshakeError, LinkInitiator, LinkResponder};
 use reachback_proto::crypto::keys::{KeyError, Secret, StaticKey};
@@ -59,13 +60,12 @@ impl HandshakeFailed {
 pub struct BlockStream {
     circuit: Box<dyn Circuit>,
     decoder: BlockDecoder,
-    inbound: BytesMut,
 }
 
 impl BlockStream {
     /// From the circuit's first byte on.
     pub fn new(circuit: Box<dyn Circuit>) -> Self {
-        Self { circuit, decoder: BlockDecoder::new(), inbound: BytesMut::new() }
+        Self { circuit, decoder: BlockDecoder::new() }
     }
 
     /// The circuit itself, for writing.
@@ -86,10 +86,10 @@ impl BlockStream {
     }
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        self.inbound.clear();
-        let read = ready!(self.circuit.poll_read(cx, &mut self.inbound))?;
-        self.decoder.push(&self.inbound);
-        Poll::Ready(Ok(read > 0))
+        let read = ready!(self.circuit.poll_next_unpin(cx)).transpose()?;
+        let has_more = read.is_some();
+        self.decoder.push(read.unwrap_or_default());
+        Poll::Ready(Ok(has_more))
     }
 
     /// The preamble.
@@ -111,10 +111,7 @@ impl BlockStream {
 
     /// Writes bytes.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), HandshakeFailed> {
-        std::future::poll_fn(|cx| self.circuit.poll_ready(cx)).await?;
-        self.circuit.start_send(bytes)?;
-        std::future::poll_fn(|cx| self.circuit.poll_flush(cx)).await?;
-        Ok(())
+        Ok(self.circuit.send(Bytes::copy_from_slice(bytes)).await?)
     }
 }
 

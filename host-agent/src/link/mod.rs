@@ -3,8 +3,8 @@
 //! [`dial`] finds the address of a name that answers; [`relay`] dials the relay
 //! and proves keys; [`circuit`] is the byte stream
 //! that the relay then splices; [`SecureLink`] is the Noise channel over it. A
-//! transport (WebSocket today, QUIC next) is one implementation of
-//! [`circuit::Circuit`] and known nowhere else.
+//! transport ([`ws`] today, QUIC next) is one implementation of
+//! [`transport::Transport`] and known nowhere else.
 //!
 //! A `SecureLink` belongs to one task, the session's, and is polled: the task
 //! reads, writes and listens to everything else in a single `select!`.
@@ -16,14 +16,24 @@ pub mod relay;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;
+pub mod transport;
+pub(crate) mod ws;
 
+use std::mem;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use reachback_proto::crypto::channel::{Channel, ChannelError, Opener, Sealer};
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use handshake::{BlockStream, HandshakeFailed};
+
+/// TCP, TLS over it, or another stream of bytes that a WebSocket runs over.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// Sealed bytes collected into one write: four full records, one message of the circuit.
 const WRITE_BATCH: usize = 64 * 1024;
@@ -87,11 +97,11 @@ impl SecureLink {
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         let circuit = self.stream.circuit();
         if !self.outbound.is_empty() {
-            ready!(circuit.poll_ready(cx)).map_err(HandshakeFailed::from)?;
-            circuit.start_send(&self.outbound).map_err(HandshakeFailed::from)?;
-            self.outbound.clear();
+            ready!(circuit.poll_ready_unpin(cx)).map_err(HandshakeFailed::from)?;
+            // Handed over as it is: the next batch gets a buffer of its own.
+            circuit.start_send_unpin(Bytes::from(mem::take(&mut self.outbound))).map_err(HandshakeFailed::from)?;
         }
-        Poll::Ready(Ok(ready!(circuit.poll_flush(cx)).map_err(HandshakeFailed::from)?))
+        Poll::Ready(Ok(ready!(circuit.poll_flush_unpin(cx)).map_err(HandshakeFailed::from)?))
     }
 
     /// The next record's plaintext.
@@ -112,12 +122,8 @@ impl SecureLink {
     /// last word would be lost.
     pub async fn close(mut self) {
         let circuit = self.stream.circuit();
-        if std::future::poll_fn(|cx| circuit.poll_close(cx)).await.is_err() {
-            return;
-        }
-        let mut unread = BytesMut::new();
-        while let Ok(1..) = std::future::poll_fn(|cx| circuit.poll_read(cx, &mut unread)).await {
-            unread.clear();
+        if circuit.close().await.is_ok() {
+            while let Some(Ok(_)) = circuit.next().await {}
         }
     }
 }

@@ -17,12 +17,13 @@ use ring::rand::SystemRandom;
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use super::circuit::{RelaySocket, Restarting, Transport, websocket_config};
+use super::ByteStream;
+use super::circuit::{Circuit, RelayCircuit};
 use super::dial::{self, DialError};
 use super::tls::{self, TlsSetupError};
+use super::transport::{Closed, Received, Transport};
+use super::ws;
 
 /// Dialling, TLS and the hello together: beyond this a path is as good as dead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -120,9 +121,9 @@ pub enum RelayError {
     /// TLS is not set up.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
-    /// The WebSocket failed.
-    #[error("the relay's WebSocket failed: {}", quote(.0))]
-    WebSocket(#[from] Box<tokio_tungstenite::tungstenite::Error>),
+    /// The connection failed once it was there.
+    #[error("the connection to the relay failed: {}", quote(.0))]
+    Connection(#[from] io::Error),
     /// Something that is not this protocol.
     #[error("the relay does not speak this protocol: {0}")]
     Protocol(&'static str),
@@ -157,12 +158,42 @@ impl RelayError {
     }
 }
 
-/// A connection to the relay, let in.
+/// A connection to the relay, let in: frames, and later a circuit.
 pub struct RelayConnection {
-    /// Frames, and later a circuit.
-    pub socket: RelaySocket,
+    transport: Box<dyn Transport>,
+    relay_key: PublicKey,
+}
+
+impl RelayConnection {
+    /// Goes on with a connection whose relay has proved its key.
+    pub(crate) fn new(transport: Box<dyn Transport>, relay_key: PublicKey) -> Self {
+        Self { transport, relay_key }
+    }
+
     /// The relay's identity key; it has proved it.
-    pub relay_key: PublicKey,
+    pub fn relay_key(&self) -> PublicKey {
+        self.relay_key
+    }
+
+    /// Sends one control frame.
+    pub async fn send(&mut self, frame: &PeerToRelay) -> Result<(), RelayError> {
+        send(&mut *self.transport, frame).await
+    }
+
+    /// Receives one control frame. Cancel-safe.
+    pub async fn receive(&mut self) -> Result<RelayToPeer, RelayError> {
+        receive(&mut *self.transport).await
+    }
+
+    /// Receives one control frame, or `None` for a sign of life that is none. Cancel-safe.
+    pub async fn receive_or_sign(&mut self) -> Result<Option<RelayToPeer>, RelayError> {
+        receive_or_sign(&mut *self.transport).await
+    }
+
+    /// The circuit that has started on it: from here on it is bytes.
+    pub fn into_circuit(self) -> Box<dyn Circuit> {
+        Box::new(RelayCircuit(self.transport))
+    }
 }
 
 impl RelayAddress {
@@ -181,18 +212,14 @@ impl RelayAddress {
             Caller::HostData { .. } => "/v1/host/data",
             Caller::Device { .. } | Caller::Pairing { .. } => "/v1/device",
         };
-        let transport = self.dial(deadline).await?;
         let scheme = if self.origin.is_secure() { "wss" } else { "ws" };
         let url = format!("{scheme}://{}:{}{path}", self.origin.host(), self.origin.port());
-        let request = url.into_client_request().map_err(Box::new)?;
-        let (mut socket, _) = tokio_tungstenite::client_async_with_config(request, transport, Some(websocket_config()))
-            .await
-            .map_err(Box::new)?;
-        let relay_key = self.hello(&mut socket, caller).await?;
-        Ok(RelayConnection { socket, relay_key })
+        let mut transport = ws::open(&url, self.dial(deadline).await?).await?;
+        let relay_key = self.hello(&mut *transport, caller).await?;
+        Ok(RelayConnection::new(transport, relay_key))
     }
 
-    async fn dial(&self, deadline: Instant) -> Result<Box<dyn Transport>, RelayError> {
+    async fn dial(&self, deadline: Instant) -> Result<Box<dyn ByteStream>, RelayError> {
         let unreachable = |source| RelayError::Unreachable { origin: self.origin.to_string(), source };
         let no_tls = |source| RelayError::NoTls { origin: self.origin.to_string(), source };
         let host = self.origin.host();
@@ -208,8 +235,8 @@ impl RelayAddress {
         Ok(Box::new(tls))
     }
 
-    async fn hello(&self, socket: &mut RelaySocket, caller: &Caller<'_>) -> Result<PublicKey, RelayError> {
-        let (versions, relay_key, nonce) = match receive(socket).await? {
+    async fn hello(&self, transport: &mut dyn Transport, caller: &Caller<'_>) -> Result<PublicKey, RelayError> {
+        let (versions, relay_key, nonce) = match receive(transport).await? {
             RelayToPeer::Challenge { versions, relay_key, nonce } => (versions, relay_key, nonce),
             other => return Err(refusal(other, "no challenge")),
         };
@@ -221,8 +248,8 @@ impl RelayAddress {
         let version = version::WITH_RELAY.agree(versions).ok_or(RelayError::Protocol("no version in common"))?;
         let peer_nonce = keys::random(&SystemRandom::new())?;
         let (hello, key) = caller.hello(version, relay, &nonce, peer_nonce)?;
-        send(socket, &hello).await?;
-        match receive(socket).await? {
+        send(transport, &hello).await?;
+        match receive(transport).await? {
             RelayToPeer::Welcome { version: chosen, signature } if chosen == version => {
                 keys::verify(&relay_key, &welcome_transcript(&nonce, &peer_nonce, &key), &signature)?;
                 Ok(relay_key)
@@ -263,40 +290,33 @@ impl Caller<'_> {
     }
 }
 
-/// Sends one control frame.
-pub async fn send(socket: &mut RelaySocket, frame: &PeerToRelay) -> Result<(), RelayError> {
-    socket.send(Message::Binary(Bytes::from(frame.encode()))).await.map_err(Box::new)?;
-    Ok(())
+async fn send(transport: &mut dyn Transport, frame: &PeerToRelay) -> Result<(), RelayError> {
+    Ok(transport.send(Bytes::from(frame.encode())).await?)
 }
 
-/// Receives one control frame. Cancel-safe.
-pub async fn receive(socket: &mut RelaySocket) -> Result<RelayToPeer, RelayError> {
+async fn receive(transport: &mut dyn Transport) -> Result<RelayToPeer, RelayError> {
     loop {
-        if let Some(frame) = receive_or_sign(socket).await? {
+        if let Some(frame) = receive_or_sign(transport).await? {
             return Ok(frame);
         }
     }
 }
 
-/// Receives one control frame, or `None` for a sign of life that is none. Cancel-safe.
-pub async fn receive_or_sign(socket: &mut RelaySocket) -> Result<Option<RelayToPeer>, RelayError> {
-    match socket.next().await {
-        Some(Ok(Message::Binary(bytes))) => {
+async fn receive_or_sign(transport: &mut dyn Transport) -> Result<Option<RelayToPeer>, RelayError> {
+    match transport.next().await {
+        Some(Ok(Received::Bytes(bytes))) => {
             RelayToPeer::decode(&bytes).map(Some).map_err(|_| RelayError::Protocol("a frame is malformed"))
         }
-        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
-        Some(Ok(Message::Close(Some(frame)))) => {
-            let retry_after = Restarting::read(&frame).map(|restarting| restarting.reconnect_in);
-            Err(closed(CloseCode::from_number(frame.code.into()), retry_after))
-        }
-        Some(Ok(Message::Close(None))) | None => Err(closed(CloseCode::PeerGone, None)),
-        Some(Ok(_)) => Err(RelayError::Protocol("a message is not binary")),
-        Some(Err(error)) => Err(Box::new(error).into()),
+        Some(Ok(Received::Alive)) => Ok(None),
+        Some(Ok(Received::Closed(how))) => Err(closed(how)),
+        None => Err(closed(Closed { code: CloseCode::PeerGone, reconnect_in: None })),
+        Some(Err(error)) => Err(error.into()),
     }
 }
 
-fn closed(code: CloseCode, retry_after: Option<Duration>) -> RelayError {
-    RelayError::Refused { code, message: format!("connection closed ({})", code.name()), retry_after }
+fn closed(Closed { code, reconnect_in }: Closed) -> RelayError {
+    let message = format!("connection closed ({})", code.name());
+    RelayError::Refused { code, message, retry_after: reconnect_in }
 }
 
 /// The error that a frame stands for, where none was expected.

@@ -4,7 +4,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{Sink, Stream};
 use reachback_proto::crypto::handshake::{Preamble, Purpose};
 use reachback_proto::crypto::keys::{Secret, StaticKey};
 use reachback_proto::ids::HostId;
@@ -13,7 +14,6 @@ use ring::rand::SystemRandom;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 
 use super::SecureLink;
-use super::circuit::Circuit;
 use super::handshake::{self, BlockStream};
 
 /// Bytes that fit between the two ends of a pipe: less than a session likes to send.
@@ -31,33 +31,40 @@ pub(crate) fn pipes() -> (Pipe, Pipe) {
     (Pipe { stream: a, out: BytesMut::new() }, Pipe { stream: b, out: BytesMut::new() })
 }
 
-impl Circuit for Pipe {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
+impl Stream for Pipe {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut bytes = [0; 4096];
         let mut read = ReadBuf::new(&mut bytes);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
-        buf.extend_from_slice(read.filled());
-        Poll::Ready(Ok(read.filled().len()))
+        let ended = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)).err().map(Err);
+        let filled = read.filled();
+        Poll::Ready(ended.or_else(|| (!filled.is_empty()).then(|| Ok(Bytes::copy_from_slice(filled)))))
     }
+}
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+impl Sink<Bytes> for Pipe {
+    type Error = io::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)
     }
 
-    fn start_send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.extend_from_slice(bytes);
+    fn start_send(mut self: Pin<&mut Self>, bytes: Bytes) -> io::Result<()> {
+        self.out.extend_from_slice(&bytes);
         Ok(())
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.out.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out))?;
-            self.out.advance(written);
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, out } = &mut *self;
+        while !out.is_empty() {
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, out))?;
+            out.advance(written);
         }
         Poll::Ready(Ok(()))
     }
 
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

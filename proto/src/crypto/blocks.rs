@@ -3,6 +3,8 @@
 //! A block is one Noise message, of the handshake or a record. The relay may
 //! merge and split what it carries, so blocks arrive in arbitrary pieces.
 
+use std::mem;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::channel::MAX_RECORD_PLAINTEXT;
@@ -39,7 +41,10 @@ pub fn put_block(out: &mut Vec<u8>, message: &[u8]) {
 /// [`next_block`]: Self::next_block
 #[derive(Debug, Default)]
 pub struct BlockDecoder {
-    buffer: BytesMut,
+    /// The last chunk, as it came; blocks are slices of it. Empty while there is something in `cut`.
+    chunk: Bytes,
+    /// From the start of a block that was not whole in its chunk on.
+    cut: BytesMut,
 }
 
 impl BlockDecoder {
@@ -48,15 +53,20 @@ impl BlockDecoder {
         Self::default()
     }
 
-    /// More bytes of the circuit.
-    pub fn push(&mut self, chunk: &[u8]) {
-        self.buffer.extend_from_slice(chunk);
+    /// More bytes of the circuit. Whole blocks in it are not copied.
+    pub fn push(&mut self, chunk: Bytes) {
+        self.keep_rest();
+        if self.cut.is_empty() {
+            self.chunk = chunk;
+        } else {
+            self.cut.extend_from_slice(&chunk);
+        }
     }
 
     /// The preamble in front of the first block; `None` until all of it is here.
     pub fn take_preamble(&mut self) -> Option<[u8; 4]> {
-        let preamble = *self.buffer.first_chunk()?;
-        self.buffer.advance(preamble.len());
+        let preamble = *self.unread().first_chunk()?;
+        self.advance(preamble.len());
         Some(preamble)
     }
 
@@ -64,16 +74,31 @@ impl BlockDecoder {
     ///
     /// After an error the stream has no known boundary any more: drop the link.
     pub fn next_block(&mut self) -> Result<Option<Bytes>, BlockError> {
-        let Some(header) = self.buffer.first_chunk() else { return Ok(None) };
+        let Some(header) = self.unread().first_chunk() else { return Ok(None) };
         let length = usize::from(u16::from_be_bytes(*header));
         if !(TAG_LEN..=MAX_BLOCK).contains(&length) {
             return Err(BlockError { length });
         }
-        if self.buffer.len() < BLOCK_HEADER + length {
+        if self.unread().len() < BLOCK_HEADER + length {
             return Ok(None);
         }
-        self.buffer.advance(BLOCK_HEADER);
-        Ok(Some(self.buffer.split_to(length).freeze()))
+        self.advance(BLOCK_HEADER);
+        Ok(Some(if self.cut.is_empty() { self.chunk.split_to(length) } else { self.cut.split_to(length).freeze() }))
+    }
+
+    fn unread(&self) -> &[u8] {
+        if self.cut.is_empty() { &self.chunk } else { &self.cut }
+    }
+
+    fn advance(&mut self, by: usize) {
+        if self.cut.is_empty() { self.chunk.advance(by) } else { self.cut.advance(by) }
+    }
+
+    /// What is left of the last chunk begins a block that the next one goes on with.
+    fn keep_rest(&mut self) {
+        if !self.chunk.is_empty() {
+            self.cut.extend_from_slice(&mem::take(&mut self.chunk));
+        }
     }
 }
 
@@ -90,7 +115,7 @@ mod tests {
             let mut decoder = BlockDecoder::new();
             let (mut preamble, mut seen) = (None, Vec::new());
             for chunk in stream.chunks(piece) {
-                decoder.push(chunk);
+                decoder.push(Bytes::copy_from_slice(chunk));
                 if preamble.is_none() {
                     preamble = decoder.take_preamble();
                 }
@@ -108,7 +133,7 @@ mod tests {
     fn a_length_that_no_block_has_is_refused_before_its_bytes_arrive() {
         for length in [0, 15, MAX_BLOCK + 1, 0xffff] {
             let mut decoder = BlockDecoder::new();
-            decoder.push(&(length as u16).to_be_bytes());
+            decoder.push(Bytes::copy_from_slice(&(length as u16).to_be_bytes()));
             assert_eq!(decoder.next_block(), Err(BlockError { length }));
         }
     }
@@ -117,12 +142,12 @@ mod tests {
     fn an_unfinished_block_waits() {
         let mut decoder = BlockDecoder::new();
         assert_eq!(decoder.next_block(), Ok(None));
-        decoder.push(&[0]);
+        decoder.push(Bytes::from_static(&[0]));
         assert_eq!(decoder.next_block(), Ok(None));
-        decoder.push(&[16]);
-        decoder.push(&[7; 15]);
+        decoder.push(Bytes::from_static(&[16]));
+        decoder.push(Bytes::from_static(&[7; 15]));
         assert_eq!(decoder.next_block(), Ok(None));
-        decoder.push(&[7]);
+        decoder.push(Bytes::from_static(&[7]));
         assert_eq!(decoder.next_block().unwrap().as_deref(), Some(&[7; 16][..]));
         assert_eq!(decoder.next_block(), Ok(None));
     }

@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Extension, Request, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
 use reachback_proto::control::{MAX_CIRCUIT_CHUNK, MAX_CONTROL};
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use super::proxied;
 use crate::peer::{Endpoint, Peer};
 use crate::state::State;
 use crate::tunnel;
-use crate::tunnel::ws::WsLink;
+use crate::tunnel::ws::{self, WsLink};
 
 /// `/v1/host`
 pub(super) async fn host(state: Shared<Arc<State>>, peer: Extension<Peer>, request: Request) -> Response {
@@ -43,7 +41,7 @@ fn open(
     if !trusted_origin(&state, &request) {
         return (StatusCode::FORBIDDEN, "Pages of other origins can't open links.\n").into_response();
     }
-    let response = match create_response_with_body(&request, Body::empty) {
+    let response = match ws::upgrade(&request) {
         Ok(response) => response,
         Err(error) => {
             tracing::debug!(%error, "not a WebSocket handshake");

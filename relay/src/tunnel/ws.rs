@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
@@ -18,6 +21,7 @@ use reachback_proto::control::MAX_CIRCUIT_CHUNK;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -36,6 +40,11 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// How much a closed link still reads in that time; unread bytes would turn the close into a reset that hides it.
 const LINGER_BYTES: u64 = 1024 * 1024;
+
+/// The answer to a request that asks for a WebSocket; an error where it does not.
+pub(crate) fn upgrade(request: &Request) -> Result<Response, impl std::error::Error + use<>> {
+    create_response_with_body(request, Body::empty)
+}
 
 /// A WebSocket over `S`.
 pub(crate) struct WsLink<S> {

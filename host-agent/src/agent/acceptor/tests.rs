@@ -1,11 +1,13 @@
 //! Devices at the door, and others in their way. The relay is a queue of pipes.
 
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::{Sink, Stream};
 use reachback_proto::crypto::handshake::Ephemeral;
 use reachback_proto::crypto::keys::{Identity, Secret};
 use reachback_proto::ids::{BootId, PublicKey};
@@ -34,7 +36,6 @@ use crate::backoff::BackoffConfig;
 use crate::codex::permissions::Profiles;
 use crate::codex::{Allowance, CodexBackend, CodexConnection, CodexState, ConnectError};
 use crate::firewall::ceiling::Ceiling;
-use crate::link::circuit::Circuit;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::testing::{Pipe, pipes};
 use crate::state::devices::Device;
@@ -351,20 +352,27 @@ async fn a_replayed_first_message_changes_nothing() {
 /// A circuit with a bug behind it.
 struct Broken;
 
-impl Circuit for Broken {
-    fn poll_read(&mut self, _: &mut Context<'_>, _: &mut BytesMut) -> Poll<io::Result<usize>> {
+impl Stream for Broken {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         panic!("a bug")
     }
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+}
+
+impl Sink<Bytes> for Broken {
+    type Error = io::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Pending
     }
-    fn start_send(&mut self, _: &[u8]) -> io::Result<()> {
+    fn start_send(self: Pin<&mut Self>, _: Bytes) -> io::Result<()> {
         Ok(())
     }
-    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Pending
     }
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Pending
     }
 }

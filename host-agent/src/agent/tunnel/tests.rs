@@ -10,13 +10,17 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::link::circuit::Transport;
+use crate::link::relay::RelayConnection;
+use crate::link::ws::WebSocket;
 use crate::session::start;
 
 /// The host's end of a control connection, let in, and the relay's. Little fits between them.
-async fn connected(devices: watch::Receiver<Arc<DeviceList>>) -> (Control, RelaySocket, WebSocketStream<DuplexStream>) {
+async fn connected(
+    devices: watch::Receiver<Arc<DeviceList>>,
+) -> (Control, RelayConnection, WebSocketStream<DuplexStream>) {
     let (ours, theirs) = duplex(4096);
-    let socket = WebSocketStream::from_raw_socket(Box::new(ours) as Box<dyn Transport>, Role::Client, None).await;
+    let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+    let connection = RelayConnection::new(Box::new(WebSocket(socket)), PublicKey([7; 32]));
     let relay = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
     let config = TunnelConfig {
         relay: RelayAddress {
@@ -44,7 +48,7 @@ async fn connected(devices: watch::Receiver<Arc<DeviceList>>) -> (Control, Relay
         wanted: RateLimiter::direct(WANTED),
         has_worked: false,
     };
-    (control, socket, relay)
+    (control, connection, relay)
 }
 
 fn nobody() -> (watch::Sender<Arc<DeviceList>>, watch::Receiver<Arc<DeviceList>>) {
@@ -54,7 +58,7 @@ fn nobody() -> (watch::Sender<Arc<DeviceList>>, watch::Receiver<Arc<DeviceList>>
 #[tokio::test(start_paused = true)]
 async fn a_relay_that_asks_and_does_not_listen_is_left() {
     let (_devices, list) = nobody();
-    let (mut control, mut socket, mut relay) = connected(list).await;
+    let (mut control, mut connection, mut relay) = connected(list).await;
     let (_commands, inbox) = mpsc::channel(1);
     control.inbox = inbox;
     let asking = async {
@@ -64,7 +68,7 @@ async fn a_relay_that_asks_and_does_not_listen_is_left() {
     };
     let started = tokio::time::Instant::now();
     tokio::select! {
-        ended = control.serve(&mut socket) => assert!(matches!(ended, Err(RelayError::TimedOut(_))), "{ended:?}"),
+        ended = control.serve(&mut connection) => assert!(matches!(ended, Err(RelayError::TimedOut(_))), "{ended:?}"),
         () = asking => unreachable!("it asks for ever"),
         () = sleep(SILENCE_LIMIT * 10) => panic!("the host still waits for the relay to listen"),
     }
@@ -88,7 +92,7 @@ async fn circuits_that_a_relay_wants_are_dialled_so_often_and_no_more() {
 #[tokio::test]
 async fn a_relay_that_says_what_is_not_for_a_host_is_left() {
     let (_devices, list) = nobody();
-    let (mut control, mut socket, mut relay) = connected(list).await;
+    let (mut control, mut connection, mut relay) = connected(list).await;
     let (_commands, inbox) = mpsc::channel(1);
     control.inbox = inbox;
     let frames = [
@@ -100,7 +104,7 @@ async fn a_relay_that_says_what_is_not_for_a_host_is_left() {
     ];
     for frame in frames {
         relay.send(Message::binary(frame.clone())).await.unwrap();
-        let ended = timeout(Duration::from_secs(60), control.serve(&mut socket)).await.expect("it is listened to");
+        let ended = timeout(Duration::from_secs(60), control.serve(&mut connection)).await.expect("it is listened to");
         assert!(matches!(ended, Err(RelayError::Protocol(_))), "{frame:?}: {ended:?}");
         relay.next().await.unwrap().unwrap();
     }
@@ -115,7 +119,7 @@ async fn heard(relay: &mut WebSocketStream<DuplexStream>) -> PeerToRelay {
 #[tokio::test(start_paused = true)]
 async fn a_device_hears_its_last_word_before_the_relay_hears_that_it_is_out() {
     let (devices, list) = nobody();
-    let (mut control, mut socket, mut relay) = connected(list).await;
+    let (mut control, mut connection, mut relay) = connected(list).await;
     let (_commands, inbox) = mpsc::channel(1);
     control.inbox = inbox;
     let sessions = Arc::clone(&control.config.sessions);
@@ -153,7 +157,7 @@ async fn a_device_hears_its_last_word_before_the_relay_hears_that_it_is_out() {
         assert_eq!(begin.elapsed(), LAST_WORDS);
     };
     tokio::select! {
-        ended = control.serve(&mut socket) => panic!("the connection ended: {ended:?}"),
+        ended = control.serve(&mut connection) => panic!("the connection ended: {ended:?}"),
         () = scenario => {}
     }
 }
