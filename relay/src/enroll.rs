@@ -96,28 +96,30 @@ impl Enrollment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::SqliteStore;
+    use crate::config::Config;
+    use crate::store;
     use reachback_proto::ids::PublicKey;
 
     #[tokio::test]
     async fn the_key_file_is_renewed_when_it_expires_and_gone_once_a_host_is_there() {
         let dir = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&dir.path().join("relay.db")).await.unwrap();
+        let store = store::open(&Config { data: dir.path().to_owned(), ..Config::default() }).await.unwrap();
+        let store = &*store;
         let path = dir.path().join("enroll-key");
         let enrollment = Enrollment::new(Some(path.clone()), 100);
         let read = || fs::read_to_string(&path).unwrap().trim().to_owned();
 
-        assert_eq!(enrollment.refresh(&store, 1000).await.unwrap(), Some(path.clone()));
+        assert_eq!(enrollment.refresh(store, 1000).await.unwrap(), Some(path.clone()));
         let first = read();
-        enrollment.refresh(&store, 1099).await.unwrap();
+        enrollment.refresh(store, 1099).await.unwrap();
         assert_eq!(read(), first);
-        enrollment.refresh(&store, 1100).await.unwrap();
+        enrollment.refresh(store, 1100).await.unwrap();
         let second = read();
         assert_ne!(second, first);
 
         assert!(store.enroll(EnrollHash::of(&second), PublicKey([1; 32]), 1150).await.unwrap());
-        assert_eq!(enrollment.refresh(&store, 1150).await.unwrap(), None);
+        assert_eq!(enrollment.refresh(store, 1150).await.unwrap(), None);
         assert!(!path.exists());
-        assert_eq!(enrollment.refresh(&store, 9999).await.unwrap(), None);
+        assert_eq!(enrollment.refresh(store, 9999).await.unwrap(), None);
     }
 }

@@ -75,7 +75,6 @@ use crate::limits::ms;
 use crate::metrics::Metrics;
 use crate::names::Names;
 use crate::state::{State, unix_now};
-use crate::store::{SqliteStore, Store};
 use crate::vital::{Gone, Vital};
 
 /// How often the relay tidies up: expired keys and rendezvous, full token buckets.
@@ -142,7 +141,7 @@ impl Relay {
         files::private_dir(&config.data).map_err(data_error)?;
         let lock = lock(&config.data)?;
         let identity = identity::load_or_create(&config.data.join("identity.json"))?;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database(&config.data)).await?);
+        let store = store::open(&config).await?;
         let names = Names::new(&config);
         let tls = tls_config(&config, &identity, &names)?;
 
@@ -235,20 +234,16 @@ impl Drop for Relay {
 /// Writes a new enrolment key into the data directory of a relay, which may be running. Returns the file.
 pub async fn write_enroll_key(config: &Config) -> Result<PathBuf, StartError> {
     let data = &config.data;
-    if !database(data).exists() {
+    if !store::is_there(config) {
         let source = io::Error::new(io::ErrorKind::NotFound, "no relay has been started on it");
         return Err(StartError::Data { path: data.clone(), source });
     }
-    let store = SqliteStore::open(&database(data)).await?;
+    let store = store::open(config).await?;
     let now = unix_now();
     let path = data.join(format!("enroll-key-{now}-{}", std::process::id()));
-    enroll::create_file(&store, &path, now, config.limits.enroll_key_ms / 1000).await?;
+    enroll::create_file(&*store, &path, now, config.limits.enroll_key_ms / 1000).await?;
     store.close().await;
     Ok(path)
-}
-
-fn database(data: &Path) -> PathBuf {
-    data.join("relay.db")
 }
 
 /// Two relays on one directory would each know half of who is online.

@@ -1,20 +1,39 @@
 //! What the relay remembers across restarts: hosts, their device lists, enrolment keys.
 //!
 //! Presence, circuits and rendezvous live in memory only ([`crate::hub`]). The
-//! trait is small so that a second database is one file; `contract.rs` holds
-//! the tests that each one must pass. Times are seconds since 1970 and come from
-//! the caller.
+//! trait is small so that a second database is one file; [`open`] says which one
+//! a configuration means, and `contract.rs` holds the tests that each one must
+//! pass. Times are seconds since 1970 and come from the caller.
 
 #[cfg(test)]
 mod contract;
 mod sqlite;
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use reachback_proto::ids::{HostId, PublicKey};
 use ring::digest::{SHA256, digest};
 
+use crate::config::Config;
+use sqlite::SqliteStore;
+
 pub use sqlite::OpenError;
-pub(crate) use sqlite::SqliteStore;
+
+/// The store that a relay with this configuration has, made as needed: one SQLite file in its data directory.
+pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(Arc::new(SqliteStore::open(&file(&config.data)).await?))
+}
+
+/// Whether a relay with this configuration has made its store already.
+pub(crate) fn is_there(config: &Config) -> bool {
+    file(&config.data).exists()
+}
+
+fn file(data: &Path) -> PathBuf {
+    data.join("relay.db")
+}
 
 /// The store did not answer.
 #[derive(Debug, thiserror::Error)]
