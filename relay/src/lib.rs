@@ -7,13 +7,13 @@
 //! ```text
 //!   listener ─▶ http (page, health, metrics) ─▶ tunnel: greet ─▶ host | data | device
 //!                                                        │              │
-//!                                                      store ◀────── hub ┴─▶ circuit
+//!                                            store, directory ◀──── hub ┴─▶ circuit
 //! ```
 //!
 //! - [`Config`] says everything; [`Relay::start`] is the one way to run a relay,
 //!   for the `reachback-relay` program, for `reachback up`, and for tests.
-//! - `tunnel` owns links, `hub` knows who is online, `store` remembers hosts,
-//!   device lists and enrolment keys. A host is let in by its key, which it made
+//! - `tunnel` owns links, `directory` knows who is online, in `hub` links meet,
+//!   `store` remembers hosts, device lists and enrolment keys. A host is let in by its key, which it made
 //!   known once with an [`EnrollKey`]; a device, when its host lists it.
 //! - Every task is owned by the relay's lifecycle and ends with it.
 
@@ -21,6 +21,7 @@ pub mod accepting;
 pub mod arguments;
 mod attempts;
 mod config;
+mod directory;
 mod door;
 mod enroll;
 mod files;
@@ -67,6 +68,7 @@ pub use store::{OpenError, StoreError};
 pub use tls::TlsError;
 
 use crate::attempts::Attempts;
+use crate::directory::{Directory, InMemory};
 use crate::enroll::Enrollment;
 use crate::http::Page;
 use crate::hub::Hub;
@@ -154,11 +156,13 @@ impl Relay {
         let file = config.enroll_file.then(|| config.data.join("enroll-key"));
         let enrollment = Enrollment::new(file, config.limits.enroll_key_ms / 1000);
         let enroll_file = enrollment.refresh(&*store, unix_now()).await?;
+        let directory: Arc<dyn Directory> = Arc::new(InMemory::new(config.limits.clone(), unix_now));
         let state = Arc::new(State {
             relay_id: RelayId::of(&identity.public()),
             identity,
             store,
-            hub: Arc::new(Hub::new(config.limits.clone())),
+            hub: Arc::new(Hub::new(directory.clone(), &config.limits)),
+            directory,
             metrics: Arc::new(Metrics::new()),
             lifecycle: Lifecycle::default(),
             attempts: Attempts::new(&config.limits),
@@ -291,7 +295,9 @@ async fn keep_house(state: Arc<State>) {
             () = state.lifecycle.soft().cancelled() => return,
         }
         state.attempts.prune();
-        state.hub.prune_pairings(Instant::now());
+        if state.directory.prune_pairings(Instant::now()).await.is_err() {
+            tracing::error!("rendezvous that are over could not be forgotten");
+        }
         if let Err(error) = state.store.prune(unix_now()).await {
             tracing::error!(%error, "expired enrolment keys could not be forgotten");
         }

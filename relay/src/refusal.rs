@@ -102,6 +102,11 @@ impl End {
         }
     }
 
+    /// Whether the link should end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.token.is_cancelled()
+    }
+
     /// Waits until the link should end.
     pub(crate) async fn ended(&self) -> Refusal {
         self.0.token.cancelled().await;

@@ -9,6 +9,7 @@ use ring::rand::SystemRandom;
 
 use crate::attempts::Attempts;
 use crate::config::Config;
+use crate::directory::Directory;
 use crate::enroll::Enrollment;
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
@@ -23,6 +24,7 @@ pub(crate) struct State {
     pub(crate) identity: Identity,
     pub(crate) relay_id: RelayId,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) directory: Arc<dyn Directory>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lifecycle: Lifecycle,

@@ -1,6 +1,6 @@
 //! What the relay remembers across restarts: hosts, their device lists, enrolment keys.
 //!
-//! Presence, circuits and rendezvous live in memory only ([`crate::hub`]). The
+//! Presence, circuits and rendezvous live in memory only ([`crate::directory`]). The
 //! trait is small so that a second database is one file; [`open`] says which one
 //! a configuration means, and `contract.rs` holds the tests that each one must
 //! pass. Times are seconds since 1970 and come from the caller.

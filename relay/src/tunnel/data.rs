@@ -19,7 +19,7 @@ pub(super) async fn serve(state: &State, mut link: Link, hello: DataHello) {
         Err(ending) => return finish(state, &mut link, ending).await,
     };
     loop {
-        let delivery = match state.hub.offer(hello.host, hello.boot) {
+        let delivery = match state.hub.offer(hello.host, hello.boot).await {
             Ok(Offer::Deliver(delivery)) => Ok(delivery),
             Ok(Offer::Wait(spare)) => wait(state, &mut link, spare).await,
             Err(refusal) => Err(refusal.into()),
@@ -56,7 +56,7 @@ async fn wait(state: &State, link: &mut Link, mut spare: Spare) -> Result<Delive
             // before the link's own news: who claimed it waits.
             biased;
             () = state.lifecycle.soft().cancelled() => return Err(Ending::Restarting),
-            why = spare.end.ended() => return Err(why.into()),
+            why = spare.stand_by.end.ended() => return Err(why.into()),
             Ok(delivery) = &mut spare.claim => return Ok(delivery),
             item = link.next() => match item {
                 Some(Ok(Received::Alive)) => heard = Instant::now(),

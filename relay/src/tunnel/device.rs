@@ -20,7 +20,8 @@ use tracing::Instrument;
 use super::circuit::{self, Ends};
 use super::ending::{Ending, finish};
 use super::greet::{DeviceHello, PairingHello, welcome};
-use crate::hub::{Claim, DeviceEntry, PairingEntry};
+use crate::directory::{DeviceEntry, PairingEntry};
+use crate::hub::Claim;
 use crate::limits::{Limit, ms};
 use crate::link::{Link, Received, ping, send};
 use crate::refusal::Refusal;
@@ -57,7 +58,7 @@ pub(super) async fn serve_pairing(state: &Arc<State>, mut link: Link, hello: Pai
 async fn admit(state: &State, link: &mut Link, hello: &DeviceHello) -> Result<DeviceEntry, Ending> {
     // A host that never enrolled has no list: to a stranger the two look the same.
     let seen = state.store.last_seen(hello.host).await.map_err(Refusal::from)?.unwrap_or(0);
-    let entry = state.hub.join(hello.host, Some(hello.key), seen)?;
+    let entry = state.directory.join(hello.host, Some(hello.key), seen).await?;
     if !state.store.lists_device(hello.host, hello.key).await.map_err(Refusal::from)? {
         let what = "this host does not list this device: pair again";
         return Err(Refusal::new(CloseCode::Unauthorized, what).into());
@@ -75,8 +76,8 @@ async fn admit_pairing(
     state.attempts.pairing(from).map_err(|wait| {
         Refusal::limited(Limit::PairingAttempts, "too many pairing attempts from this address").retry_after(wait)
     })?;
-    let pairing = state.hub.enter_pairing(hello.rendezvous, Instant::now())?;
-    let entry = state.hub.join(pairing.host, None, 0)?;
+    let pairing = state.directory.enter_pairing(hello.rendezvous, Instant::now()).await?;
+    let entry = state.directory.join(pairing.host, None, 0).await?;
     welcome(state, link, &hello.greeting).await?;
     Ok((pairing, entry))
 }
@@ -100,7 +101,10 @@ async fn attach(state: &Arc<State>, mut link: Link, mut entry: DeviceEntry, wait
             Ok(data) => data,
             Err(ending) => return finish(state, &mut link, ending).await,
         };
-        let circuit = state.hub.start_circuit(wait.host, entry.end.clone());
+        let circuit = match state.directory.start_circuit(wait.host, entry.end.clone()).await {
+            Ok(circuit) => circuit,
+            Err(refusal) => return finish(state, &mut link, refusal.into()).await,
+        };
         let start = RelayToPeer::CircuitStart { circuit: circuit.number, origin };
         if send(&mut data, start.encode(), write).await.is_err() {
             // That data connection was dead; the device need not know.
@@ -120,7 +124,7 @@ async fn attach(state: &Arc<State>, mut link: Link, mut entry: DeviceEntry, wait
 
 async fn wait_for_host(state: &State, link: &mut Link, entry: &mut DeviceEntry, wait: &Wait) -> Result<Link, Ending> {
     let limits = state.limits();
-    let mut claim = if wait.attach { Some(state.hub.claim(wait.host)?) } else { None };
+    let mut claim = if wait.attach { Some(state.hub.claim(wait.host).await?) } else { None };
     let mut heard = Instant::now();
     let (mut pinged, mut pings) = (heard, 0);
     let mut reminder = interval(ms(limits.circuit_reminder_ms));
@@ -141,7 +145,10 @@ async fn wait_for_host(state: &State, link: &mut Link, entry: &mut DeviceEntry, 
             data = claimed(&mut claim) => match data {
                 Some(data) => return Ok(data),
                 // The data connection ended as it was claimed.
-                None => claim = Some(state.hub.claim(wait.host)?),
+                None => {
+                    drop(claim.take());
+                    claim = Some(state.hub.claim(wait.host).await?);
+                }
             },
             item = link.next() => match item {
                 Some(Ok(Received::Alive)) => heard = Instant::now(),
@@ -155,7 +162,10 @@ async fn wait_for_host(state: &State, link: &mut Link, entry: &mut DeviceEntry, 
                 Some(Ok(Received::Closed)) | None => return Err(Ending::Gone),
                 Some(Err(error)) => return Err(error.into()),
             },
-            _ = reminder.tick(), if wait.attach => state.hub.remind(wait.host),
+            _ = reminder.tick(), if wait.attach => {
+                // The first request, or the host's dial, may have been lost.
+                state.directory.ask(wait.host).await?;
+            }
             () = sleep_until((pinged + ms(limits.idle_ping_ms)).min(dead)) => {
                 if Instant::now() >= dead {
                     return Err(Refusal::timeout(Limit::Silence).into());
@@ -176,7 +186,7 @@ async fn wait_for_host(state: &State, link: &mut Link, entry: &mut DeviceEntry, 
 /// The link that was claimed; never for a watcher; `None` when it broke meanwhile.
 async fn claimed(claim: &mut Option<Claim>) -> Option<Link> {
     match claim {
-        Some(claim) => claim.await.ok(),
+        Some(claim) => claim.link().await,
         None => std::future::pending().await,
     }
 }

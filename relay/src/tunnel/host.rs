@@ -2,7 +2,7 @@
 //!
 //! The host is known by its key, or makes itself known with an enrolment key.
 //! Then one task owns the connection: it answers the host's frames in order and
-//! passes on what the hub asks of the host. It ends when the host is silent for
+//! passes on what the directory asks of the host. It ends when the host is silent for
 //! too long, when a newer connection takes its place, or with the relay.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use super::ending::Ending;
 use super::greet::{HostHello, welcome};
-use crate::hub::{Command, Registration};
+use crate::directory::{Command, Opening, Registered, Registration};
 use crate::limits::{Limit, ms};
 use crate::link::{Link, Received, send};
 use crate::refusal::Refusal;
@@ -79,13 +79,13 @@ async fn admit(state: &State, hello: &HostHello) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Takes the host's place in the hub. Another run of the agent keeps it while it answers.
+/// Takes the host's place in the directory. Another run of the agent keeps it while it answers.
 async fn register(state: &State, host: HostId, boot: BootId) -> Result<Registration, Refusal> {
     let mut dead = None;
     loop {
-        let occupied = match state.hub.register(host, boot, dead, unix_now) {
-            Ok(registration) => return Ok(registration),
-            Err(occupied) => occupied,
+        let occupied = match state.directory.register(host, boot, dead).await? {
+            Registered::Here(registration) => return Ok(registration),
+            Registered::Occupied(occupied) => occupied,
         };
         let (reply, answered) = oneshot::channel();
         // A queue that is full or gone, and a task that ends meanwhile, count as silence.
@@ -120,13 +120,12 @@ struct Control<'a> {
 
 impl Control<'_> {
     async fn run(&mut self, mut registration: Registration) -> Result<(), Ending> {
-        let hub = self.state.hub.clone();
         let soft = self.state.lifecycle.soft().clone();
         let limits = self.state.limits();
         loop {
             let dead = self.heard + ms(limits.silence_ms);
             let ping = (self.heard.max(self.pinged) + ms(limits.control_ping_ms)).min(dead);
-            let expiry = hub.next_expiry(self.host);
+            let expiry = self.state.directory.next_expiry(self.host);
             tokio::select! {
                 // Ends come first: a flood of frames must not keep a replaced connection alive. What the
                 // host sends comes before the clock, so that a frame which is here counts as heard.
@@ -154,7 +153,7 @@ impl Control<'_> {
         }
     }
 
-    /// Does what the hub asks.
+    /// Does what the directory asks.
     async fn obey(&mut self, command: Command) -> Result<(), Ending> {
         match command {
             Command::CircuitWanted => self.send(RelayToPeer::CircuitWanted).await,
@@ -182,7 +181,7 @@ impl Control<'_> {
             PeerToRelay::DeviceList { version, keys } => self.put_devices(version, keys).await,
             PeerToRelay::PairingOpen { rendezvous, seconds } => self.open_pairing(rendezvous, seconds).await,
             PeerToRelay::PairingClose { rendezvous } => {
-                self.state.hub.close_pairing(self.host, rendezvous);
+                self.state.directory.close_pairing(self.host, rendezvous).await?;
                 self.send(RelayToPeer::PairingClosed { rendezvous, code: CloseCode::Normal.number() }).await
             }
             _ => Err(Refusal::malformed("a hello is only the first frame").into()),
@@ -206,7 +205,7 @@ impl Control<'_> {
         }
         let version = match outcome {
             ListOutcome::Stored => {
-                self.state.hub.enforce(self.host, &keys);
+                self.state.directory.enforce(self.host, keys).await?;
                 version
             }
             ListOutcome::Older { stored } => stored,
@@ -220,21 +219,21 @@ impl Control<'_> {
             return self.send(RelayToPeer::PairingClosed { rendezvous, code }).await;
         }
         let lasts = Duration::from_secs(seconds.into());
-        let opened = self.state.hub.open_pairing((self.host, self.boot), rendezvous, lasts, Instant::now());
-        match opened {
-            Ok(()) => self.send(RelayToPeer::PairingOpened { rendezvous }).await,
-            Err(refused) => {
-                if let Some(limit) = refused.limit() {
-                    self.state.metrics.limit(limit);
-                }
-                self.send(RelayToPeer::PairingClosed { rendezvous, code: refused.code().number() }).await
+        let place = (self.host, self.boot);
+        let refused = match self.state.directory.open_pairing(place, rendezvous, lasts, Instant::now()).await? {
+            Opening::Open => return self.send(RelayToPeer::PairingOpened { rendezvous }).await,
+            Opening::TooMany => {
+                self.state.metrics.limit(Limit::PairingsPerHost);
+                CloseCode::Limited
             }
-        }
+            Opening::Taken => CloseCode::Conflict,
+        };
+        self.send(RelayToPeer::PairingClosed { rendezvous, code: refused.number() }).await
     }
 
     /// Tells the host which rendezvous are over.
     async fn expire(&mut self) -> Result<(), Ending> {
-        for rendezvous in self.state.hub.expired_pairings(self.host, Instant::now()) {
+        for rendezvous in self.state.directory.expired_pairings(self.host, Instant::now()).await? {
             self.send(RelayToPeer::PairingClosed { rendezvous, code: CloseCode::Timeout.number() }).await?;
         }
         Ok(())
