@@ -140,6 +140,7 @@ export class Dialler {
         this.#down(state, was === "up");
         break;
       case "ended":
+        this.#since = Date.now();
         this.stop();
         break;
     }
@@ -366,7 +367,7 @@ export class Dialler {
   #described(): Reach {
     const [session, since, next, error] = [this.#session, this.#since, this.#next, this.#error];
     if (session.at === "ended") {
-      return { at: "ended", reason: session.reason, error: session.error };
+      return { ...session, since };
     }
     if (session.at === "up") {
       return { at: "online", since, rttMs: this.#rttMs };

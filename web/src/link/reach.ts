@@ -49,11 +49,19 @@ export type Reach =
     }
   /** One of the two has to be updated. */
   | { readonly at: "version"; readonly peer: "relay" | "host"; readonly since: number; readonly next: number | null }
-  /**
-   * Over, by the host's own sealed word, a number of `ByeReason` (revoked is one), by this side's, or by a breach of the
-   * protocol.
-   */
-  | { readonly at: "ended"; readonly reason: number; readonly error: SessionError | null };
+  | End;
+
+/**
+ * Over, by the host's own sealed word, a number of `ByeReason` (revoked is one), or by this side's, perhaps because the
+ * host broke the protocol.
+ */
+export interface End {
+  readonly at: "ended";
+  readonly by: "host" | "us";
+  readonly reason: number;
+  readonly error: SessionError | null;
+  readonly since: number;
+}
 
 /** What a failed try says: see {@link Reach}. Only what passes by itself is `passing`. */
 export type Obstacle = "relay" | "passing" | "refused" | "version";

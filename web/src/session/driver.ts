@@ -40,8 +40,11 @@ export type SessionState =
   | { readonly at: "attaching" }
   /** A link carries it. */
   | { readonly at: "up" }
-  /** It is over: by the last word of either side, a number of `ByeReason`, or the host's breach of the protocol. */
-  | { readonly at: "ended"; readonly reason: number; readonly error: SessionError | null };
+  /**
+   * It is over, by the last word of that side, a number of `ByeReason`. `error`: how the host broke the protocol before
+   * this side said its own.
+   */
+  | { readonly at: "ended"; readonly by: "host" | "us"; readonly reason: number; readonly error: SessionError | null };
 
 /** What a session's user brings. */
 export interface SessionUser {
@@ -275,7 +278,7 @@ export class SessionDriver {
 
   #bye(reason: number, reconnectInMs: number): void {
     if (reason !== ByeReason.shuttingDown) {
-      this.#finish(reason, null);
+      this.#finish({ by: "host", reason, error: null });
       return;
     }
     // Its sessions end with it: what is said from here on would be lost, so nobody is kept waiting.
@@ -370,7 +373,7 @@ export class SessionDriver {
     this.#link = null;
     this.#session.bye(reason, 0);
     const last = this.#session.pollTransmit(this.#clock());
-    this.#finish(reason, error);
+    this.#finish({ by: "us", reason, error });
     if (link !== null && last !== null) {
       const late = new Promise<void>((resolve) => setTimeout(resolve, BYE_TIMEOUT));
       const gone = (): void => undefined;
@@ -379,7 +382,7 @@ export class SessionDriver {
     link?.close();
   }
 
-  #finish(reason: number, error: SessionError | null): void {
+  #finish(end: Omit<SessionState & { readonly at: "ended" }, "at">): void {
     this.#link?.close();
     this.#link = null;
     this.#session.linkDown();
@@ -387,7 +390,7 @@ export class SessionDriver {
     for (const number of [...this.#consumers.keys()]) {
       this.#close(number, ChannelCloseReason.gap, "the session has ended");
     }
-    this.#enter({ at: "ended", reason, error });
+    this.#enter({ at: "ended", ...end });
   }
 
   #enter(state: SessionState): void {

@@ -1,11 +1,13 @@
 /** The hosts that this device is paired with, each with its link. */
 import { RemoteHost, type RemoteSetup } from "../host/remote";
 import type { Page } from "../link/page";
+import type { End } from "../link/reach";
 import type { SocketFactory } from "../link/socket";
 import { Observable } from "../observable";
 import { StoreError } from "../store/error";
 import type { HostStore, StoredHost } from "../store/hosts";
 import type { StartStore } from "../store/starts";
+import { ByeReason } from "../wire/frame";
 import { NewThread } from "./start";
 import { Threads } from "./threads";
 
@@ -21,6 +23,8 @@ export interface Host {
   readonly start: NewThread;
   /** What is open on the screen, and hears what the host says. */
   readonly open: Set<Listener>;
+  /** How its last session ended, until another one is there: the host's own word, or a breach of the protocol. */
+  readonly over: End | null;
 }
 
 /** What the hosts are kept in and reached by. */
@@ -57,17 +61,33 @@ export class Hosts {
     await before?.remote.end();
   }
 
-  /** Forgets a host and its keys, for good. Rejects with {@link StoreError}. */
-  async forget(host: Host): Promise<void> {
-    // Its keys go last: without them nobody could try again.
-    await this.#setup.starts.remove(host.stored.id);
-    await this.#setup.store.remove(host.stored.id);
-    this.list.set((this.list.value ?? []).filter((other) => other !== host));
-    host.start.end();
-    await host.remote.end();
+  /** Forgets a host, its keys and its draft, for good. Rejects with {@link StoreError}: then all of it is still there. */
+  async forget({ stored, remote, start }: Host): Promise<void> {
+    // What is removed must not be written again.
+    start.end();
+    try {
+      await this.#setup.store.remove(stored.id);
+    } catch (error) {
+      start.begin(remote.api);
+      throw error;
+    }
+    this.list.set((this.list.value ?? []).filter((other) => other.remote !== remote));
+    await remote.end();
   }
 
-  #reach(stored: StoredHost): Host {
+  /** Reaches a host whose session is over by another one. What is written for it stays as it is. */
+  again({ stored, remote, start, over }: Host): void {
+    const isOver = remote.reach.value.at === "ended" && over !== null && !isRevoked(over);
+    const list = this.list.value ?? [];
+    if (isOver && list.some((other) => other.remote === remote)) {
+      const next = { ...this.#reach(stored, start), over };
+      start.begin(next.remote.api);
+      this.list.set(list.map((other) => (other.remote === remote ? next : other)));
+    }
+  }
+
+  /** `draft`: what is written for it already. */
+  #reach(stored: StoredHost, draft?: NewThread): Host {
     const { store, starts, page, create } = this.#setup;
     const open = new Set<Listener>();
     const remote: RemoteHost = new RemoteHost(stored, {
@@ -86,21 +106,62 @@ export class Hosts {
         }
       },
       learned: (facts) => {
-        const changed = (host: Host): Host =>
-          host.remote === remote ? { ...host, stored: { ...host.stored, ...facts } } : host;
-        this.list.set(this.list.value?.map(changed) ?? null);
+        this.#change(remote, (host) => ({ ...host, stored: { ...host.stored, ...facts } }));
         // What is not kept is learned again with the next session.
-        store.update(stored, facts).catch((error: unknown) => {
-          if (!(error instanceof StoreError)) {
-            throw error;
-          }
-        });
+        tried(store.update(stored, facts));
       },
     });
     const threads = new Threads(remote);
-    const start = new NewThread(remote.api, starts, stored);
-    return { stored, remote, threads, start, open };
+    const start = draft ?? new NewThread(remote.api, starts, stored);
+    if (stored.revokedAt !== null) {
+      // The host's word on that is its last one: no later list of its devices has these keys.
+      void remote.end();
+    }
+    remote.reach.subscribe((reach) => {
+      if (reach.at === "online") {
+        this.#change(remote, (host) => (host.over === null ? host : { ...host, over: null }));
+      } else if (reach.at === "ended" && (reach.by === "host" || reach.error !== null)) {
+        this.#ended(stored, remote, reach);
+      }
+    });
+    return { stored, remote, threads, start, open, over: revocation(stored) };
   }
+
+  #ended(stored: StoredHost, remote: RemoteHost, over: End): void {
+    const revokedAt = isRevoked(over) ? over.since : null;
+    this.#change(remote, (host) => ({ ...host, stored: { ...host.stored, revokedAt }, over }));
+    if (revokedAt !== null) {
+      // What is not kept is the relay's word after a reload.
+      tried(this.#setup.store.revoked(stored, revokedAt));
+    }
+  }
+
+  #change(remote: RemoteHost, change: (host: Host) => Host): void {
+    const { value } = this.list;
+    if (value?.some((host) => host.remote === remote) === true) {
+      this.list.set(value.map((host) => (host.remote === remote ? change(host) : host)));
+    }
+  }
+}
+
+/** Whether the host itself said that it took this device off. */
+export function isRevoked({ by, reason }: End): boolean {
+  return by === "host" && reason === ByeReason.revoked;
+}
+
+/** What the host said before this page was loaded. */
+function revocation({ revokedAt }: StoredHost): End | null {
+  const word = { at: "ended", by: "host", reason: ByeReason.revoked, error: null } as const;
+  return revokedAt === null ? null : { ...word, since: revokedAt };
+}
+
+/** Lets what could not be kept be. */
+function tried(keeping: Promise<void>): void {
+  keeping.catch((error: unknown) => {
+    if (!(error instanceof StoreError)) {
+      throw error;
+    }
+  });
 }
 
 /** Whether a host is the one that is kept, paired at the same time. */

@@ -69,7 +69,7 @@ export function isUnheard(sent: SentRow, deviceId: string, journal: string, now:
 export class NewThread {
   /** `null` until what is kept was read. */
   readonly view = new Observable<StartView | null>(null);
-  readonly #api: ApiClient;
+  #api: ApiClient;
   readonly #store: StartStore;
   readonly #host: Pick<StoredHost, "id" | "deviceId">;
   /** Ends what is asked about the prompt. */
@@ -81,10 +81,17 @@ export class NewThread {
     void this.#load();
   }
 
-  /** The host is no longer one of this device's. */
+  /** The host is no longer one of this device's: nothing is written or sent any more. */
   end(): void {
     this.#ended = true;
     this.#asking.abort();
+  }
+
+  /** Goes on, over another session of the host. */
+  begin(api: ApiClient): void {
+    this.#api = api;
+    this.#ended = false;
+    void this.look();
   }
 
   /** Somebody looks: what ran while nobody did is over. */
@@ -98,7 +105,7 @@ export class NewThread {
   /** Changes the draft, and keeps it. */
   async write(change: Partial<Draft>): Promise<void> {
     const view = this.view.value;
-    if (view?.progress.at !== "draft") {
+    if (view?.progress.at !== "draft" || this.#ended) {
       return;
     }
     const row = { ...view.row, ...change };
@@ -115,7 +122,7 @@ export class NewThread {
   async send(): Promise<void> {
     const view = this.view.value;
     const { row, progress } = view ?? {};
-    if (view === null || progress?.at !== "draft" || row?.folder == null || row.text.trim() === "") {
+    if (view === null || progress?.at !== "draft" || row?.folder == null || row.text.trim() === "" || this.#ended) {
       return;
     }
     this.view.set({ ...view, progress: { at: "keeping" }, fault: null });
@@ -206,6 +213,9 @@ export class NewThread {
     this.#asking.abort();
     this.#asking = new AbortController();
     this.view.set({ row, progress: { at: "held", since: sent.at }, kept: true, fault: null });
+    if (this.#ended) {
+      return;
+    }
     try {
       await this.#deliver(row, sent, this.#asking.signal);
     } catch (error) {

@@ -26,13 +26,15 @@ export interface StoredHost extends HostFacts {
   /** Milliseconds since 1970, by this device's clock. */
   readonly pairedAt: number;
   readonly keys: PairedKeys;
+  /** When the host itself said that it took this device off, by this device's clock; `null` while it has not. */
+  readonly revokedAt: number | null;
 }
 
 /** A host as it is kept after a pairing. */
 export async function storedHost(facts: HostFacts, keys: PairedKeys, pairedAt: number): Promise<StoredHost> {
   const { name, relays, scope } = facts;
   const [host, device] = [await hostId(keys.host), await deviceId(keys.identity.publicKey)];
-  return { id: encode(host), deviceId: encode(device), name, relays, scope, pairedAt, keys };
+  return { id: encode(host), deviceId: encode(device), name, relays, scope, pairedAt, keys, revokedAt: null };
 }
 
 /** The paired hosts of this browser. Everything rejects with `StoreError`. */
@@ -64,29 +66,45 @@ export class HostStore {
    * Keeps what a host says of itself now, to this device: where the host was removed or paired anew meanwhile, nothing
    * changes.
    */
-  async update({ id, deviceId }: Pick<StoredHost, "id" | "deviceId">, facts: HostFacts): Promise<void> {
+  async update(host: Pick<StoredHost, "id" | "deviceId">, { name, relays, scope }: HostFacts): Promise<void> {
+    await this.#change(host, { name, relays, scope });
+  }
+
+  /** Keeps that the host took this device off; its keys stay until a person removes it. */
+  async revoked(host: Pick<StoredHost, "id" | "deviceId">, revokedAt: number): Promise<void> {
+    await this.#change(host, { revokedAt });
+  }
+
+  /** Forgets a host, its keys, and what was written for it: all of that, for good, or nothing. */
+  async remove(id: string): Promise<void> {
+    await this.#database.use(async (database) => {
+      const transaction = database.transaction(["hosts", "starts"], "readwrite");
+      await Promise.all([
+        transaction.objectStore("hosts").delete(id),
+        transaction.objectStore("starts").delete(id),
+        transaction.done,
+      ]);
+    });
+  }
+
+  async #change({ id, deviceId }: Pick<StoredHost, "id" | "deviceId">, change: Partial<StoredHost>): Promise<void> {
     await this.#database.use(async (database) => {
       const transaction = database.transaction("hosts", "readwrite");
       const row = await transaction.store.get(id);
       if (row?.deviceId === deviceId) {
-        const { name, relays, scope } = facts;
-        await transaction.store.put(toRow({ ...fromRow(row), name, relays, scope }));
+        await transaction.store.put(toRow({ ...fromRow(row), ...change }));
       }
       await transaction.done;
     });
   }
-
-  /** Forgets a host and its keys, for good. */
-  async remove(id: string): Promise<void> {
-    await this.#database.use((database) => database.delete("hosts", id));
-  }
 }
 
-function toRow({ id, name, relays, scope, deviceId, pairedAt, keys }: StoredHost): HostRow {
+function toRow({ relays, ...host }: StoredHost): HostRow {
   const kept = relays.map(({ key, origin }) => ({ key, url: origin.toString() }));
-  return { id, name, relays: kept, scope, deviceId, pairedAt, keys };
+  return { ...host, relays: kept };
 }
 
 function fromRow(row: HostRow): StoredHost {
-  return { ...row, relays: row.relays.map(({ key, url }) => ({ key, origin: Origin.parse(url) })) };
+  const relays = row.relays.map(({ key, url }) => ({ key, origin: Origin.parse(url) }));
+  return { ...row, relays, revokedAt: row.revokedAt ?? null };
 }

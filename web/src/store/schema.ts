@@ -22,6 +22,8 @@ export interface HostRow {
   /** Milliseconds since 1970, by this device's clock. */
   readonly pairedAt: number;
   readonly keys: PairedKeys;
+  /** When the host said that it took this device off, by this device's clock; left out before it could be kept. */
+  readonly revokedAt?: number | null;
 }
 
 /** A prompt that begins a thread, once it is meant to be sent. */

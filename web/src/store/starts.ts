@@ -28,11 +28,6 @@ export class StartStore {
     await this.#change(row.host, (kept) => (kept?.sent?.id === id ? row : kept));
   }
 
-  /** Forgets what is kept for this host. */
-  async remove(host: string): Promise<void> {
-    await this.#database.use((database) => database.delete("starts", host));
-  }
-
   async #change(host: string, next: (kept: StartRow | null) => StartRow | null): Promise<StartRow | null> {
     return this.#database.use(async (database) => {
       const transaction = database.transaction("starts", "readwrite");

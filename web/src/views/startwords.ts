@@ -52,7 +52,7 @@ const STEPS: Readonly<Record<string, string>> = {
   disk: "The host can't write to its disk: make room there, then start again.",
   codex: "Look at `reachback status` there, then start again.",
   store: "Copy the text, so that it is not lost.",
-  ended: "Reload this page, and look again.",
+  ended: "It is looked for again with the next session.",
   revoked: "Pair again, then start again.",
 };
 

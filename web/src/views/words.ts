@@ -1,5 +1,6 @@
 /** What the screens say, where it depends on what happened. */
-import type { Reach } from "../link/reach";
+import { CloseCode } from "../close";
+import type { End, Reach } from "../link/reach";
 import type { JoinFault } from "../pairing/error";
 import type { Scope } from "../scope";
 import type { StoreFault } from "../store/error";
@@ -38,20 +39,33 @@ export function statusOf(reach: Reach, now: number): Status {
     case "version":
       return { look: "warn", text: `The ${reach.peer} and this app have no version in common: update one of them` };
     case "ended":
-      return ended(reach.reason);
+      return ended(reach);
   }
 }
 
-function ended(reason: number): Status {
-  switch (reason) {
-    case ByeReason.revoked:
-      return { look: "closed", text: "Taken off by the host: pair again to use it" };
-    case ByeReason.paused:
-      return { look: "closed", text: "Paused by the host: reload once it lets this device in again" };
-    case ByeReason.limit:
-      return { look: "closed", text: "The host takes no more sessions: reload to try again" };
+/** What a relay says that does not let this device in, by one of `CloseCode`: it is the relay's word alone. */
+export function refusalWords(code: number): string {
+  switch (code) {
+    case CloseCode.revoked:
+      return "The relay says that the host took this device off.";
+    case CloseCode.unauthorized:
+      return "The relay says that this device is not on the host's list.";
     default:
-      return { look: "warn", text: "The session ended: reload to begin another" };
+      return "The relay does not let this device in.";
+  }
+}
+
+function ended({ by, reason }: End): Status {
+  // Only the host's own word is put in its mouth.
+  switch (by === "host" ? reason : ByeReason.normal) {
+    case ByeReason.revoked:
+      return { look: "closed", text: "Taken off by the host" };
+    case ByeReason.paused:
+      return { look: "closed", text: "Paused by the host" };
+    case ByeReason.limit:
+      return { look: "closed", text: "The host takes no more sessions" };
+    default:
+      return { look: "warn", text: "The session ended" };
   }
 }
 

@@ -1,5 +1,6 @@
 /** A phone: a page of Chromium as large as one, touched rather than clicked, and whatever it complained of. */
 import { type Browser, type BrowserContext, type Page, chromium } from "playwright-core";
+import { expect } from "vitest";
 
 /** What the page said that no page of ours may say: refused by a policy, an error, a failed request. */
 type Complaint = string;
@@ -56,6 +57,37 @@ export class Phone {
   async digits(): Promise<string> {
     const shown = await this.page.locator(".digits").getAttribute("aria-label");
     return (shown ?? "").replace(/\D/g, "");
+  }
+
+  /** How many rows a store of the app's database has. */
+  async rows(store: "hosts" | "starts"): Promise<number> {
+    const count = (name: string): Promise<number> =>
+      new Promise((resolve) => {
+        const open = indexedDB.open("reachback");
+        open.onsuccess = () => {
+          const all = open.result.transaction(name).objectStore(name).count();
+          all.onsuccess = () => {
+            open.result.close();
+            resolve(all.result);
+          };
+        };
+      });
+    return this.page.evaluate(count, store);
+  }
+
+  /** Looks that nothing of the screen lies beside it, on the narrowest of phones either. */
+  async fits(): Promise<void> {
+    const before = this.page.viewportSize();
+    for (const size of [{ width: 320, height: 568 }, before]) {
+      if (size !== null) {
+        await this.page.setViewportSize(size);
+        const beside = (): readonly string[] =>
+          [...document.querySelectorAll("html, main, .dock")]
+            .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth)
+            .map(({ outerHTML }) => outerHTML.slice(0, 120));
+        expect(await this.page.evaluate(beside)).toEqual([]);
+      }
+    }
   }
 
   /** Leaves a picture, where somebody asked for pictures. */

@@ -73,7 +73,7 @@ test("a session begins with `host/read`, and what the host says is learned, then
   expect(learned).toHaveLength(1);
   await until(() => "rttMs" in remote.reach.value && remote.reach.value.rttMs !== null);
   await remote.end();
-  expect(remote.reach.value).toMatchObject({ at: "ended" });
+  expect(remote.reach.value).toMatchObject({ at: "ended", by: "us" });
 });
 
 test("a connection that ends is made again, at the relays that the host named last, and nothing is asked twice", async () => {

@@ -421,11 +421,13 @@ describe("what is said", () => {
   test("of the end, by the host's own word alone: nothing is tried after it", async () => {
     const scene = new Scene();
     await scene.up();
-    scene.tell({ at: "ended", reason: ByeReason.revoked, error: null });
+    const since = Date.now();
+    const end = { at: "ended", by: "host", reason: ByeReason.revoked, error: null } as const;
+    scene.tell(end);
     await pass(60_000);
     scene.page.tell("online");
     scene.dialler.tryNow();
     expect(scene.tries).toHaveLength(1);
-    expect(scene.dialler.reach.value).toEqual({ at: "ended", reason: ByeReason.revoked, error: null });
+    expect(scene.dialler.reach.value).toEqual({ ...end, since });
   });
 });

@@ -119,7 +119,7 @@ export interface Spoil {
 
 /** One relay with one host behind it, which has one session. */
 export class FakeHost {
-  readonly session = Session.host(sessionId(1), HOST_LIMITS, performance.now());
+  session = Session.host(sessionId(1), HOST_LIMITS, performance.now());
   readonly sockets: FakeSocket[] = [];
   readonly hellos: PeerToRelay[] = [];
   /** Cuts each link once its host has sent this many messages. */

@@ -110,7 +110,7 @@ test("a device that is taken off the list hears it from the host", async () => {
   await until(() => remote.info.value !== null);
   expect(await apart.command("devices", "revoke", host.deviceId).exited()).toBe(0);
   await until(() => remote.reach.value.at === "ended");
-  expect(remote.reach.value).toMatchObject({ reason: ByeReason.revoked });
+  expect(remote.reach.value).toMatchObject({ by: "host", reason: ByeReason.revoked });
   // Who asks again, as after a reload, hears only the relay's word, which is no end.
   const again = reach(host).remote;
   await until(() => again.reach.value.at === "refused");

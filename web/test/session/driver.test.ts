@@ -211,7 +211,7 @@ test("a link that takes nothing any more is read to its end: a last word may be 
   link.say({ type: "Bye", reason: ByeReason.revoked, reconnectInMs: 0 });
   link.fail(link.broken);
   await until(() => user.driver.state.at !== "up");
-  expect(user.driver.state).toEqual({ at: "ended", reason: ByeReason.revoked, error: null });
+  expect(user.driver.state).toEqual({ at: "ended", by: "host", reason: ByeReason.revoked, error: null });
 });
 
 test("a link that is distrusted is dropped, and its session waits", async () => {
@@ -269,7 +269,7 @@ test("a host that shuts down lets channels go and is waited for; another last wo
   next.say({ type: "Bye", reason: ByeReason.revoked, reconnectInMs: 0 });
   await until(() => user.closed.length === 2);
   expect(user.closed.map(({ channel }) => channel)).toEqual(["channel", "api"]);
-  expect(user.driver.state).toEqual({ at: "ended", reason: ByeReason.revoked, error: null });
+  expect(user.driver.state).toEqual({ at: "ended", by: "host", reason: ByeReason.revoked, error: null });
   expect(next.closed).toBe(true);
 });
 
@@ -278,7 +278,7 @@ test("a host that breaks the protocol hears so, and the session is over", async 
   link.say({ type: "Ping", id: 1n }, data(0, 5, message(1, 10)));
   await until(() => link.closed);
   expect(link.frames).toContainEqual({ type: "Bye", reason: ByeReason.protocolError, reconnectInMs: 0 });
-  expect(user.driver.state).toMatchObject({ at: "ended", error: { fault: { kind: "skipped" } } });
+  expect(user.driver.state).toMatchObject({ at: "ended", by: "us", error: { fault: { kind: "skipped" } } });
 });
 
 test("an end is said, also behind a batch that is on its way; then nothing more can be", async () => {
@@ -293,6 +293,7 @@ test("an end is said, also behind a batch that is on its way; then nothing more 
   await ended;
   expect(types(link.frames)).toEqual(["Open", "Data", "Bye"]);
   expect(link.closed).toBe(true);
+  expect(user.driver.state).toEqual({ at: "ended", by: "us", reason: ByeReason.normal, error: null });
   expect(() => user.driver.openChannel("local", user.consumer("late"))).toThrow(new OpenError("ended"));
   const late = new TestLink();
   user.driver.attach(late);

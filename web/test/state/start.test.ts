@@ -9,6 +9,7 @@ import { modelsOf } from "../../src/state/choices";
 import { NewThread, isUnheard, startOf } from "../../src/state/start";
 import { Database } from "../../src/store/database";
 import type { SentRow } from "../../src/store/schema";
+import { HostStore } from "../../src/store/hosts";
 import { StartStore } from "../../src/store/starts";
 import { pathWords } from "../../src/views/startwords";
 
@@ -237,6 +238,35 @@ test("a copy that is refused while an earlier one is on its way keeps the id of 
   expect(host.sent).toEqual([id, id]);
 });
 
+test("what is over writes and sends nothing, and goes on with another session of the host", async () => {
+  const [host, store] = [new Host(), new StartStore(new Database())];
+  const start = await opened(host);
+  await start.write(DRAFT);
+  start.end();
+  await start.write({ text: "late" });
+  await start.send();
+  expect(await store.read(HOST.id)).toMatchObject({ ...DRAFT, sent: null });
+  expect([at(start), start.view.value?.row.text, host.asked]).toEqual(["draft", DRAFT.text, []]);
+  const next = new Host();
+  start.begin(next.api);
+  await start.write({ text: "mend the door" });
+  await start.send();
+  expect([next.sent.length, host.asked]).toEqual([1, []]);
+});
+
+test("what is over while it is being kept is not sent by it, and is by what comes after it", async () => {
+  const host = new Host();
+  const start = await opened(host);
+  await start.write(DRAFT);
+  const going = start.send();
+  start.end();
+  await going;
+  expect(host.asked).toEqual([]);
+  start.begin(host.api);
+  await vi.waitUntil(() => at(start) === "taken");
+  expect(host.sent).toHaveLength(1);
+});
+
 test("a draft in another tab does not take the place of a prompt that is under way", async () => {
   const store = new StartStore(new Database());
   const sent = { id: "x", deviceId: "phone", at: 1, journal: null };
@@ -247,7 +277,7 @@ test("a draft in another tab does not take the place of a prompt that is under w
   expect(await store.read(HOST.id)).toEqual({ ...row, sent });
   await store.settle("x", { ...row, text: "", sent: null });
   expect((await store.read(HOST.id))?.text).toBe("");
-  await store.remove(HOST.id);
+  await new HostStore(new Database()).remove(HOST.id);
   await store.settle("x", { ...row, sent: null });
   expect(await store.read(HOST.id)).toBe(null);
 });

@@ -70,6 +70,10 @@ test("hosts are listed in the order of their pairing, changed, replaced and remo
   await store.update(laptop, { name: "of the pairing before", relays, scope: "admin" });
   expect((await store.read(laptop.id))?.name).toBe("laptop");
   expect((await store.list()).map(({ deviceId }) => deviceId)).toEqual([tower.deviceId, "again"]);
+  await store.revoked(tower, 7);
+  await store.update(tower, { name: "Tower", relays, scope: "view" });
+  await store.revoked(laptop, 7);
+  expect((await store.list()).map(({ revokedAt }) => revokedAt)).toEqual([7, null]);
   await store.remove(tower.id);
   await store.update(tower, { name: "late", relays, scope: "admin" });
   expect(await store.read(tower.id)).toBeNull();
@@ -104,7 +108,7 @@ test("a database of version 1 is read by this version", async () => {
   });
   old.close();
   const read = await new HostStore(new Database()).read(row.id);
-  expect(read).toMatchObject({ name: "old", scope: "approve", deviceId: "eu3dmnzw", pairedAt: 3 });
+  expect(read).toMatchObject({ name: "old", scope: "approve", deviceId: "eu3dmnzw", pairedAt: 3, revokedAt: null });
   expect(await fingerprint(read?.keys.psk ?? row.keys.psk)).toBe(await fingerprint(row.keys.psk));
 });
 
