@@ -3,13 +3,13 @@
 use e2e::codex::{TestCodex, ready, until};
 use e2e::rpc::Client;
 use reachback_host::codex::app_server::{AppServer, CodexConfig};
-use reachback_host::codex::{Adapter, CodexBackend, CodexState, Instance, MAX_FRAME};
+use reachback_host::codex::{CodexBackend, CodexState, Instance, MAX_FRAME, StartedBy};
 use serde_json::json;
 use tokio::net::UnixStream;
 
-fn instance(state: CodexState) -> (Instance, Adapter, Option<String>) {
+fn instance(state: CodexState) -> (Instance, StartedBy, Option<String>) {
     match state {
-        CodexState::Ready { instance, adapter, version } => (instance, adapter, version),
+        CodexState::Ready { instance, started_by, version } => (instance, started_by, version),
         other => panic!("wanted a Codex that is ready, got {other:?}"),
     }
 }
@@ -30,8 +30,8 @@ fn signal(name: &str, pid: i32) {
 async fn codex_is_started_and_ends_with_the_agent() {
     let test = TestCodex::prepare().await;
     let backend = test.backend();
-    let (_, adapter, version) = instance(ready(&backend).await);
-    assert_eq!((adapter, version.as_deref()), (Adapter::Started, Some("0.169.0")));
+    let (_, started_by, version) = instance(ready(&backend).await);
+    assert_eq!((started_by, version.as_deref()), (StartedBy::Agent, Some("0.169.0")));
     let pid = server_pid(&test).await;
     let client = Client::connect(&backend).await;
 
@@ -190,7 +190,7 @@ async fn a_second_agent_joins_and_shares_the_threads() {
     let first = test.backend();
     ready(&first).await;
     let second = test.backend();
-    assert_eq!(instance(ready(&second).await).1, Adapter::Attached);
+    assert_eq!(instance(ready(&second).await).1, StartedBy::Others);
 
     let mut here = Client::connect(&first).await;
     let thread = here.thread(&test).await;
@@ -229,7 +229,7 @@ async fn a_killed_codex_is_started_again_and_remembers() {
         CodexState::Ready { instance, .. } => *instance != before,
         _ => false,
     });
-    assert_eq!(instance(again.await).1, Adapter::Started);
+    assert_eq!(instance(again.await).1, StartedBy::Agent);
     let mut client = Client::connect(&backend).await;
     let read = client.request("thread/read", json!({ "threadId": thread, "includeTurns": true })).await.unwrap();
     assert_eq!(read["thread"]["turns"][0]["status"], "completed", "{read}");
@@ -250,7 +250,7 @@ async fn a_wrapper_killed_alone_takes_its_server_along() {
         _ => false,
     });
     // Joining the orphan instead would leave it behind when the agent stops.
-    assert_eq!(instance(again.await).1, Adapter::Started);
+    assert_eq!(instance(again.await).1, StartedBy::Agent);
     assert_ne!(server_pid(&test).await, server);
     backend.stop().await;
 }
@@ -261,9 +261,9 @@ async fn when_the_joined_codex_ends_the_agent_starts_its_own() {
     let owner = test.backend();
     ready(&owner).await;
     let guest = test.backend();
-    assert_eq!(instance(ready(&guest).await).1, Adapter::Attached);
+    assert_eq!(instance(ready(&guest).await).1, StartedBy::Others);
     owner.stop().await;
-    let own = |state: &CodexState| matches!(state, CodexState::Ready { adapter: Adapter::Started, .. });
+    let own = |state: &CodexState| matches!(state, CodexState::Ready { started_by: StartedBy::Agent, .. });
     until(&guest, "started", own).await;
     Client::connect(&guest).await;
     guest.stop().await;

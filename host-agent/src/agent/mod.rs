@@ -58,7 +58,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::audit::{AuditError, AuditLog};
 use crate::backoff::BackoffConfig;
 use crate::codex::keys::Keys;
-use crate::codex::{Adapter, CodexState};
+use crate::codex::{CodexState, StartedBy};
 use crate::firewall::folders::Folders;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::local_api::events::{CodexState as CodexWord, Transport, TunnelState as TunnelWord};
@@ -545,8 +545,7 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
     let is_not = |state| CodexStatus {
         environment: environment.name.clone(),
         state,
-        // One for now.
-        adapter: "app-server".into(),
+        adapter: environment.codex.adapter().to_string(),
         version: None,
         joined: None,
         keys: None,
@@ -554,11 +553,11 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
     };
     match state {
         CodexState::Starting => is_not(CodexWord::Starting),
-        CodexState::Ready { version, adapter, .. } => {
-            let (keys, why) = Keys::of(&environment.profiles, *adapter);
+        CodexState::Ready { version, started_by, .. } => {
+            let (keys, why) = Keys::of(&environment.profiles, *started_by);
             CodexStatus {
                 version: version.clone(),
-                joined: Some(*adapter == Adapter::Attached),
+                joined: Some(*started_by == StartedBy::Others),
                 keys: Some(keys),
                 keys_reason: why.map(str::to_owned),
                 ..is_not(CodexWord::Ready)

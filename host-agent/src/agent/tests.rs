@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::agent::environments::workspaces::Surroundings;
 use crate::codex::permissions::Profiles;
-use crate::codex::{Allowance, CodexBackend, CodexConnection, ConnectError, Instance};
+use crate::codex::{Adapter, Allowance, CodexBackend, CodexConnection, ConnectError, Instance};
 use crate::firewall::ceiling::Ceiling;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Supervised(watch::Receiver<CodexState>);
 
 impl CodexBackend for Supervised {
+    fn adapter(&self) -> Adapter {
+        Adapter::AppServer
+    }
     fn state(&self) -> watch::Receiver<CodexState> {
         self.0.clone()
     }
@@ -88,7 +91,7 @@ async fn a_panic_in_a_task_of_the_agent_is_not_lost() {
     // Its keeper connects then, and that panics.
     supervisor.send_replace(CodexState::Ready {
         version: None,
-        adapter: Adapter::Started,
+        started_by: StartedBy::Agent,
         instance: Instance::random(&SystemRandom::new()).unwrap(),
     });
     let wanted = "the keeper of Codex's threads panicked, which is a bug: no connection was expected";

@@ -36,7 +36,7 @@ use super::unix_socket::{self, SocketError};
 use super::ws;
 use super::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError,
-    Instance,
+    Instance, StartedBy,
 };
 
 pub use super::process::SpawnError;
@@ -222,6 +222,10 @@ impl AppServer {
 }
 
 impl CodexBackend for AppServer {
+    fn adapter(&self) -> Adapter {
+        Adapter::AppServer
+    }
+
     fn state(&self) -> watch::Receiver<CodexState> {
         self.state.clone()
     }
@@ -359,14 +363,14 @@ impl Supervisor {
 
     /// Says that the server is ready, and returns when it has ended or we stop.
     async fn serve(&self, mut server: Server) {
-        let adapter = if server.process.is_some() { Adapter::Started } else { Adapter::Attached };
+        let started_by = if server.process.is_some() { StartedBy::Agent } else { StartedBy::Others };
         let (version, instance) = (server.version.take(), server.probe.instance);
-        tracing::info!(%adapter, version, %instance, "codex is ready");
-        self.state.send_replace(CodexState::Ready { version, adapter, instance });
+        tracing::info!(adapter = %Adapter::AppServer, %started_by, version, %instance, "codex is ready");
+        self.state.send_replace(CodexState::Ready { version, started_by, instance });
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = server.ended() => {
-                tracing::warn!(%adapter, %instance, "codex ended");
+                tracing::warn!(adapter = %Adapter::AppServer, %started_by, %instance, "codex ended");
                 self.state.send_replace(CodexState::Starting);
             }
         }

@@ -4,7 +4,7 @@
 //! under [`Profiles`], which deny them; others run under what their opener and
 //! `config.toml` say, of which the agent knows only the part that it wrote.
 
-use super::Adapter;
+use super::StartedBy;
 use super::permissions::Profiles;
 
 /// How far keys are kept from what Codex runs.
@@ -21,14 +21,14 @@ pub enum Keys {
 
 impl Keys {
     /// How far keys are kept from a running Codex, and why no further.
-    pub fn of(profiles: &Profiles, adapter: Adapter) -> (Self, Option<&'static str>) {
+    pub fn of(profiles: &Profiles, started_by: StartedBy) -> (Self, Option<&'static str>) {
         if profiles.writing().is_none() {
             return (Self::Unprotected, Some(NO_SANDBOX));
         }
-        match adapter {
-            Adapter::Attached => (Self::Unprotected, Some(JOINED)),
-            Adapter::Started if profiles.for_process().is_empty() => (Self::Partly, Some(NOTHING_CHOSEN)),
-            Adapter::Started => (Self::Protected, None),
+        match started_by {
+            StartedBy::Others => (Self::Unprotected, Some(JOINED)),
+            StartedBy::Agent if profiles.for_process().is_empty() => (Self::Partly, Some(NOTHING_CHOSEN)),
+            StartedBy::Agent => (Self::Protected, None),
         }
     }
 }
@@ -61,10 +61,10 @@ mod tests {
         ] {
             std::fs::write(&config, text).unwrap();
             let profiles = Profiles::new(&SystemRandom::new(), vec!["/keys".into()], Some(config.clone())).unwrap();
-            for (adapter, want) in [(Adapter::Started, started), (Adapter::Attached, attached)] {
-                let (keys, why) = Keys::of(&profiles, adapter);
-                assert_eq!(keys, want, "{text:?}, {adapter}");
-                assert_eq!(why.is_none(), keys == Keys::Protected, "{text:?}, {adapter}: {why:?}");
+            for (started_by, want) in [(StartedBy::Agent, started), (StartedBy::Others, attached)] {
+                let (keys, why) = Keys::of(&profiles, started_by);
+                assert_eq!(keys, want, "{text:?}, {started_by}");
+                assert_eq!(why.is_none(), keys == Keys::Protected, "{text:?}, {started_by}: {why:?}");
             }
         }
     }

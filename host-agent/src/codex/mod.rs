@@ -40,6 +40,9 @@ pub use ws::{HandshakeError, MAX_FRAME, MAX_MESSAGE, Text};
 /// A backend keeps its server there by itself: it starts working when it is
 /// made, tries again after a failure, and ends when [`stop`](Self::stop) is called or it is dropped.
 pub trait CodexBackend: Send + Sync {
+    /// How it reaches its server.
+    fn adapter(&self) -> Adapter;
+
     /// How the server is; the receiver sees every later change too.
     fn state(&self) -> watch::Receiver<CodexState>;
 
@@ -67,13 +70,13 @@ pub enum CodexState {
     Starting,
     /// Answers.
     Ready {
-        /// Of the installed program, `0.169.0`; `None` when it does not say. An attached server
+        /// Of the installed program, `0.169.0`; `None` when it does not say. A server that was joined
         /// may be older until it is restarted: it tells its own version only in answer to
         /// `initialize`, and the first client to send that names the whole server
         /// (its `originator`), which is not for the agent to do.
         version: Option<String>,
         /// Whose server it is.
-        adapter: Adapter,
+        started_by: StartedBy,
         /// Which run of the server this is.
         instance: Instance,
     },
@@ -86,23 +89,36 @@ pub enum CodexState {
     },
 }
 
-/// Whose app-server a backend speaks to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "CodexAdapter"))]
-#[serde(rename_all = "lowercase")]
+/// How a backend reaches its server, whoever started that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Adapter {
-    /// It was running: shared with the terminal, and left alone when the agent ends.
-    Attached,
-    /// The agent started it, and ends it.
-    Started,
+    /// By the socket of an app-server on this machine.
+    AppServer,
 }
 
 impl fmt::Display for Adapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Attached => "app-server (attached)",
-            Self::Started => "app-server (started)",
+            Self::AppServer => "app-server",
+        })
+    }
+}
+
+/// Who started a server, however it is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartedBy {
+    /// The agent, with its own settings; it ends it too.
+    Agent,
+    /// Somebody else, before it was joined: shared with the terminal, and left alone when the agent ends.
+    Others,
+}
+
+impl fmt::Display for StartedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Agent => "agent",
+            Self::Others => "others",
         })
     }
 }

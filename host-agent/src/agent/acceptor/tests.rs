@@ -34,7 +34,7 @@ use crate::agent::prompts::Prompts;
 use crate::audit::AuditLog;
 use crate::backoff::BackoffConfig;
 use crate::codex::permissions::Profiles;
-use crate::codex::{Allowance, CodexBackend, CodexConnection, CodexState, ConnectError};
+use crate::codex::{Adapter, Allowance, CodexBackend, CodexConnection, CodexState, ConnectError};
 use crate::firewall::ceiling::Ceiling;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::testing::{Pipe, pipes};
@@ -49,6 +49,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct NoCodex(watch::Sender<CodexState>);
 
 impl CodexBackend for NoCodex {
+    fn adapter(&self) -> Adapter {
+        Adapter::AppServer
+    }
     fn state(&self) -> watch::Receiver<CodexState> {
         self.0.subscribe()
     }

@@ -6,7 +6,7 @@ use super::error::Refusal;
 use super::{Call, NoParams};
 use crate::agent::environments::Environment;
 use crate::agent::environments::account::Account;
-use crate::codex::{Adapter, CodexState};
+use crate::codex::{CodexState, StartedBy};
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -36,7 +36,7 @@ pub(super) struct CodexInfo {
     version: Option<String>,
     /// While it is ready.
     #[serde(skip_serializing_if = "Option::is_none")]
-    adapter: Option<Adapter>,
+    adapter: Option<AdapterWord>,
     /// Whether it is signed in; while it is ready, once it has said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<Account>,
@@ -58,6 +58,25 @@ enum CodexWord {
     Stopped,
 }
 
+// Says who started it, by the name of `adapter`: clients know it so. How it is reached has no member.
+/// Whose app-server a backend speaks to.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "CodexAdapter"))]
+#[serde(rename_all = "lowercase")]
+enum AdapterWord {
+    Attached,
+    Started,
+}
+
+impl From<StartedBy> for AdapterWord {
+    fn from(started_by: StartedBy) -> Self {
+        match started_by {
+            StartedBy::Agent => Self::Started,
+            StartedBy::Others => Self::Attached,
+        }
+    }
+}
+
 impl CodexInfo {
     pub(super) fn of(environment: &Environment) -> Self {
         Self::new(&environment.codex.state().borrow(), environment.account.current())
@@ -67,8 +86,8 @@ impl CodexInfo {
         let is = |state| Self { state, version: None, adapter: None, account: None, reason: None, fix: None };
         match state {
             CodexState::Starting => is(CodexWord::Starting),
-            CodexState::Ready { version, adapter, .. } => {
-                Self { version: version.clone(), adapter: Some(*adapter), account, ..is(CodexWord::Ready) }
+            CodexState::Ready { version, started_by, .. } => {
+                Self { version: version.clone(), adapter: Some((*started_by).into()), account, ..is(CodexWord::Ready) }
             }
             CodexState::Failed { reason, fix } => {
                 Self { reason: Some(reason.clone()), fix: fix.clone(), ..is(CodexWord::Failed) }

@@ -19,7 +19,7 @@ use crate::agent::environments::workspaces::Surroundings;
 use crate::agent::requests::Requests;
 use crate::audit::{AuditLog, Entry, Line, What};
 use crate::codex::permissions::Profiles;
-use crate::codex::{Allowance, CodexBackend, CodexConnection, CodexState, ConnectError, Instance};
+use crate::codex::{Adapter, Allowance, CodexBackend, CodexConnection, CodexState, ConnectError, Instance, StartedBy};
 use crate::firewall::ceiling::Ceiling;
 use crate::session::StartedSession;
 use crate::session::testing::channel;
@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Switch(watch::Receiver<CodexState>);
 
 impl CodexBackend for Switch {
+    fn adapter(&self) -> Adapter {
+        Adapter::AppServer
+    }
     fn state(&self) -> watch::Receiver<CodexState> {
         self.0.clone()
     }
@@ -256,6 +259,17 @@ async fn environments_are_told_with_the_reason_and_what_to_do() {
     let answer = host.answer(Scope::View, r#"{"id":1,"method":"environment/list"}"#).await;
     let wanted = json!([{ "name": "local", "state": "failed", "reason": "no codex", "fix": "install it" }]);
     assert_eq!(answer["result"]["data"], wanted);
+}
+
+#[tokio::test]
+async fn who_started_codex_is_told_by_the_words_that_clients_know() {
+    let host = Host::new();
+    for (started_by, word) in [(StartedBy::Agent, "started"), (StartedBy::Others, "attached")] {
+        let instance = Instance::random(&SystemRandom::new()).unwrap();
+        host.codex.send_replace(CodexState::Ready { version: None, started_by, instance });
+        let answer = host.answer(Scope::View, r#"{"id":1,"method":"environment/list"}"#).await;
+        assert_eq!(answer["result"]["data"], json!([{ "name": "local", "state": "ready", "adapter": word }]));
+    }
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use super::attention::{self, Attention};
 use super::requests::{self, Change, Requests};
 use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
-use crate::codex::{Adapter, Allowance, CodexBackend, CodexConnection, CodexState, ConnectError, Instance};
+use crate::codex::{Allowance, CodexBackend, CodexConnection, CodexState, ConnectError, Instance, StartedBy};
 use crate::firewall::Policy;
 use crate::firewall::ceiling::Ceiling;
 use crate::firewall::kept::Kept;
@@ -88,7 +88,7 @@ impl Environment {
     /// What a device with this scope may do here.
     pub fn policy(&self, scope: Scope) -> Policy {
         let state = self.codex.state();
-        let is_own_codex = matches!(&*state.borrow(), CodexState::Ready { adapter: Adapter::Started, .. });
+        let is_own_codex = matches!(&*state.borrow(), CodexState::Ready { started_by: StartedBy::Agent, .. });
         Policy {
             scope,
             lasting_grants: false,

@@ -34,9 +34,9 @@ async fn failure(server: &AppServer) -> (String, Option<String>) {
     }
 }
 
-async fn instance(server: &AppServer) -> (Instance, Adapter, Option<String>) {
+async fn instance(server: &AppServer) -> (Instance, StartedBy, Option<String>) {
     match until(server, "ready", |state| matches!(state, CodexState::Ready { .. })).await {
-        CodexState::Ready { instance, adapter, version } => (instance, adapter, version),
+        CodexState::Ready { instance, started_by, version } => (instance, started_by, version),
         other => panic!("waited for readiness, got {other:?}"),
     }
 }
@@ -93,8 +93,8 @@ async fn a_running_server_is_joined_and_left_alone() {
     let (home, config) = home("echo codex-cli 1.2.3");
     let _running = answering(listen(home.path()));
     let server = AppServer::start(config);
-    let (ready, adapter, version) = instance(&server).await;
-    assert_eq!((adapter, version.as_deref()), (Adapter::Attached, Some("1.2.3")));
+    let (ready, started_by, version) = instance(&server).await;
+    assert_eq!((started_by, version.as_deref()), (StartedBy::Others, Some("1.2.3")));
 
     let mut client = server.connect(Allowance::default()).await.unwrap();
     assert_eq!(client.instance, ready);
@@ -192,7 +192,7 @@ async fn what_an_earlier_agent_left_is_ended_before_anything_is_joined_or_starte
     let ended = tokio::time::timeout(PATIENCE, left.wait()).await.expect("it was not ended").unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(rustix::process::Signal::TERM.as_raw()));
     let seen = states.wait_for(|state| *state != CodexState::Starting).await.unwrap().clone();
-    assert!(matches!(seen, CodexState::Ready { adapter: Adapter::Attached, .. }), "{seen:?}");
+    assert!(matches!(seen, CodexState::Ready { started_by: StartedBy::Others, .. }), "{seen:?}");
     assert_eq!(note.read().unwrap(), None, "what was joined is not for the next agent to end");
     server.stop().await;
 }
