@@ -187,3 +187,132 @@ impl Drop for Claim {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use futures_util::future::BoxFuture;
+    use futures_util::{FutureExt, Sink, Stream};
+    use reachback_proto::close::CloseCode;
+
+    use super::*;
+    use crate::directory::{InMemory, Registered, Registration};
+    use crate::link::{LinkError, Received, Sent, Transport};
+
+    const HOST: HostId = HostId([1; 16]);
+    const BOOT: BootId = BootId([1; 16]);
+
+    /// A link on which nothing happens.
+    struct Quiet;
+
+    impl Stream for Quiet {
+        type Item = Result<Received, LinkError>;
+
+        fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Pending
+        }
+    }
+
+    impl Sink<Sent> for Quiet {
+        type Error = LinkError;
+
+        fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn start_send(self: Pin<&mut Self>, _: Sent) -> Result<(), LinkError> {
+            Ok(())
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Transport for Quiet {
+        fn welcome(&mut self) {}
+
+        fn linger(&mut self) -> BoxFuture<'_, ()> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    async fn hub() -> (Arc<Hub>, Registration) {
+        let limits = Limits { circuits_per_host: 2, spares_per_host: 2, ..Limits::default() };
+        let directory = Arc::new(InMemory::new(limits.clone(), || 0));
+        let Registered::Here(registration) = directory.register(HOST, BOOT, None).await.unwrap() else {
+            panic!("nobody else is there")
+        };
+        (Arc::new(Hub::new(directory, &limits)), registration)
+    }
+
+    async fn spare(hub: &Arc<Hub>) -> Spare {
+        match hub.offer(HOST, BOOT).await.unwrap() {
+            Offer::Wait(spare) => spare,
+            Offer::Deliver(_) => panic!("nobody is in line"),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_stands_in_line_gets_the_next_data_connection_and_who_left_does_not() {
+        let (hub, mut registration) = hub().await;
+        let left = hub.claim(HOST).await.unwrap();
+        let mut claim = hub.claim(HOST).await.unwrap();
+        for _ in 0..2 {
+            assert!(registration.commands.recv().now_or_never().is_some(), "the host was not asked");
+        }
+        drop(left);
+        let Offer::Deliver(delivery) = hub.offer(HOST, BOOT).await.unwrap() else { panic!("somebody is in line") };
+        assert!(delivery.send(Box::new(Quiet)).is_ok());
+        assert!(claim.link().await.is_some());
+        drop(claim);
+        assert!(hub.table().lines.is_empty(), "a line is remembered in which nobody stands");
+    }
+
+    #[tokio::test]
+    async fn the_newest_spare_is_claimed_and_none_that_is_to_end() {
+        let (hub, registration) = hub().await;
+        let (mut old, mut new) = (spare(&hub).await, spare(&hub).await);
+        assert_eq!(hub.offer(HOST, BOOT).await.err().unwrap().limit, Some(Limit::SparesPerHost));
+        let mut claim = hub.claim(HOST).await.unwrap();
+        let delivery = (&mut new.claim).now_or_never().expect("the newest is claimed").unwrap();
+        assert!((&mut old.claim).now_or_never().is_none());
+        assert!(delivery.send(Box::new(Quiet)).is_ok());
+        assert!(claim.link().await.is_some());
+        drop((claim, new));
+
+        // Their tasks may not have heard of it yet.
+        drop(registration);
+        assert!(old.stand_by.end.is_over());
+        assert_eq!(hub.offer(HOST, BOOT).await.err().unwrap().code, CloseCode::PeerGone);
+        let mut waiting = hub.claim(HOST).await.unwrap();
+        assert!((&mut old.claim).now_or_never().is_none_or(|claimed| claimed.is_err()), "a dead one is claimed");
+        assert!(waiting.link().now_or_never().is_none(), "it does not stand in line");
+        drop((old, waiting));
+        assert!(hub.table().lines.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_spares_claim_does_not_count_as_standing_in_line() {
+        let (hub, _registration) = hub().await;
+        let _spares = (spare(&hub).await, spare(&hub).await);
+        let _claims = (hub.claim(HOST).await.unwrap(), hub.claim(HOST).await.unwrap());
+        let _in_line = (hub.claim(HOST).await.unwrap(), hub.claim(HOST).await.unwrap());
+        assert_eq!(hub.claim(HOST).await.err().unwrap().limit, Some(Limit::CircuitsPerHost));
+    }
+
+    #[tokio::test]
+    async fn a_spare_whose_task_has_ended_is_passed_over() {
+        let (hub, mut registration) = hub().await;
+        let mut gone = spare(&hub).await;
+        gone.claim.close();
+        let _claim = hub.claim(HOST).await.unwrap();
+        assert!(registration.commands.recv().now_or_never().is_some(), "the host was not asked");
+    }
+}

@@ -16,6 +16,8 @@ use crate::refusal::{End, Refusal};
 const A: BootId = BootId([1; 16]);
 const B: BootId = BootId([2; 16]);
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long a message between processes may take.
+const SOON: Duration = Duration::from_secs(10);
 
 /// The limits that the directory under test must have.
 pub(crate) fn limits() -> Limits {
@@ -44,7 +46,7 @@ pub(crate) async fn all(here: &dyn Directory, there: &dyn Directory) {
 }
 
 async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    timeout(MINUTE, wait).await.unwrap_or_else(|_| panic!("it never came: {what}"))
+    timeout(SOON, wait).await.unwrap_or_else(|_| panic!("it never came: {what}"))
 }
 
 fn host(byte: u8) -> HostId {
