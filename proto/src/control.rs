@@ -40,7 +40,7 @@ pub const MAX_PROOF: usize = 1024;
 /// Longest enrolment key, in bytes.
 pub const MAX_ENROLL_KEY: usize = 128;
 /// Longest text in a refusal, in bytes.
-pub const MAX_MESSAGE: usize = 400;
+pub const MAX_REFUSAL_MESSAGE: usize = 400;
 /// Longest a rendezvous may stay open, in seconds.
 pub const MAX_RENDEZVOUS_SECONDS: u32 = 300;
 
@@ -347,7 +347,7 @@ impl RelayToPeer {
             0x03 => Self::Refused {
                 code: r.u16()?,
                 retry_after_ms: r.u32()?,
-                message: r.text("message", MAX_MESSAGE)?.to_owned(),
+                message: r.text("message", MAX_REFUSAL_MESSAGE)?.to_owned(),
             },
             0x04 => Self::Restarting { reconnect_in_ms: r.u32()? },
             0x05 => Self::Ping { id: r.u64()? },

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reachback_proto::close::CloseCode;
-use reachback_proto::control::{MAX_MESSAGE, RelayToPeer};
+use reachback_proto::control::{MAX_REFUSAL_MESSAGE, RelayToPeer};
 use reachback_proto::wire::DecodeError;
 use tokio_util::sync::CancellationToken;
 
@@ -62,7 +62,7 @@ impl Refusal {
     /// The frame as bytes.
     pub(crate) fn frame(&self) -> Vec<u8> {
         let mut message = self.message.clone();
-        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        message.truncate(message.floor_char_boundary(MAX_REFUSAL_MESSAGE));
         let retry_after_ms = u32::try_from(self.retry_after.as_millis()).unwrap_or(u32::MAX);
         RelayToPeer::Refused { code: self.code.number(), retry_after_ms, message }.encode()
     }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_long_message_is_cut_to_what_a_frame_holds() {
-        let frame = Refusal::malformed(&"ü".repeat(MAX_MESSAGE)).frame();
+        let frame = Refusal::malformed(&"ü".repeat(MAX_REFUSAL_MESSAGE)).frame();
         assert!(RelayToPeer::decode(&frame).is_ok());
     }
 }

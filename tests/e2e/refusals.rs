@@ -9,7 +9,7 @@ use e2e::rpc::{Client, End};
 use e2e::stage::{Stage, TestDevice, client, every_piece, little_waits};
 use e2e::{PATIENCE, eventually};
 use futures_util::{SinkExt, StreamExt};
-use reachback_host::agent::control::PairOptions;
+use reachback_host::agent::owner::PairOptions;
 use reachback_host::audit::{self, Entry, Line, What};
 use reachback_host::connect::join::{Invitation, JoinError};
 use reachback_host::connect::remote::RemoteState;

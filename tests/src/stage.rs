@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reachback_host::agent::control::PairOptions;
 use reachback_host::agent::environments::LocalEnvironment;
 use reachback_host::agent::environments::workspaces::Surroundings;
 use reachback_host::agent::outbox::OutboxLimits;
+use reachback_host::agent::owner::PairOptions;
 use reachback_host::agent::{Agent, AgentConfig, StartError};
 use reachback_host::backoff::BackoffConfig;
 use reachback_host::codex::CodexBackend;

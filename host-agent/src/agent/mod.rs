@@ -23,12 +23,12 @@ pub mod api;
 pub mod attention;
 pub mod bridge;
 pub mod changes;
-pub mod control;
 mod desk;
 pub mod environments;
 pub mod host_session;
 mod housekeeping;
 pub mod outbox;
+pub mod owner;
 pub mod pages;
 pub mod pairing;
 pub mod prompts;
@@ -61,7 +61,7 @@ use crate::codex::keys::Keys;
 use crate::codex::{CodexState, StartedBy};
 use crate::firewall::folders::Folders;
 use crate::link::relay::{RelayAddress, RelayTrust};
-use crate::local_api::events::{CodexState as CodexWord, Transport, TunnelState as TunnelWord};
+use crate::local_api::events::{CodexState as CodexWord, TunnelState as TunnelWord, TunnelTransport};
 use crate::local_api::{self, CodexStatus, Event, Failure, TunnelStatus};
 use crate::platform::dirs::RuntimeDir;
 use crate::platform::socket::{LocalListener, SocketError};
@@ -76,13 +76,13 @@ use crate::state::workspaces::WorkspaceStore;
 use acceptor::Acceptor;
 use api::{Disk, EnvironmentInfo, Notice, Notices};
 use changes::DeviceChanges;
-use control::Control;
 use environments::changes::Changes;
 use environments::workspaces::{ChangeError as WorkspaceError, NotOpen};
 use environments::{Environment, Environments, LocalEnvironment, keeper};
 use host_session::SessionContext;
 use housekeeping::Housekeeping;
 use outbox::{OutboxLimits, Outboxes};
+use owner::OwnerRequests;
 use pages::Readers;
 use pairing::{HostIntroduction, Pairings};
 use prompts::Prompts;
@@ -181,7 +181,7 @@ impl AgentEvents {
 
 /// See the module's header.
 pub struct Agent {
-    control: Arc<Control>,
+    control: Arc<OwnerRequests>,
     events: AgentEvents,
     from_start: Option<broadcast::Receiver<Event>>,
     environments: Arc<Environments>,
@@ -286,7 +286,7 @@ impl Agent {
                 events: events.clone(),
             },
         };
-        let control = Arc::new(Control {
+        let control = Arc::new(OwnerRequests {
             host,
             name: name.as_str().to_owned(),
             relay_url: relay_url.clone(),
@@ -389,7 +389,7 @@ impl Agent {
     }
 
     /// What commands can do with the agent.
-    pub fn control(&self) -> &Arc<Control> {
+    pub fn control(&self) -> &Arc<OwnerRequests> {
         &self.control
     }
 
@@ -480,7 +480,7 @@ async fn watch_tunnel(tunnel: Arc<Tunnel>, events: AgentEvents, ready: Ready, mu
 /// The tunnel's state, in the words of the public format.
 fn tunnel_status(state: &TunnelState) -> TunnelStatus {
     let (state, transport, reason) = match state {
-        TunnelState::Connected => (TunnelWord::Connected, Some(Transport::Wss), None),
+        TunnelState::Connected => (TunnelWord::Connected, Some(TunnelTransport::Wss), None),
         TunnelState::Reconnecting { reason } => {
             (TunnelWord::Reconnecting, None, Some(reason.clone()).filter(|reason| !reason.is_empty()))
         }

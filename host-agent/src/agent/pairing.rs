@@ -66,7 +66,7 @@ pub enum OfferEvent {
         /// What it runs on.
         platform: Platform,
         /// For the person's word.
-        answer: oneshot::Sender<Answer>,
+        answer: oneshot::Sender<Confirmation>,
     },
     /// A try failed; the offer still stands.
     Failed {
@@ -81,7 +81,7 @@ pub enum OfferEvent {
 
 /// The person's word about a device.
 #[derive(Debug)]
-pub enum Answer {
+pub enum Confirmation {
     /// The digits as typed.
     Digits(String),
     /// Let it in without comparing digits.
@@ -338,7 +338,7 @@ impl Pairings {
                         Err(_) if tokio::time::Instant::now() + LAST_WORD >= until => {
                             return self.refuse(stream, responder, Refusal::Expired).await;
                         }
-                        Err(_) => break Answer::Decline,
+                        Err(_) => break Confirmation::Decline,
                     },
                     () = sleep_until(until) => return self.refuse(stream, responder, Refusal::Expired).await,
                     // Before the person has spoken the device has nothing to say but that it gives up.
@@ -350,12 +350,12 @@ impl Pairings {
                 }
             };
             let step = match word {
-                Answer::Digits(digits) => match responder.confirm(&digits) {
+                Confirmation::Digits(digits) => match responder.confirm(&digits) {
                     Err(PairingError::NotSixDigits) => continue,
                     step => step?,
                 },
-                Answer::WithoutDigits => responder.confirm_without_digits()?,
-                Answer::Decline => return self.refuse(stream, responder, Refusal::Declined).await,
+                Confirmation::WithoutDigits => responder.confirm_without_digits()?,
+                Confirmation::Decline => return self.refuse(stream, responder, Refusal::Declined).await,
             };
             stream.write(&step.send).await?;
             return match step.event {

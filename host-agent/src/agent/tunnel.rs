@@ -135,7 +135,7 @@ impl Tunnel {
         let (stored_out, stored) = watch::channel(0);
         let (revoked_out, revoked) = watch::channel(Vec::new());
         let vital = config.vital.clone();
-        let control = Control {
+        let control = ControlConnection {
             config: Arc::new(config),
             inbox,
             state: state_out,
@@ -216,7 +216,7 @@ struct OpenPairing {
     opened: Option<oneshot::Sender<bool>>,
 }
 
-struct Control {
+struct ControlConnection {
     config: Arc<TunnelConfig>,
     inbox: mpsc::Receiver<Command>,
     state: watch::Sender<TunnelState>,
@@ -230,7 +230,7 @@ struct Control {
     has_worked: bool,
 }
 
-impl Control {
+impl ControlConnection {
     async fn run(mut self) {
         let rng = SystemRandom::new();
         let mut backoff = Backoff::new(self.config.backoff);

@@ -63,14 +63,14 @@ pub(super) struct HostArgs {
     #[arg(long, value_name = "URL")]
     web_origin: Option<Origin>,
     /// What carries the tunnel.
-    #[arg(long, value_enum, default_value_t = Transport::Auto)]
-    transport: Transport,
+    #[arg(long, value_enum, default_value_t = TransportChoice::Auto)]
+    transport: TransportChoice,
     #[command(flatten)]
     codex: CodexArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Transport {
+enum TransportChoice {
     /// The best that works; WebSocket in this version.
     Auto,
     /// QUIC; not in this version.
@@ -115,7 +115,7 @@ impl CodexArgs {
 }
 
 pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::Result<ExitCode> {
-    if args.transport == Transport::Quic {
+    if args.transport == TransportChoice::Quic {
         let failure = Failure::new("no_quic", "this version has no QUIC tunnel");
         return Err(failure.fix("leave --transport out, or say --transport wss").into());
     }

@@ -25,7 +25,7 @@ use crate::state::controller::ControllerStore;
 use crate::state::host::RelayPin;
 
 /// More than any `host/changed` has, in bytes; nothing larger is parsed.
-const MAX_MESSAGE: usize = 64 * 1024;
+const MAX_ANSWER: usize = 64 * 1024;
 /// Characters that are kept of a text: a reason is a sentence or two.
 const MAX_TEXT: usize = 400;
 
@@ -172,7 +172,7 @@ enum Said {
 
 impl Said {
     fn parse(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > MAX_MESSAGE {
+        if bytes.len() > MAX_ANSWER {
             return None;
         }
         let Message { id, method, result, params } = serde_json::from_slice(bytes).ok()?;
@@ -304,7 +304,7 @@ mod tests {
             info[member] = value;
             assert!(parse(&info).is_none(), "{info}");
         }
-        let long = format!(r#"{{"id":1,"result":{good},"x":"{}"}}"#, "x".repeat(MAX_MESSAGE));
+        let long = format!(r#"{{"id":1,"result":{good},"x":"{}"}}"#, "x".repeat(MAX_ANSWER));
         assert!(Said::parse(long.as_bytes()).is_none());
     }
 

@@ -113,10 +113,10 @@ struct Model {
 
 async fn respond(State(model): State<Arc<Model>>, Json(request): Json<Value>) -> Response {
     let answer = answer(&Request::read(&request));
-    if let Answer::Fail(status) = answer {
+    if let Scene::Fail(status) = answer {
         return (status, Json(json!({ "error": { "message": "the script says so" } }))).into_response();
     }
-    let hangs = matches!(answer, Answer::Hang);
+    let hangs = matches!(answer, Scene::Hang);
     let steps = Script::new(&model.ids).play(answer);
     let steps = stream::iter(steps).then(|step| async move {
         if !step.pause.is_zero() {
@@ -171,7 +171,7 @@ fn typed(item: &Value) -> Option<&str> {
 
 /// What the script says to a request.
 #[derive(Debug, PartialEq)]
-enum Answer {
+enum Scene {
     /// Text in pieces, a pause before each, and silence before it begins.
     Text {
         pieces: Vec<String>,
@@ -191,25 +191,25 @@ enum Answer {
     Fail(StatusCode),
 }
 
-impl Answer {
+impl Scene {
     fn words(text: &str, pause: Duration) -> Self {
         let pieces = text.split_inclusive(' ').map(str::to_owned).collect();
         Self::Text { pieces, pause, silence: Duration::ZERO }
     }
 }
 
-fn answer(request: &Request<'_>) -> Answer {
+fn answer(request: &Request<'_>) -> Scene {
     if !request.wants.is_empty() {
-        return Answer::words(&wanted(request), Duration::ZERO);
+        return Scene::words(&wanted(request), Duration::ZERO);
     }
     let (verb, rest) = request.prompt.split_once(char::is_whitespace).unwrap_or((request.prompt, ""));
     let rest = rest.trim();
     let run = |calls: usize, command: String, why| match (request.outputs.len() < calls, request.outputs.last()) {
         (true, _) if !request.runs_commands => {
-            Answer::words("Codex did not offer the script a way to run commands.", Duration::ZERO)
+            Scene::words("Codex did not offer the script a way to run commands.", Duration::ZERO)
         }
-        (true, _) => Answer::Run { command, why },
-        (false, output) => Answer::words(&quote(output.copied()), Duration::ZERO),
+        (true, _) => Scene::Run { command, why },
+        (false, output) => Scene::words(&quote(output.copied()), Duration::ZERO),
     };
     match verb.to_ascii_lowercase().as_str() {
         "@text" => text(rest),
@@ -220,12 +220,12 @@ fn answer(request: &Request<'_>) -> Answer {
             let (count, command) = rest.split_once(' ').unwrap_or((rest, "true"));
             run(count.parse().unwrap_or(1), command.to_owned(), None)
         }
-        "@spawn" if request.outputs.is_empty() => Answer::Spawn { prompt: rest.to_owned() },
-        "@spawn" => Answer::words(&quote(request.outputs.last().copied()), Duration::ZERO),
-        "@hang" => Answer::Hang,
+        "@spawn" if request.outputs.is_empty() => Scene::Spawn { prompt: rest.to_owned() },
+        "@spawn" => Scene::words(&quote(request.outputs.last().copied()), Duration::ZERO),
+        "@hang" => Scene::Hang,
         "@fail" => {
             let status = rest.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
-            Answer::Fail(
+            Scene::Fail(
                 status.filter(|s| s.is_client_error() || s.is_server_error()).unwrap_or(StatusCode::BAD_GATEWAY),
             )
         }
@@ -234,7 +234,7 @@ fn answer(request: &Request<'_>) -> Answer {
         }
         "edit" => run(1, patch(EDIT_FILE, "Hello!\n+\n+Codex wrote this file because you typed `edit`."), None),
         "long" => long(),
-        _ => Answer::words(TOUR, WORD_PAUSE),
+        _ => Scene::words(TOUR, WORD_PAUSE),
     }
 }
 
@@ -256,7 +256,7 @@ fn wanted(request: &Request<'_>) -> String {
     Value::Object(members).to_string()
 }
 
-fn text(options: &str) -> Answer {
+fn text(options: &str) -> Scene {
     let option = |name: &str, default: usize| {
         let value = options.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
         value.and_then(|value| value.parse().ok()).unwrap_or(default)
@@ -269,17 +269,17 @@ fn text(options: &str) -> Answer {
         padded[padded.len() - size..].to_owned()
     };
     let time = |name| Duration::from_millis(option(name, 0).min(60_000) as u64);
-    Answer::Text { pieces: (0..count).map(piece).collect(), pause: time("ms"), silence: time("after") }
+    Scene::Text { pieces: (0..count).map(piece).collect(), pause: time("ms"), silence: time("after") }
 }
 
-fn long() -> Answer {
+fn long() -> Scene {
     let words = (1..=LONG_WORDS).map(|n| match n {
         1 => "I count until you interrupt me: ".to_owned(),
         n if n == LONG_WORDS => format!("{n}. You let me finish!"),
         n if n % 20 == 0 => format!("{n},\n"),
         n => format!("{n}, "),
     });
-    Answer::Text { pieces: words.collect(), pause: WORD_PAUSE, silence: Duration::ZERO }
+    Scene::Text { pieces: words.collect(), pause: WORD_PAUSE, silence: Duration::ZERO }
 }
 
 /// A shell command that Codex takes for a file change.
@@ -323,20 +323,20 @@ impl<'a> Script<'a> {
         Self { ids, steps: Vec::new() }
     }
 
-    fn play(mut self, answer: Answer) -> Vec<Step> {
+    fn play(mut self, answer: Scene) -> Vec<Step> {
         let response = self.id("resp");
         self.step("response.created", json!({ "response": { "id": response } }));
         let tokens = match answer {
-            Answer::Hang | Answer::Fail(_) => return self.steps,
-            Answer::Text { pieces, pause, silence } => {
+            Scene::Hang | Scene::Fail(_) => return self.steps,
+            Scene::Text { pieces, pause, silence } => {
                 self.message(&pieces, pause, silence);
                 pieces.len()
             }
-            Answer::Run { command, why } => {
+            Scene::Run { command, why } => {
                 self.run(&command, why);
                 10
             }
-            Answer::Spawn { prompt } => {
+            Scene::Spawn { prompt } => {
                 self.call("spawn_agent", &json!({ "message": prompt }), Some("multi_agent_v1"));
                 10
             }

@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use super::Policy;
 use super::folders::Place;
 use super::parse::RequestId;
-use super::table::{Answer, Method};
+use super::table::{AnswerContent, Method};
 use super::threads::is_thread_id;
 
 /// An answer that is waited for.
@@ -71,9 +71,9 @@ pub(super) fn result(awaited: &Awaited, raw: &RawValue, policy: &Policy) -> Opti
         return answer(&awaited.id, "result", &raw);
     };
     match awaited.method.answer {
-        Answer::Plain => {}
-        Answer::Quotes => clean_lists(&mut result),
-        Answer::Configuration => configuration(&mut result, awaited.folder.as_deref(), policy),
+        AnswerContent::Plain => {}
+        AnswerContent::Quotes => clean_lists(&mut result),
+        AnswerContent::Configuration => configuration(&mut result, awaited.folder.as_deref(), policy),
     }
     answer(&awaited.id, "result", &result)
 }

@@ -64,7 +64,7 @@ use kept::Kept;
 use params::{Filter, ParamsError};
 use parse::{Message, ParseError, RequestId};
 use providers::Providers;
-use responses::{Answer, AnswerError, Asked, Choice, OpenRequests, Route, server_request};
+use responses::{AnswerError, Asked, Choice, OpenRequests, PassedAnswer, Route, server_request};
 use stock::Manner;
 use table::{Access, Method, ThreadUse};
 use threads::{Opening, Threads};
@@ -397,7 +397,7 @@ impl Firewall {
             let refusal = Refusal { reason: Reason::Method, message, needed: None };
             return FromDevice::Verdict(self.refusal(&id, name, None, None, refusal));
         };
-        let own = (method.answer != table::Answer::Plain).then(|| self.next_number());
+        let own = (method.answer != table::AnswerContent::Plain).then(|| self.next_number());
         let mut filter = Filter { policy: &self.policy, threads: &self.threads, seen: params::Seen::default() };
         let mut body = Vec::with_capacity(raw.map_or(0, |raw| raw.get().len()) + name.len() + 512);
         let checked = self.admitted(method).and_then(|()| {
@@ -423,7 +423,7 @@ impl Firewall {
             let thread = seen.thread.or_else(|| raw.and_then(params::thread));
             return FromDevice::Verdict(self.refusal(&id, name, Some(method), thread, refusal));
         }
-        let folder = raw.filter(|_| method.answer == table::Answer::Configuration).and_then(params::folder);
+        let folder = raw.filter(|_| method.answer == table::AnswerContent::Configuration).and_then(params::folder);
         let request = Request { id, own, method, folder, seen, body };
         match (method.thread, request.seen.thread.clone()) {
             (ThreadUse::Resumes | ThreadUse::Forks, Some(thread)) => {
@@ -651,10 +651,10 @@ impl Firewall {
         &self,
         id: RequestId,
         about: Option<(&'static str, Option<String>)>,
-        answer: Result<Answer, AnswerError>,
+        answer: Result<PassedAnswer, AnswerError>,
     ) -> DeviceVerdict {
         match answer {
-            Ok(Answer { body, method, thread, choice, lessened }) => DeviceVerdict {
+            Ok(PassedAnswer { body, method, thread, choice, lessened }) => DeviceVerdict {
                 to_codex: Some(body.into()),
                 to_device: lessened.map(|words| warning(thread.as_deref(), words)).into_iter().collect(),
                 audit: Audit {

@@ -13,11 +13,10 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
+use reachback_proto::session::MAX_MESSAGE_TO_HOST;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Largest message from a device, in bytes: what the app-server itself takes.
-pub const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 /// Deepest nesting of arrays and objects in a device's message. Codex's own go to about 12.
 pub const MAX_DEPTH: usize = 64;
 /// Most members of one object in a device's message: bounds what the check for duplicate keys remembers.
@@ -31,8 +30,8 @@ pub const MAX_METHOD: usize = 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
-    /// More than [`MAX_MESSAGE`] bytes.
-    #[error("the message has {length} bytes, the limit is {MAX_MESSAGE}")]
+    /// More than [`MAX_MESSAGE_TO_HOST`] bytes.
+    #[error("the message has {length} bytes, the limit is {MAX_MESSAGE_TO_HOST}")]
     TooLong {
         /// The message's length.
         length: usize,
@@ -155,7 +154,7 @@ pub enum Message<'a> {
 
 /// Reads one message strictly at its top level; [`transcode`] reads the rest.
 pub fn parse(bytes: &[u8]) -> Result<Message<'_>, ParseError> {
-    if bytes.len() > MAX_MESSAGE {
+    if bytes.len() > MAX_MESSAGE_TO_HOST {
         return Err(ParseError::TooLong { length: bytes.len() });
     }
     let text = std::str::from_utf8(bytes).map_err(|_| ParseError::NotUtf8)?;
@@ -453,8 +452,8 @@ mod tests {
             assert!(parse(text.as_bytes()).is_err(), "{text} was read as a message");
         }
         assert_eq!(parse(b"{\"id\":1,\"method\":\"\xff\"}").unwrap_err(), ParseError::NotUtf8);
-        let huge = vec![b' '; MAX_MESSAGE + 1];
-        assert_eq!(parse(&huge).unwrap_err(), ParseError::TooLong { length: MAX_MESSAGE + 1 });
+        let huge = vec![b' '; MAX_MESSAGE_TO_HOST + 1];
+        assert_eq!(parse(&huge).unwrap_err(), ParseError::TooLong { length: MAX_MESSAGE_TO_HOST + 1 });
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Choice {
 
 /// An answer that passes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct PassedAnswer {
     /// What goes to Codex, written anew.
     pub(crate) body: Vec<u8>,
     /// The request that it answers.
@@ -319,7 +319,7 @@ impl OpenRequests {
         raw: &RawValue,
         scope: Scope,
         lasting: bool,
-    ) -> Result<Answer, AnswerError> {
+    ) -> Result<PassedAnswer, AnswerError> {
         let answer = self.check_result(id, raw, scope, lasting)?;
         self.close(id);
         Ok(answer)
@@ -332,7 +332,7 @@ impl OpenRequests {
         raw: &RawValue,
         scope: Scope,
         lasting: bool,
-    ) -> Result<Answer, AnswerError> {
+    ) -> Result<PassedAnswer, AnswerError> {
         let open = self.permitted(id, scope)?;
         let mut bytes = Vec::new();
         transcode(raw, &mut bytes)?;
@@ -348,14 +348,19 @@ impl OpenRequests {
     }
 
     /// Checks a device's error: it also ends the request, so it needs the same.
-    pub(super) fn error(&mut self, id: &RequestId, raw: &RawValue, scope: Scope) -> Result<Answer, AnswerError> {
+    pub(super) fn error(&mut self, id: &RequestId, raw: &RawValue, scope: Scope) -> Result<PassedAnswer, AnswerError> {
         let answer = self.check_error(id, raw, scope)?;
         self.close(id);
         Ok(answer)
     }
 
     /// Checks a device's error, and leaves the request open. Codex takes every error for a no.
-    pub(crate) fn check_error(&self, id: &RequestId, raw: &RawValue, scope: Scope) -> Result<Answer, AnswerError> {
+    pub(crate) fn check_error(
+        &self,
+        id: &RequestId,
+        raw: &RawValue,
+        scope: Scope,
+    ) -> Result<PassedAnswer, AnswerError> {
         #[derive(Deserialize, Serialize)]
         #[serde(deny_unknown_fields)]
         struct Said<'a> {
@@ -388,8 +393,8 @@ impl OpenRequests {
 }
 
 impl Open {
-    fn answer(&self, body: Vec<u8>, choice: Choice, lessened: Option<&'static str>) -> Answer {
-        Answer { body, method: self.request.name, thread: self.thread.clone(), choice, lessened }
+    fn answer(&self, body: Vec<u8>, choice: Choice, lessened: Option<&'static str>) -> PassedAnswer {
+        PassedAnswer { body, method: self.request.name, thread: self.thread.clone(), choice, lessened }
     }
 }
 

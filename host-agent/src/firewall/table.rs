@@ -107,7 +107,7 @@ pub struct Method {
     /// What it does with the thread that it names.
     pub thread: ThreadUse,
     /// What its answer holds that is not for devices.
-    pub answer: Answer,
+    pub answer: AnswerContent,
     /// Why.
     pub why: &'static str,
 }
@@ -140,7 +140,7 @@ impl ThreadUse {
 
 /// What an answer holds that is not for devices. See [`super::answers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum AnswerContent {
     /// Nothing.
     Plain,
     /// It reads files of a folder, and its errors quote them.
@@ -154,7 +154,7 @@ impl Method {
         Self { thread, ..self }
     }
 
-    const fn answering(self, answer: Answer) -> Self {
+    const fn answering(self, answer: AnswerContent) -> Self {
         Self { answer, ..self }
     }
 }
@@ -170,19 +170,19 @@ pub fn method(name: &str) -> Option<&'static Method> {
 }
 
 const fn from(scope: Scope, name: &'static str, params: &'static Params, why: &'static str) -> Method {
-    Method { name, access: Access::From(scope), params, thread: ThreadUse::Any, answer: Answer::Plain, why }
+    Method { name, access: Access::From(scope), params, thread: ThreadUse::Any, answer: AnswerContent::Plain, why }
 }
 
 const fn outside(name: &'static str, params: &'static Params) -> Method {
     let why = "runs outside Codex's sandbox and approvals";
-    Method { name, access: Access::Outside, params, thread: ThreadUse::Any, answer: Answer::Plain, why }
+    Method { name, access: Access::Outside, params, thread: ThreadUse::Any, answer: AnswerContent::Plain, why }
 }
 
 const fn never(name: &'static str, why: &'static str) -> Method {
-    Method { name, access: Access::Never, params: ANY, thread: ThreadUse::Any, answer: Answer::Plain, why }
+    Method { name, access: Access::Never, params: ANY, thread: ThreadUse::Any, answer: AnswerContent::Plain, why }
 }
 
-use Answer::{Configuration, Quotes};
+use AnswerContent::{Configuration, Quotes};
 use Else::{Drop as OrDrop, Refuse as OrRefuse};
 use Rule::{
     Approval, Audio, ByType, Config, Drop, Each, File, Folders, Image, Model, Moves, Object, Opens, OptOut, Outside,

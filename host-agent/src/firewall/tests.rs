@@ -1104,7 +1104,7 @@ fn the_bytes_of_what_was_attached_do_not_come_back() {
 
 #[test]
 fn what_codex_says_about_files_quotes_none_of_them() {
-    let quoting = METHODS.iter().filter(|method| method.answer == table::Answer::Quotes);
+    let quoting = METHODS.iter().filter(|method| method.answer == table::AnswerContent::Quotes);
     let mut count = 0;
     for method in quoting {
         count += 1;

@@ -12,11 +12,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use reachback_proto::session::MAX_MESSAGE_TO_HOST;
 use reachback_proto::words::quote;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::parse::{MAX_ID, MAX_MESSAGE, MAX_METHOD, RequestId};
+use super::parse::{MAX_ID, MAX_METHOD, RequestId};
 
 /// Longest id that is written back, in bytes of JSON; one that is longer becomes `null`.
 const MAX_SHOWN_ID: usize = 64 * 1024;
@@ -37,7 +38,7 @@ pub(crate) struct Unread {
 
 /// The requests in a message that could not be parsed: one, those of a batch, or none.
 pub(crate) fn requests(bytes: &[u8]) -> Vec<Unread> {
-    if bytes.len() > MAX_MESSAGE {
+    if bytes.len() > MAX_MESSAGE_TO_HOST {
         return Vec::new();
     }
     // The same check first: the reader below skips over values without looking into their texts.
@@ -52,7 +53,7 @@ pub(crate) fn requests(bytes: &[u8]) -> Vec<Unread> {
 
 /// Whether this is meant as a message: one JSON object, not too long, with what makes a request, a notification or an answer.
 pub(crate) fn is_message(bytes: &[u8]) -> bool {
-    if bytes.len() > MAX_MESSAGE {
+    if bytes.len() > MAX_MESSAGE_TO_HOST {
         return false;
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return false };

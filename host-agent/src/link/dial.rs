@@ -155,7 +155,7 @@ mod tests {
 
     /// How an address of a test answers.
     #[derive(Debug, Clone, Copy)]
-    enum Answer {
+    enum Behaviour {
         /// After so many milliseconds.
         Connects(u64),
         /// At once.
@@ -163,7 +163,7 @@ mod tests {
         /// Never.
         Silence,
     }
-    use Answer::{Connects, Fails, Silence};
+    use Behaviour::{Connects, Fails, Silence};
 
     /// What a race came to, how long it took, and when which address was tried: milliseconds since its start.
     struct Ran {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     /// Races addresses that answer like this, on a clock that is paused. Ten seconds, as in life.
-    async fn run(answers: &[Answer]) -> Ran {
+    async fn run(answers: &[Behaviour]) -> Ran {
         let addresses: Vec<SocketAddr> =
             (1..=answers.len()).map(|at| SocketAddr::from(([192, 0, 2, 1], at as u16))).collect();
         let start = Instant::now();

@@ -107,7 +107,7 @@ pub struct TunnelStatus {
     /// Whether it is there.
     pub state: TunnelState,
     /// What carries it.
-    pub transport: Option<Transport>,
+    pub transport: Option<TunnelTransport>,
     /// Why it is not there, or why not over QUIC.
     pub reason: Option<String>,
 }
@@ -127,7 +127,7 @@ pub enum TunnelState {
 /// What carries a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Transport {
+pub enum TunnelTransport {
     /// WebSocket over TLS.
     Wss,
     /// QUIC.
@@ -280,7 +280,7 @@ mod tests {
             (
                 Event::Tunnel(TunnelStatus {
                     state: TunnelState::Connected,
-                    transport: Some(Transport::Quic),
+                    transport: Some(TunnelTransport::Quic),
                     reason: None,
                 }),
                 r#"{"event":"tunnel","state":"connected","transport":"quic","reason":null}"#.into(),

@@ -41,7 +41,7 @@ const LINK_MESSAGE_2: usize = 49;
 const LINK_PSK: u8 = 2;
 
 /// Largest handshake message of ours, in bytes; pairing's message 2 is the longest, 128.
-const MAX_MESSAGE: usize = 128;
+const MAX_HANDSHAKE_MESSAGE: usize = 128;
 
 /// Why a handshake ended. Drop the link; the other side learns nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -273,7 +273,7 @@ pub(crate) struct Noise(pub(crate) HandshakeState);
 
 impl Noise {
     pub(crate) fn write(&mut self, payload: &[u8]) -> Result<Vec<u8>, HandshakeError> {
-        let mut message = vec![0; MAX_MESSAGE];
+        let mut message = vec![0; MAX_HANDSHAKE_MESSAGE];
         let length = self.0.write_message(payload, &mut message).map_err(failure)?;
         message.truncate(length);
         Ok(message)

@@ -18,7 +18,7 @@ export const MAX_CIRCUIT_CHUNK = 128 * 1024;
 const MAX_DEVICES = 256;
 const MAX_PROOF = 1024;
 const MAX_ENROLL_KEY = 128;
-const MAX_MESSAGE = 400;
+const MAX_REFUSAL_MESSAGE = 400;
 
 /** Who a circuit comes from, in the relay's words. */
 export type CircuitOrigin =
@@ -117,7 +117,7 @@ function readRelayToPeer(r: Reader): RelayToPeer {
     case 0x02:
       return { type: "Welcome", version: r.u8(), signature: r.take(64) };
     case 0x03:
-      return { type: "Refused", code: r.u16(), retryAfterMs: r.u32(), message: r.text("message", MAX_MESSAGE) };
+      return { type: "Refused", code: r.u16(), retryAfterMs: r.u32(), message: r.text("message", MAX_REFUSAL_MESSAGE) };
     case 0x04:
       return { type: "Restarting", reconnectInMs: r.u32() };
     case 0x05:

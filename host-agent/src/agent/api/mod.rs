@@ -176,7 +176,7 @@ struct Request<'a> {
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Answer {
+enum RpcAnswer {
     Result { id: Value, result: Box<RawValue> },
     Error { id: Value, error: Refusal },
 }
@@ -299,10 +299,10 @@ async fn send(sender: &ChannelSender, message: &impl Serialize) -> bool {
 }
 
 /// The answer to a message, whatever it is.
-async fn answer(methods: &[Method], call: Call, bytes: Bytes, is_busy: bool) -> Answer {
+async fn answer(methods: &[Method], call: Call, bytes: Bytes, is_busy: bool) -> RpcAnswer {
     let Request { id, method, params } = match Request::parse(&bytes) {
         Ok(request) => request,
-        Err((id, error)) => return Answer::Error { id, error },
+        Err((id, error)) => return RpcAnswer::Error { id, error },
     };
     let outcome = match methods.iter().find(|known| known.name == method) {
         _ if is_busy => Err(Refusal::busy()),
@@ -311,8 +311,8 @@ async fn answer(methods: &[Method], call: Call, bytes: Bytes, is_busy: bool) -> 
         Some(method) => (method.run)(call, params).await,
     };
     match outcome {
-        Ok(result) => Answer::Result { id, result },
-        Err(error) => Answer::Error { id, error },
+        Ok(result) => RpcAnswer::Result { id, result },
+        Err(error) => RpcAnswer::Error { id, error },
     }
 }
 

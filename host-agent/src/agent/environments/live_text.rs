@@ -129,7 +129,7 @@ struct Listener {
 /// The items that the answer to a `thread/resume` tells: their turns and ids.
 fn in_answer(answer: &[u8]) -> HashSet<(String, String)> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct ResumeAnswer {
         result: Resumed,
     }
     #[derive(Deserialize)]
@@ -158,7 +158,7 @@ fn in_answer(answer: &[u8]) -> HashSet<(String, String)> {
     struct Id {
         id: String,
     }
-    let Ok(Answer { result }) = serde_json::from_slice(answer) else { return HashSet::new() };
+    let Ok(ResumeAnswer { result }) = serde_json::from_slice(answer) else { return HashSet::new() };
     let turns = result.thread.turns.into_iter().chain(result.initial_turns_page.into_iter().flat_map(|page| page.data));
     turns.flat_map(|turn| turn.items.into_iter().map(move |item| (turn.id.clone(), item.id))).collect()
 }

@@ -43,7 +43,7 @@ use shown::{Changes, Shown};
 
 use crate::codex::Instance;
 use crate::firewall::parse::RequestId;
-use crate::firewall::responses::{Answer, AnswerError, Choice, OpenRequests, Route, server_request};
+use crate::firewall::responses::{AnswerError, Choice, OpenRequests, PassedAnswer, Route, server_request};
 use crate::firewall::{Audit, Decision, Reason};
 
 /// Requests on the board: Codex asks for a thread one at a time, and a hundred threads are many.
@@ -638,7 +638,7 @@ impl Requests {
         {
             return Err(AnswerRefusal::Digest);
         }
-        let Answer { body, method, thread, choice, lessened } = match attempt.said {
+        let PassedAnswer { body, method, thread, choice, lessened } = match attempt.said {
             Said::Result(result) => board.open.check_result(id, result, scope, lasting)?,
             Said::Error(error) => board.open.check_error(id, error, scope)?,
         };

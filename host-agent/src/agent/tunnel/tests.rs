@@ -17,7 +17,7 @@ use crate::session::start;
 /// The host's end of a control connection, let in, and the relay's. Little fits between them.
 async fn connected(
     devices: watch::Receiver<Arc<DeviceList>>,
-) -> (Control, RelayConnection, WebSocketStream<DuplexStream>) {
+) -> (ControlConnection, RelayConnection, WebSocketStream<DuplexStream>) {
     let (ours, theirs) = duplex(4096);
     let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
     let connection = RelayConnection::new(Box::new(WebSocket(socket)), PublicKey([7; 32]));
@@ -36,7 +36,7 @@ async fn connected(
         backoff: BackoffConfig::default(),
         vital: Vital::new(CancellationToken::new()),
     };
-    let control = Control {
+    let control = ControlConnection {
         config: Arc::new(config),
         inbox: mpsc::channel(1).1,
         state: watch::Sender::new(TunnelState::Connected),

@@ -19,28 +19,28 @@ fn body(prompt: &str) -> Value {
     })
 }
 
-fn ask(body: &Value) -> Answer {
+fn ask(body: &Value) -> Scene {
     answer(&Request::read(body))
 }
 
 /// `prompt` after tools have answered `outputs`.
-fn after(prompt: &str, outputs: &[&str]) -> Answer {
+fn after(prompt: &str, outputs: &[&str]) -> Scene {
     let mut body = body(prompt);
     let outputs = outputs.iter().map(|said| json!({ "type": "function_call_output", "output": said }));
     body["input"].as_array_mut().unwrap().extend(outputs);
     ask(&body)
 }
 
-fn said(answer: Answer) -> String {
+fn said(answer: Scene) -> String {
     match answer {
-        Answer::Text { pieces, .. } => pieces.concat(),
+        Scene::Text { pieces, .. } => pieces.concat(),
         other => panic!("wanted text, got {other:?}"),
     }
 }
 
-fn command(answer: Answer) -> (String, bool) {
+fn command(answer: Scene) -> (String, bool) {
     match answer {
-        Answer::Run { command, why } => (command, why.is_some()),
+        Scene::Run { command, why } => (command, why.is_some()),
         other => panic!("wanted a command, got {other:?}"),
     }
 }
@@ -48,7 +48,7 @@ fn command(answer: Answer) -> (String, bool) {
 #[test]
 fn anything_else_is_the_tour_word_by_word() {
     for prompt in ["hello", "run", "@nothing", ""] {
-        let Answer::Text { pieces, pause, .. } = ask(&body(prompt)) else { panic!("{prompt}") };
+        let Scene::Text { pieces, pause, .. } = ask(&body(prompt)) else { panic!("{prompt}") };
         assert_eq!((pieces.concat().as_str(), pause), (TOUR, WORD_PAUSE), "{prompt}");
         assert!(pieces.len() > 40);
     }
@@ -67,7 +67,7 @@ fn people_type_words_and_tests_type_commands() {
     assert!(patch.contains("*** Add File: hello.md\n+Hello!\n") && !asks, "{patch}");
     let (patch, _) = command(ask(&body("@patch a.txt")));
     assert!(patch.contains("*** Add File: a.txt\n+first line\n+second line\n*** End Patch"), "{patch}");
-    assert_eq!(ask(&body("@hang")), Answer::Hang);
+    assert_eq!(ask(&body("@hang")), Scene::Hang);
     assert!(said(ask(&body("long"))).ends_with("1500. You let me finish!"));
 }
 
@@ -79,15 +79,15 @@ fn a_patch_cannot_leave_its_line() {
 
 #[test]
 fn failures_are_error_statuses() {
-    assert_eq!(ask(&body("@fail 429")), Answer::Fail(StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!(ask(&body("@fail 429")), Scene::Fail(StatusCode::TOO_MANY_REQUESTS));
     for odd in ["@fail", "@fail 200", "@fail 99999", "@fail x"] {
-        assert_eq!(ask(&body(odd)), Answer::Fail(StatusCode::BAD_GATEWAY), "{odd}");
+        assert_eq!(ask(&body(odd)), Scene::Fail(StatusCode::BAD_GATEWAY), "{odd}");
     }
 }
 
 #[test]
 fn text_has_the_size_and_number_asked_for() {
-    let Answer::Text { pieces, pause, silence } = ask(&body("@text N=5000 ms=2 size=6 after=9")) else { panic!() };
+    let Scene::Text { pieces, pause, silence } = ask(&body("@text N=5000 ms=2 size=6 after=9")) else { panic!() };
     assert_eq!((pieces.len(), pause, silence), (5000, Duration::from_millis(2), Duration::from_millis(9)));
     assert!(pieces.iter().all(|piece| piece.len() == 6));
     assert_eq!((pieces[7].as_str(), pieces[4999].as_str()), ("xxxx7 ", "x4999 "));
@@ -118,7 +118,7 @@ fn several_calls_come_one_after_the_other() {
 
 #[test]
 fn a_sub_agent_is_asked_for_once() {
-    assert_eq!(ask(&body("@spawn @text N=1")), Answer::Spawn { prompt: "@text N=1".into() });
+    assert_eq!(ask(&body("@spawn @text N=1")), Scene::Spawn { prompt: "@text N=1".into() });
     assert!(said(after("@spawn @text N=1", &["its id"])).contains("its id"));
 }
 

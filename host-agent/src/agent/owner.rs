@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::changes::{DeviceChangeError, DeviceChanges};
 use super::environments::Environments;
 use super::environments::changes::{Changes, told};
-use super::pairing::{Answer as Word, Offer, OfferEvent, OfferOptions, Pairings};
+use super::pairing::{Confirmation, Offer, OfferEvent, OfferOptions, Pairings};
 use super::tunnel::Tunnel;
 use super::work::WORK_GOES_ON;
 use super::{codex_status, tunnel_status, without_workspace};
@@ -30,7 +30,7 @@ const ENDING: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// See the module's header.
-pub struct Control {
+pub struct OwnerRequests {
     pub(super) host: HostId,
     pub(super) name: String,
     pub(super) relay_url: String,
@@ -53,7 +53,7 @@ pub struct PairOptions {
     pub patience: Duration,
 }
 
-impl Control {
+impl OwnerRequests {
     /// Someone asked the agent to stop.
     pub async fn stop_wanted(&self) {
         self.stop_wanted.cancelled().await;
@@ -113,7 +113,7 @@ impl Control {
             match event {
                 Some(OfferEvent::DeviceWaits { name, platform, answer }) => {
                     let word = match confirm {
-                        Confirm::None => Word::WithoutDigits,
+                        Confirm::None => Confirmation::WithoutDigits,
                         Confirm::Digits => {
                             let wanted = Event::PairingDigitsWanted {
                                 name: name.as_str().to_owned(),
@@ -121,8 +121,8 @@ impl Control {
                             };
                             tell(&exchange.events, wanted).await?;
                             match timeout_at(until.into(), exchange.answers.recv()).await {
-                                Ok(Some(Answer::Digits { digits })) => Word::Digits(digits.0),
-                                Ok(Some(Answer::Decline) | None) => Word::Decline,
+                                Ok(Some(Answer::Digits { digits })) => Confirmation::Digits(digits.0),
+                                Ok(Some(Answer::Decline) | None) => Confirmation::Decline,
                                 Err(_) => return Ok(None),
                             }
                         }
@@ -284,7 +284,7 @@ impl Control {
     }
 }
 
-impl Handler for Control {
+impl Handler for OwnerRequests {
     async fn handle(&self, request: Request, exchange: Exchange) -> Result<Response, Failure> {
         match request {
             Request::Status => Ok(self.status()),
