@@ -1,12 +1,18 @@
-//! Files that only the relay's user may read.
+//! Files that only this user may read.
 //!
 //! A file is complete or absent: it is written beside its place, flushed,
 //! and moved there, and the directory is flushed too, so a power cut leaves the
 //! old file or the new one.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+/// What files that are being written are called, so that they are told from files that are meant to stay: a crash leaves
+/// one behind, and it may hold a key.
+pub const TEMP_PREFIX: &str = ".reachback-tmp-";
 
 /// Creates `dir` for this user only. An existing directory that others can open is an error that says what to do.
 pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
@@ -17,66 +23,47 @@ pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
     unix::refuse_open_dir(dir)
 }
 
-/// Writes `path`, replacing what was there.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = write_beside(path, content)?;
-    fs::rename(&temporary, path).inspect_err(|_| discard(&temporary))?;
+/// Writes `path` for this user only, replacing what was there.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_beside(path, content)?.persist(path)?;
     sync_parent(path)
 }
 
-/// Writes `path` unless it exists; then the error is `AlreadyExists`.
+/// Writes `path` for this user only unless it exists; then the error is `AlreadyExists`.
 pub(crate) fn create_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = write_beside(path, content)?;
-    // A hard link, unlike a rename, never replaces a file that came meanwhile.
-    let linked = fs::hard_link(&temporary, path);
-    discard(&temporary);
-    linked?;
+    write_beside(path, content)?.persist_noclobber(path)?;
     sync_parent(path)
 }
 
-fn write_beside(path: &Path, content: &[u8]) -> io::Result<PathBuf> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    unix::owner_only_file(&mut options);
-    let written = options.open(&temporary).and_then(|mut file| {
-        file.write_all(content)?;
-        file.sync_all()
-    });
-    written.inspect_err(|_| discard(&temporary))?;
-    Ok(temporary)
+/// On Unix only this user can read what `tempfile` makes, from the start on.
+fn write_beside(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(parent(path))?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    Ok(file)
 }
 
-fn discard(temporary: &Path) {
-    if let Err(error) = fs::remove_file(temporary) {
-        tracing::warn!(path = %temporary.display(), %error, "a temporary file could not be removed");
-    }
+/// Makes it survive a power cut that `path` was put in its folder, or removed from it. Elsewhere than on Unix a folder
+/// can't be flushed; NTFS journals renames.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(parent(path))?.sync_all() } else { Ok(()) }
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
-        _ => Ok(()),
-    }
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(unix)]
 mod unix {
-    use std::fs::{DirBuilder, OpenOptions};
+    use std::fs::DirBuilder;
     use std::io;
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     use std::path::Path;
 
     use reachback_proto::words::shell_word;
 
     pub(super) fn owner_only_dir(builder: &mut DirBuilder) {
         builder.mode(0o700);
-    }
-
-    pub(super) fn owner_only_file(options: &mut OpenOptions) {
-        options.mode(0o600);
     }
 
     pub(super) fn refuse_open_dir(dir: &Path) -> io::Result<()> {
@@ -91,13 +78,11 @@ mod unix {
 
 #[cfg(not(unix))]
 mod unix {
-    use std::fs::{DirBuilder, OpenOptions};
+    use std::fs::DirBuilder;
     use std::io;
     use std::path::Path;
 
     pub(super) fn owner_only_dir(_: &mut DirBuilder) {}
-
-    pub(super) fn owner_only_file(_: &mut OpenOptions) {}
 
     pub(super) fn refuse_open_dir(_: &Path) -> io::Result<()> {
         Ok(())
@@ -106,8 +91,10 @@ mod unix {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
 
     #[test]
     fn files_are_private_complete_and_not_replaced_by_create_new() {

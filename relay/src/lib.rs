@@ -24,7 +24,7 @@ mod config;
 mod directory;
 mod door;
 mod enroll;
-mod files;
+pub mod files;
 mod http;
 mod hub;
 mod identity;

@@ -27,6 +27,7 @@ use std::process::Stdio;
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
+use reachback_relay::files::replace;
 use toml::{Table, Value};
 
 use super::app_server::CodexConfig;
@@ -91,7 +92,7 @@ impl Ground {
             return;
         }
         let file = self.file();
-        match files::replace(&file, &safe_directories(workspaces)) {
+        match replace(&file, safe_directories(workspaces).as_bytes()) {
             Ok(()) => *listed = Some(workspaces.to_owned()),
             Err(error) => {
                 tracing::warn!(%error, "could not write which repositories Codex's own git may enter; it enters none");
@@ -137,9 +138,9 @@ impl Ground {
             return Err(io::Error::other("git could not make a repository"));
         }
         let hold = listing(|name| config.variable(name), &list);
-        files::replace(&list, "")?;
+        replace(&list, b"")?;
         let is_refused = self.refuses(config, &hold, &repository).await?;
-        files::replace(&list, &safe_directories(std::slice::from_ref(&repository)))?;
+        replace(&list, safe_directories(std::slice::from_ref(&repository)).as_bytes())?;
         Ok(is_refused && !self.refuses(config, &hold, &repository).await?)
     }
 

@@ -11,11 +11,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use reachback_proto::words::quote;
+use reachback_relay::files::replace;
 use serde::Serialize;
 
 use crate::codex::app_server::CodexConfig;
 use crate::platform::dirs::beside;
-use crate::platform::files;
 
 /// The model's name towards Codex.
 const MODEL: &str = "reachback-demo";
@@ -74,9 +74,9 @@ impl DemoHome {
         }
 
         let catalog = codex_home.join("models.json");
-        files::replace(&catalog, &catalog_json()).map_err(failed("write", &catalog))?;
+        replace(&catalog, catalog_json().as_bytes()).map_err(failed("write", &catalog))?;
         let config = codex_home.join("config.toml");
-        files::replace(&config, &config_toml(model, &catalog, &project)).map_err(failed("write", &config))?;
+        replace(&config, config_toml(model, &catalog, &project).as_bytes()).map_err(failed("write", &config))?;
         for (name, text) in PROJECT {
             let file = project.join(name);
             create(&file, text).map_err(failed("write", &file))?;

@@ -4,7 +4,7 @@
 //! readable may have been read, and mending the mode silently would hide that.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use reachback_proto::words::{quote, shell_word};
@@ -116,11 +116,6 @@ pub fn restrict(path: &Path) -> Result<(), AccessError> {
     imp::restrict(path).map_err(AccessError::io(path))
 }
 
-/// Makes renames in this directory survive a power cut.
-pub fn sync_dir(path: &Path) -> io::Result<()> {
-    imp::sync_dir(path)
-}
-
 fn check_owner(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), AccessError> {
     match imp::owner_and_mode(metadata) {
         Some((owner, _)) if owner != wanted => Err(AccessError::NotOurs { path: path.to_owned(), owner, wanted }),
@@ -141,15 +136,6 @@ fn check_mode(
         }
         _ => Ok(()),
     }
-}
-
-/// Replaces a file that others may be reading in one step: they see the old text or the new one, whole. For this user only.
-pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.persist(path)?;
-    Ok(())
 }
 
 #[cfg(unix)]

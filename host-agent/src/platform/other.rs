@@ -76,11 +76,6 @@ pub(super) fn restrict(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Nothing to do: directories can't be opened, and NTFS journals renames.
-pub(super) fn sync_dir(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
 /// There are no sockets in folders here.
 pub(super) fn is_socket(_: &Metadata) -> bool {
     false

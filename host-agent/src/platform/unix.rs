@@ -1,6 +1,6 @@
 //! Modes, uids and Unix sockets.
 
-use std::fs::{DirBuilder, File, Metadata, Permissions};
+use std::fs::{DirBuilder, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -201,11 +201,6 @@ pub(super) fn create_dirs(path: &Path) -> io::Result<()> {
 /// Lets only this user read and write `path`.
 pub(super) fn restrict(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o600))
-}
-
-/// Makes a rename in this directory survive a power cut.
-pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// Whether this is a socket, not a link to one.

@@ -15,11 +15,12 @@
 
 use std::cmp::Ordering;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use reachback_proto::words::quote;
+use reachback_relay::files::{TEMP_PREFIX, replace};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,9 +30,6 @@ use crate::platform::files::{self, AccessError};
 
 /// Largest file read, in bytes. A full device list, 256 devices at under 700 B, is 180 KiB.
 pub const MAX_FILE: usize = 1024 * 1024;
-
-/// What temporary files are called, so that they are told from files that are meant to stay.
-const TEMP_PREFIX: &str = ".reachback-tmp-";
 
 /// Why a file could not be read or written. The file itself was not touched.
 #[derive(Debug, thiserror::Error)]
@@ -184,14 +182,7 @@ fn wipe(value: &mut Value) {
 }
 
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let failed = |source| FileError::io("write", path)(source);
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut temp = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(dir).map_err(failed)?;
-    files::restrict(temp.path())?;
-    temp.write_all(bytes).map_err(failed)?;
-    temp.as_file().sync_all().map_err(failed)?;
-    temp.persist(path).map_err(|error| failed(error.error))?;
-    files::sync_dir(dir).map_err(failed)
+    replace(path, bytes).map_err(FileError::io("write", path))
 }
 
 fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use reachback_proto::crypto::keys::{Identity, KeyError, Secret, StaticKey, check_identity, check_static};
 use reachback_proto::ids::{DeviceId, HostId, PublicKey};
 use reachback_proto::scope::Scope;
+use reachback_relay::files::sync_parent;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -225,7 +226,7 @@ impl ControllerStore {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             other => other.map_err(FileError::io("remove", &path))?,
         }
-        files::sync_dir(&self.dir).map_err(FileError::io("remove", &path))?;
+        sync_parent(&path).map_err(FileError::io("remove", &path))?;
         Ok(true)
     }
 
