@@ -32,7 +32,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::ground::{Ground, Hold};
 use super::permissions::Profiles;
 use super::process::{self, INSTALL, Process};
-use super::unix_socket::{self, SocketError};
 use super::ws;
 use super::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError,
@@ -42,6 +41,7 @@ use super::{
 pub use super::process::SpawnError;
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::platform::processes;
+use crate::platform::socket::{self, LocalStream, SocketError};
 use crate::state::codex::{Note, StartedCodex};
 
 /// A cold start reads 300 MB; after this without a sign of work the child is given up and started again.
@@ -110,7 +110,7 @@ impl Default for CodexConfig {
 impl CodexConfig {
     /// Where the app-server of this home listens; `None` when the user has no home folder.
     pub fn control_socket(&self) -> Option<PathBuf> {
-        self.codex_home().map(|home| unix_socket::control_socket(&home))
+        self.codex_home().map(|home| control_socket(&home))
     }
 
     /// `CODEX_HOME`, chosen or the user's own; `None` when the user has no home folder.
@@ -158,10 +158,9 @@ impl OpenError {
             Self::Spawn(SpawnError::NotFound { .. }) => Some(INSTALL.to_owned()),
             Self::NoHome => Some("set CODEX_HOME".to_owned()),
             Self::NotText { .. } => Some("set CODEX_HOME, or --codex-home, to another folder".to_owned()),
-            Self::Socket(SocketError::Foreign { path, .. }) => Some(format!(
-                "end the codex of the other user, or give this one another CODEX_HOME; the socket is {}",
-                quote(path.display())
-            )),
+            Self::Socket(error) if error.stranger().is_some() => {
+                Some("end the codex of the other user, or give this one another CODEX_HOME".to_owned())
+            }
             Self::Silent | Self::Handshake(_) => {
                 Some("restart the codex that is running: codex app-server daemon restart".to_owned())
             }
@@ -211,7 +210,7 @@ impl AppServer {
         let Some(path) = self.config.control_socket() else {
             return Err(ConnectError::Stopped);
         };
-        let stream = unix_socket::open(&path).await.map_err(connect_error)?;
+        let stream = socket::connect(&path).await.map_err(connect_error)?;
         let connection = ws::connect(stream, instance, allowance).await?;
         // The socket's path does not say which run answered.
         match &*self.state.borrow() {
@@ -287,12 +286,19 @@ async fn ready(state: &mut watch::Receiver<CodexState>) -> Result<Instance, Conn
 fn connect_error(error: SocketError) -> ConnectError {
     match error {
         // The supervisor is about to notice.
-        SocketError::Nobody => ConnectError::Restarted,
-        SocketError::Foreign { owner, .. } => ConnectError::ForeignSocket { owner },
-        SocketError::Io { source, .. } => ConnectError::Socket(source),
-        #[cfg(not(unix))]
-        SocketError::Unsupported => ConnectError::Socket(std::io::ErrorKind::Unsupported.into()),
+        SocketError::NotListening { .. } => ConnectError::Restarted,
+        error => match error.stranger() {
+            Some(owner) => ConnectError::ForeignSocket { owner },
+            None => ConnectError::Socket(error),
+        },
     }
+}
+
+/// Where an app-server with this home listens by default.
+///
+/// Codex puts the socket in a short temporary path and a link to it in `CODEX_HOME`.
+fn control_socket(codex_home: &Path) -> PathBuf {
+    codex_home.join("app-server-control").join("app-server-control.sock")
 }
 
 /// A server that answers, and what is needed to see it end.
@@ -440,14 +446,14 @@ impl Supervisor {
             // It would read the variable with other characters in place of those, and look in another folder.
             return Err(OpenError::NotText { home });
         }
-        let socket = unix_socket::control_socket(&home);
-        match unix_socket::open(&socket).await {
+        let socket = control_socket(&home);
+        match socket::connect(&socket).await {
             Ok(stream) => {
                 let (probe, version) = tokio::join!(self.probe(stream), self.config.version());
                 // A server may run from a place that the search path does not know.
                 return Ok(Server { probe: probe?, process: None, version: version.unwrap_or_default() });
             }
-            Err(SocketError::Nobody) => {}
+            Err(SocketError::NotListening { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         let hold = match &self.config.ground {
@@ -471,19 +477,19 @@ impl Supervisor {
     /// Waits until a server that is starting answers; it, and the process that listens.
     async fn listening(&self, socket: &Path) -> Result<(CodexConnection, Option<u32>), OpenError> {
         loop {
-            match unix_socket::open(socket).await {
+            match socket::connect(socket).await {
                 Ok(stream) => {
-                    let listener = unix_socket::listener(&stream);
+                    let listener = socket::peer(&stream);
                     return Ok((self.probe(stream).await?, listener));
                 }
-                Err(SocketError::Nobody) => tokio::time::sleep(START_POLL).await,
+                Err(SocketError::NotListening { .. }) => tokio::time::sleep(START_POLL).await,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
     /// A connection that has seen the server answer a request: refused, as it is not initialized, but answered.
-    async fn probe(&self, stream: unix_socket::Stream) -> Result<CodexConnection, OpenError> {
+    async fn probe(&self, stream: LocalStream) -> Result<CodexConnection, OpenError> {
         let instance = Instance::random(&self.rng).ok_or(OpenError::NoRandomness)?;
         let mut probe = ws::connect(stream, instance, Allowance::default()).await?;
         let answered = async {

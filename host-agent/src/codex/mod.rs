@@ -23,7 +23,6 @@ pub mod permissions;
 mod process;
 #[cfg(test)]
 pub(crate) mod testing;
-mod unix_socket;
 mod ws;
 
 use std::fmt;
@@ -167,7 +166,7 @@ pub enum ConnectError {
     Starting,
     /// The server's socket could not be opened.
     #[error("could not open codex's socket")]
-    Socket(#[source] std::io::Error),
+    Socket(#[source] crate::platform::socket::SocketError),
     /// The server's socket belongs to someone else.
     #[error("codex's socket belongs to user {owner}, not to this one")]
     ForeignSocket {

@@ -102,6 +102,11 @@ pub(super) async fn connect(_: &Path) -> io::Result<Stream> {
 }
 
 /// Can't be told.
+pub(super) fn peer_pid(_: &Stream) -> Option<u32> {
+    None
+}
+
+/// Can't be told.
 pub(super) fn peer_uid(_: &Stream) -> io::Result<u32> {
     Err(unsupported())
 }

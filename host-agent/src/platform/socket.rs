@@ -1,8 +1,10 @@
 //! A local socket that only this user's processes talk over.
 //!
-//! The directory keeps others out ([`files::private_dir`]); the uid of the peer
-//! is checked on top, at both ends, so that a wrong mode or a path chosen by
-//! hand does not hand a shell to somebody else.
+//! No password protects it: whoever may open Codex's or the agent's is a shell as
+//! this user, and whoever listens there reads what the user types. The directory
+//! keeps others out ([`files::private_dir`]); the file's owner and the uid of the
+//! peer are checked on top, the latter at both ends, so that a wrong mode or a
+//! path chosen by hand does not hand that shell to somebody else.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,8 +40,10 @@ pub enum SocketError {
         path: PathBuf,
     },
     /// The process at the other end is another user's.
-    #[error("the process behind the socket runs as uid {peer}, not as uid {wanted}")]
+    #[error("the process behind the socket {} runs as uid {peer}, not as uid {wanted}", quote(path.display()))]
     Peer {
+        /// The socket.
+        path: PathBuf,
         /// Who it runs as.
         peer: u32,
         /// Who it should.
@@ -56,6 +60,17 @@ pub enum SocketError {
         /// What it said.
         source: io::Error,
     },
+}
+
+impl SocketError {
+    /// Who owns the socket, or runs the process behind it, where that is another user.
+    pub fn stranger(&self) -> Option<u32> {
+        match self {
+            Self::Peer { peer, .. } => Some(*peer),
+            Self::Access(AccessError::NotOurs { owner, .. }) => Some(*owner),
+            _ => None,
+        }
+    }
 }
 
 /// Accepts connections from this user's processes; removes the socket when dropped.
@@ -92,7 +107,7 @@ impl LocalListener {
     pub async fn accept(&self) -> Result<LocalStream, SocketError> {
         let io = |source| SocketError::Io { path: self.path.clone(), source };
         let stream = imp::accept(&self.inner).await.map_err(io)?;
-        check_peer(imp::peer_uid(&stream).map_err(io)?, self.uid)?;
+        check_peer(&self.path, &stream, self.uid)?;
         Ok(stream)
     }
 }
@@ -105,24 +120,42 @@ impl Drop for LocalListener {
 }
 
 /// Connects to a socket of this user, with a process of this user behind it.
+///
+/// A link is followed first: what it leads to is checked, and only that has to fit into a socket's address, of some 100 bytes.
 pub async fn connect(path: &Path) -> Result<LocalStream, SocketError> {
+    connect_as(path, imp::uid()).await
+}
+
+async fn connect_as(path: &Path, uid: u32) -> Result<LocalStream, SocketError> {
     let io = |source: io::Error| match source.kind() {
+        // A link whose target is gone, and a socket whose listener is gone: what a process leaves behind that was killed.
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             SocketError::NotListening { path: path.to_owned() }
         }
         _ => SocketError::Io { path: path.to_owned(), source },
     };
-    match files::check_owned(path) {
-        Err(AccessError::Io { source, .. }) => return Err(io(source)),
-        other => other?,
+    let target = tokio::fs::canonicalize(path).await.map_err(io)?;
+    let metadata = tokio::fs::symlink_metadata(&target).await.map_err(io)?;
+    if !imp::is_socket(&metadata) {
+        return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a socket")));
     }
-    let stream = imp::connect(path).await.map_err(io)?;
-    check_peer(imp::peer_uid(&stream).map_err(io)?, imp::uid())?;
+    files::check_owner(path, &metadata, uid)?;
+    let stream = imp::connect(&target).await.map_err(io)?;
+    check_peer(path, &stream, uid)?;
     Ok(stream)
 }
 
-fn check_peer(peer: u32, wanted: u32) -> Result<(), SocketError> {
-    if peer == wanted { Ok(()) } else { Err(SocketError::Peer { peer, wanted }) }
+/// The process at the other end, where the system tells.
+pub fn peer(stream: &LocalStream) -> Option<u32> {
+    imp::peer_pid(stream)
+}
+
+fn check_peer(path: &Path, stream: &LocalStream, wanted: u32) -> Result<(), SocketError> {
+    match imp::peer_uid(stream) {
+        Ok(peer) if peer == wanted => Ok(()),
+        Ok(peer) => Err(SocketError::Peer { path: path.to_owned(), peer, wanted }),
+        Err(source) => Err(SocketError::Io { path: path.to_owned(), source }),
+    }
 }
 
 #[cfg(unix)]
@@ -182,5 +215,31 @@ mod tests {
         let listener = LocalListener::bind(&path).unwrap();
         let (accepted, connected) = tokio::join!(listener.accept(), connect(&path));
         assert!(accepted.is_ok() && connected.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_link_to_our_own_socket_opens() {
+        let temp = tempfile::tempdir().unwrap();
+        let _listener = LocalListener::bind(&temp.path().join("real")).unwrap();
+        // Longer than a socket's address.
+        let deep = temp.path().join("d".repeat(120));
+        std::fs::create_dir(&deep).unwrap();
+        std::os::unix::fs::symlink(temp.path().join("real"), deep.join("link")).unwrap();
+        connect(&deep.join("link")).await.unwrap();
+        std::os::unix::fs::symlink(temp.path().join("gone"), temp.path().join("dangling")).unwrap();
+        let dangling = connect(&temp.path().join("dangling")).await;
+        assert!(matches!(dangling, Err(SocketError::NotListening { .. })), "{dangling:?}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_another_user_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("agent.sock");
+        let _listener = LocalListener::bind(&path).unwrap();
+        let refused = connect_as(&path, imp::uid() + 1).await.unwrap_err();
+        assert_eq!(refused.stranger(), Some(imp::uid()), "{refused:?}");
+        let path = temp.path().join("notes.txt");
+        std::fs::write(&path, "mine").unwrap();
+        assert!(matches!(connect(&path).await, Err(SocketError::Io { .. })));
     }
 }

@@ -228,6 +228,11 @@ pub(super) async fn connect(path: &Path) -> io::Result<Stream> {
     Stream::connect(path).await
 }
 
+/// The process at the other end.
+pub(super) fn peer_pid(stream: &Stream) -> Option<u32> {
+    u32::try_from(stream.peer_cred().ok()?.pid()?).ok()
+}
+
 /// The user at the other end.
 pub(super) fn peer_uid(stream: &Stream) -> io::Result<u32> {
     stream.peer_cred().map(|peer| peer.uid())

@@ -42,7 +42,7 @@ async fn instance(server: &AppServer) -> (Instance, StartedBy, Option<String>) {
 }
 
 fn listen(home: &Path) -> UnixListener {
-    let path = unix_socket::control_socket(home);
+    let path = control_socket(home);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let _ = std::fs::remove_file(&path);
     UnixListener::bind(path).unwrap()
