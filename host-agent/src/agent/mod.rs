@@ -74,7 +74,7 @@ use crate::state::timestamp::Timestamp;
 use crate::state::work::WorkStore;
 use crate::state::workspaces::WorkspaceStore;
 use acceptor::Acceptor;
-use api::{Disk, EnvironmentInfo, Notice, Notices};
+use api::{ApiContext, Disk, EnvironmentInfo, Notice, Notices};
 use changes::DeviceChanges;
 use environments::changes::Changes;
 use environments::workspaces::{ChangeError as WorkspaceError, NotOpen};
@@ -88,7 +88,7 @@ use pairing::{HostIntroduction, Pairings};
 use prompts::Prompts;
 use relay_list::RelayList;
 use sessions::Sessions;
-use tunnel::{Tunnel, TunnelConfig, TunnelState};
+use tunnel::{IncomingCircuit, Tunnel, TunnelConfig, TunnelState};
 use work::Ender;
 
 /// Circuits waiting for the acceptor; the relay holds the rest.
@@ -208,35 +208,20 @@ impl Agent {
         let rng = SystemRandom::new();
         let state = HostState::load_or_create(&config.home, &rng, &config.name, Timestamp::now())?;
         let name = Name::cleaned(state.name()).ok_or(StartError::Name)?;
-        let devices = Arc::new(DeviceStore::open(&config.home, Timestamp::now())?);
-        let audit = Arc::new(AuditLog::open(&config.home)?);
-        let environments = Arc::new(open_environments(&config.home, &audit, config.local)?);
-        let sessions = Arc::new(Sessions::default());
         let (events, from_start) = broadcast::channel(EVENTS);
-        let events = AgentEvents(events);
-        if let Some(notice) = without_workspace(&environments) {
-            events.send(notice);
-        }
+        let shared = Shared::open(&config.home, config.local, AgentEvents(events))?;
         let host = state.id();
 
+        let stop = CancellationToken::new();
+        let vital = Vital::new(stop.clone());
         let trust = match config.new_relay {
             true => RelayTrust::Learn,
             false => trust(state.relay(), &config.relay, config.enroll_key.is_some()),
         };
-        let stop = CancellationToken::new();
-        let vital = Vital::new(stop.clone());
-        let (circuits_out, circuits) = mpsc::channel(CIRCUITS);
-        let tunnel = Arc::new(Tunnel::start(TunnelConfig {
-            relay: RelayAddress { origin: config.relay.clone(), trust },
-            identity: Arc::new(Identity::from_seed(state.identity().seed().clone())),
-            boot: BootId(keys::random(&rng)?),
-            enroll_key: config.enroll_key,
-            devices: devices.subscribe(),
-            circuits: circuits_out,
-            sessions: Arc::clone(&sessions),
-            backoff: config.backoff,
-            vital: vital.clone(),
-        }));
+        let relay = RelayAddress { origin: config.relay.clone(), trust };
+        let identity = Identity::from_seed(state.identity().seed().clone());
+        let boot = BootId(keys::random(&rng)?);
+        let (tunnel, circuits) = shared.tunnel(relay, identity, boot, config.enroll_key, config.backoff, &vital);
         let introduction = HostIntroduction {
             identity: state.identity().public(),
             static_key: state.static_key().clone(),
@@ -245,115 +230,44 @@ impl Agent {
             web: config.web_origin,
         };
         let relay_url = introduction.relay.to_string();
+        let Shared { devices, audit, environments, sessions, events } = shared.clone();
+        let reachable = Reachable { host, name: name.as_str().to_owned(), relay_url, tunnel: Arc::clone(&tunnel) };
         let pairings = Pairings::new(introduction, Arc::clone(&tunnel), Arc::clone(&devices), Arc::clone(&audit));
         let journal = Journal::open(&config.home, &rng, prompts::now_ms())?;
         let (prompts, runner) =
             Prompts::new(journal, Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
         let notices = Notices::default();
-        let changes = DeviceChanges {
-            devices: Arc::clone(&devices),
-            sessions: Arc::clone(&sessions),
-            audit: Arc::clone(&audit),
-            events: events.clone(),
-        };
-        let api = Arc::new(api::ApiContext {
-            host,
-            name: name.as_str().to_owned(),
-            relay_url: relay_url.clone(),
-            relay_key: tunnel.relay_key(),
-            environments: Arc::clone(&environments),
-            changes: changes.clone(),
-            disk: Disk::default(),
-            notices: notices.clone(),
-            prompts,
-            readers: Readers::new(Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit)),
-        });
+        let api = Arc::new(shared.api(&reachable, prompts, notices.clone()));
         let acceptor = Acceptor {
             host,
             static_key: state.static_key().clone(),
             devices: Arc::clone(&devices),
-            sessions: Arc::clone(&sessions),
+            sessions,
             pairings: Arc::clone(&pairings),
             session_limits: config.session_limits,
-            context: SessionContext {
-                sessions: Arc::clone(&sessions),
-                devices: Arc::clone(&devices),
-                environments: Arc::clone(&environments),
-                outboxes: Arc::new(Outboxes::new(config.outbox_limits, config.home.clone())),
-                audit: Arc::clone(&audit),
-                api: Arc::clone(&api),
-                tunnel: Arc::clone(&tunnel),
-                events: events.clone(),
-            },
+            context: shared.for_sessions(
+                Outboxes::new(config.outbox_limits, config.home.clone()),
+                Arc::clone(&api),
+                Arc::clone(&tunnel),
+            ),
         };
-        let control = Arc::new(OwnerRequests {
-            host,
-            name: name.as_str().to_owned(),
-            relay_url: relay_url.clone(),
-            started_at: Timestamp::now(),
-            changes: changes.clone(),
-            pairings,
-            tunnel: Arc::clone(&tunnel),
-            environments: Arc::clone(&environments),
-            stop_wanted: CancellationToken::new(),
-        });
-        let local = match &config.runtime {
-            Some(runtime) => {
-                let socket = runtime.socket(local_api::SOCKET)?;
-                let listener = LocalListener::bind(&socket)?;
-                lock.announce(Some(&socket))?;
-                let serving = local_api::serve(listener, Arc::clone(&control), stop.clone());
-                Some(vital.spawn("the local socket", serving))
-            }
-            None => None,
-        };
+        let control = Arc::new(shared.owner(&reachable, pairings));
+        let serve = |runtime| serve_owner(runtime, &lock, Arc::clone(&control), &vital, stop.clone());
+        let local = config.runtime.as_ref().map(serve).transpose()?;
         let home = config.home.to_string_lossy().into_owned();
-        let ready = Ready { host, name: name.as_str().to_owned(), relay_url, home };
+        let ready = Ready { host, name: reachable.name, relay_url: reachable.relay_url, home };
         let telling = watch_tunnel(Arc::clone(&tunnel), events.clone(), ready, state, config.relay.to_string());
-        let housekeeping = Housekeeping {
-            devices: Arc::clone(&devices),
-            sessions: Arc::clone(&sessions),
-            tunnel: tunnel.state(),
-            audit: Arc::clone(&audit),
-            events: events.clone(),
-        };
-        let relay_list = RelayList {
-            devices: Arc::clone(&devices),
-            sessions: Arc::clone(&sessions),
-            audit: Arc::clone(&audit),
-            events: events.clone(),
-        };
-        let present = Arc::clone(&sessions);
-        let housekeeping = housekeeping.run(move || present.presence(), Timestamp::now);
         let heard = events.subscribe();
         let telling_devices = async move { api.tell_of_devices(heard).await };
         let mut watchers = vec![
             vital.spawn("what tells devices of devices", telling_devices),
-            // These two end with the tunnel.
+            // Ends with the tunnel.
             vital.spawn_finite("the watch of the tunnel", telling),
-            vital.spawn_finite(
-                "the watch of the relay's device list",
-                relay_list.run(tunnel.stored(), tunnel.revoked()),
-            ),
-            vital.spawn("the agent's housekeeping", housekeeping),
             vital.spawn("what carries out prompts", runner.run()),
         ];
+        watchers.extend(shared.watch_devices(&vital, &tunnel));
         for environment in environments.iter() {
-            // Ends when nobody supervises Codex any more.
-            let watching = watch_codex(environment.clone(), events.clone(), notices.clone());
-            watchers.push(vital.spawn("the supervisor of Codex", watching));
-            let telling = api::tell_of_workspaces(Arc::clone(environment), notices.clone());
-            watchers.push(vital.spawn("what tells devices of workspaces", telling));
-            let ender = Ender {
-                environment: Arc::clone(environment),
-                devices: Arc::clone(&devices),
-                audit: Arc::clone(&audit),
-                events: events.clone(),
-            };
-            watchers.push(vital.spawn_finite("what ends the work of devices", ender.run()));
-            // Ends with Codex.
-            let keeping = keeper::run(Arc::clone(environment));
-            watchers.push(vital.spawn_finite("the keeper of Codex's threads", keeping));
+            watchers.extend(shared.watch_environment(&vital, environment, &notices));
         }
         Ok(Self {
             control,
@@ -490,6 +404,153 @@ fn tunnel_status(state: &TunnelState) -> TunnelStatus {
 }
 
 /// The environments of a home, with the folders that are to be opened now.
+/// Who this host is for devices, and how they reach it.
+struct Reachable {
+    host: HostId,
+    name: String,
+    relay_url: String,
+    tunnel: Arc<Tunnel>,
+}
+
+/// What most parts of the agent work with.
+#[derive(Clone)]
+struct Shared {
+    devices: Arc<DeviceStore>,
+    audit: Arc<AuditLog>,
+    environments: Arc<Environments>,
+    sessions: Arc<Sessions>,
+    events: AgentEvents,
+}
+
+impl Shared {
+    /// Opens what the home holds.
+    fn open(home: &Path, local: LocalEnvironment, events: AgentEvents) -> Result<Self, StartError> {
+        let devices = Arc::new(DeviceStore::open(home, Timestamp::now())?);
+        let audit = Arc::new(AuditLog::open(home)?);
+        let environments = Arc::new(open_environments(home, &audit, local)?);
+        if let Some(notice) = without_workspace(&environments) {
+            events.send(notice);
+        }
+        Ok(Self { devices, audit, environments, sessions: Arc::default(), events })
+    }
+
+    fn changes(&self) -> DeviceChanges {
+        let Self { devices, audit, sessions, events, .. } = self.clone();
+        DeviceChanges { devices, sessions, audit, events }
+    }
+
+    fn tunnel(
+        &self,
+        relay: RelayAddress,
+        identity: Identity,
+        boot: BootId,
+        enroll_key: Option<EnrollKey>,
+        backoff: BackoffConfig,
+        vital: &Vital,
+    ) -> (Arc<Tunnel>, mpsc::Receiver<IncomingCircuit>) {
+        let (circuits, incoming) = mpsc::channel(CIRCUITS);
+        let tunnel = Tunnel::start(TunnelConfig {
+            relay,
+            identity: Arc::new(identity),
+            boot,
+            enroll_key,
+            devices: self.devices.subscribe(),
+            circuits,
+            sessions: Arc::clone(&self.sessions),
+            backoff,
+            vital: vital.clone(),
+        });
+        (Arc::new(tunnel), incoming)
+    }
+
+    fn api(&self, reachable: &Reachable, prompts: Arc<Prompts>, notices: Notices) -> ApiContext {
+        let Self { devices, audit, environments, .. } = self.clone();
+        ApiContext {
+            host: reachable.host,
+            name: reachable.name.clone(),
+            relay_url: reachable.relay_url.clone(),
+            relay_key: reachable.tunnel.relay_key(),
+            environments: Arc::clone(&environments),
+            changes: self.changes(),
+            disk: Disk::default(),
+            notices,
+            prompts,
+            readers: Readers::new(environments, devices, audit),
+        }
+    }
+
+    fn owner(&self, reachable: &Reachable, pairings: Arc<Pairings>) -> OwnerRequests {
+        OwnerRequests {
+            host: reachable.host,
+            name: reachable.name.clone(),
+            relay_url: reachable.relay_url.clone(),
+            started_at: Timestamp::now(),
+            changes: self.changes(),
+            pairings,
+            tunnel: Arc::clone(&reachable.tunnel),
+            environments: Arc::clone(&self.environments),
+            stop_wanted: CancellationToken::new(),
+        }
+    }
+
+    fn for_sessions(&self, outboxes: Outboxes, api: Arc<ApiContext>, tunnel: Arc<Tunnel>) -> SessionContext {
+        let Self { devices, audit, environments, sessions, events } = self.clone();
+        SessionContext { sessions, devices, environments, outboxes: Arc::new(outboxes), audit, api, tunnel, events }
+    }
+
+    /// What happens to devices without anybody asking.
+    fn watch_devices(&self, vital: &Vital, tunnel: &Tunnel) -> [AbortOnDropHandle<()>; 2] {
+        let Self { devices, audit, sessions, events, .. } = self.clone();
+        let present = Arc::clone(&sessions);
+        let housekeeping = Housekeeping { devices, sessions, tunnel: tunnel.state(), audit, events };
+        let Self { devices, audit, sessions, events, .. } = self.clone();
+        let relay_list = RelayList { devices, sessions, audit, events };
+        [
+            vital.spawn("the agent's housekeeping", housekeeping.run(move || present.presence(), Timestamp::now)),
+            // Ends with the tunnel.
+            vital.spawn_finite(
+                "the watch of the relay's device list",
+                relay_list.run(tunnel.stored(), tunnel.revoked()),
+            ),
+        ]
+    }
+
+    /// What an environment needs besides its channels.
+    fn watch_environment(
+        &self,
+        vital: &Vital,
+        environment: &Arc<Environment>,
+        notices: &Notices,
+    ) -> [AbortOnDropHandle<()>; 4] {
+        let Self { devices, audit, events, .. } = self.clone();
+        let watching = watch_codex(Arc::clone(environment), events.clone(), notices.clone());
+        let telling = api::tell_of_workspaces(Arc::clone(environment), notices.clone());
+        let ender = Ender { environment: Arc::clone(environment), devices, audit, events };
+        [
+            // Ends when nobody supervises Codex any more.
+            vital.spawn("the supervisor of Codex", watching),
+            vital.spawn("what tells devices of workspaces", telling),
+            vital.spawn_finite("what ends the work of devices", ender.run()),
+            // Ends with Codex.
+            vital.spawn_finite("the keeper of Codex's threads", keeper::run(Arc::clone(environment))),
+        ]
+    }
+}
+
+/// Lets the owner's commands ask the agent.
+fn serve_owner(
+    runtime: &RuntimeDir,
+    lock: &HomeLock,
+    requests: Arc<OwnerRequests>,
+    vital: &Vital,
+    stop: CancellationToken,
+) -> Result<AbortOnDropHandle<()>, StartError> {
+    let socket = runtime.socket(local_api::SOCKET)?;
+    let listener = LocalListener::bind(&socket)?;
+    lock.announce(Some(&socket))?;
+    Ok(vital.spawn("the local socket", local_api::serve(listener, requests, stop)))
+}
+
 fn open_environments(home: &Path, audit: &AuditLog, mut local: LocalEnvironment) -> Result<Environments, StartError> {
     let store = Arc::new(WorkspaceStore::open(home)?);
     let open = std::mem::take(&mut local.open);

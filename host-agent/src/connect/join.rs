@@ -12,7 +12,7 @@ use ring::rand::SystemRandom;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::link::handshake::{BlockStream, HandshakeFailed};
-use crate::link::relay::{Caller, RelayAddress, RelayError, RelayTrust};
+use crate::link::relay::{Caller, RelayAddress, RelayConnection, RelayError, RelayTrust};
 use crate::state::atomic::FileError;
 use crate::state::controller::{ControllerStore, PairedHost};
 use crate::state::host::RelayPin;
@@ -67,6 +67,18 @@ pub enum JoinError {
     File(#[from] FileError),
 }
 
+/// Waits until the relay has found the host.
+async fn attached(mut connection: RelayConnection) -> Result<RelayConnection, JoinError> {
+    loop {
+        let frame = timeout(ATTACH_TIMEOUT, connection.receive()).await;
+        match frame.map_err(|_| JoinError::NoHost)?? {
+            RelayToPeer::Attached { .. } => return Ok(connection),
+            RelayToPeer::Presence { .. } | RelayToPeer::Ping { .. } => {}
+            _ => return Err(RelayError::Protocol("a frame is not for a pairing device").into()),
+        }
+    }
+}
+
 /// Pairs with a host and stores it. `show` is called with the digits that a person types at the host.
 pub async fn join(
     invitation: &Invitation,
@@ -84,15 +96,7 @@ pub async fn join(
     };
     let relay = RelayAddress { origin, trust };
     let rendezvous = secret.rendezvous();
-    let mut connection = relay.connect(&Caller::Pairing { rendezvous }).await?;
-    loop {
-        let frame = timeout(ATTACH_TIMEOUT, connection.receive()).await;
-        match frame.map_err(|_| JoinError::NoHost)?? {
-            RelayToPeer::Attached { .. } => break,
-            RelayToPeer::Presence { .. } | RelayToPeer::Ping { .. } => {}
-            _ => return Err(RelayError::Protocol("a frame is not for a pairing device").into()),
-        }
-    }
+    let connection = attached(relay.connect(&Caller::Pairing { rendezvous }).await?).await?;
     let rng = SystemRandom::new();
     let identity = Identity::generate(&rng)?;
     let static_key = StaticKey::generate(&rng)?;

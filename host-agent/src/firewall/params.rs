@@ -28,6 +28,15 @@ const HEARD: [&str; 4] = ["item/completed", "serverRequest/resolved", "thread/cl
 /// Longest folder that is kept until an answer about it comes, in bytes: PATH_MAX of Linux.
 const MAX_FOLDER: usize = 4096;
 
+// Why a member is refused.
+const NO_WORKSPACE: &str =
+    "not a workspace of this host; its owner opens a folder with: reachback workspace add FOLDER";
+const KEPT: &str = "this host keeps its own value; its owner decides what devices may choose";
+const NO_MODEL: &str = "neither in the host's list of models nor in its configuration; its owner decides that";
+const FILE: &str = "Codex opens no file of the host for a device: send the file itself, as a `data:` URL";
+const IMAGE: &str = "an image is sent as a `data:` URL: image/png, jpeg, gif or webp, in base64, up to 8 MiB";
+const AUDIO: &str = "sound is sent as a `data:` URL: audio/…, in base64, up to 8 MiB";
+
 /// Why parameters do not pass.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ParamsError {
@@ -164,13 +173,6 @@ impl Filter<'_> {
         raw: &RawValue,
         out: &mut Vec<u8>,
     ) -> Result<Fate, ParamsError> {
-        const NO_WORKSPACE: &str =
-            "not a workspace of this host; its owner opens a folder with: reachback workspace add FOLDER";
-        const KEPT: &str = "this host keeps its own value; its owner decides what devices may choose";
-        const NO_MODEL: &str = "neither in the host's list of models nor in its configuration; its owner decides that";
-        const FILE: &str = "Codex opens no file of the host for a device: send the file itself, as a `data:` URL";
-        const IMAGE: &str = "an image is sent as a `data:` URL: image/png, jpeg, gif or webp, in base64, up to 8 MiB";
-        const AUDIO: &str = "sound is sent as a `data:` URL: audio/…, in base64, up to 8 MiB";
         let malformed = ParamsError::Refused { name, why: "not of the type that Codex expects" };
         if !matches!(rule, Rule::Object(_) | Rule::Each(_) | Rule::ByType(_)) {
             check(raw)?;
@@ -184,14 +186,7 @@ impl Filter<'_> {
                 self.each(*rule, name, items(raw).map_err(|_| malformed)?, out)?;
                 Ok(Fate::Keep)
             }
-            Rule::ByType(types) => {
-                let members = members(raw).map_err(|_| malformed.clone())?;
-                let tag = members.iter().find(|(key, _)| key == "type").and_then(|(_, value)| text(value).ok());
-                let known = tag.and_then(|tag| types.iter().find(|(name, _)| *name == tag));
-                let (_, rules) = known.ok_or(malformed)?;
-                self.object(rules, members, out)?;
-                Ok(Fate::Keep)
-            }
+            Rule::ByType(types) => self.by_type(types, members(raw).map_err(|_| malformed.clone())?, malformed, out),
             Rule::File => Err(ParamsError::Refused { name, why: FILE }),
             Rule::Image => {
                 let is_image = text(raw).is_ok_and(|url| media::is_image(&url));
@@ -201,46 +196,16 @@ impl Filter<'_> {
                 let is_audio = text(raw).is_ok_and(|url| media::is_audio(&url));
                 keep_if(is_audio, raw, out, Else::Refuse, name, AUDIO)
             }
-            Rule::Opens => {
-                let wish = text(raw).map_err(|_| malformed)?;
-                let place = self.policy.folders.place(&wish);
-                match place {
-                    Ok(place) if admits(&place, self.policy) => self.seen.place = Some(place),
-                    other => return Err(ParamsError::Folder { name, why: not_here(None, other.err().as_ref()) }),
-                }
-                Ok(Fate::Taken)
-            }
+            Rule::Opens => self.opens(name, &text(raw).map_err(|_| malformed)?),
             Rule::Workspace(otherwise) => match text(raw).ok().and_then(|wish| self.workspace(&wish)) {
                 Some(folder) => self.names(folder, out),
                 None => refuse_or_leave(otherwise, name, NO_WORKSPACE),
             },
             Rule::Workspaces(otherwise) => {
-                let wishes: Vec<String> = typed(raw).ok_or(malformed)?;
-                match wishes.iter().map(|wish| self.workspace(wish)).collect::<Option<Vec<_>>>() {
-                    Some(folders) => self.write(&folders, out),
-                    None => refuse_or_leave(otherwise, name, NO_WORKSPACE),
-                }
+                self.workspaces(&typed::<Vec<String>>(raw).ok_or(malformed)?, otherwise, name, out)
             }
-            Rule::Folders(otherwise) => {
-                let wishes: Vec<String> = typed(raw).ok_or(malformed)?;
-                let place = |wish: &String| {
-                    let place = self.policy.folders.place(wish).ok().filter(|place| admits(place, self.policy))?;
-                    place.path().to_str().map(str::to_owned)
-                };
-                match wishes.iter().map(place).collect::<Option<Vec<_>>>() {
-                    Some(folders) => self.write(&folders, out),
-                    None => refuse_or_leave(otherwise, name, NO_WORKSPACE),
-                }
-            }
-            Rule::Moves => {
-                let wish = text(raw).map_err(|_| malformed)?;
-                let own = self.seen.thread.as_ref().and_then(|id| self.threads.get(id)?.folder.as_deref());
-                match self.workspace(&wish) {
-                    Some(folder) => self.names(folder, out),
-                    None if own.is_some_and(|own| own == std::path::Path::new(&*wish)) => Ok(Fate::Leave),
-                    None => Err(ParamsError::Refused { name, why: NO_WORKSPACE }),
-                }
-            }
+            Rule::Folders(otherwise) => self.places(&typed::<Vec<String>>(raw).ok_or(malformed)?, otherwise, name, out),
+            Rule::Moves => self.moves(name, &text(raw).map_err(|_| malformed)?, out),
             Rule::Approval(otherwise) => {
                 let wish = typed(raw).unwrap_or(Approval::Never);
                 keep_if(self.policy.ceiling.approval.is_some_and(|most| wish <= most), raw, out, otherwise, name, KEPT)
@@ -255,21 +220,7 @@ impl Filter<'_> {
                 let allowed = self.policy.scope >= Scope::Steer && self.policy.providers.has(&wish);
                 keep_if(allowed, raw, out, Else::Drop, name, KEPT)
             }
-            Rule::Model(otherwise) => {
-                let wish = text(raw).map_err(|_| malformed)?;
-                let own = self.seen.thread.as_ref().and_then(|id| self.threads.get(id)?.model.as_deref());
-                if self.policy.scope >= Scope::Steer && (self.policy.providers.has_model(&wish) || own == Some(&wish)) {
-                    return self.write(&wish, out);
-                }
-                match (otherwise, own) {
-                    // Clients repeat the thread's model with every prompt, and Codex insists on it there.
-                    (Else::Refuse, Some(own)) => {
-                        self.seen.dropped.push(name);
-                        self.write(&own, out)
-                    }
-                    _ => refuse_or_leave(otherwise, name, NO_MODEL),
-                }
-            }
+            Rule::Model(otherwise) => self.model(name, &text(raw).map_err(|_| malformed)?, otherwise, out),
             Rule::Config => self.config(members(raw).map_err(|_| malformed)?),
             Rule::OptOut => {
                 let mut names: Vec<String> = typed(raw).ok_or(malformed)?;
@@ -286,6 +237,89 @@ impl Filter<'_> {
             }
             Rule::Refuse => Err(ParamsError::Refused { name, why: "not for devices to choose" }),
             Rule::Pass | Rule::From(_) | Rule::Drop | Rule::Outside => Ok(Fate::Leave),
+        }
+    }
+
+    /// The rules of an object are those of its `type`.
+    fn by_type(
+        &mut self,
+        types: &'static [(&'static str, &'static Params)],
+        members: Vec<(Cow<'_, str>, &RawValue)>,
+        malformed: ParamsError,
+        out: &mut Vec<u8>,
+    ) -> Result<Fate, ParamsError> {
+        let tag = members.iter().find(|(key, _)| key == "type").and_then(|(_, value)| text(value).ok());
+        let known = tag.and_then(|tag| types.iter().find(|(name, _)| *name == tag));
+        let (_, rules) = known.ok_or(malformed)?;
+        self.object(rules, members, out)?;
+        Ok(Fate::Keep)
+    }
+
+    fn opens(&mut self, name: &'static str, wish: &str) -> Result<Fate, ParamsError> {
+        match self.policy.folders.place(wish) {
+            Ok(place) if admits(&place, self.policy) => self.seen.place = Some(place),
+            other => return Err(ParamsError::Folder { name, why: not_here(None, other.err().as_ref()) }),
+        }
+        Ok(Fate::Taken)
+    }
+
+    fn workspaces(
+        &self,
+        wishes: &[String],
+        otherwise: Else,
+        name: &'static str,
+        out: &mut Vec<u8>,
+    ) -> Result<Fate, ParamsError> {
+        match wishes.iter().map(|wish| self.workspace(wish)).collect::<Option<Vec<_>>>() {
+            Some(folders) => self.write(&folders, out),
+            None => refuse_or_leave(otherwise, name, NO_WORKSPACE),
+        }
+    }
+
+    fn places(
+        &self,
+        wishes: &[String],
+        otherwise: Else,
+        name: &'static str,
+        out: &mut Vec<u8>,
+    ) -> Result<Fate, ParamsError> {
+        let place = |wish: &String| {
+            let place = self.policy.folders.place(wish).ok().filter(|place| admits(place, self.policy))?;
+            place.path().to_str().map(str::to_owned)
+        };
+        match wishes.iter().map(place).collect::<Option<Vec<_>>>() {
+            Some(folders) => self.write(&folders, out),
+            None => refuse_or_leave(otherwise, name, NO_WORKSPACE),
+        }
+    }
+
+    fn moves(&mut self, name: &'static str, wish: &str, out: &mut Vec<u8>) -> Result<Fate, ParamsError> {
+        let own = self.seen.thread.as_ref().and_then(|id| self.threads.get(id)?.folder.as_deref());
+        match self.workspace(wish) {
+            Some(folder) => self.names(folder, out),
+            None if own.is_some_and(|own| own == std::path::Path::new(wish)) => Ok(Fate::Leave),
+            None => Err(ParamsError::Refused { name, why: NO_WORKSPACE }),
+        }
+    }
+
+    fn model(
+        &mut self,
+        name: &'static str,
+        wish: &str,
+        otherwise: Else,
+        out: &mut Vec<u8>,
+    ) -> Result<Fate, ParamsError> {
+        let own = self.seen.thread.as_ref().and_then(|id| self.threads.get(id)?.model.as_deref());
+        if self.policy.scope >= Scope::Steer && (self.policy.providers.has_model(wish) || own == Some(wish)) {
+            return self.write(&wish, out);
+        }
+        match (otherwise, own) {
+            // Clients repeat the thread's model with every prompt, and Codex insists on it there.
+            (Else::Refuse, Some(own)) => {
+                self.seen.dropped.push(name);
+                self.write(&own, out)
+            }
+            _ => refuse_or_leave(otherwise, name, NO_MODEL),
         }
     }
 

@@ -186,6 +186,43 @@ pub async fn serve(context: Arc<ApiContext>, caller: Caller, scope: watch::Recei
     serve_methods(METHODS, context, caller, scope, channel).await;
 }
 
+/// What to do with something that all devices could be told.
+enum Due<T> {
+    /// This device is told now.
+    Now(T),
+    /// It is not for this device, or it will hear that it missed something.
+    Not,
+    /// Nobody tells anything any more.
+    Over,
+}
+
+impl<T> Due<T> {
+    fn goes_on(&self) -> bool {
+        !matches!(self, Self::Over)
+    }
+}
+
+/// A device that reads too slowly misses what is told, and hears so once.
+fn due<T>(
+    heard: Result<T, RecvError>,
+    sender: &ChannelSender,
+    missed: &mut bool,
+    is_for_it: impl FnOnce(&T) -> bool,
+) -> Due<T> {
+    match heard {
+        Ok(what) if !is_for_it(&what) => Due::Not,
+        Ok(what) => {
+            *missed |= !sender.is_writable(BEHIND);
+            if *missed { Due::Not } else { Due::Now(what) }
+        }
+        Err(RecvError::Lagged(_)) => {
+            *missed = true;
+            Due::Not
+        }
+        Err(RecvError::Closed) => Due::Over,
+    }
+}
+
 async fn serve_methods(
     methods: &'static [Method],
     context: Arc<ApiContext>,
@@ -215,72 +252,46 @@ async fn serve_methods(
                 Some(Incoming::Closed { .. }) | None => false,
             },
             Some(answer) = running.next() => send(&sender, &answer).await,
-            changed = codex.changed() => {
+            changed = async {
+                tokio::select! {
+                    changed = codex.changed() => changed.is_ok(),
+                    changed = account.changed() => changed.is_ok(),
+                    changed = relay.changed() => changed.is_ok(),
+                }
+            } => {
                 let now = *scope.borrow();
-                changed.is_ok() && context.tell(&sender, &caller, now).await
-            }
-            changed = account.changed() => {
-                let now = *scope.borrow();
-                changed.is_ok() && context.tell(&sender, &caller, now).await
-            }
-            changed = relay.changed() => {
-                let now = *scope.borrow();
-                changed.is_ok() && context.tell(&sender, &caller, now).await
+                changed && context.tell(&sender, &caller, now).await
             }
             changed = scope.changed() => {
                 let now = *scope.borrow_and_update();
                 changed.is_ok() && context.tell(&sender, &caller, now).await
             }
-            notice = notices.recv() => match notice {
-                Ok(notice) if *scope.borrow() < notice.needed() => true,
-                Ok(notice) => {
-                    missed |= !sender.is_writable(BEHIND);
-                    missed || send(&sender, &*notice).await
+            notice = notices.recv() => {
+                let now = *scope.borrow();
+                match due(notice, &sender, &mut missed, |notice| now >= notice.needed()) {
+                    Due::Now(notice) => send(&sender, &*notice).await,
+                    other => other.goes_on(),
                 }
-                Err(RecvError::Lagged(_)) => {
-                    missed = true;
-                    true
+            }
+            changed = prompts.recv() => {
+                match due(changed, &sender, &mut missed, |change| change.entry.key.device_id == caller.device) {
+                    Due::Now(change) => send(&sender, &Notice::PromptChanged(Receipt::changed(change))).await,
+                    other => other.goes_on(),
                 }
-                Err(RecvError::Closed) => false,
-            },
-            changed = prompts.recv() => match changed {
-                Ok(change) if change.entry.key.device_id != caller.device => true,
-                Ok(change) => {
-                    missed |= !sender.is_writable(BEHIND);
-                    missed || send(&sender, &Notice::PromptChanged(Receipt::changed(change))).await
-                }
-                Err(RecvError::Lagged(_)) => {
-                    missed = true;
-                    true
-                }
-                Err(RecvError::Closed) => false,
-            },
-            changed = requests.recv() => match changed {
-                Ok(change) => {
-                    missed |= !sender.is_writable(BEHIND);
+            }
+            changed = requests.recv() => match due(changed, &sender, &mut missed, |_| true) {
+                Due::Now(change) => {
                     let now = *scope.borrow();
-                    let notice = if missed { None } else { context.about_request(change, &caller, now) };
-                    match notice {
+                    match context.about_request(change, &caller, now) {
                         Some(notice) => send(&sender, &notice).await,
                         None => true,
                     }
                 }
-                Err(RecvError::Lagged(_)) => {
-                    missed = true;
-                    true
-                }
-                Err(RecvError::Closed) => false,
+                other => other.goes_on(),
             },
-            changed = attention.recv() => match changed {
-                Ok(change) => {
-                    missed |= !sender.is_writable(BEHIND);
-                    missed || send(&sender, &attention::about(change)).await
-                }
-                Err(RecvError::Lagged(_)) => {
-                    missed = true;
-                    true
-                }
-                Err(RecvError::Closed) => false,
+            changed = attention.recv() => match due(changed, &sender, &mut missed, |_| true) {
+                Due::Now(change) => send(&sender, &attention::about(change)).await,
+                other => other.goes_on(),
             },
             () = sender.writable(BEHIND), if missed => {
                 missed = false;

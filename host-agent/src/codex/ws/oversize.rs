@@ -247,20 +247,9 @@ impl<S: AsyncRead + Unpin> Sieve<S> {
         }
         let used = match &mut self.state {
             State::Upgrade(seen) => {
-                let mut used = 0;
-                for byte in ready {
-                    used += 1;
-                    *seen = match (*seen, byte) {
-                        (0 | 2, b'\r') | (1 | 3, b'\n') => *seen + 1,
-                        (_, b'\r') => 1,
-                        _ => 0,
-                    };
-                    if *seen == 4 {
-                        break;
-                    }
-                }
+                let used = to_blank_line(ready, seen);
                 self.out.extend_from_slice(&ready[..used]);
-                if *seen == 4 {
+                if *seen == BLANK_LINE {
                     self.state = NEXT;
                 }
                 used
@@ -301,6 +290,23 @@ impl<S: AsyncRead + Unpin> Sieve<S> {
         Pin::new(&mut self.stream).consume(used);
         Poll::Ready(Ok(true))
     }
+}
+
+/// How many characters of it have been seen once a blank line is whole.
+const BLANK_LINE: usize = 4;
+
+/// How much of `bytes` belongs to an HTTP head, which ends with a blank line; `seen` counts on from what came before.
+fn to_blank_line(bytes: &[u8], seen: &mut usize) -> usize {
+    let mut used = 0;
+    while let Some(byte) = bytes.get(used).filter(|_| *seen < BLANK_LINE) {
+        used += 1;
+        *seen = match (*seen, byte) {
+            (0 | 2, b'\r') | (1 | 3, b'\n') => *seen + 1,
+            (_, b'\r') => 1,
+            _ => 0,
+        };
+    }
+    used
 }
 
 /// The id of the request that a message answers, from its first bytes.
