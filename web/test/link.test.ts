@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
 import vectors from "../../proto/vectors/link.json";
 import { type Bytes, concat, utf8 } from "../src/bytes";
-import { ChannelError, HandshakeError } from "../src/crypto/error";
+import { RecordError, HandshakeError } from "../src/crypto/error";
 import { type StaticKey, generateStaticKey, hkdfKey } from "../src/crypto/keys";
 import { LinkInitiator, type LinkSetup } from "../src/crypto/link";
 import { Handshake, LINK, type Setup } from "../src/crypto/noise";
-import { type Channel, channel } from "../src/crypto/records";
+import { type Records, sealedRecords } from "../src/crypto/records";
 import { SUPPORTED } from "../src/version";
 import { block } from "../src/wire/blocks";
 import { hex, rejection, staticKey, unhex } from "./support";
@@ -41,14 +41,14 @@ function unpadded(plaintext: Bytes): string {
 test("a link of the vectors, from the device's side", async () => {
   const { link, send } = await LinkInitiator.start(await deviceSetup());
   expect(hex(send)).toBe(vectors.preamble + hex(block(unhex(vectors.message1))));
-  const { channel, version } = await link.finish(unhex(vectors.message2));
+  const { records, version } = await link.finish(unhex(vectors.message2));
   expect(version).toBe(Number.parseInt(vectors.message2_payload, 16));
-  expect(hex(channel.handshakeHash)).toBe(vectors.handshake_hash);
+  expect(hex(records.handshakeHash)).toBe(vectors.handshake_hash);
   for (const record of vectors.records) {
     if (record.from === "device") {
-      expect(hex(await channel.sealer.seal(unhex(record.plaintext)))).toBe(record.block);
+      expect(hex(await records.sealer.seal(unhex(record.plaintext)))).toBe(record.block);
     } else {
-      expect(unpadded(await channel.opener.open(unhex(record.block).slice(2)))).toBe(record.plaintext);
+      expect(unpadded(await records.opener.open(unhex(record.block).slice(2)))).toBe(record.plaintext);
     }
   }
 });
@@ -59,7 +59,7 @@ test("a link of the vectors, from the host's side", async () => {
   expect(await host.read(unhex(vectors.message1))).toEqual(new Uint8Array(0));
   expect(host.remoteStatic).toEqual(unhex(vectors.device_static.public));
   expect(hex(await host.write(unhex(vectors.message2_payload)))).toBe(vectors.message2);
-  const { handshakeHash, sealer, opener } = channel(await host.split());
+  const { handshakeHash, sealer, opener } = sealedRecords(await host.split());
   expect(hex(handshakeHash)).toBe(vectors.handshake_hash);
   for (const record of vectors.records) {
     if (record.from === "host") {
@@ -71,7 +71,7 @@ test("a link of the vectors, from the host's side", async () => {
 });
 
 /** Both ends of a link with fresh keys; the host answers with `version`. */
-async function linked(version = 1): Promise<{ device: Channel; host: Channel }> {
+async function linked(version = 1): Promise<{ device: Records; host: Records }> {
   const [own, hostKey] = [await generateStaticKey(), await generateStaticKey()];
   const psk = await hkdfKey(crypto.getRandomValues(new Uint8Array(32)));
   const id = new Uint8Array(16);
@@ -86,11 +86,11 @@ async function linked(version = 1): Promise<{ device: Channel; host: Channel }> 
   const host = await Handshake.begin({ pattern: LINK, initiator: false, prologue, own: hostKey, psk });
   await host.read(send.slice(6));
   const finished = await link.finish(await host.write(new Uint8Array([version])));
-  return { device: finished.channel, host: channel(await host.split()) };
+  return { device: finished.records, host: sealedRecords(await host.split()) };
 }
 
 describe("handshakes", () => {
-  test("with fresh keys give both ends one channel, and no private key can be taken out", async () => {
+  test("with fresh keys give both ends one link, and no private key can be taken out", async () => {
     const own = await generateStaticKey();
     const psk = await hkdfKey(new Uint8Array(32));
     expect([own.privateKey.extractable, psk.extractable]).toEqual([false, false]);
@@ -200,8 +200,8 @@ describe("records", () => {
     });
   });
 
-  test("altered, repeated, lost and reflected ones kill the channel", async () => {
-    const unopened = new ChannelError({ kind: "unopened" });
+  test("altered, repeated, lost and reflected ones kill the link", async () => {
+    const unopened = new RecordError({ kind: "unopened" });
     const spoil: ((first: Bytes, second: Bytes) => Bytes)[] = [
       (first) => first.map((byte, at) => (at === 5 ? byte ^ 1 : byte)),
       (first) => first.slice(0, -1),
@@ -216,7 +216,7 @@ describe("records", () => {
       const bad = rejection(host.opener.open(change(first, second)));
       const next = rejection(host.opener.open(second));
       expect(await bad).toEqual(unopened);
-      expect(await next).toEqual(new ChannelError({ kind: "dead" }));
+      expect(await next).toEqual(new RecordError({ kind: "dead" }));
       expect(await rejection(device.opener.open(first))).toEqual(unopened);
     }
     const { device, host } = await linked();
@@ -227,9 +227,9 @@ describe("records", () => {
 
   test("that are too long, or padded otherwise, are refused", async () => {
     const { device, host } = await linked();
-    expect(await rejection(device.sealer.seal(new Uint8Array(16385)))).toBeInstanceOf(ChannelError);
-    expect(await rejection(device.sealer.seal(new Uint8Array(1)))).toEqual(new ChannelError({ kind: "dead" }));
+    expect(await rejection(device.sealer.seal(new Uint8Array(16385)))).toBeInstanceOf(RecordError);
+    expect(await rejection(device.sealer.seal(new Uint8Array(1)))).toEqual(new RecordError({ kind: "dead" }));
     const limit = { kind: "tooLong", length: 16385, limit: 16384 } as const;
-    expect(await rejection(host.opener.open(new Uint8Array(16401)))).toEqual(new ChannelError(limit));
+    expect(await rejection(host.opener.open(new Uint8Array(16401)))).toEqual(new RecordError(limit));
   });
 });

@@ -3,7 +3,7 @@ import vectors from "../../proto/vectors/pairing.json";
 import { type Bytes, concat, equal } from "../src/bytes";
 import { KeyError, hkdfKey } from "../src/crypto/keys";
 import { Handshake, PAIRING } from "../src/crypto/noise";
-import { type Channel, channel } from "../src/crypto/records";
+import { type Records, sealedRecords } from "../src/crypto/records";
 import { relayId } from "../src/ids";
 import { CodeError, TypedCode } from "../src/pairing/code";
 import { commitment, digits } from "../src/pairing/digits";
@@ -187,17 +187,17 @@ async function host(psk0?: Bytes): Promise<Handshake> {
   });
 }
 
-/** A pairing after message 3, with the host's end of its channel. */
-async function met(relayKey?: Bytes): Promise<{ pairing: PairingInitiator; host: Channel }> {
+/** A pairing after message 3, with the host's end of its link. */
+async function met(relayKey?: Bytes): Promise<{ pairing: PairingInitiator; host: Records }> {
   const { pairing, send } = await start(relayKey);
   const responder = await host();
   await responder.read(send.slice(6));
   const step = await pairing.receive(await responder.write(unhex(exchange.commitment)));
   await responder.read(step.send.slice(2));
-  return { pairing, host: channel(await responder.split()) };
+  return { pairing, host: sealedRecords(await responder.split()) };
 }
 
-async function says(pairing: PairingInitiator, host: Channel, said: PairingMessage): Promise<Step> {
+async function says(pairing: PairingInitiator, host: Records, said: PairingMessage): Promise<Step> {
   return pairing.receive((await host.sealer.seal(encodeMessage(said))).slice(2));
 }
 
@@ -256,7 +256,7 @@ describe("the exchange", () => {
     expect(hex(await responder.write(committed))).toBe(hex(message("message2")));
     expect(hex(await responder.read(message("message3")))).toBe(sides.device.nonce);
     expect(hex(responder.remoteStatic ?? new Uint8Array(0))).toBe(sides.device.static.public);
-    const { handshakeHash, sealer, opener } = channel(await responder.split());
+    const { handshakeHash, sealer, opener } = sealedRecords(await responder.split());
     expect(hex(handshakeHash)).toBe(exchange.handshake_hash);
     const shown = await digits(handshakeHash, unhex(sides.host.nonce), unhex(sides.device.nonce));
     expect(shown).toBe(exchange.digits);

@@ -2,15 +2,15 @@ import { expect, test } from "vitest";
 import link from "../../proto/vectors/link.json";
 import vectors from "../../proto/vectors/records.json";
 import { sha256 } from "../src/bytes";
-import { ChannelError } from "../src/crypto/error";
+import { RecordError } from "../src/crypto/error";
 import { hkdfKey } from "../src/crypto/keys";
 import { LinkInitiator } from "../src/crypto/link";
 import { Handshake, LINK } from "../src/crypto/noise";
-import { type Channel, channel, paddedLength } from "../src/crypto/records";
+import { type Records, sealedRecords, paddedLength } from "../src/crypto/records";
 import { SUPPORTED } from "../src/version";
 import { hex, rejection, staticKey, unhex } from "./support";
 
-async function device(): Promise<Channel> {
+async function device(): Promise<Records> {
   const { link: initiator } = await LinkInitiator.start({
     host: unhex(link.host_id),
     hostStatic: unhex(link.host_static.public),
@@ -19,10 +19,10 @@ async function device(): Promise<Channel> {
     versions: SUPPORTED,
     ephemeral: await staticKey(link.device_ephemeral),
   });
-  return (await initiator.finish(unhex(link.message2))).channel;
+  return (await initiator.finish(unhex(link.message2))).records;
 }
 
-async function host(): Promise<Channel> {
+async function host(): Promise<Records> {
   const handshake = await Handshake.begin({
     pattern: LINK,
     initiator: false,
@@ -33,7 +33,7 @@ async function host(): Promise<Channel> {
   });
   await handshake.read(unhex(link.message1));
   await handshake.write(unhex(link.message2_payload));
-  return channel(await handshake.split());
+  return sealedRecords(await handshake.split());
 }
 
 test("lengths are padded as the vectors say", () => {
@@ -66,6 +66,6 @@ test("records of every size are sealed and opened as the vectors say", async () 
 test("lengths that do not fit a record are refused", async () => {
   for (const length of vectors.too_long) {
     const error = await rejection((await device()).sealer.seal(new Uint8Array(length)));
-    expect(error).toEqual(new ChannelError({ kind: "tooLong", length, limit: 16384 }));
+    expect(error).toEqual(new RecordError({ kind: "tooLong", length, limit: 16384 }));
   }
 });

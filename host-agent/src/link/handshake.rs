@@ -128,8 +128,8 @@ pub async fn initiate(
         let mut stream = BlockStream::new(circuit);
         let (initiator, hello) = LinkInitiator::start(host, host_static, own, psk, version::SUPPORTED, ephemeral)?;
         stream.write(&hello).await?;
-        let (channel, _version) = initiator.finish(&stream.block().await?)?;
-        Ok(SecureLink::new(stream, channel))
+        let (records, _version) = initiator.finish(&stream.block().await?)?;
+        Ok(SecureLink::new(stream, records))
     })
     .await
 }
@@ -149,9 +149,9 @@ pub async fn accept<D>(
         let message1 = stream.block().await?;
         let (responder, device) = LinkResponder::read(preamble, host, own, &message1, ephemeral)?;
         let (psk, found) = find(&device).ok_or(HandshakeFailed::UnknownDevice)?;
-        let (channel, message2) = responder.accept(&psk)?;
+        let (records, message2) = responder.accept(&psk)?;
         stream.write(&message2).await?;
-        Ok((SecureLink::new(stream, channel), found))
+        Ok((SecureLink::new(stream, records), found))
     })
     .await
 }

@@ -2,7 +2,7 @@
 //!
 //! [`dial`] finds the address of a name that answers; [`relay`] dials the relay
 //! and proves keys; [`circuit`] is the byte stream
-//! that the relay then splices; [`SecureLink`] is the Noise channel over it. A
+//! that the relay then splices; [`SecureLink`] is the Noise handshake and its records over it. A
 //! transport ([`ws`] today, QUIC next) is one implementation of
 //! [`transport::Transport`] and known nowhere else.
 //!
@@ -10,13 +10,13 @@
 //! reads, writes and listens to everything else in a single `select!`.
 
 pub mod circuit;
-pub mod dial;
+pub(crate) mod dial;
 pub mod handshake;
 pub mod relay;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod tls;
-pub mod transport;
+pub(crate) mod tls;
+pub(crate) mod transport;
 pub(crate) mod ws;
 
 use std::mem;
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use reachback_proto::crypto::channel::{Channel, ChannelError, Opener, Sealer};
+use reachback_proto::crypto::records::{Opener, RecordError, Records, Sealer};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -45,9 +45,9 @@ pub enum LinkError {
     /// The circuit failed, or carried something that is not blocks.
     #[error(transparent)]
     Circuit(#[from] HandshakeFailed),
-    /// A record that does not open, or a channel that is spent.
+    /// A record that does not open, or a link that is spent.
     #[error("record does not open: {0}")]
-    Record(#[from] ChannelError),
+    Record(#[from] RecordError),
 }
 
 impl LinkError {
@@ -70,8 +70,8 @@ pub struct SecureLink {
 
 impl SecureLink {
     /// Goes on after a handshake.
-    pub fn new(stream: BlockStream, channel: Channel) -> Self {
-        let (sealer, opener) = channel.split();
+    pub fn new(stream: BlockStream, records: Records) -> Self {
+        let (sealer, opener) = records.split();
         Self { stream, opener, sealer, outbound: Vec::new() }
     }
 

@@ -26,7 +26,7 @@ const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 
 pub struct TlsSetupError(#[from] Error);
 
 /// A client configuration that takes certificates as `trust` says.
-pub fn client_config(trust: &RelayTrust) -> Result<Arc<ClientConfig>, TlsSetupError> {
+pub(crate) fn client_config(trust: &RelayTrust) -> Result<Arc<ClientConfig>, TlsSetupError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier =
         RelayCertVerifier { trust: trust.clone(), system: system_verifier(&provider), provider: Arc::clone(&provider) };

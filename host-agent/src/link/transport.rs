@@ -10,12 +10,15 @@ use futures_util::{Sink, Stream};
 use reachback_proto::close::CloseCode;
 
 /// A connection to the relay: a stream of what arrives, a sink for what is sent. A flush ends once all of it is written.
-pub trait Transport: Stream<Item = io::Result<Received>> + Sink<Bytes, Error = io::Error> + Send + Unpin {}
+pub(crate) trait Transport:
+    Stream<Item = io::Result<Received>> + Sink<Bytes, Error = io::Error> + Send + Unpin
+{
+}
 impl<T: Stream<Item = io::Result<Received>> + Sink<Bytes, Error = io::Error> + Send + Unpin> Transport for T {}
 
 /// What arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Received {
+pub(crate) enum Received {
     /// A frame, or some of a circuit's bytes.
     Bytes(Bytes),
     /// A sign of life of the transport itself.
@@ -26,7 +29,7 @@ pub enum Received {
 
 /// How the relay ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Closed {
+pub(crate) struct Closed {
     /// Why.
     pub code: CloseCode,
     /// When to come back, where the relay restarts and says so.

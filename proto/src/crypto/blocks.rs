@@ -7,7 +7,7 @@ use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::channel::MAX_RECORD_PLAINTEXT;
+use super::records::MAX_RECORD_PLAINTEXT;
 use crate::wire::Write;
 
 /// What a Noise message adds to its payload: AES-GCM's tag.

@@ -26,8 +26,8 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, HandshakeState};
 
 use super::blocks::put_block;
-use super::channel::Channel;
 use super::keys::{KeyError, Secret, StaticKey, check_static};
+use super::records::Records;
 use crate::ids::{HostId, PublicKey};
 use crate::version::{SUPPORTED, VersionRange};
 
@@ -129,7 +129,7 @@ impl Preamble {
     }
 }
 
-/// The private key of one handshake. Not `Clone`: used twice, it would give both channels away.
+/// The private key of one handshake. Not `Clone`: used twice, it would give both links away.
 #[derive(Debug)]
 pub struct Ephemeral(Secret);
 
@@ -175,15 +175,15 @@ impl LinkInitiator {
         Ok((Self { noise, offered: versions }, out))
     }
 
-    /// The channel and the version, from the block that the host answered with.
-    pub fn finish(mut self, message2: &[u8]) -> Result<(Channel, u8), HandshakeError> {
+    /// The records and the version, from the block that the host answered with.
+    pub fn finish(mut self, message2: &[u8]) -> Result<(Records, u8), HandshakeError> {
         exact(message2, LINK_MESSAGE_2)?;
         let [version] = self.noise.read(message2)?;
         let chosen = VersionRange { min: version, max: version };
         if self.offered.agree(chosen) != Some(version) {
             return Err(HandshakeError::Version { min: version, max: version });
         }
-        Ok((self.noise.into_channel()?, version))
+        Ok((self.noise.into_records()?, version))
     }
 }
 
@@ -227,12 +227,12 @@ impl LinkResponder {
         self.version
     }
 
-    /// The channel, and the block of message 2, for a device with this psk.
-    pub fn accept(mut self, psk: &Secret) -> Result<(Channel, Vec<u8>), HandshakeError> {
+    /// The records, and the block of message 2, for a device with this psk.
+    pub fn accept(mut self, psk: &Secret) -> Result<(Records, Vec<u8>), HandshakeError> {
         self.noise.0.set_psk(usize::from(LINK_PSK), psk.expose()).map_err(failure)?;
         let mut out = Vec::new();
         put_block(&mut out, &self.noise.write(&[self.version])?);
-        Ok((self.noise.into_channel()?, out))
+        Ok((self.noise.into_records()?, out))
     }
 }
 
@@ -296,8 +296,8 @@ impl Noise {
         Ok(key)
     }
 
-    pub(crate) fn into_channel(self) -> Result<Channel, HandshakeError> {
-        Channel::new(self.0).map_err(failure)
+    pub(crate) fn into_records(self) -> Result<Records, HandshakeError> {
+        Records::new(self.0).map_err(failure)
     }
 }
 

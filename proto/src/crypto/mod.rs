@@ -2,9 +2,9 @@
 //!
 //! On a circuit the device sends a [preamble](handshake::Preamble); everything
 //! after it, both ways, is [`blocks`]: first the messages of a
-//! [`handshake`], then the records of the [`channel`] it made.
+//! [`handshake`], then the [`records`] that it leaves.
 
 pub mod blocks;
-pub mod channel;
 pub mod handshake;
 pub mod keys;
+pub mod records;

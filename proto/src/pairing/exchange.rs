@@ -1,4 +1,4 @@
-//! What both sides of a pairing have in common: randomness, digits, records, errors.
+//! What both sides of a pairing have in common: randomness, digits, messages, errors.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use ring::rand::SecureRandom;
 use zeroize::Zeroizing;
 
 use super::{PairingMessage, PairingSecret, Refusal};
-use crate::crypto::channel::{Channel, ChannelError, Opener, Sealer};
 use crate::crypto::handshake::{Ephemeral, HandshakeError, Noise, failure, noise};
 use crate::crypto::keys::{KeyError, Secret, StaticKey, random};
+use crate::crypto::records::{Opener, RecordError, Records, Sealer};
 use crate::wire::DecodeError;
 
 const PATTERN: &str = "Noise_XXpsk0_25519_AESGCM_SHA256";
@@ -35,7 +35,7 @@ pub enum PairingError {
     Handshake(#[from] HandshakeError),
     /// A record did not open.
     #[error("pairing record failed")]
-    Channel(#[from] ChannelError),
+    Record(#[from] RecordError),
     /// A record holds no message of a pairing.
     #[error("pairing message is malformed")]
     Message(#[from] DecodeError),
@@ -170,21 +170,21 @@ pub(super) fn handshake(
         .map_err(failure)
 }
 
-/// Messages over the channel that the handshake left.
-pub(super) struct Records {
+/// Messages in the records that the handshake left.
+pub(super) struct Messages {
     pub(super) handshake_hash: [u8; 32],
     pub(super) sealer: Sealer,
     opener: Opener,
 }
 
-impl Records {
-    pub(super) fn new(channel: Channel) -> Self {
-        let handshake_hash = *channel.handshake_hash();
-        let (sealer, opener) = channel.split();
+impl Messages {
+    pub(super) fn new(records: Records) -> Self {
+        let handshake_hash = *records.handshake_hash();
+        let (sealer, opener) = records.split();
         Self { handshake_hash, sealer, opener }
     }
 
-    pub(super) fn seal(&mut self, message: &PairingMessage) -> Result<Vec<u8>, ChannelError> {
+    pub(super) fn seal(&mut self, message: &PairingMessage) -> Result<Vec<u8>, RecordError> {
         let mut out = Vec::new();
         self.sealer.seal(&mut Zeroizing::new(message.encode()), &mut out)?;
         Ok(out)

@@ -1,6 +1,6 @@
 //! The device's side of a pairing.
 
-use super::exchange::{Digits, Fresh, MESSAGE_2, PairingError, Records, Side, Step, commitment, handshake};
+use super::exchange::{Digits, Fresh, MESSAGE_2, Messages, PairingError, Side, Step, commitment, handshake};
 use super::{Name, PairingMessage, PairingSecret, Platform, Refusal, RelayEntry};
 use crate::crypto::blocks::put_block;
 use crate::crypto::handshake::{Noise, Preamble, Purpose, exact};
@@ -62,7 +62,7 @@ pub struct PairingInitiator {
     relay_key: PublicKey,
     contribution: Secret,
     pub(super) state: State,
-    pub(super) records: Option<Records>,
+    pub(super) messages: Option<Messages>,
 }
 
 pub(super) enum State {
@@ -92,7 +92,7 @@ impl PairingInitiator {
         let mut out = preamble.to_vec();
         put_block(&mut out, &noise.write(&[])?);
         let state = State::Message2 { noise, nonce };
-        Ok((Self { secret, own, relay_key, contribution, state, records: None }, out))
+        Ok((Self { secret, own, relay_key, contribution, state, messages: None }, out))
     }
 
     /// Takes the next block of the circuit.
@@ -106,15 +106,15 @@ impl PairingInitiator {
     }
 
     /// Noise's hash of the handshake, h in `docs/protocol.md`: not secret, and the same at the host. `None` while
-    /// there is no channel.
+    /// there is no link.
     pub fn handshake_hash(&self) -> Option<&[u8; 32]> {
-        self.records.as_ref().map(|records| &records.handshake_hash)
+        self.messages.as_ref().map(|messages| &messages.handshake_hash)
     }
 
     /// Ends the pairing, as after an error of [`receive`](Self::receive); the bytes tell the host, if it can be told.
     pub fn refuse(&mut self, code: Refusal) -> Option<Vec<u8>> {
         self.state = State::Over;
-        self.records.take()?.refuse(code)
+        self.messages.take()?.refuse(code)
     }
 
     fn message2(
@@ -128,7 +128,7 @@ impl PairingInitiator {
         let host_static = noise.remote_static()?;
         let mut send = Vec::new();
         put_block(&mut send, &noise.write(&nonce)?);
-        self.records = Some(Records::new(noise.into_channel()?));
+        self.messages = Some(Messages::new(noise.into_records()?));
         self.state = State::Reveal { host_static, nonce, commitment };
         Ok(Step { send, event: None })
     }
@@ -140,15 +140,15 @@ impl PairingInitiator {
         committed: [u8; 32],
         block: &[u8],
     ) -> Result<Step<InitiatorEvent>, PairingError> {
-        let records = self.records.as_mut().ok_or(PairingError::Unexpected)?;
-        let PairingMessage::Reveal { nonce: host_nonce } = records.open(block)? else {
+        let messages = self.messages.as_mut().ok_or(PairingError::Unexpected)?;
+        let PairingMessage::Reveal { nonce: host_nonce } = messages.open(block)? else {
             return Err(PairingError::Unexpected);
         };
         if commitment(&host_nonce) != committed {
             return Err(PairingError::Commitment);
         }
-        let digits = Digits::compute(&records.handshake_hash, &host_nonce, &nonce);
-        let send = records.seal(&PairingMessage::DeviceIntro {
+        let digits = Digits::compute(&messages.handshake_hash, &host_nonce, &nonce);
+        let send = messages.seal(&PairingMessage::DeviceIntro {
             identity: self.own.identity,
             contribution: self.contribution.clone(),
             name: self.own.name.clone(),
@@ -159,8 +159,8 @@ impl PairingInitiator {
     }
 
     fn host_intro(&mut self, host_static: PublicKey, block: &[u8]) -> Result<Step<InitiatorEvent>, PairingError> {
-        let records = self.records.as_mut().ok_or(PairingError::Unexpected)?;
-        let (identity, contribution, scope, name, relays) = match records.open(block)? {
+        let messages = self.messages.as_mut().ok_or(PairingError::Unexpected)?;
+        let (identity, contribution, scope, name, relays) = match messages.open(block)? {
             PairingMessage::HostIntro { identity, contribution, scope, name, relays } => {
                 (identity, contribution, scope, name, relays)
             }
@@ -177,9 +177,9 @@ impl PairingInitiator {
         for relay in &relays {
             check_identity(&relay.key)?;
         }
-        let psk = self.secret.link_psk(&records.handshake_hash, &self.contribution, &contribution);
-        let send = records.seal(&PairingMessage::Done)?;
-        self.records = None;
+        let psk = self.secret.link_psk(&messages.handshake_hash, &self.contribution, &contribution);
+        let send = messages.seal(&PairingMessage::Done)?;
+        self.messages = None;
         let host = PairedHost { identity, static_key: host_static, name, relays, psk, scope };
         Ok(Step { send, event: Some(InitiatorEvent::Paired(Box::new(host))) })
     }

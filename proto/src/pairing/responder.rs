@@ -1,6 +1,6 @@
 //! The host's side of a pairing.
 
-use super::exchange::{Digits, Fresh, MESSAGE_1, MESSAGE_3, PairingError, Records, Side, Step, commitment, handshake};
+use super::exchange::{Digits, Fresh, MESSAGE_1, MESSAGE_3, Messages, PairingError, Side, Step, commitment, handshake};
 use super::{Name, PairingMessage, PairingSecret, Platform, Refusal, RelayEntry};
 use crate::crypto::blocks::put_block;
 use crate::crypto::handshake::{HandshakeError, Noise, Preamble, Purpose, exact};
@@ -71,7 +71,7 @@ pub struct PairingResponder {
     own: HostSide,
     contribution: Secret,
     pub(super) state: State,
-    pub(super) records: Option<Records>,
+    pub(super) messages: Option<Messages>,
 }
 
 pub(super) enum State {
@@ -89,7 +89,7 @@ impl PairingResponder {
         Preamble::parse(preamble)?.agree(Purpose::Pairing)?;
         let Fresh { ephemeral, nonce, contribution } = fresh;
         let noise = handshake(&secret, preamble, &own.static_key, ephemeral, Side::Host)?;
-        Ok(Self { secret, own, contribution, state: State::Message1 { noise, nonce }, records: None })
+        Ok(Self { secret, own, contribution, state: State::Message1 { noise, nonce }, messages: None })
     }
 
     /// Takes the next block of the circuit.
@@ -102,7 +102,7 @@ impl PairingResponder {
             State::Confirm { .. } => self.open(block).and(Err(PairingError::Unexpected)),
             State::Done { device } => match self.open(block)? {
                 PairingMessage::Done => {
-                    self.records = None;
+                    self.messages = None;
                     Ok(Step { send: Vec::new(), event: Some(ResponderEvent::Paired(device)) })
                 }
                 _ => Err(PairingError::Unexpected),
@@ -138,7 +138,7 @@ impl PairingResponder {
             name: self.own.name.clone(),
             relays: self.own.relays.clone(),
         };
-        let send = self.records()?.seal(&message)?;
+        let send = self.messages()?.seal(&message)?;
         self.state = State::Done { device };
         Ok(Step { send, event: None })
     }
@@ -146,7 +146,7 @@ impl PairingResponder {
     /// While the person has not decided: what tells the device so, every [`WAITING_INTERVAL`](super::WAITING_INTERVAL).
     pub fn waiting(&mut self) -> Result<Vec<u8>, PairingError> {
         match self.state {
-            State::Confirm { .. } => Ok(self.records()?.seal(&PairingMessage::Waiting)?),
+            State::Confirm { .. } => Ok(self.messages()?.seal(&PairingMessage::Waiting)?),
             _ => Err(PairingError::Unexpected),
         }
     }
@@ -154,7 +154,7 @@ impl PairingResponder {
     /// Ends the pairing, as after an error of [`receive`](Self::receive); the bytes tell the device, if it can be told.
     pub fn refuse(&mut self, code: Refusal) -> Option<Vec<u8>> {
         self.state = State::Over;
-        self.records.take()?.refuse(code)
+        self.messages.take()?.refuse(code)
     }
 
     fn message1(
@@ -183,10 +183,10 @@ impl PairingResponder {
         exact(block, MESSAGE_3)?;
         let device_nonce = noise.read(block)?;
         let device_static = noise.remote_static()?;
-        let mut records = Records::new(noise.into_channel()?);
-        let digits = Digits::compute(&records.handshake_hash, &nonce, &device_nonce);
-        let send = records.seal(&PairingMessage::Reveal { nonce })?;
-        self.records = Some(records);
+        let mut messages = Messages::new(noise.into_records()?);
+        let digits = Digits::compute(&messages.handshake_hash, &nonce, &device_nonce);
+        let send = messages.seal(&PairingMessage::Reveal { nonce })?;
+        self.messages = Some(messages);
         self.state = State::DeviceIntro { device_static, digits };
         Ok(Step { send, event: None })
     }
@@ -201,7 +201,7 @@ impl PairingResponder {
             return Err(PairingError::Unexpected);
         };
         check_identity(&identity)?;
-        let handshake_hash = self.records()?.handshake_hash;
+        let handshake_hash = self.messages()?.handshake_hash;
         let psk = self.secret.link_psk(&handshake_hash, &contribution, &self.contribution);
         let event = ResponderEvent::DeviceWaits { identity, name: name.clone(), platform: platform.clone() };
         let scope = self.own.scope;
@@ -210,12 +210,12 @@ impl PairingResponder {
         Ok(Step { send: Vec::new(), event: Some(event) })
     }
 
-    fn records(&mut self) -> Result<&mut Records, PairingError> {
-        self.records.as_mut().ok_or(PairingError::Unexpected)
+    fn messages(&mut self) -> Result<&mut Messages, PairingError> {
+        self.messages.as_mut().ok_or(PairingError::Unexpected)
     }
 
     fn open(&mut self, block: &[u8]) -> Result<PairingMessage, PairingError> {
-        self.records()?.open(block)
+        self.messages()?.open(block)
     }
 }
 

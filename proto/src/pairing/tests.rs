@@ -2,9 +2,9 @@ use proptest::prelude::*;
 use ring::rand::SystemRandom;
 
 use super::*;
-use crate::crypto::channel::ChannelError;
 use crate::crypto::handshake::{Ephemeral, HandshakeError, LinkInitiator, LinkResponder};
 use crate::crypto::keys::{Identity, Secret, StaticKey};
+use crate::crypto::records::RecordError;
 use crate::ids::PublicKey;
 use crate::scope::Scope;
 use crate::version::{SUPPORTED, VersionRange};
@@ -102,13 +102,13 @@ impl Pair {
 
     /// Delivers a record that a real host would not send here.
     fn host_says(&mut self, message: &PairingMessage) -> Result<Option<InitiatorEvent>, PairingError> {
-        self.wire = self.host.records.as_mut().unwrap().seal(message).unwrap();
+        self.wire = self.host.messages.as_mut().unwrap().seal(message).unwrap();
         self.device_hears()
     }
 
     /// Delivers a record that a real device would not send here.
     fn device_says(&mut self, message: &PairingMessage) -> Result<Option<ResponderEvent>, PairingError> {
-        self.wire = self.device.records.as_mut().unwrap().seal(message).unwrap();
+        self.wire = self.device.messages.as_mut().unwrap().seal(message).unwrap();
         self.host_hears()
     }
 }
@@ -333,7 +333,7 @@ fn altered_repeated_and_cut_blocks_end_the_pairing() {
             let right = match err {
                 PairingError::Handshake(HandshakeError::Unopened | HandshakeError::Length { .. }) => at < 3,
                 PairingError::WrongSecret => at == 0,
-                PairingError::Channel(ChannelError::Unopened) => at >= 3,
+                PairingError::Record(RecordError::Unopened) => at >= 3,
                 _ => false,
             };
             assert!(right, "{fault} block {at}: {err:?}");
@@ -343,15 +343,15 @@ fn altered_repeated_and_cut_blocks_end_the_pairing() {
     let reveal = pair.wire.clone();
     pair.device_hears().unwrap();
     pair.wire = reveal;
-    assert_eq!(pair.device_hears(), Err(PairingError::Channel(ChannelError::Unopened)), "repeated");
+    assert_eq!(pair.device_hears(), Err(PairingError::Record(RecordError::Unopened)), "repeated");
 }
 
 #[test]
 fn a_malformed_message_ends_the_pairing_and_can_be_answered() {
     let (mut pair, _) = Pair::asking();
     pair.wire.clear();
-    let records = pair.host.records.as_mut().unwrap();
-    records.sealer.seal(&mut vec![0xff; 20], &mut pair.wire).unwrap();
+    let messages = pair.host.messages.as_mut().unwrap();
+    messages.sealer.seal(&mut vec![0xff; 20], &mut pair.wire).unwrap();
     assert!(matches!(pair.device_hears(), Err(PairingError::Message(_))));
     pair.wire = pair.device.refuse(Refusal::Malformed).unwrap();
     assert_eq!(pair.host_hears(), Err(PairingError::Refused(Refusal::Malformed)));

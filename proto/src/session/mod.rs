@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::crypto::channel::MAX_RECORD_PLAINTEXT;
+use crate::crypto::records::MAX_RECORD_PLAINTEXT;
 use crate::frame::{
     ByeReason, ChannelCloseReason, ChannelNumber, Frame, GapReason, MAX_CLOSE_TEXT, MAX_ENVIRONMENT,
     MAX_RESUME_CHANNELS,

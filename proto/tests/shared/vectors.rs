@@ -6,9 +6,9 @@
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD, HEXLOWER};
 use reachback_proto::claims::{ProofRole, prove};
 use reachback_proto::control::{CircuitOrigin, EnrollKey, PeerToRelay, RelayToPeer, welcome_transcript};
-use reachback_proto::crypto::channel::{Channel, Opener, Sealer, padded_len};
 use reachback_proto::crypto::handshake::{Ephemeral, LinkInitiator, LinkResponder};
 use reachback_proto::crypto::keys::{Identity, Secret, StaticKey};
+use reachback_proto::crypto::records::{Opener, Records, Sealer, padded_len};
 use reachback_proto::ids::{BootId, DeviceId, HostId, PublicKey, RelayId, RendezvousId};
 use reachback_proto::pairing::{
     DeviceSide, Fresh, HostSide, InitiatorEvent, Name, PairingInitiator, PairingMessage, PairingResponder,
@@ -297,7 +297,7 @@ pub(crate) const REFUSED_FROM_PEER: [(&str, &str); 6] = [
 ];
 
 /// The link of `link.json`: its two ends, and what went over the wire.
-fn linked() -> (Channel, Channel, Value) {
+fn linked() -> (Records, Records, Value) {
     let (host, device, psk) = (static_key(HOST_STATIC), static_key(DEVICE_STATIC), secret(LINK_PSK));
     let host_id = HostId::of(&identity(HOST_IDENTITY).public());
     let ephemeral = |byte| Ephemeral::for_vectors(secret(byte));

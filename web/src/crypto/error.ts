@@ -36,7 +36,7 @@ function describeHandshake(fault: HandshakeFault): string {
 }
 
 /** Why a record was not sealed or not opened. */
-export type ChannelFault =
+export type RecordFault =
   | { readonly kind: "tooLong"; readonly length: number; readonly limit: number }
   | { readonly kind: "unopened" }
   | { readonly kind: "unpadded"; readonly length: number }
@@ -44,18 +44,18 @@ export type ChannelFault =
   | { readonly kind: "crypto" }
   | { readonly kind: "dead" };
 
-/** A record was not sealed or not opened. The channel is dead afterwards. */
-export class ChannelError extends Error {
-  override readonly name = "ChannelError";
-  readonly fault: ChannelFault;
+/** A record was not sealed or not opened. The link is dead afterwards. */
+export class RecordError extends Error {
+  override readonly name = "RecordError";
+  readonly fault: RecordFault;
 
-  constructor(fault: ChannelFault, options?: ErrorOptions) {
-    super(describeChannel(fault), options);
+  constructor(fault: RecordFault, options?: ErrorOptions) {
+    super(describeRecord(fault), options);
     this.fault = fault;
   }
 }
 
-function describeChannel(fault: ChannelFault): string {
+function describeRecord(fault: RecordFault): string {
   switch (fault.kind) {
     case "tooLong":
       return `a record of ${fault.length} bytes, the limit is ${fault.limit}`;
@@ -64,10 +64,10 @@ function describeChannel(fault: ChannelFault): string {
     case "unpadded":
       return `a record of ${fault.length} bytes is not padded`;
     case "exhausted":
-      return "all nonces of the channel are used";
+      return "all nonces of the link are used";
     case "crypto":
       return "the record could not be sealed";
     case "dead":
-      return "the channel has failed before";
+      return "the link has failed before";
   }
 }

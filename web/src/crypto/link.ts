@@ -16,7 +16,7 @@ import { block } from "../wire/blocks";
 import { HandshakeError } from "./error";
 import type { Psk, StaticKey } from "./keys";
 import { Handshake, LINK } from "./noise";
-import { type Channel, channel } from "./records";
+import { type Records, sealedRecords } from "./records";
 
 /** e 32, payload 1 + 16. */
 const MESSAGE_2 = 49;
@@ -68,14 +68,14 @@ export class LinkInitiator {
     return { link: new LinkInitiator(handshake, versions), send: concat(start, block(message1)) };
   }
 
-  /** The channel and the version, from the block that the host answered with. Throws {@link HandshakeError}. */
-  async finish(message2: Bytes): Promise<{ channel: Channel; version: number }> {
+  /** The records and the version, from the block that the host answered with. Throws {@link HandshakeError}. */
+  async finish(message2: Bytes): Promise<{ records: Records; version: number }> {
     exact(message2, MESSAGE_2);
     const [version = 0] = await this.#handshake.read(message2);
     if (agree(this.#offered, { min: version, max: version }) !== version) {
       throw new HandshakeError({ kind: "version", chosen: version });
     }
-    return { channel: channel(await this.#handshake.split()), version };
+    return { records: sealedRecords(await this.#handshake.split()), version };
   }
 }
 

@@ -12,7 +12,7 @@
  */
 import type { Bytes } from "../bytes";
 import { MAX_BLOCK, MAX_RECORD_PLAINTEXT, TAG_LENGTH, block } from "../wire/blocks";
-import { ChannelError } from "./error";
+import { RecordError } from "./error";
 import { type Transport, open, seal } from "./noise";
 
 const SMALL_STEP = 128;
@@ -32,15 +32,15 @@ export function paddedLength(length: number): number | null {
   return Math.max(Math.ceil(length / step) * step, SMALL_STEP);
 }
 
-/** Both directions of an end-to-end channel. */
-export interface Channel {
+/** The records of a link, both ways. */
+export interface Records {
   readonly handshakeHash: Bytes;
   readonly sealer: Sealer;
   readonly opener: Opener;
 }
 
-/** The channel that a handshake leaves. */
-export function channel({ handshakeHash, send, receive }: Transport): Channel {
+/** The records that a handshake leaves. */
+export function sealedRecords({ handshakeHash, send, receive }: Transport): Records {
   return { handshakeHash, sealer: new Sealer(send), opener: new Opener(receive) };
 }
 
@@ -53,7 +53,7 @@ class Ordered {
     work.catch(() => undefined);
     const result = this.#alive.then((alive) => {
       if (!alive) {
-        throw new ChannelError({ kind: "dead" });
+        throw new RecordError({ kind: "dead" });
       }
       return work;
     });
@@ -65,7 +65,7 @@ class Ordered {
   }
 }
 
-/** The sending half of a {@link Channel}. */
+/** The sending half of a {@link Records}. */
 export class Sealer {
   readonly #key: CryptoKey;
   readonly #queue = new Ordered();
@@ -75,7 +75,7 @@ export class Sealer {
     this.#key = key;
   }
 
-  /** Pads and seals `plaintext`; the result is a block, its length in front. Rejects with {@link ChannelError}. */
+  /** Pads and seals `plaintext`; the result is a block, its length in front. Rejects with {@link RecordError}. */
   seal(plaintext: Bytes): Promise<Bytes> {
     return this.#queue.add(this.#seal(this.#nonce++, plaintext));
   }
@@ -84,7 +84,7 @@ export class Sealer {
     const { length } = plaintext;
     const padded = paddedLength(length);
     if (padded === null) {
-      throw new ChannelError({ kind: "tooLong", length, limit: MAX_RECORD_PLAINTEXT });
+      throw new RecordError({ kind: "tooLong", length, limit: MAX_RECORD_PLAINTEXT });
     }
     exhausted(nonce);
     const record = new Uint8Array(padded);
@@ -92,12 +92,12 @@ export class Sealer {
     try {
       return block(await seal(this.#key, nonce, record, NO_DATA));
     } catch (cause) {
-      throw new ChannelError({ kind: "crypto" }, { cause });
+      throw new RecordError({ kind: "crypto" }, { cause });
     }
   }
 }
 
-/** The receiving half of a {@link Channel}. */
+/** The receiving half of a {@link Records}. */
 export class Opener {
   readonly #key: CryptoKey;
   readonly #queue = new Ordered();
@@ -107,7 +107,7 @@ export class Opener {
     this.#key = key;
   }
 
-  /** The plaintext of a block without its length, padding included. Rejects with {@link ChannelError}. */
+  /** The plaintext of a block without its length, padding included. Rejects with {@link RecordError}. */
   open(message: Bytes): Promise<Bytes> {
     return this.#queue.add(this.#open(this.#nonce++, message));
   }
@@ -115,15 +115,15 @@ export class Opener {
   async #open(nonce: number, message: Bytes): Promise<Bytes> {
     if (message.length > MAX_BLOCK) {
       const length = message.length - TAG_LENGTH;
-      throw new ChannelError({ kind: "tooLong", length, limit: MAX_RECORD_PLAINTEXT });
+      throw new RecordError({ kind: "tooLong", length, limit: MAX_RECORD_PLAINTEXT });
     }
     exhausted(nonce);
     const plaintext = await open(this.#key, nonce, message, NO_DATA);
     if (plaintext === null) {
-      throw new ChannelError({ kind: "unopened" });
+      throw new RecordError({ kind: "unopened" });
     }
     if (paddedLength(plaintext.length) !== plaintext.length) {
-      throw new ChannelError({ kind: "unpadded", length: plaintext.length });
+      throw new RecordError({ kind: "unpadded", length: plaintext.length });
     }
     return plaintext;
   }
@@ -132,6 +132,6 @@ export class Opener {
 /** A number counts exactly up to here; Noise would go on to 2^64, which no link lives long enough for. */
 function exhausted(nonce: number): void {
   if (nonce >= Number.MAX_SAFE_INTEGER) {
-    throw new ChannelError({ kind: "exhausted" });
+    throw new RecordError({ kind: "exhausted" });
   }
 }

@@ -7,7 +7,7 @@
  */
 import { type Bytes, concat } from "../bytes";
 import { LinkInitiator, type LinkSetup } from "../crypto/link";
-import type { Channel } from "../crypto/records";
+import type { Records } from "../crypto/records";
 import { BlockDecoder } from "../wire/blocks";
 import { typed } from "./error";
 import type { Link } from "./link";
@@ -23,11 +23,11 @@ const OPEN_AT_ONCE = 8;
 export async function initiate(socket: MessageSocket, setup: LinkSetup): Promise<Link> {
   return orClose(socket, async () => {
     const blocks = new BlockDecoder();
-    const answer = async (): Promise<Channel> => {
+    const answer = async (): Promise<Records> => {
       const { link, send } = await LinkInitiator.start(setup);
       await socket.send(send);
-      const { channel } = await link.finish(await nextBlock(socket, blocks));
-      return channel;
+      const { records } = await link.finish(await nextBlock(socket, blocks));
+      return records;
     };
     return new SecureLink(socket, blocks, await within(HANDSHAKE_TIMEOUT, "handshake", answer()));
   });
@@ -37,18 +37,18 @@ export async function initiate(socket: MessageSocket, setup: LinkSetup): Promise
 class SecureLink implements Link {
   readonly #socket: MessageSocket;
   readonly #blocks: BlockDecoder;
-  readonly #channel: Channel;
+  readonly #records: Records;
   #sending = Promise.resolve();
 
   /** Goes on after a handshake, with the blocks that came behind it. */
-  constructor(socket: MessageSocket, blocks: BlockDecoder, channel: Channel) {
+  constructor(socket: MessageSocket, blocks: BlockDecoder, records: Records) {
     this.#socket = socket;
     this.#blocks = blocks;
-    this.#channel = channel;
+    this.#records = records;
   }
 
   send(plaintexts: readonly Bytes[]): Promise<void> {
-    const sealed = Promise.all(plaintexts.map((plaintext) => this.#channel.sealer.seal(plaintext)));
+    const sealed = Promise.all(plaintexts.map((plaintext) => this.#records.sealer.seal(plaintext)));
     // Its failure is seen in its turn, not before.
     sealed.catch(() => undefined);
     const before = this.#sending;
@@ -62,13 +62,13 @@ class SecureLink implements Link {
   receive(): Promise<readonly Bytes[]> {
     return typed(async () => {
       const first = await nextBlock(this.#socket, this.#blocks);
-      const opened = [this.#channel.opener.open(first)];
+      const opened = [this.#records.opener.open(first)];
       while (opened.length < OPEN_AT_ONCE) {
         const next = this.#blocks.next();
         if (next === null) {
           break;
         }
-        opened.push(this.#channel.opener.open(next));
+        opened.push(this.#records.opener.open(next));
       }
       return Promise.all(opened);
     });

@@ -163,7 +163,7 @@ function ofPairing(fault: PairingFault): JoinFault {
       return { kind: "otherRelay" };
     case "refused":
       return ofRefusal(fault.code);
-    case "channel":
+    case "record":
     case "message":
     case "weakKey":
     case "unexpected":

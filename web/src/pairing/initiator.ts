@@ -15,11 +15,11 @@
  * Blocks go in, bytes and events come out; waiting, timing out and the circuit itself are the caller's.
  */
 import { type Bytes, concat, equal, random, utf8 } from "../bytes";
-import { ChannelError } from "../crypto/error";
+import { RecordError } from "../crypto/error";
 import { type Identity, KeyError, type Psk, type StaticKey, checkIdentity } from "../crypto/keys";
 import { Purpose, exact, preamble } from "../crypto/link";
 import { Handshake, PAIRING } from "../crypto/noise";
-import { type Channel, channel } from "../crypto/records";
+import { type Records, sealedRecords } from "../crypto/records";
 import type { Scope } from "../scope";
 import type { VersionRange } from "../version";
 import { block } from "../wire/blocks";
@@ -33,7 +33,7 @@ const MESSAGE_2 = 128;
 
 /** Why a pairing ended. Where another error was the reason, it is the `cause`. */
 export type PairingFault =
-  | { readonly kind: "handshake" | "channel" | "message" | "commitment" | "weakKey" | "otherRelay" | "unexpected" }
+  | { readonly kind: "handshake" | "record" | "message" | "commitment" | "weakKey" | "otherRelay" | "unexpected" }
   | { readonly kind: "refused"; readonly code: number };
 
 /** A pairing ended. */
@@ -51,7 +51,7 @@ function describe(fault: PairingFault): string {
   switch (fault.kind) {
     case "handshake":
       return "pairing handshake failed: the code may be wrong or used, pair again";
-    case "channel":
+    case "record":
       return "pairing record failed";
     case "message":
       return "pairing message is malformed";
@@ -124,8 +124,8 @@ export interface Step {
 
 type State =
   | { readonly at: "message2"; readonly handshake: Handshake }
-  | { readonly at: "reveal"; readonly hostStatic: Bytes; readonly committed: Bytes; readonly channel: Channel }
-  | { readonly at: "hostIntro"; readonly hostStatic: Bytes; readonly channel: Channel }
+  | { readonly at: "reveal"; readonly hostStatic: Bytes; readonly committed: Bytes; readonly records: Records }
+  | { readonly at: "hostIntro"; readonly hostStatic: Bytes; readonly records: Records }
   | { readonly at: "over" };
 
 const NOTHING: Bytes = new Uint8Array(0);
@@ -136,7 +136,7 @@ export class PairingInitiator {
   readonly #nonce: Bytes;
   readonly #contribution: Bytes;
   #state: State;
-  #channel: Channel | null = null;
+  #records: Records | null = null;
   #ended = false;
 
   private constructor(setup: PairingSetup, handshake: Handshake) {
@@ -174,9 +174,9 @@ export class PairingInitiator {
         case "message2":
           return this.#message2(state.handshake, message);
         case "reveal":
-          return this.#reveal(state.channel, state.hostStatic, state.committed, message);
+          return this.#reveal(state.records, state.hostStatic, state.committed, message);
         case "hostIntro":
-          return this.#hostIntro(state.channel, state.hostStatic, message);
+          return this.#hostIntro(state.records, state.hostStatic, message);
         case "over":
           throw new PairingError({ kind: "unexpected" });
       }
@@ -185,10 +185,10 @@ export class PairingInitiator {
 
   /** Ends the pairing, as after an error; the bytes tell the host, or are `null` if it can't be told. */
   async refuse(code: number): Promise<Bytes | null> {
-    const channel = this.#channel;
+    const records = this.#records;
     this.#over();
     try {
-      return channel && (await channel.sealer.seal(encodeMessage({ type: "Refused", code })));
+      return records && (await records.sealer.seal(encodeMessage({ type: "Refused", code })));
     } catch {
       return null;
     }
@@ -205,7 +205,7 @@ export class PairingInitiator {
   #over(): void {
     this.#ended = true;
     this.#state = { at: "over" };
-    this.#channel = null;
+    this.#records = null;
     this.#setup.secret.wipe();
     this.#contribution.fill(0);
   }
@@ -218,32 +218,32 @@ export class PairingInitiator {
     if (hostStatic === null) {
       throw new PairingError({ kind: "unexpected" });
     }
-    this.#channel = channel(await handshake.split());
-    this.#move({ at: "reveal", hostStatic, committed, channel: this.#channel });
+    this.#records = sealedRecords(await handshake.split());
+    this.#move({ at: "reveal", hostStatic, committed, records: this.#records });
     return { send, event: null };
   }
 
-  async #reveal(channel: Channel, hostStatic: Bytes, committed: Bytes, message: Bytes): Promise<Step> {
-    const reveal = await receive(channel, message);
+  async #reveal(records: Records, hostStatic: Bytes, committed: Bytes, message: Bytes): Promise<Step> {
+    const reveal = await receive(records, message);
     if (reveal.type !== "Reveal") {
       throw new PairingError({ kind: "unexpected" });
     }
     if (!equal(await commitment(reveal.nonce), committed)) {
       throw new PairingError({ kind: "commitment" });
     }
-    const shown = await digits(channel.handshakeHash, reveal.nonce, this.#nonce);
+    const shown = await digits(records.handshakeHash, reveal.nonce, this.#nonce);
     const { identity, name, platform } = this.#setup.own;
     const contribution = this.#contribution;
     const intro = encodeMessage({ type: "DeviceIntro", identity: identity.publicKey, contribution, name, platform });
-    const send = await channel.sealer.seal(intro);
-    this.#move({ at: "hostIntro", hostStatic, channel });
+    const send = await records.sealer.seal(intro);
+    this.#move({ at: "hostIntro", hostStatic, records });
     return { send, event: { type: "Digits", digits: shown } };
   }
 
-  async #hostIntro(channel: Channel, hostStatic: Bytes, message: Bytes): Promise<Step> {
-    const intro = await receive(channel, message);
+  async #hostIntro(records: Records, hostStatic: Bytes, message: Bytes): Promise<Step> {
+    const intro = await receive(records, message);
     if (intro.type === "Waiting") {
-      this.#move({ at: "hostIntro", hostStatic, channel });
+      this.#move({ at: "hostIntro", hostStatic, records });
       return { send: NOTHING, event: null };
     }
     if (intro.type !== "HostIntro") {
@@ -258,8 +258,8 @@ export class PairingInitiator {
       checkIdentity(relay.key);
     });
     const { secret } = this.#setup;
-    const psk = await secret.linkPsk(channel.handshakeHash, this.#contribution, intro.contribution);
-    const send = await channel.sealer.seal(encodeMessage({ type: "Done" }));
+    const psk = await secret.linkPsk(records.handshakeHash, this.#contribution, intro.contribution);
+    const send = await records.sealer.seal(encodeMessage({ type: "Done" }));
     this.#move({ at: "over" });
     this.#over();
     // Copies: a view would take the whole record, secrets included, along to where the host is kept.
@@ -270,8 +270,8 @@ export class PairingInitiator {
 }
 
 /** The message in a block; a refusal of the other side is an error. */
-async function receive(channel: Channel, message: Bytes): Promise<PairingMessage> {
-  const received = decodeMessage(await channel.opener.open(message));
+async function receive(records: Records, message: Bytes): Promise<PairingMessage> {
+  const received = decodeMessage(await records.opener.open(message));
   if (received.type === "Refused") {
     throw new PairingError({ kind: "refused", code: received.code });
   }
@@ -290,12 +290,12 @@ async function typed<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-function kindOf(cause: unknown): "handshake" | "channel" | "message" | "weakKey" {
+function kindOf(cause: unknown): "handshake" | "record" | "message" | "weakKey" {
   if (cause instanceof DecodeError) {
     return "message";
   }
-  if (cause instanceof ChannelError) {
-    return "channel";
+  if (cause instanceof RecordError) {
+    return "record";
   }
   return cause instanceof KeyError ? "weakKey" : "handshake";
 }

@@ -9,7 +9,7 @@ import {
   sign,
 } from "../../src/crypto/keys";
 import { Handshake, LINK } from "../../src/crypto/noise";
-import { type Channel, channel } from "../../src/crypto/records";
+import { type Records, sealedRecords } from "../../src/crypto/records";
 import { hostId } from "../../src/ids";
 import type { PairedKeys } from "../../src/link/host";
 import type { RelayTarget } from "../../src/link/relay";
@@ -218,14 +218,14 @@ export class FakeHost {
     const handshake = await Handshake.begin(setup);
     await handshake.read(blocks.next() ?? new Uint8Array(0));
     const answer = block(await handshake.write(new Uint8Array([1])));
-    const sealed = channel(await handshake.split());
+    const sealed = sealedRecords(await handshake.split());
     // In two messages: their boundaries mean nothing.
     socket.deliver(answer.subarray(0, 7));
     socket.deliver(answer.subarray(7));
     await this.#carry(socket, blocks, sealed);
   }
 
-  async #carry(socket: FakeSocket, blocks: BlockDecoder, { sealer, opener }: Channel): Promise<void> {
+  async #carry(socket: FakeSocket, blocks: BlockDecoder, { sealer, opener }: Records): Promise<void> {
     const { session } = this;
     let left = this.cutAfter();
     session.linkUp(performance.now());

@@ -2,7 +2,7 @@
 import { type Bytes, concat, random, utf8 } from "../../src/bytes";
 import { type Identity, generateIdentity, generateStaticKey } from "../../src/crypto/keys";
 import { Handshake, PAIRING } from "../../src/crypto/noise";
-import { type Channel, channel } from "../../src/crypto/records";
+import { type Records, sealedRecords } from "../../src/crypto/records";
 import { commitment, digits } from "../../src/pairing/digits";
 import { type PairingMessage, decodeMessage, encodeMessage } from "../../src/pairing/message";
 import { Origin } from "../../src/pairing/origin";
@@ -22,7 +22,7 @@ export class PairingHost {
   digits = "";
   readonly #secret: Bytes;
   #socket: FakeSocket | null = null;
-  #channel: Channel | null = null;
+  #records: Records | null = null;
 
   private constructor(relay: FakeHost, identity: Identity, secret: Bytes) {
     this.relay = relay;
@@ -38,7 +38,7 @@ export class PairingHost {
   }
 
   async say(message: PairingMessage): Promise<void> {
-    const sealed = await this.#channel?.sealer.seal(encodeMessage(message));
+    const sealed = await this.#records?.sealer.seal(encodeMessage(message));
     this.#socket?.deliver(sealed ?? new Uint8Array(0));
   }
 
@@ -89,15 +89,15 @@ export class PairingHost {
       return;
     }
     const theirs = await handshake.read(message3);
-    this.#channel = channel(await handshake.split());
-    this.digits = await digits(this.#channel.handshakeHash, nonce, theirs);
+    this.#records = sealedRecords(await handshake.split());
+    this.digits = await digits(this.#records.handshakeHash, nonce, theirs);
     await this.say({ type: "Reveal", nonce });
-    const listening = this.#listen(next, this.#channel);
+    const listening = this.#listen(next, this.#records);
     await script(this);
     await listening;
   }
 
-  async #listen(next: () => Promise<Bytes | null>, { opener }: Channel): Promise<void> {
+  async #listen(next: () => Promise<Bytes | null>, { opener }: Records): Promise<void> {
     for (let block = await next(); block !== null; block = await next()) {
       this.heard.push(decodeMessage(await opener.open(block)));
     }

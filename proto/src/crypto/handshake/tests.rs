@@ -1,5 +1,5 @@
 use super::*;
-use crate::crypto::channel::ChannelError;
+use crate::crypto::records::RecordError;
 use proptest::prelude::*;
 use ring::rand::SystemRandom;
 
@@ -32,7 +32,7 @@ fn read(ends: &Ends, preamble: [u8; 4], message1: &[u8]) -> Result<(LinkResponde
 }
 
 /// Device's and host's end of a finished link.
-pub(crate) fn linked() -> (Channel, Channel) {
+pub(crate) fn linked() -> (Records, Records) {
     let ends = ends();
     let (initiator, preamble, message1) = start(&ends, SUPPORTED);
     let (responder, _) = read(&ends, preamble, &message1).unwrap();
@@ -82,18 +82,18 @@ fn another_host_key_host_id_or_preamble_does_not_open_message_1() {
 }
 
 #[test]
-fn a_replayed_message_1_names_a_device_but_makes_no_channel() {
+fn a_replayed_message_1_names_a_device_but_makes_no_link() {
     let ends = ends();
     let (_, preamble, message1) = start(&ends, SUPPORTED);
     let (_first, device) = read(&ends, preamble, &message1).unwrap();
     let (replayed, again) = read(&ends, preamble, &message1).unwrap();
     assert_eq!(device, again);
     // The host answers as always; whoever replayed has no key that opens it, so no record of theirs opens either.
-    let (channel, message2) = replayed.accept(&ends.psk).unwrap();
-    let (_, mut opener) = channel.split();
+    let (records, message2) = replayed.accept(&ends.psk).unwrap();
+    let (_, mut opener) = records.split();
     let (attacker, ..) = start(&Ends { psk: Secret::new([0; 32]), ..ends }, SUPPORTED);
     assert_eq!(attacker.finish(&message2[2..]).unwrap_err(), HandshakeError::Unopened);
-    assert_eq!(opener.open(&[7; 144], &mut Vec::new()), Err(ChannelError::Unopened));
+    assert_eq!(opener.open(&[7; 144], &mut Vec::new()), Err(RecordError::Unopened));
 }
 
 #[test]

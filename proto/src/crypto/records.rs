@@ -21,10 +21,10 @@ const SMALL_STEP: usize = 128;
 /// Padding above 1 KiB: multiples of this, in bytes.
 const LARGE_STEP: usize = 1024;
 
-/// Why a record was not sealed or not opened. The channel is dead afterwards.
+/// Why a record was not sealed or not opened. The link is dead afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ChannelError {
+pub enum RecordError {
     /// More than fits a record.
     #[error("a record of {length} bytes, the limit is {MAX_RECORD_PLAINTEXT}")]
     TooLong {
@@ -40,11 +40,11 @@ pub enum ChannelError {
         /// The plaintext's length.
         length: usize,
     },
-    /// All nonces of this channel are used.
-    #[error("all nonces of the channel are used")]
+    /// All nonces of this link are used.
+    #[error("all nonces of the link are used")]
     Exhausted,
-    /// An error before this one ended the channel.
-    #[error("the channel has failed before")]
+    /// An error before this one ended the link.
+    #[error("the link has failed before")]
     Dead,
 }
 
@@ -60,13 +60,13 @@ pub const fn padded_len(length: usize) -> Option<usize> {
     }
 }
 
-/// What a finished handshake leaves: both directions of an end-to-end channel.
-pub struct Channel {
+/// What a finished handshake leaves: the records of a link, both ways.
+pub struct Records {
     keys: Arc<StatelessTransportState>,
     handshake_hash: [u8; 32],
 }
 
-impl Channel {
+impl Records {
     pub(super) fn new(handshake: HandshakeState) -> Result<Self, snow::Error> {
         let mut handshake_hash = [0; 32];
         handshake_hash.copy_from_slice(handshake.get_handshake_hash());
@@ -87,13 +87,13 @@ impl Channel {
     }
 }
 
-impl std::fmt::Debug for Channel {
+impl std::fmt::Debug for Records {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Channel(…)")
+        f.write_str("Records(…)")
     }
 }
 
-/// The sending half of a [`Channel`].
+/// The sending half of a [`Records`].
 pub struct Sealer {
     keys: Arc<StatelessTransportState>,
     nonce: u64,
@@ -104,9 +104,9 @@ impl Sealer {
     /// Pads `plaintext` in place and appends the sealed block, length included, to `out`.
     ///
     /// With the same buffers again, it allocates nothing once they have grown.
-    pub fn seal(&mut self, plaintext: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), ChannelError> {
+    pub fn seal(&mut self, plaintext: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), RecordError> {
         if self.dead {
-            return Err(ChannelError::Dead);
+            return Err(RecordError::Dead);
         }
         let start = out.len();
         self.try_seal(plaintext, out).inspect_err(|_| {
@@ -115,15 +115,15 @@ impl Sealer {
         })
     }
 
-    fn try_seal(&mut self, plaintext: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), ChannelError> {
+    fn try_seal(&mut self, plaintext: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), RecordError> {
         let length = plaintext.len();
-        let padded = padded_len(length).ok_or(ChannelError::TooLong { length })?;
+        let padded = padded_len(length).ok_or(RecordError::TooLong { length })?;
         plaintext.resize(padded, 0);
         out.put_u16((padded + TAG_LEN) as u16);
         let start = out.len();
         out.resize(start + padded + TAG_LEN, 0);
         // The lengths are right, so only a used-up counter is left to fail.
-        self.keys.write_message(self.nonce, plaintext, &mut out[start..]).map_err(|_| ChannelError::Exhausted)?;
+        self.keys.write_message(self.nonce, plaintext, &mut out[start..]).map_err(|_| RecordError::Exhausted)?;
         self.nonce += 1;
         Ok(())
     }
@@ -140,7 +140,7 @@ impl std::fmt::Debug for Sealer {
     }
 }
 
-/// The receiving half of a [`Channel`].
+/// The receiving half of a [`Records`].
 pub struct Opener {
     keys: Arc<StatelessTransportState>,
     nonce: u64,
@@ -151,10 +151,10 @@ impl Opener {
     /// Replaces `out` by the plaintext of `block`, padding included; leaves it empty on error.
     ///
     /// With the same buffer again, it allocates nothing once it has grown.
-    pub fn open(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<(), ChannelError> {
+    pub fn open(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
         out.clear();
         if self.dead {
-            return Err(ChannelError::Dead);
+            return Err(RecordError::Dead);
         }
         self.try_open(block, out).inspect_err(|_| {
             self.dead = true;
@@ -162,18 +162,18 @@ impl Opener {
         })
     }
 
-    fn try_open(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<(), ChannelError> {
+    fn try_open(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
         if block.len() > MAX_BLOCK {
-            return Err(ChannelError::TooLong { length: block.len() - TAG_LEN });
+            return Err(RecordError::TooLong { length: block.len() - TAG_LEN });
         }
         // Room for the tag as well: with less, snow opens into a new buffer and copies.
         out.resize(block.len(), 0);
         let length = self.keys.read_message(self.nonce, block, out).map_err(|err| match err {
-            snow::Error::State(_) => ChannelError::Exhausted,
-            _ => ChannelError::Unopened,
+            snow::Error::State(_) => RecordError::Exhausted,
+            _ => RecordError::Unopened,
         })?;
         if padded_len(length) != Some(length) {
-            return Err(ChannelError::Unpadded { length });
+            return Err(RecordError::Unpadded { length });
         }
         self.nonce += 1;
         out.truncate(length);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn an_altered_record_kills_the_channel() {
+    fn an_altered_record_kills_the_link() {
         let (mut sealer, mut opener) = pair();
         let good = sealed(&mut sealer, b"hello");
         for at in [0, good.len() / 2, good.len() - 1] {
@@ -257,12 +257,12 @@ mod tests {
             let mut bad = sealed(&mut sealer, b"hello");
             bad[at] ^= 1;
             let mut out = vec![1];
-            assert_eq!(opener.open(&bad, &mut out), Err(ChannelError::Unopened));
+            assert_eq!(opener.open(&bad, &mut out), Err(RecordError::Unopened));
             assert!(out.is_empty(), "nothing of a bad record is handed out");
             bad[at] ^= 1;
-            assert_eq!(opener.open(&bad, &mut out), Err(ChannelError::Dead));
+            assert_eq!(opener.open(&bad, &mut out), Err(RecordError::Dead));
         }
-        assert_eq!(opener.open(&good[..good.len() - 1], &mut Vec::new()), Err(ChannelError::Unopened));
+        assert_eq!(opener.open(&good[..good.len() - 1], &mut Vec::new()), Err(RecordError::Unopened));
     }
 
     #[test]
@@ -271,19 +271,19 @@ mod tests {
         let (mut sealer, mut opener) = pair();
         let first = sealed(&mut sealer, b"1");
         opener.open(&first, &mut out).unwrap();
-        assert_eq!(opener.open(&first, &mut out), Err(ChannelError::Unopened), "repeated");
+        assert_eq!(opener.open(&first, &mut out), Err(RecordError::Unopened), "repeated");
 
         let (mut sealer, mut opener) = pair();
         let _lost = sealed(&mut sealer, b"1");
         let second = sealed(&mut sealer, b"2");
-        assert_eq!(opener.open(&second, &mut out), Err(ChannelError::Unopened), "reordered or lost");
+        assert_eq!(opener.open(&second, &mut out), Err(RecordError::Unopened), "reordered or lost");
 
         let (mut sealer, mut own) = linked().0.split();
-        assert_eq!(own.open(&sealed(&mut sealer, b"1"), &mut out), Err(ChannelError::Unopened), "reflected");
+        assert_eq!(own.open(&sealed(&mut sealer, b"1"), &mut out), Err(RecordError::Unopened), "reflected");
 
         let (mut sealer, _) = pair();
         let (_, mut opener) = pair();
-        assert_eq!(opener.open(&sealed(&mut sealer, b"1"), &mut out), Err(ChannelError::Unopened), "another link's");
+        assert_eq!(opener.open(&sealed(&mut sealer, b"1"), &mut out), Err(RecordError::Unopened), "another link's");
     }
 
     #[test]
@@ -291,12 +291,12 @@ mod tests {
         let (mut sealer, mut opener) = pair();
         let mut out = vec![9];
         let length = MAX_RECORD_PLAINTEXT + 1;
-        assert_eq!(sealer.seal(&mut vec![0; length], &mut out), Err(ChannelError::TooLong { length }));
+        assert_eq!(sealer.seal(&mut vec![0; length], &mut out), Err(RecordError::TooLong { length }));
         assert_eq!(out, [9]);
-        assert_eq!(sealer.seal(&mut vec![0], &mut out), Err(ChannelError::Dead));
+        assert_eq!(sealer.seal(&mut vec![0], &mut out), Err(RecordError::Dead));
         let over = opener.open(&vec![0; MAX_BLOCK + 1], &mut out);
-        assert_eq!(over, Err(ChannelError::TooLong { length }));
-        assert_eq!(pair().1.open(&[], &mut out), Err(ChannelError::Unopened));
+        assert_eq!(over, Err(RecordError::TooLong { length }));
+        assert_eq!(pair().1.open(&[], &mut out), Err(RecordError::Unopened));
     }
 
     #[test]
@@ -305,7 +305,7 @@ mod tests {
         let mut block = vec![0; 100 + TAG_LEN];
         sealer.keys.write_message(0, &[0; 100], &mut block).unwrap();
         let mut out = Vec::new();
-        assert_eq!(opener.open(&block, &mut out), Err(ChannelError::Unpadded { length: 100 }));
+        assert_eq!(opener.open(&block, &mut out), Err(RecordError::Unpadded { length: 100 }));
         assert!(out.is_empty());
     }
 
@@ -315,9 +315,9 @@ mod tests {
         (sealer.nonce, opener.nonce) = (u64::MAX - 1, u64::MAX - 1);
         let mut out = Vec::new();
         opener.open(&sealed(&mut sealer, b"last"), &mut out).unwrap();
-        assert_eq!(sealer.seal(&mut vec![1], &mut out), Err(ChannelError::Exhausted));
-        assert_eq!(sealer.seal(&mut vec![1], &mut out), Err(ChannelError::Dead));
-        assert_eq!(opener.open(&[0; 144], &mut out), Err(ChannelError::Exhausted));
+        assert_eq!(sealer.seal(&mut vec![1], &mut out), Err(RecordError::Exhausted));
+        assert_eq!(sealer.seal(&mut vec![1], &mut out), Err(RecordError::Dead));
+        assert_eq!(opener.open(&[0; 144], &mut out), Err(RecordError::Exhausted));
     }
 
     #[test]
