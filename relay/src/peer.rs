@@ -23,7 +23,6 @@ impl Connection {
 /// Who is at the other end, as an extension of each request.
 #[derive(Clone)]
 pub(crate) struct Peer {
-    /// Its address.
     pub(crate) address: SocketAddr,
     /// Its connection; a link keeps it.
     pub(crate) connection: Arc<Connection>,

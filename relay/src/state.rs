@@ -35,7 +35,6 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The limits.
     pub(crate) fn limits(&self) -> &Limits {
         &self.config.limits
     }

@@ -158,7 +158,6 @@ pub(crate) struct DeviceEntry {
     _entered: Entered,
 }
 
-/// A circuit.
 pub(crate) struct Circuit {
     /// Its number, for logs of both ends.
     pub(crate) number: u64,
@@ -168,7 +167,6 @@ pub(crate) struct Circuit {
 /// What became of a rendezvous that a host wants to open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Opening {
-    /// It is open.
     Open,
     /// The host holds as many as it may.
     TooMany,

@@ -221,7 +221,7 @@ fn codes(state: &State, outcome: Outcome) -> (Goodbye, Goodbye) {
             }
         }
         Outcome::PutOut(refusal) => {
-            super::count(state, &refusal);
+            super::ending::count(state, &refusal);
             (named(refusal.code), named(CloseCode::PeerGone))
         }
         Outcome::Over(limit) => {

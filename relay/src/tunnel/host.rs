@@ -36,7 +36,7 @@ pub(super) async fn serve(state: &State, link: &mut Link, hello: HostHello) -> R
         tracing::info!("online");
         state.store.saw_host(host, unix_now()).await.map_err(Refusal::from)?;
         let now = Instant::now();
-        let mut control = Control {
+        let mut control = ControlConnection {
             state,
             link,
             host,
@@ -101,7 +101,7 @@ async fn register(state: &State, host: HostId, boot: BootId) -> Result<Registrat
     }
 }
 
-struct Control<'a> {
+struct ControlConnection<'a> {
     state: &'a State,
     link: &'a mut Link,
     host: HostId,
@@ -118,7 +118,7 @@ struct Control<'a> {
     probes: Vec<(u64, oneshot::Sender<()>)>,
 }
 
-impl Control<'_> {
+impl ControlConnection<'_> {
     async fn run(&mut self, mut registration: Registration) -> Result<(), Ending> {
         let soft = self.state.lifecycle.soft().clone();
         let limits = self.state.limits();
@@ -167,7 +167,6 @@ impl Control<'_> {
         }
     }
 
-    /// Answers a frame.
     async fn answer(&mut self, frame: &[u8]) -> Result<(), Ending> {
         match PeerToRelay::decode(frame).map_err(Refusal::from)? {
             PeerToRelay::Ping { id } => self.send(RelayToPeer::Pong { id }).await,

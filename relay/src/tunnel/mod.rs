@@ -25,7 +25,7 @@ use std::sync::Arc;
 use crate::link::Link;
 use crate::peer::Endpoint;
 use crate::state::State;
-use ending::{count, finish};
+use ending::finish;
 
 /// Serves one peer from challenge to close.
 pub(crate) async fn serve(state: Arc<State>, mut link: Link, endpoint: Endpoint, from: IpAddr) {

@@ -16,7 +16,7 @@ use crate::refusal::{End, Refusal};
 /// asked again, and a probe that does not arrive counts as unanswered.
 const COMMANDS: usize = 64;
 
-pub(super) struct Control {
+pub(super) struct ControlEntry {
     number: u64,
     pub(super) boot: BootId,
     commands: mpsc::Sender<Command>,
@@ -28,7 +28,7 @@ pub(super) struct Spare {
     end: End,
 }
 
-impl Control {
+impl ControlEntry {
     /// Asks the host for a data connection.
     fn want_circuit(&self) {
         let _full = self.commands.try_send(Command::CircuitWanted);
@@ -54,7 +54,7 @@ impl InMemory {
         // What belongs to an earlier run of the agent is gone with it.
         entry.end_spares(|spare| spare.boot == boot);
         entry.end_circuits_of_other_runs(boot);
-        let control = Control { number, boot, commands: sender, end: end.clone() };
+        let control = ControlEntry { number, boot, commands: sender, end: end.clone() };
         for _ in 0..entry.wants {
             control.want_circuit();
         }

@@ -37,7 +37,7 @@ struct Table {
 
 struct Host {
     presence: watch::Sender<Presence>,
-    control: Option<hosts::Control>,
+    control: Option<hosts::ControlEntry>,
     standing_by: HashMap<u64, hosts::Spare>,
     /// Devices that want a data connection.
     wants: usize,
