@@ -21,7 +21,7 @@ const QUIET: usize = 2;
 
 /// How a code is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Paint {
+pub(crate) enum Paint {
     /// With colour escapes, for a terminal.
     Colour,
     /// Blocks only, for files and pipes.
@@ -31,19 +31,19 @@ pub enum Paint {
 /// The text is longer than any QR code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{length} bytes don't fit a QR code")]
-pub struct TooLong {
+pub(crate) struct TooLong {
     length: usize,
 }
 
 /// A QR code. It may be a pairing code, so it does not print itself into logs.
-pub struct Qr {
+pub(crate) struct Qr {
     dark: Vec<bool>,
     width: usize,
 }
 
 impl Qr {
     /// The code for `text`: with 15 % error correction where that fits 24 rows, else with 7 %.
-    pub fn new(text: &str) -> Result<Self, TooLong> {
+    pub(crate) fn new(text: &str) -> Result<Self, TooLong> {
         let encode = |level| {
             let code = QrCode::with_error_correction_level(text, level).ok()?;
             let width = code.width();
@@ -56,17 +56,17 @@ impl Qr {
     }
 
     /// Terminal rows it takes.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.columns().div_ceil(2)
     }
 
     /// Terminal columns it takes.
-    pub fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.width + 2 * QUIET
     }
 
     /// The rows, each with a newline.
-    pub fn render(&self, paint: Paint) -> String {
+    pub(crate) fn render(&self, paint: Paint) -> String {
         // Fixed colours of the 256-colour cube: themes redefine the first sixteen.
         let (start, end) = match paint {
             Paint::Colour => ("\x1b[38;5;231;48;5;16m", "\x1b[0m"),

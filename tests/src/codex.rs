@@ -29,7 +29,6 @@ pub struct TestCodex {
     pub home: DemoHome,
     /// Where it runs.
     pub ground: Arc<Ground>,
-    /// Its model.
     pub model: ScriptedModel,
     folder: PathBuf,
     _folder: TempDir,

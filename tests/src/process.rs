@@ -68,7 +68,6 @@ impl Process {
         self.child.id().expect("it runs")
     }
 
-    /// Types a line.
     pub async fn type_line(&mut self, line: &str) {
         let stdin: &mut ChildStdin = self.child.stdin.as_mut().expect("it reads");
         stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
@@ -269,7 +268,6 @@ impl Home {
         Terminal::start(Path::new("env"), &[&there[..], args].concat(), &env)
     }
 
-    /// The `CODEX_HOME`.
     pub fn codex_home(&self) -> PathBuf {
         self.folder.path().join("codex")
     }
@@ -363,7 +361,6 @@ pub async fn finished(mut command: Command, input: &str) -> Finished {
 
 /// `reachback up --demo --json`: relay, agent, the real Codex and a scripted model in one process.
 pub struct Up {
-    /// The process.
     pub process: Process,
     /// Its state.
     pub home: Home,

@@ -26,8 +26,8 @@ use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_host::firewall::ceiling::Ceiling;
 use reachback_host::link::relay::{Caller, RelayConnection};
 use reachback_host::local_api::{Confirm, Event, Exchange, Failure, Handler, Request, Response};
-use reachback_host::state::controller::{ControllerStore, PairedHost};
 use reachback_host::state::devices::Device;
+use reachback_host::state::paired_hosts::{PairedHost, PairedHostStore};
 use reachback_proto::control::{EnrollKey, RelayToPeer};
 use reachback_proto::crypto::keys::Identity;
 use reachback_proto::frame::LOCAL_ENVIRONMENT;
@@ -52,7 +52,6 @@ use crate::rpc::Client;
 
 /// A relay of this build, as a process that can be killed and started again.
 pub struct TestRelay {
-    /// The process.
     pub process: Process,
     /// Where it listens.
     pub addr: SocketAddr,
@@ -127,7 +126,6 @@ const LOG: &str = "relay.log";
 
 /// See the module's header.
 pub struct Stage {
-    /// The agent.
     pub agent: Agent,
     /// Codex, as the agent reaches it.
     pub backend: Arc<dyn CodexBackend>,
@@ -139,7 +137,6 @@ pub struct Stage {
     pub device_side: Cutter,
     /// In front of the relay.
     pub recorder: Recorder,
-    /// The relay.
     pub relay: TestRelay,
     tuning: Tuning,
     /// The agent's home, which Codex's commands are kept from.
@@ -393,7 +390,7 @@ impl TestDevice {
     pub async fn try_join(invitation: &Invitation) -> Result<Self, join::JoinError> {
         let home = tempfile::tempdir().unwrap();
         let (name, platform) = (Name::new(DEVICE_NAME).unwrap(), Platform::new("test").unwrap());
-        let host = join::join(invitation, name, platform, &ControllerStore::new(home.path()), |_| {}).await?;
+        let host = join::join(invitation, name, platform, &PairedHostStore::new(home.path()), |_| {}).await?;
         Ok(Self { host, home })
     }
 
@@ -411,8 +408,8 @@ impl TestDevice {
     }
 
     /// What it keeps.
-    pub fn store(&self) -> ControllerStore {
-        ControllerStore::new(self.home.path())
+    pub fn store(&self) -> PairedHostStore {
+        PairedHostStore::new(self.home.path())
     }
 
     /// Its id at the host.

@@ -41,8 +41,7 @@ const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(2);
 const SWEEP: Duration = Duration::from_secs(2);
 
 /// What the acceptor works with.
-pub struct Acceptor {
-    /// This host.
+pub(crate) struct Acceptor {
     pub host: HostId,
     /// Proves this host to devices.
     pub static_key: StaticKey,
@@ -80,7 +79,7 @@ enum Refused {
 
 impl Acceptor {
     /// Takes circuits until the tunnel is gone, and owns every task it starts.
-    pub async fn run(self, mut circuits: mpsc::Receiver<IncomingCircuit>) {
+    pub(crate) async fn run(self, mut circuits: mpsc::Receiver<IncomingCircuit>) {
         let acceptor = Arc::new(self);
         let turns = Turns::default();
         let (started_out, mut started) = mpsc::unbounded_channel();

@@ -31,7 +31,7 @@ const MAX_ENDED: usize = 64;
 /// For so long they are kept.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// For so long the end of a turn is waited for once its thread is idle; it comes within milliseconds.
-pub const SETTLING: Duration = Duration::from_secs(1);
+pub(crate) const SETTLING: Duration = Duration::from_secs(1);
 /// Of an id of Codex's, in bytes: its own have 36.
 const MAX_ID: usize = 128;
 /// Of a folder, in bytes: what Linux takes.
@@ -69,7 +69,6 @@ impl State {
 /// A thread that somebody may want to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The thread.
     pub thread: String,
     /// What it is called, where somebody named it.
     pub name: Option<String>,
@@ -90,9 +89,7 @@ pub struct Entry {
 /// How a thread is now; no entry where there is nothing to be said of it any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Its environment.
     pub environment: Arc<str>,
-    /// The thread.
     pub thread: String,
     /// What is to be said.
     pub entry: Option<Entry>,
@@ -203,7 +200,7 @@ struct Closed {
 }
 
 /// The way to all sessions.
-pub fn changes() -> broadcast::Sender<Change> {
+pub(crate) fn changes() -> broadcast::Sender<Change> {
     broadcast::Sender::new(WAITING)
 }
 

@@ -46,7 +46,7 @@ const LEAST_WAIT: Duration = Duration::from_millis(20);
 
 /// How a device wants to be told what Codex says, on all channels of a session.
 #[derive(Debug)]
-pub struct Wishes {
+pub(crate) struct Wishes {
     /// Whether pieces of text are put together; else each goes as Codex sends it.
     pub merged_text: AtomicBool,
     /// Whether the end of a turn comes without the turn's items.
@@ -150,12 +150,10 @@ const UNRECORDED: End = (
 );
 
 /// Writes what a device does to the host's audit log.
-pub struct Recorder {
-    /// The device.
+pub(crate) struct Recorder {
     pub device: DeviceId,
     /// The environment that it works in.
     pub environment: String,
-    /// The log.
     pub log: Arc<AuditLog>,
     /// What devices began, so that it can be ended.
     pub work: Arc<WorkStore>,
@@ -212,7 +210,6 @@ const UNGUARDED: &str = "unguarded";
 struct ToCodex {
     bytes: Bytes,
     seq: Option<u64>,
-    /// The request that it answers.
     answers: Option<RequestId>,
 }
 

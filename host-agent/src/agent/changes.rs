@@ -17,7 +17,7 @@ use crate::state::timestamp::Timestamp;
 
 /// See the module's header.
 #[derive(Clone)]
-pub struct DeviceChanges {
+pub(crate) struct DeviceChanges {
     /// The devices accepted.
     pub devices: Arc<DeviceStore>,
     /// Their sessions.
@@ -29,7 +29,7 @@ pub struct DeviceChanges {
 }
 
 /// By whose word: a device's, or the owner's at the host.
-pub type By = Option<DeviceId>;
+pub(crate) type By = Option<DeviceId>;
 
 /// Nothing was changed, or it holds without being on the disk: see [`DeviceStore`].
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum DeviceChangeError {
 
 impl DeviceChanges {
     /// Takes a device off the list.
-    pub async fn revoke(&self, id: DeviceId, by: By) -> Result<Device, DeviceChangeError> {
+    pub(crate) async fn revoke(&self, id: DeviceId, by: By) -> Result<Device, DeviceChangeError> {
         self.known(id)?;
         let device = self.taken_away(self.devices.remove(id, Timestamp::now()), &[id], &What::Revoked, by)?;
         self.sessions.end(|device| device == id, ByeReason::Revoked).await;
@@ -54,7 +54,7 @@ impl DeviceChanges {
     }
 
     /// Changes what a device may do, at once, under open sessions too.
-    pub fn set_scope(&self, id: DeviceId, scope: Scope, by: By) -> Result<Device, DeviceChangeError> {
+    pub(crate) fn set_scope(&self, id: DeviceId, scope: Scope, by: By) -> Result<Device, DeviceChangeError> {
         let before = self.known(id)?.scope;
         let what = What::ScopeChanged { scope };
         if scope > before {
@@ -68,7 +68,7 @@ impl DeviceChanges {
     }
 
     /// Keeps one device out, or lets it in again; without an id, all of them.
-    pub async fn pause(&self, id: Option<DeviceId>, on: bool, by: By) -> Result<(), DeviceChangeError> {
+    pub(crate) async fn pause(&self, id: Option<DeviceId>, on: bool, by: By) -> Result<(), DeviceChangeError> {
         let meant = |device: &&Device| id.is_none_or(|id| id == device.device_id);
         let ids: Vec<_> = self.devices.current().devices.iter().filter(meant).map(|device| device.device_id).collect();
         let set = || self.devices.set_paused(id, on, Timestamp::now());

@@ -33,11 +33,11 @@ use crate::state::devices::{DeviceList, DeviceStore};
 use super::AgentEvents;
 
 /// A session's task, to be run by whoever owns it.
-pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What sessions work with.
 #[derive(Clone)]
-pub struct SessionContext {
+pub(crate) struct SessionContext {
     /// All sessions.
     pub sessions: Arc<Sessions>,
     /// The devices accepted.
@@ -74,7 +74,7 @@ impl Standing {
 }
 
 /// Runs one session until it ends.
-pub async fn run(context: SessionContext, device: DeviceId, id: SessionId, session: StartedSession) {
+pub(crate) async fn run(context: SessionContext, device: DeviceId, id: SessionId, session: StartedSession) {
     let StartedSession { handle, api, mut events, mut task } = session;
     let mut state = handle.state();
     let mut list = context.devices.subscribe();

@@ -18,24 +18,24 @@
 //! the acceptor, and so ends the agent too: this side judges what devices may do, and
 //! must not go on with something broken.
 
-pub mod acceptor;
-pub mod api;
-pub mod attention;
-pub mod bridge;
-pub mod changes;
+pub(crate) mod acceptor;
+pub(crate) mod api;
+pub(crate) mod attention;
+pub(crate) mod bridge;
+pub(crate) mod changes;
 mod desk;
 pub mod environments;
-pub mod host_session;
+pub(crate) mod host_session;
 mod housekeeping;
 pub mod outbox;
 pub mod owner;
-pub mod pages;
-pub mod pairing;
-pub mod prompts;
+pub(crate) mod pages;
+pub(crate) mod pairing;
+pub(crate) mod prompts;
 mod relay_list;
-pub mod requests;
-pub mod sessions;
-pub mod tunnel;
+pub(crate) mod requests;
+pub(crate) mod sessions;
+pub(crate) mod tunnel;
 mod turns;
 mod work;
 

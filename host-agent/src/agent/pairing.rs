@@ -28,9 +28,9 @@ use crate::state::devices::{ChangeError, Device, DeviceStore};
 use crate::state::timestamp::Timestamp;
 
 /// How long an offer stands.
-pub const OFFER_TIME: Duration = Duration::from_secs(300);
+pub(crate) const OFFER_TIME: Duration = Duration::from_secs(300);
 /// Tries with a wrong code, after which an offer ends.
-pub const MAX_FAILURES: u32 = 5;
+pub(crate) const MAX_FAILURES: u32 = 5;
 /// How long after its end a pairing may still say that it has ended.
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// How long the relay may take to put the new device list in force.
@@ -40,7 +40,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What an offer's maker wants.
 #[derive(Debug, Clone, Copy)]
-pub struct OfferOptions {
+pub(crate) struct OfferOptions {
     /// What a device that scanned the QR code may do.
     pub qr_scope: Scope,
     /// What a device that typed the code may do.
@@ -58,7 +58,7 @@ impl Default for OfferOptions {
 
 /// Something that happens to an offer.
 #[derive(Debug)]
-pub enum OfferEvent {
+pub(crate) enum OfferEvent {
     /// A device waits: the person types its digits, or says no. Dropping the answer says no.
     DeviceWaits {
         /// What it calls itself.
@@ -81,7 +81,7 @@ pub enum OfferEvent {
 
 /// The person's word about a device.
 #[derive(Debug)]
-pub enum Confirmation {
+pub(crate) enum Confirmation {
     /// The digits as typed.
     Digits(String),
     /// Let it in without comparing digits.
@@ -91,7 +91,7 @@ pub enum Confirmation {
 }
 
 /// An offer that stands. Dropping it takes it back.
-pub struct Offer {
+pub(crate) struct Offer {
     /// The QR code's text. Secret: whoever reads it can pair.
     pub url: Zeroizing<String>,
     /// The code for typing. Secret too.
@@ -106,7 +106,7 @@ pub struct Offer {
 /// No offer could be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum OfferError {
+pub(crate) enum OfferError {
     /// Not connected, or it does not answer.
     #[error("not connected to the relay, so no device can pair now")]
     NoRelay,
@@ -125,7 +125,7 @@ pub enum OfferError {
 }
 
 /// Everything open for pairing.
-pub struct Pairings {
+pub(crate) struct Pairings {
     host: HostIntroduction,
     tunnel: Arc<Tunnel>,
     devices: Arc<DeviceStore>,
@@ -135,7 +135,7 @@ pub struct Pairings {
 
 /// What a device learns about this host.
 #[derive(Debug, Clone)]
-pub struct HostIntroduction {
+pub(crate) struct HostIntroduction {
     /// The host's identity key.
     pub identity: PublicKey,
     /// The host's static key.
@@ -185,7 +185,7 @@ impl Drop for Withdraw {
 
 impl Pairings {
     /// With nothing open.
-    pub fn new(
+    pub(crate) fn new(
         host: HostIntroduction,
         tunnel: Arc<Tunnel>,
         devices: Arc<DeviceStore>,
@@ -195,7 +195,7 @@ impl Pairings {
     }
 
     /// Makes an offer and opens it at the relay.
-    pub async fn offer(self: &Arc<Self>, options: OfferOptions) -> Result<Offer, OfferError> {
+    pub(crate) async fn offer(self: &Arc<Self>, options: OfferOptions) -> Result<Offer, OfferError> {
         if self.devices.current().devices.len() >= MAX_DEVICES {
             return Err(OfferError::Full);
         }
@@ -232,7 +232,7 @@ impl Pairings {
     }
 
     /// Serves a device that came to a rendezvous.
-    pub async fn serve(&self, mut stream: BlockStream, preamble: [u8; 4], rendezvous: RendezvousId) {
+    pub(crate) async fn serve(&self, mut stream: BlockStream, preamble: [u8; 4], rendezvous: RendezvousId) {
         let Some(entry) = self.lock().get(&rendezvous).cloned() else {
             tracing::debug!("a device came to a rendezvous that is not open");
             return;

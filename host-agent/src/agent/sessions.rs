@@ -18,17 +18,17 @@ use tokio::sync::Notify;
 use crate::session::{SessionHandle, SessionState};
 
 /// Sessions of one device.
-pub const MAX_PER_DEVICE: usize = 8;
+pub(crate) const MAX_PER_DEVICE: usize = 8;
 /// Bytes that one device's sessions hold together: one full session (`SessionLimits`). What waits in outboxes counts there.
-pub const MAX_BYTES_PER_DEVICE: usize = 384 << 20;
+pub(crate) const MAX_BYTES_PER_DEVICE: usize = 384 << 20;
 /// For so long after its link was lost a device is likely to be trying to come back.
 const AWAITED_FOR: Duration = Duration::from_secs(10 * 60);
 /// A session without a link ends after this long.
-pub const DETACHED_LIMIT: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const DETACHED_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// See the module's header.
 #[derive(Debug, Default)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     devices: Mutex<HashMap<DeviceId, Vec<Entry>>>,
     /// A session was forgotten.
     removed: Notify,
@@ -43,14 +43,14 @@ struct Entry {
 
 impl Sessions {
     /// The session with this id, if it is this device's.
-    pub fn find(&self, device: DeviceId, id: SessionId) -> Option<SessionHandle> {
+    pub(crate) fn find(&self, device: DeviceId, id: SessionId) -> Option<SessionHandle> {
         let devices = self.lock();
         let entry = devices.get(&device)?.iter().find(|entry| entry.id == id)?;
         Some(entry.handle.clone())
     }
 
     /// Adds a session; the one that has to make room for it, if any, is for the caller to end.
-    pub fn insert(&self, device: DeviceId, id: SessionId, handle: SessionHandle) -> Option<SessionHandle> {
+    pub(crate) fn insert(&self, device: DeviceId, id: SessionId, handle: SessionHandle) -> Option<SessionHandle> {
         let mut devices = self.lock();
         let entries = devices.entry(device).or_default();
         entries.push(Entry { id, handle, detached_since: None });
@@ -67,7 +67,7 @@ impl Sessions {
     }
 
     /// Forgets a session that has ended.
-    pub fn remove(&self, device: DeviceId, id: SessionId) {
+    pub(crate) fn remove(&self, device: DeviceId, id: SessionId) {
         let mut devices = self.lock();
         if let Some(entries) = devices.get_mut(&device) {
             entries.retain(|entry| entry.id != id);
@@ -80,7 +80,7 @@ impl Sessions {
     }
 
     /// Returns once only devices have sessions for which `stays` says so: the others' last words are out then.
-    pub async fn only(&self, stays: impl Fn(DeviceId) -> bool) {
+    pub(crate) async fn only(&self, stays: impl Fn(DeviceId) -> bool) {
         loop {
             // Made before the look, so that no end between the two is missed.
             let removed = self.removed.notified();
@@ -92,7 +92,7 @@ impl Sessions {
     }
 
     /// Notes a session's state, for [`Self::expired`] and for who makes room.
-    pub fn note(&self, device: DeviceId, id: SessionId, state: &SessionState, now: Instant) {
+    pub(crate) fn note(&self, device: DeviceId, id: SessionId, state: &SessionState, now: Instant) {
         if let Some(entry) = self.lock().get_mut(&device).and_then(|entries| entries.iter_mut().find(|e| e.id == id)) {
             entry.detached_since = match state {
                 SessionState::Up | SessionState::Attaching => None,
@@ -102,7 +102,7 @@ impl Sessions {
     }
 
     /// Sessions that have been without a link for too long.
-    pub fn expired(&self, now: Instant) -> Vec<SessionHandle> {
+    pub(crate) fn expired(&self, now: Instant) -> Vec<SessionHandle> {
         let too_long = |since: Instant| now.saturating_duration_since(since) >= DETACHED_LIMIT;
         let devices = self.lock();
         let entries = devices.values().flatten().filter(|entry| entry.detached_since.is_some_and(too_long));
@@ -110,7 +110,7 @@ impl Sessions {
     }
 
     /// Sessions that have to end so that what their device holds is within [`MAX_BYTES_PER_DEVICE`].
-    pub fn over_bytes(&self) -> Vec<SessionHandle> {
+    pub(crate) fn over_bytes(&self) -> Vec<SessionHandle> {
         let devices = self.lock();
         let mut over = Vec::new();
         for entries in devices.values() {
@@ -129,7 +129,7 @@ impl Sessions {
     }
 
     /// Ends every session of the devices for which `wanted` says so.
-    pub async fn end(&self, wanted: impl Fn(DeviceId) -> bool, reason: ByeReason) {
+    pub(crate) async fn end(&self, wanted: impl Fn(DeviceId) -> bool, reason: ByeReason) {
         let handles: Vec<_> = {
             let devices = self.lock();
             let wanted = devices.iter().filter(|(device, _)| wanted(**device));
@@ -146,13 +146,13 @@ impl Sessions {
     }
 
     /// Whether some device has a link, or lost its last one so recently that it is likely to be trying.
-    pub fn are_awaited(&self, now: Instant) -> bool {
+    pub(crate) fn are_awaited(&self, now: Instant) -> bool {
         let is_near = |since: Instant| now.saturating_duration_since(since) < AWAITED_FOR;
         self.lock().values().flatten().any(|entry| entry.detached_since.is_none_or(is_near))
     }
 
     /// How many sessions each device has, and whether one of them has a link.
-    pub fn presence(&self) -> HashMap<DeviceId, bool> {
+    pub(crate) fn presence(&self) -> HashMap<DeviceId, bool> {
         let devices = self.lock();
         devices.iter().map(|(id, entries)| (*id, entries.iter().any(|e| e.detached_since.is_none()))).collect()
     }

@@ -59,7 +59,7 @@ const LAST_WORDS: Duration = Duration::from_millis(2500);
 
 /// How the tunnel stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TunnelState {
+pub(crate) enum TunnelState {
     /// Not connected, and trying.
     Reconnecting {
         /// Why the last try or connection ended; empty before the first.
@@ -77,7 +77,7 @@ pub enum TunnelState {
 }
 
 /// A circuit that the relay has started.
-pub struct IncomingCircuit {
+pub(crate) struct IncomingCircuit {
     /// Its bytes.
     pub circuit: Box<dyn Circuit>,
     /// Who the relay says is there.
@@ -87,8 +87,7 @@ pub struct IncomingCircuit {
 }
 
 /// What the tunnel needs to know.
-pub struct TunnelConfig {
-    /// The relay.
+pub(crate) struct TunnelConfig {
     pub relay: RelayAddress,
     /// Proves this host.
     pub identity: Arc<Identity>,
@@ -110,7 +109,7 @@ pub struct TunnelConfig {
 
 /// The way to the tunnel's task. Dropping it ends the tunnel.
 #[derive(Debug)]
-pub struct Tunnel {
+pub(crate) struct Tunnel {
     commands: mpsc::Sender<Command>,
     state: watch::Receiver<TunnelState>,
     relay_key: watch::Receiver<Option<PublicKey>>,
@@ -128,7 +127,7 @@ enum Command {
 
 impl Tunnel {
     /// Starts dialling.
-    pub fn start(config: TunnelConfig) -> Self {
+    pub(crate) fn start(config: TunnelConfig) -> Self {
         let (commands, inbox) = mpsc::channel(16);
         let (state_out, state) = watch::channel(TunnelState::Reconnecting { reason: String::new() });
         let (key_out, relay_key) = watch::channel(None);
@@ -167,32 +166,32 @@ impl Tunnel {
     }
 
     /// Ends the tunnel, whoever else still holds it.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.task.abort();
     }
 
     /// How the tunnel stands, and each change.
-    pub fn state(&self) -> watch::Receiver<TunnelState> {
+    pub(crate) fn state(&self) -> watch::Receiver<TunnelState> {
         self.state.clone()
     }
 
     /// The relay's key, once it has proved it.
-    pub fn relay_key(&self) -> watch::Receiver<Option<PublicKey>> {
+    pub(crate) fn relay_key(&self) -> watch::Receiver<Option<PublicKey>> {
         self.relay_key.clone()
     }
 
     /// The newest version of the device list that the relay has in force; 0 before it said so.
-    pub fn stored(&self) -> watch::Receiver<u64> {
+    pub(crate) fn stored(&self) -> watch::Receiver<u64> {
         self.stored.clone()
     }
 
     /// The keys of the list last sent that the relay knows as revoked, each time that it names some.
-    pub fn revoked(&self) -> watch::Receiver<Vec<PublicKey>> {
+    pub(crate) fn revoked(&self) -> watch::Receiver<Vec<PublicKey>> {
         self.revoked.clone()
     }
 
     /// Opens a rendezvous, now or as soon as the relay is there; `false` when the relay does not open it.
-    pub async fn open_pairing(&self, rendezvous: RendezvousId, until: Instant) -> bool {
+    pub(crate) async fn open_pairing(&self, rendezvous: RendezvousId, until: Instant) -> bool {
         let (opened, answer) = oneshot::channel();
         let sent = self.commands.send(Command::OpenPairing { rendezvous, until, opened }).await;
         sent.is_ok() && answer.await.unwrap_or(false)
@@ -200,13 +199,12 @@ impl Tunnel {
 
     /// A circuit went silent: whatever swallowed it may have swallowed the control connection too, so it has to
     /// show soon that it lives. Without this a host whose network changed is out of reach until [`SILENCE_LIMIT`].
-    pub fn probe(&self) {
+    pub(crate) fn probe(&self) {
         // With that many commands waiting the connection will show anyway.
         let _ = self.commands.try_send(Command::Probe);
     }
 
-    /// Closes a rendezvous.
-    pub async fn close_pairing(&self, rendezvous: RendezvousId) {
+    pub(crate) async fn close_pairing(&self, rendezvous: RendezvousId) {
         let _ = self.commands.send(Command::ClosePairing { rendezvous }).await;
     }
 }

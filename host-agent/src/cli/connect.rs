@@ -34,8 +34,8 @@ use crate::local_api::Failure;
 use crate::platform::signals::stop_wanted;
 use crate::platform::socket::LocalListener;
 use crate::platform::terminal::Found;
-use crate::state::controller::{ControllerStore, FindHostError, PairedHost, PairedHosts};
 use crate::state::find::FindError;
+use crate::state::paired_hosts::{FindHostError, PairedHost, PairedHostStore, PairedHosts};
 use crate::state::timestamp::Timestamp;
 
 /// Use Codex on a host: the stock terminal UI, or a socket for other clients.
@@ -73,7 +73,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
             format!("there can be no socket at {}: its path is not valid text (UTF-8)", quote(path.display()));
         return Err(Failure::new("socket_not_text", message).fix("choose another path").into());
     }
-    let host = find(&ControllerStore::new(&home.path), args.host.as_deref())?;
+    let host = find(&PairedHostStore::new(&home.path), args.host.as_deref())?;
     let codex = match &args.socket {
         Some(_) => None,
         None => Some(codex_program(home, args.codex.clone())?),
@@ -84,7 +84,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
     let (name, id, device) = (host.name.clone(), host.host_id(), host.device_id());
     let remote = Arc::new(RemoteHost::start(remote_config(&host)?));
     let (report_out, report) = watch::channel(HostReport::default());
-    let info = host_info::follow(Arc::clone(&remote), ControllerStore::new(&home.path), id, device, report_out);
+    let info = host_info::follow(Arc::clone(&remote), PairedHostStore::new(&home.path), id, device, report_out);
     let _info = AbortOnDropHandle::new(tokio::spawn(info));
     let progress = progress(remote.state(), name.clone(), output);
     let up = tokio::select! {
@@ -246,7 +246,7 @@ fn no_terminal(name: &str) -> Failure {
 
 const INSTALL: &str = "install it: npm install -g @openai/codex";
 
-fn find(store: &ControllerStore, query: Option<&str>) -> anyhow::Result<PairedHost> {
+fn find(store: &PairedHostStore, query: Option<&str>) -> anyhow::Result<PairedHost> {
     if let Some(query) = query {
         return match store.find(query) {
             Err(FindHostError::Find(error @ FindError::Empty { .. })) => {

@@ -19,7 +19,7 @@ use crate::connect::host_info::{CodexWord, EnvironmentReport, HostReport};
 use crate::connect::remote::{RemoteHost, RemoteState};
 use crate::connect::{host_info, join, presence};
 use crate::link::relay::RelayError;
-use crate::state::controller::{ControllerStore, PairedHost};
+use crate::state::paired_hosts::{PairedHost, PairedHostStore};
 use crate::state::timestamp::Timestamp;
 
 /// List the hosts that this computer may control, whether they are online, and how Codex is there.
@@ -52,7 +52,7 @@ struct Row {
 }
 
 pub(super) async fn run(home: &Home, args: HostsArgs, output: Output) -> anyhow::Result<ExitCode> {
-    let store = ControllerStore::new(&home.path);
+    let store = PairedHostStore::new(&home.path);
     if let Some(Action::Forget { host }) = args.action {
         let host = store.find(&host)?;
         store.remove(host.host_id())?;
@@ -122,7 +122,7 @@ fn detail(row: &Row) -> String {
     [since, row.reason.clone(), codex].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-async fn ask(host: PairedHost, store: ControllerStore) -> Row {
+async fn ask(host: PairedHost, store: PairedHostStore) -> Row {
     let row = |host, state, reason| Row { host, state, since: None, reason, codex: None };
     let relay = match join::relay_of(&host) {
         Ok(relay) => relay,
@@ -142,7 +142,7 @@ async fn ask(host: PairedHost, store: ControllerStore) -> Row {
 }
 
 /// Asks a host that is online itself, in a session that ends at once.
-async fn ask_host(host: PairedHost, store: ControllerStore) -> Row {
+async fn ask_host(host: PairedHost, store: PairedHostStore) -> Row {
     let (id, device) = (host.host_id(), host.device_id());
     let config = match connect::remote_config(&host) {
         Ok(config) => config,

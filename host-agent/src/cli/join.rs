@@ -14,7 +14,7 @@ use super::pair::read_line;
 use crate::connect::join::{self, Invitation, JoinError};
 use crate::link::relay::RelayError;
 use crate::local_api::Failure;
-use crate::state::controller::ControllerStore;
+use crate::state::paired_hosts::PairedHostStore;
 
 /// Make this computer a device of a host.
 ///
@@ -37,7 +37,7 @@ pub(super) async fn run(home: &Home, args: JoinArgs, output: Output) -> anyhow::
     let platform = Platform::cleaned(&format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))
         .ok_or_else(|| Failure::new("platform", "this platform has no name"))?;
     let invitation = invitation(args.url, output).await?;
-    let store = ControllerStore::new(&home.path);
+    let store = PairedHostStore::new(&home.path);
     output.remark("Pairing…");
     let host = join::join(&invitation, name, platform, &store, |digits| {
         output.object(&json!({ "event": "digits", "digits": digits.to_string() }));

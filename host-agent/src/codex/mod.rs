@@ -18,7 +18,7 @@
 pub mod app_server;
 mod connection;
 pub mod ground;
-pub mod keys;
+pub(crate) mod keys;
 pub mod permissions;
 mod process;
 #[cfg(test)]

@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use super::remote::RemoteHost;
 use crate::session::{ChannelHandle, ChannelSender, Incoming, SessionEnded};
 use crate::state::atomic::FileError;
-use crate::state::controller::ControllerStore;
 use crate::state::host::RelayPin;
+use crate::state::paired_hosts::PairedHostStore;
 
 /// More than any `host/changed` has, in bytes; nothing larger is parsed.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -201,7 +201,7 @@ impl Said {
 /// `device` is this machine as it was paired: where it was paired anew meanwhile, its file is another's.
 pub async fn follow(
     remote: Arc<RemoteHost>,
-    store: ControllerStore,
+    store: PairedHostStore,
     host: HostId,
     device: DeviceId,
     report: watch::Sender<HostReport>,
@@ -256,7 +256,7 @@ fn change(report: &mut HostReport, mut changed: EnvironmentReport) {
     *known = changed;
 }
 
-fn keep(store: &ControllerStore, host: HostId, device: DeviceId, info: HostInfo) -> Result<(), FileError> {
+fn keep(store: &PairedHostStore, host: HostId, device: DeviceId, info: HostInfo) -> Result<(), FileError> {
     let Some(mut known) = store.load(host)?.filter(|known| known.device_id() == device) else { return Ok(()) };
     let HostInfo { host_name, relays, scope } = info;
     if (&known.name, &known.relays, known.scope) == (&host_name, &relays, scope) {

@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::link::handshake::{BlockStream, HandshakeFailed};
 use crate::link::relay::{Caller, RelayAddress, RelayConnection, RelayError, RelayTrust};
 use crate::state::atomic::FileError;
-use crate::state::controller::{ControllerStore, PairedHost};
 use crate::state::host::RelayPin;
+use crate::state::paired_hosts::{PairedHost, PairedHostStore};
 use crate::state::timestamp::Timestamp;
 use reachback_proto::control::RelayToPeer;
 
@@ -84,7 +84,7 @@ pub async fn join(
     invitation: &Invitation,
     name: Name,
     platform: Platform,
-    store: &ControllerStore,
+    store: &PairedHostStore,
     show: impl FnOnce(Digits),
 ) -> Result<PairedHost, JoinError> {
     let (origin, trust, secret) = match invitation {

@@ -34,7 +34,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::outcome::{Outcome, Refused, last_word};
 use super::remote::{RemoteHost, RemoteState};
-use crate::codex::send_text;
+use crate::codex::{MAX_FRAME, send_text};
 use crate::link::ByteStream;
 use crate::local_api::server::next_connection;
 use crate::platform::socket::LocalListener;
@@ -46,9 +46,6 @@ pub const HOLD: Duration = Duration::from_secs(30);
 const BACKLOG: usize = 4 << 20;
 /// The upgrade and each write to a client that does not read.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest frame that Codex sends or takes unfragmented, as it says itself.
-const MAX_FRAME: usize = 16 << 20;
-
 /// The terminal UI shows a notice in its own time, and none that its connection's end overtakes.
 const NOTICED: Duration = Duration::from_millis(300);
 /// A channel that is served for so long is not refused any more: the terminal UI has loaded its thread again by then.

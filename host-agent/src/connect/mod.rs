@@ -7,6 +7,6 @@
 pub mod host_info;
 pub mod join;
 pub mod local_socket;
-pub mod outcome;
+pub(crate) mod outcome;
 pub mod presence;
 pub mod remote;

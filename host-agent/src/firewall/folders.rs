@@ -115,7 +115,7 @@ impl Folders for NoFolders {
 /// The path without `.`; `None` when it is relative, has a `..` or holds a NUL.
 ///
 /// A `..` is refused rather than resolved: behind a link it leads elsewhere than it looks.
-pub fn plain(path: &str) -> Option<PathBuf> {
+pub(crate) fn plain(path: &str) -> Option<PathBuf> {
     let path = Path::new(path);
     if !path.is_absolute() || path.to_str()?.contains('\0') {
         return None;

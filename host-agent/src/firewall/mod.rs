@@ -29,16 +29,16 @@
 //! `unread` whom to tell about a message that can't be parsed.
 
 pub mod ceiling;
-pub mod folders;
-pub mod kept;
-pub mod parse;
+pub(crate) mod folders;
+pub(crate) mod kept;
+pub(crate) mod parse;
 pub mod responses;
 pub mod table;
 
 mod answers;
 mod media;
 mod params;
-pub mod providers;
+pub(crate) mod providers;
 mod stock;
 #[cfg(test)]
 mod tests;

@@ -18,13 +18,13 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 /// Deepest nesting of arrays and objects in a device's message. Codex's own go to about 12.
-pub const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 /// Most members of one object in a device's message: bounds what the check for duplicate keys remembers.
-pub const MAX_MEMBERS: usize = 4096;
+pub(crate) const MAX_MEMBERS: usize = 4096;
 /// Longest id that is a text, in bytes; the stock terminal UI's are under 60.
-pub const MAX_ID: usize = 256;
+pub(crate) const MAX_ID: usize = 256;
 /// Longest method name, in bytes; Codex's longest is 43.
-pub const MAX_METHOD: usize = 128;
+pub(crate) const MAX_METHOD: usize = 128;
 
 /// Why a message is not one that can be checked. Never holds bytes of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,6 @@ pub enum ParseError {
         /// The message's length.
         length: usize,
     },
-    /// Not UTF-8.
     #[error("the message is not UTF-8")]
     NotUtf8,
     /// Not one JSON object with known members, each once, within the limits.
@@ -63,7 +62,6 @@ pub enum ParseError {
 /// The id of a request: Codex counts, the stock terminal UI also uses texts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RequestId {
-    /// A number.
     Number(i64),
     /// A text of at most [`MAX_ID`] bytes.
     Text(String),
@@ -119,7 +117,7 @@ impl<'de> serde::Deserialize<'de> for RequestId {
 
 /// One message, its parts borrowed from the bytes it came in.
 #[derive(Debug)]
-pub enum Message<'a> {
+pub(crate) enum Message<'a> {
     /// Wants an answer.
     Request {
         /// The sender's number for it.
@@ -153,7 +151,7 @@ pub enum Message<'a> {
 }
 
 /// Reads one message strictly at its top level; [`transcode`] reads the rest.
-pub fn parse(bytes: &[u8]) -> Result<Message<'_>, ParseError> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Message<'_>, ParseError> {
     if bytes.len() > MAX_MESSAGE_TO_HOST {
         return Err(ParseError::TooLong { length: bytes.len() });
     }
@@ -262,7 +260,7 @@ impl<'de> Visitor<'de> for Text {
 }
 
 /// Checks a value to its bottom and appends it, written anew, to `out`.
-pub fn transcode(raw: &RawValue, out: &mut Vec<u8>) -> Result<(), ParseError> {
+pub(crate) fn transcode(raw: &RawValue, out: &mut Vec<u8>) -> Result<(), ParseError> {
     let mut reader = serde_json::Deserializer::from_str(raw.get());
     Transcode { out, depth: 0 }
         .deserialize(&mut reader)

@@ -213,7 +213,6 @@ pub(crate) fn recorded(result: &str) -> Option<Recorded> {
 /// How a thread is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Opening {
-    /// The folder.
     folder: PathBuf,
     /// Whether what it configures runs.
     trusted: bool,

@@ -140,7 +140,6 @@ impl Found {
     }
 }
 
-/// The text that this value is.
 fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Cow<'_, str>>(value.get()).ok()
 }

@@ -130,7 +130,6 @@ pub enum TunnelState {
 pub enum TunnelTransport {
     /// WebSocket over TLS.
     Wss,
-    /// QUIC.
     Quic,
 }
 

@@ -24,9 +24,9 @@ use serde::{Deserialize, Serialize};
 use crate::state::devices::Device;
 use crate::state::timestamp::Timestamp;
 
-pub mod client;
-pub mod events;
-pub mod server;
+pub(crate) mod client;
+pub(crate) mod events;
+pub(crate) mod server;
 
 pub use client::{Client, ClientError};
 pub use events::{CodexStatus, Event, Failure, Shown, TunnelStatus, WorkspaceStatus};

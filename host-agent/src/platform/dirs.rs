@@ -17,7 +17,7 @@ use super::files::{self, AccessError};
 use super::imp;
 
 /// Longest path of a socket, in bytes: macOS has room for 104, Linux for 108, the closing zero included.
-pub const MAX_SOCKET_PATH: usize = 103;
+pub(crate) const MAX_SOCKET_PATH: usize = 103;
 /// Room that a runtime directory leaves for a slash and a socket's name.
 const NAME_ROOM: usize = 25;
 
@@ -45,16 +45,10 @@ pub enum DirsError {
         "the path {} is not valid text (UTF-8), so nothing can be kept in it: set REACHBACK_HOME, or --home, to another folder",
         quote(path.display())
     )]
-    NotText {
-        /// The path.
-        path: PathBuf,
-    },
+    NotText { path: PathBuf },
     /// A path that a socket can't have.
     #[error("{} is too long for a socket (at most {MAX_SOCKET_PATH} bytes): set XDG_RUNTIME_DIR or TMPDIR to a shorter folder", quote(path.display()))]
-    TooLong {
-        /// The path.
-        path: PathBuf,
-    },
+    TooLong { path: PathBuf },
     /// The directory can't be used.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -62,12 +56,9 @@ pub enum DirsError {
 
 /// What the environment says about folders; read once, where the configuration is.
 #[derive(Debug, Clone, Default)]
-pub struct Places {
-    /// `HOME`.
+pub(crate) struct Places {
     pub home: Option<PathBuf>,
-    /// `XDG_STATE_HOME`.
     pub xdg_state_home: Option<PathBuf>,
-    /// `XDG_RUNTIME_DIR`.
     pub xdg_runtime_dir: Option<PathBuf>,
     /// `LOCALAPPDATA`.
     pub local_app_data: Option<PathBuf>,
@@ -93,7 +84,7 @@ const OS: Os = if cfg!(windows) {
 
 impl Places {
     /// Reads the variables through `lookup`; empty and relative ones count as unset, as XDG asks.
-    pub fn from_env(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
+    pub(crate) fn from_env(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         let folder = |name| lookup(name).map(PathBuf::from).filter(|path| path.is_absolute());
         Self {
             home: folder("HOME"),
@@ -105,7 +96,7 @@ impl Places {
     }
 
     /// The folder for state: `chosen` (REACHBACK_HOME or a flag), else the system's. Nothing is made yet.
-    pub fn state(&self, chosen: Option<&Path>) -> Result<PathBuf, DirsError> {
+    pub(crate) fn state(&self, chosen: Option<&Path>) -> Result<PathBuf, DirsError> {
         match chosen {
             Some(path) if !path.as_os_str().is_empty() => text(absolute(path)?),
             _ => text(self.default_state(OS)?),
@@ -113,7 +104,7 @@ impl Places {
     }
 
     /// The folder for a demo's state unless one is chosen: beside the usual one. Nothing is made yet.
-    pub fn demo_state(&self) -> Result<PathBuf, DirsError> {
+    pub(crate) fn demo_state(&self) -> Result<PathBuf, DirsError> {
         text(beside(&self.default_state(OS)?, "-demo"))
     }
 
@@ -133,7 +124,7 @@ impl Places {
     ///
     /// A temp folder is shared, so another user may have made our directory
     /// there first; the owner check refuses it.
-    pub fn runtime(&self, home: &Path) -> Result<RuntimeDir, DirsError> {
+    pub(crate) fn runtime(&self, home: &Path) -> Result<RuntimeDir, DirsError> {
         let tag = home_tag(home)?;
         let temp = self.temp.clone().unwrap_or_else(|| "/tmp".into());
         let per_user = format!("reachback-{}", imp::uid());
@@ -184,7 +175,7 @@ impl RuntimeDir {
 }
 
 /// The sibling of `path` that is called the same with `ending` after it.
-pub fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(ending);
     path.with_file_name(name)
@@ -201,7 +192,7 @@ fn home_tag(home: &Path) -> Result<String, DirsError> {
 }
 
 /// The same path, if it is text.
-pub fn text(path: PathBuf) -> Result<PathBuf, DirsError> {
+pub(crate) fn text(path: PathBuf) -> Result<PathBuf, DirsError> {
     if path.to_str().is_some() { Ok(path) } else { Err(DirsError::NotText { path }) }
 }
 

@@ -21,7 +21,6 @@ pub enum AccessError {
         quote(path.display())
     )]
     NotOurs {
-        /// The path.
         path: PathBuf,
         /// Who owns it.
         owner: u32,
@@ -31,7 +30,6 @@ pub enum AccessError {
     /// Other users can get at it.
     #[error("other users can get at {} (mode {mode:04o}): run `chmod {fix} {}`{}", quote(path.display()), shell_word(path.display()), if *.secret { ", and pair again if it may have been read" } else { "" })]
     Exposed {
-        /// The path.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
@@ -42,14 +40,10 @@ pub enum AccessError {
     },
     /// Something else is where a directory should be.
     #[error("{} is not a directory: move it away", quote(path.display()))]
-    NotADirectory {
-        /// The path.
-        path: PathBuf,
-    },
+    NotADirectory { path: PathBuf },
     /// The operating system says no.
     #[error("can't use {}", quote(path.display()))]
     Io {
-        /// The path.
         path: PathBuf,
         /// What it said.
         source: io::Error,
@@ -67,7 +61,7 @@ impl AccessError {
 ///
 /// Others may list it, because a person may point REACHBACK_HOME at a folder
 /// of theirs; the files inside are 0600 whatever the directory says.
-pub fn state_dir(path: &Path) -> Result<(), AccessError> {
+pub(crate) fn state_dir(path: &Path) -> Result<(), AccessError> {
     if let Some(parent) = path.parent() {
         imp::create_dirs(parent).map_err(AccessError::io(parent))?;
     }
@@ -77,7 +71,7 @@ pub fn state_dir(path: &Path) -> Result<(), AccessError> {
 }
 
 /// Makes or checks a directory that sockets live in: this user's, no link, and nobody else enters it.
-pub fn private_dir(path: &Path) -> Result<(), AccessError> {
+pub(crate) fn private_dir(path: &Path) -> Result<(), AccessError> {
     // Not followed: in a shared temp folder a link could lead anywhere.
     let metadata = create_or_stat(path, |p| std::fs::symlink_metadata(p))?;
     check_owner(path, &metadata, imp::uid())?;
@@ -99,14 +93,14 @@ fn create_or_stat(path: &Path, stat: impl FnOnce(&Path) -> io::Result<Metadata>)
 /// Refuses an open file of keys that is not this user's, or that others can read or write.
 ///
 /// Takes the open file, not its name, so that what was checked is what is read.
-pub fn check_secret_file(file: &File, path: &Path) -> Result<(), AccessError> {
+pub(crate) fn check_secret_file(file: &File, path: &Path) -> Result<(), AccessError> {
     let metadata = file.metadata().map_err(AccessError::io(path))?;
     check_owner(path, &metadata, imp::uid())?;
     check_mode(path, &metadata, 0o077, "0600", true)
 }
 
 /// Lets only this user read and write `path`.
-pub fn restrict(path: &Path) -> Result<(), AccessError> {
+pub(crate) fn restrict(path: &Path) -> Result<(), AccessError> {
     imp::restrict(path).map_err(AccessError::io(path))
 }
 

@@ -6,13 +6,13 @@
 //! are private by the access lists they inherit, so there is nothing to check,
 //! and the local socket is refused with a typed error.
 
-pub mod dirs;
-pub mod files;
-pub mod processes;
-pub mod programs;
-pub mod signals;
-pub mod socket;
-pub mod terminal;
+pub(crate) mod dirs;
+pub(crate) mod files;
+pub(crate) mod processes;
+pub(crate) mod programs;
+pub(crate) mod signals;
+pub(crate) mod socket;
+pub(crate) mod terminal;
 
 #[cfg(not(unix))]
 mod other;

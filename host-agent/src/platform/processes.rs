@@ -5,6 +5,9 @@
 //! `/proc`, other Unix systems through `ps`. Elsewhere it is not told, and then
 //! nothing that was written down is ever ended; nor is it needed there yet, as
 //! Codex's control socket is a Unix socket.
+//!
+//! `process-wrap` and its like hold on to a child that this process made. Here
+//! the groups to be ended are also those of a run before this one, which crashed.
 
 use std::time::Duration;
 
@@ -73,7 +76,6 @@ impl Group {
         imp::own_group(command);
     }
 
-    /// Its id.
     pub fn id(self) -> u32 {
         self.0
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The first `name` on the search path that is a file.
-pub fn find(name: &str) -> Option<PathBuf> {
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     find_in(&std::env::var_os("PATH")?, name)
 }
 

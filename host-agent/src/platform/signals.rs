@@ -5,7 +5,7 @@ use reachback_relay::signals::StopSignals;
 /// Ends when the user or the system asks this process to stop: Ctrl-C, a service manager's SIGTERM, or the SIGHUP of
 /// a terminal that is closed, but for those that it was started to ignore. An end without order would leave the Codex that
 /// was started behind.
-pub async fn stop_wanted() {
+pub(crate) async fn stop_wanted() {
     match StopSignals::listen() {
         Ok(mut signals) => signals.next().await,
         Err(_) => drop(tokio::signal::ctrl_c().await),
@@ -18,7 +18,7 @@ const LET_GO: std::time::Duration = std::time::Duration::from_millis(300);
 /// Lets `ending` take its time, but no longer than `limit`, and not past a second wish to stop.
 ///
 /// What is left then is dropped, which ends it hard.
-pub async fn stop_within(limit: std::time::Duration, ending: impl Future<Output = ()>) {
+pub(crate) async fn stop_within(limit: std::time::Duration, ending: impl Future<Output = ()>) {
     let is_done = tokio::select! {
         () = ending => true,
         () = stop_wanted() => {

@@ -15,7 +15,7 @@ use super::files::{self, AccessError};
 use super::imp;
 
 /// A connection between two processes of this user.
-pub type LocalStream = imp::Stream;
+pub(crate) type LocalStream = imp::Stream;
 
 /// Why a local socket can't be opened or reached.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +35,7 @@ pub enum SocketError {
     },
     /// Something is there that is not a socket.
     #[error("{} is there already, and is not a socket: choose another path, or move it away", quote(path.display()))]
-    Occupied {
-        /// The path.
-        path: PathBuf,
-    },
+    Occupied { path: PathBuf },
     /// The process at the other end is another user's.
     #[error("the process behind the socket {} runs as uid {peer}, not as uid {wanted}", quote(path.display()))]
     Peer {
@@ -122,7 +119,7 @@ impl Drop for LocalListener {
 /// Connects to a socket of this user, with a process of this user behind it.
 ///
 /// A link is followed first: what it leads to is checked, and only that has to fit into a socket's address, of some 100 bytes.
-pub async fn connect(path: &Path) -> Result<LocalStream, SocketError> {
+pub(crate) async fn connect(path: &Path) -> Result<LocalStream, SocketError> {
     connect_as(path, imp::uid()).await
 }
 
@@ -146,7 +143,7 @@ async fn connect_as(path: &Path, uid: u32) -> Result<LocalStream, SocketError> {
 }
 
 /// The process at the other end, where the system tells.
-pub fn peer(stream: &LocalStream) -> Option<u32> {
+pub(crate) fn peer(stream: &LocalStream) -> Option<u32> {
     imp::peer_pid(stream)
 }
 

@@ -18,21 +18,21 @@ const GRACE: Duration = Duration::from_secs(3);
 const PLAIN: &str = "\x1b[<u\x1b[?2004l\x1b[?1004l\x1b[?25h\x1b[0m\r\n\x1b[J";
 
 /// Forgets what was typed at the terminal and not read yet: it was no answer to a question that comes now.
-pub fn forget_typed() {
+pub(crate) fn forget_typed() {
     imp::forget_typed();
 }
 
 /// How the terminal was found.
-pub struct Found(Option<imp::TerminalModes>);
+pub(crate) struct Found(Option<imp::TerminalModes>);
 
 impl Found {
     /// Notes how the terminal is now; there may be none.
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self(imp::terminal_modes())
     }
 
     /// Ends `child`, which has the terminal, and leaves the terminal as it was found.
-    pub async fn end(&self, child: &mut Child) {
+    pub(crate) async fn end(&self, child: &mut Child) {
         if let Some(id) = child.id() {
             imp::ask_to_end(id);
         }

@@ -29,7 +29,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::platform::files::{self, AccessError};
 
 /// Largest file read, in bytes. A full device list, 256 devices at under 700 B, is 180 KiB.
-pub const MAX_FILE: usize = 1024 * 1024;
+pub(crate) const MAX_FILE: usize = 1024 * 1024;
 
 /// Why a file could not be read or written. The file itself was not touched.
 #[derive(Debug, thiserror::Error)]
@@ -203,7 +203,7 @@ fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
 ///
 /// Where several processes write, an age keeps this one from taking another's
 /// file away in the middle. What can't be removed stays: nothing reads it.
-pub fn sweep(dir: &Path, age: Duration, now: SystemTime) {
+pub(crate) fn sweep(dir: &Path, age: Duration, now: SystemTime) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let old = || now.duration_since(entry.metadata()?.modified()?).map_err(io::Error::other);

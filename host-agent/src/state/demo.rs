@@ -16,7 +16,7 @@ use super::timestamp::Timestamp;
 
 /// Whose a home is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HomeKind {
+pub(crate) enum HomeKind {
     /// No host's yet.
     New,
     /// A demo's.
@@ -27,7 +27,7 @@ pub enum HomeKind {
 
 impl HomeKind {
     /// The kind of `home`; nothing is changed there.
-    pub fn of(home: &Path) -> Result<Self, FileError> {
+    pub(crate) fn of(home: &Path) -> Result<Self, FileError> {
         match atomic::load::<Mark>(&mark_path(home)) {
             // That the mark is there says enough. Taken for none, a demo's devices would reach the real Codex.
             Ok(Some(_)) | Err(FileError::Damaged { .. }) => Ok(Self::Demo),
@@ -39,7 +39,7 @@ impl HomeKind {
 }
 
 /// Marks the home of this lock as a demo's, unless it is marked.
-pub fn mark(lock: &HomeLock, now: Timestamp) -> Result<(), FileError> {
+pub(crate) fn mark(lock: &HomeLock, now: Timestamp) -> Result<(), FileError> {
     match HomeKind::of(lock.home())? {
         HomeKind::Demo => Ok(()),
         HomeKind::New | HomeKind::Real => atomic::save(&mark_path(lock.home()), &Mark { created: now }),

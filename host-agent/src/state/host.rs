@@ -36,7 +36,7 @@ pub enum HostStateError {
     },
 }
 
-/// The relay that a host or a controller connects to, and the key that it has to prove.
+/// The relay that a host or a device connects to, and the key that it has to prove.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayPin {
     /// Where it is.
@@ -65,7 +65,7 @@ impl From<&RelayEntry> for RelayPin {
 
 /// This machine as a host. There is one in a process, under the home's lock.
 #[derive(Debug)]
-pub struct HostState {
+pub(crate) struct HostState {
     path: PathBuf,
     identity: Identity,
     static_key: StaticKey,
@@ -108,7 +108,7 @@ pub(super) fn relay_to_list(mut value: Value) -> Result<Value, String> {
 
 impl HostState {
     /// The host in `home`; `None` where there is none yet.
-    pub fn load(home: &Path) -> Result<Option<Self>, HostStateError> {
+    pub(crate) fn load(home: &Path) -> Result<Option<Self>, HostStateError> {
         let path = host_path(home);
         let Some(file) = atomic::load::<HostFile>(&path)? else { return Ok(None) };
         let weak = |what: &str, error: KeyError| FileError::Inconsistent {
@@ -125,7 +125,7 @@ impl HostState {
     }
 
     /// The host in `home`, made with new keys and this name where there is none yet.
-    pub fn load_or_create(
+    pub(crate) fn load_or_create(
         home: &Path,
         rng: &dyn SecureRandom,
         name: &str,
@@ -154,43 +154,32 @@ impl HostState {
     }
 
     /// The id that devices know this host by.
-    pub fn id(&self) -> HostId {
+    pub(crate) fn id(&self) -> HostId {
         HostId::of(&self.identity.public())
     }
 
     /// Proves this host to relays.
-    pub fn identity(&self) -> &Identity {
+    pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
 
     /// Proves this host to devices.
-    pub fn static_key(&self) -> &StaticKey {
+    pub(crate) fn static_key(&self) -> &StaticKey {
         &self.static_key
     }
 
-    /// When the keys were made.
-    pub fn created(&self) -> Timestamp {
-        self.created
-    }
-
     /// What people call it.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// The relay it is enrolled at.
-    pub fn relay(&self) -> Option<&RelayPin> {
+    pub(crate) fn relay(&self) -> Option<&RelayPin> {
         self.relay.as_ref()
     }
 
-    /// Renames the host.
-    pub fn set_name(&mut self, name: &str) -> Result<(), FileError> {
-        let old = std::mem::replace(&mut self.name, clean_name(name));
-        self.save().inspect_err(|_| self.name = old)
-    }
-
     /// Remembers another relay, or none.
-    pub fn set_relay(&mut self, relay: Option<RelayPin>) -> Result<(), FileError> {
+    pub(crate) fn set_relay(&mut self, relay: Option<RelayPin>) -> Result<(), FileError> {
         let old = std::mem::replace(&mut self.relay, relay);
         self.save().inspect_err(|_| self.relay = old)
     }
@@ -236,10 +225,9 @@ mod tests {
         let second = make(&home, "another name").unwrap();
         assert_eq!(second.id(), first.id());
         assert_eq!(second.static_key().public(), first.static_key().public());
-        assert_eq!((second.name(), second.created().unix()), ("tower", NOW));
+        assert_eq!((second.name(), second.created.unix()), ("tower", NOW));
         assert_eq!(second.relay(), Some(&relay));
-        first.set_name("attic").unwrap();
-        assert_eq!(HostState::load(&home).unwrap().unwrap().name(), "attic");
+        assert_eq!(HostState::load(&home).unwrap().unwrap().name(), "tower");
     }
 
     #[test]

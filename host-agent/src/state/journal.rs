@@ -22,11 +22,11 @@ use super::atomic::FileError;
 use crate::platform::files;
 
 /// How long a prompt's id is known, in milliseconds.
-pub const KEEP_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+pub(crate) const KEEP_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Prompts of one device within that time: one every 74 seconds. A line is some 300 bytes.
-pub const MAX_PER_DEVICE: usize = 8192;
+pub(crate) const MAX_PER_DEVICE: usize = 8192;
 /// Longest id of a prompt, in bytes; a UUID has 36.
-pub const MAX_ID: usize = 64;
+pub(crate) const MAX_ID: usize = 64;
 
 /// A line is not longer, in bytes.
 const MAX_LINE: usize = 4096;
@@ -38,12 +38,12 @@ const FILE: &str = "journal.jsonl";
 /// A prompt's id, made by its device: letters, digits, `-`, `_`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub struct PromptId(String);
+pub(crate) struct PromptId(String);
 
 /// A text that is no prompt's id.
 #[derive(Debug, thiserror::Error)]
 #[error("an id is 1 to {MAX_ID} letters, digits, `-` and `_`")]
-pub struct NoPromptId;
+pub(crate) struct NoPromptId;
 
 impl TryFrom<String> for PromptId {
     type Error = NoPromptId;
@@ -56,7 +56,7 @@ impl TryFrom<String> for PromptId {
 
 impl PromptId {
     /// As it is on the wire, where Codex calls it `clientUserMessageId`.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -64,21 +64,18 @@ impl PromptId {
 /// Whose prompt: ids of different devices have nothing to do with each other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Key {
-    /// The device.
+pub(crate) struct Key {
     pub device_id: DeviceId,
-    /// Its id for the prompt.
     pub id: PromptId,
 }
 
 /// What is known of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Whose, and which.
     #[serde(flatten)]
     pub key: Key,
-    /// The environment that it is for.
     pub environment: String,
     /// The thread; one that is to be started is not known at first.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -97,7 +94,7 @@ pub struct Entry {
 /// How far a prompt got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum State {
+pub(crate) enum State {
     /// The agent has it; Codex certainly has not.
     Taken,
     /// Codex may have it: it was about to be told. What an agent finds so at its start, the thread has to say.
@@ -127,15 +124,14 @@ pub enum State {
 
 impl State {
     /// Whether nothing more happens to it.
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Started { .. } | Self::Refused { .. } | Self::Withdrawn)
     }
 }
 
 /// What became of an attempt to take a prompt.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// It is new.
+pub(crate) enum Taken {
     New(Entry),
     /// It was here before.
     Known(Entry),
@@ -143,7 +139,7 @@ pub enum Taken {
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
-pub enum JournalError {
+pub(crate) enum JournalError {
     /// The disk does not take it.
     #[error("the host's journal can't be written, so nothing is sent to Codex: is its disk full?")]
     Disk(#[source] io::Error),
@@ -154,7 +150,7 @@ pub enum JournalError {
 
 /// The journal of one home. The agent writes it, under the home's lock.
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     id: String,
     path: PathBuf,
     /// Held while a line is written, and so before `entries` when both are.
@@ -179,7 +175,7 @@ struct Head {
 impl Journal {
     /// Opens the journal of a home, whose folder for a host is there. One that is missing or damaged begins anew, with
     /// another id; what was damaged is kept beside it. One of a newer build is an error.
-    pub fn open(home: &Path, rng: &dyn SecureRandom, now: u64) -> Result<Self, FileError> {
+    pub(crate) fn open(home: &Path, rng: &dyn SecureRandom, now: u64) -> Result<Self, FileError> {
         let path = super::host_dir(home).join(FILE);
         let (id, entries) = match read(&path)? {
             Some(Read::Whole { id, entries }) => (id, entries),
@@ -204,22 +200,17 @@ impl Journal {
     }
 
     /// What a device compares.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
     /// What is known of a prompt.
-    pub fn get(&self, key: &Key) -> Option<Entry> {
+    pub(crate) fn get(&self, key: &Key) -> Option<Entry> {
         self.entries().get(key).cloned()
     }
 
-    /// What Codex may have, as far as this journal knows, or has in a queue.
-    pub fn unfinished(&self) -> Vec<Entry> {
-        self.entries().values().filter(|entry| !entry.state.is_final()).cloned().collect()
-    }
-
     /// Takes a prompt, unless its id is known.
-    pub async fn take(self: &Arc<Self>, entry: Entry) -> Result<Taken, JournalError> {
+    pub(crate) async fn take(self: &Arc<Self>, entry: Entry) -> Result<Taken, JournalError> {
         self.blocking(move |journal| {
             let mut file = journal.file();
             let mut entries = journal.entries();
@@ -243,7 +234,7 @@ impl Journal {
     }
 
     /// Changes a prompt as `change` says; `None` when it says nothing, or the prompt is not known.
-    pub async fn change(
+    pub(crate) async fn change(
         self: &Arc<Self>,
         key: Key,
         now: u64,

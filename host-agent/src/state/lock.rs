@@ -31,7 +31,6 @@ pub enum LockError {
         pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
     Held {
-        /// The home.
         home: PathBuf,
         /// The agent, where it said so.
         pid: Option<u32>,
@@ -86,7 +85,6 @@ impl HomeLock {
         Ok(lock)
     }
 
-    /// The home.
     pub fn home(&self) -> &Path {
         &self.home
     }

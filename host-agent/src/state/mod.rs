@@ -9,7 +9,7 @@
 //!   host/workspaces.json           folders open to devices       workspaces.rs
 //!   host/codex.json                the Codex that was started    codex.rs
 //!   host/journal.jsonl             prompts that devices sent     journal.rs
-//!   controller/hosts/<id>.json     hosts this machine controls   controller.rs
+//!   controller/hosts/<id>.json     hosts this machine controls   paired_hosts.rs
 //! ```
 //!
 //! Every file is JSON with a `version`, 0600, written whole to a temporary
@@ -18,21 +18,21 @@
 //! and left alone: replacing it would destroy keys that cannot be made again.
 //! So is one that a newer build wrote; older ones are brought up to date.
 //!
-//! A machine's keys as a host and as a controller are separate, and so is each
+//! A machine's keys as a host and as a device are separate, and so is each
 //! pair of keys that it controls a host with.
 
-pub mod atomic;
-pub mod codex;
-pub mod controller;
-pub mod demo;
+pub(crate) mod atomic;
+pub(crate) mod codex;
+pub(crate) mod demo;
 pub mod devices;
-pub mod find;
-pub mod host;
-pub mod journal;
-pub mod lock;
+pub(crate) mod find;
+pub(crate) mod host;
+pub(crate) mod journal;
+pub(crate) mod lock;
+pub mod paired_hosts;
 pub mod timestamp;
-pub mod work;
-pub mod workspaces;
+pub(crate) mod work;
+pub(crate) mod workspaces;
 
 #[cfg(test)]
 mod homes;

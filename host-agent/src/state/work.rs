@@ -22,9 +22,9 @@ use super::atomic::FileError;
 use crate::platform::files;
 
 /// Threads of one device. What it began in others is not passed on.
-pub const MAX_THREADS: usize = 4096;
+pub(crate) const MAX_THREADS: usize = 4096;
 /// For so long after the last thing that a device began in a thread, that is remembered, in milliseconds.
-pub const KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+pub(crate) const KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Ids of prompts that are remembered of a device in one thread. Prompts from before the oldest of them all count as its own.
 const MAX_IDS: usize = 64;
 /// Longest id that is kept as it is, in bytes: a UUID has 36. Of a longer one its SHA-256 is.
@@ -105,12 +105,12 @@ impl Work {
 }
 
 /// An id as it is kept here: itself where it is short, else its digest.
-pub fn mark(id: &str) -> String {
+pub(crate) fn mark(id: &str) -> String {
     if id.len() <= MAX_ID { id.to_owned() } else { digest_of(id) }
 }
 
 /// The SHA-256 of a text, in hexadecimal.
-pub fn digest_of(text: &str) -> String {
+pub(crate) fn digest_of(text: &str) -> String {
     format!("sha256:{}", data_encoding::HEXLOWER.encode(digest(&SHA256, text.as_bytes()).as_ref()))
 }
 

@@ -30,7 +30,7 @@ pub(super) struct AttentionListResult {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
-pub struct AttentionInfo {
+pub(crate) struct AttentionInfo {
     environment: String,
     thread_id: String,
     /// Where somebody named it.
@@ -55,7 +55,7 @@ pub struct AttentionInfo {
 #[derive(Serialize)]
 #[serde(untagged)]
 #[cfg_attr(test, derive(ts_rs::TS))]
-pub enum AttentionChanged {
+pub(crate) enum AttentionChanged {
     /// As in the list.
     Now(AttentionInfo),
     /// It is not in the list any more.
@@ -66,7 +66,7 @@ pub enum AttentionChanged {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS))]
-pub struct AttentionGone {
+pub(crate) struct AttentionGone {
     environment: String,
     thread_id: String,
     /// Null.

@@ -52,7 +52,7 @@ pub(super) struct DeviceInfo {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS))]
-pub struct DeviceChanged {
+pub(crate) struct DeviceChanged {
     #[cfg_attr(test, ts(type = "string"))]
     device_id: DeviceId,
     /// `null` once it was revoked.

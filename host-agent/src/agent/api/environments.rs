@@ -18,7 +18,7 @@ pub(super) struct EnvironmentList {
 /// One place where devices work.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
-pub struct EnvironmentInfo {
+pub(crate) struct EnvironmentInfo {
     /// What a channel names to be opened there.
     name: String,
     #[serde(flatten)]
@@ -99,7 +99,7 @@ impl CodexInfo {
 
 impl EnvironmentInfo {
     /// An environment as it is.
-    pub fn of(environment: &Environment) -> Self {
+    pub(crate) fn of(environment: &Environment) -> Self {
         Self::new(environment, &environment.codex.state().borrow())
     }
 

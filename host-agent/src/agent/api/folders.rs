@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const READERS: usize = 4;
 
 /// Who may read folders now.
-pub struct Disk {
+pub(crate) struct Disk {
     places: Arc<Semaphore>,
     patience: Duration,
 }
@@ -67,7 +67,7 @@ pub(super) struct WorkspaceListResult {
 /// The folders of one environment that are open now.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
-pub struct WorkspacesChanged {
+pub(crate) struct WorkspacesChanged {
     environment: String,
     /// Sorted by path.
     data: Vec<WorkspaceInfo>,
@@ -132,7 +132,7 @@ fn open(workspaces: &Workspaces) -> Vec<WorkspaceInfo> {
 /// Tells devices when other folders of an environment are open than before, until the agent ends.
 ///
 /// The owner's own changes are told at once; Codex's configuration and the disk change without a word, and are looked at.
-pub async fn tell_of_workspaces(environment: Arc<Environment>, notices: Notices) {
+pub(crate) async fn tell_of_workspaces(environment: Arc<Environment>, notices: Notices) {
     let mut changes = environment.workspaces.changes();
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -56,7 +56,7 @@ pub(super) struct HostReadParams {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS))]
-pub struct HostInfo {
+pub(crate) struct HostInfo {
     api_version: u32,
     /// What may be asked for, by name.
     features: &'static [&'static str],

@@ -39,11 +39,11 @@ use serde_json::value::RawValue;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
-pub use environments::EnvironmentInfo;
+pub(crate) use environments::EnvironmentInfo;
 use error::Refusal;
-pub use folders::Disk;
-pub use folders::tell_of_workspaces;
-pub use notices::{Notice, Notices};
+pub(crate) use folders::Disk;
+pub(crate) use folders::tell_of_workspaces;
+pub(crate) use notices::{Notice, Notices};
 use prompts::Receipt;
 
 use super::bridge::Wishes;
@@ -68,8 +68,7 @@ const MAX_IN_FLIGHT: usize = 32;
 const BEHIND: usize = 1 << 20;
 
 /// What the API tells.
-pub struct ApiContext {
-    /// This host.
+pub(crate) struct ApiContext {
     pub host: HostId,
     /// What people call it.
     pub name: String,
@@ -93,8 +92,7 @@ pub struct ApiContext {
 
 /// One device's session, as the API knows it.
 #[derive(Clone)]
-pub struct Caller {
-    /// The device.
+pub(crate) struct Caller {
     pub device: DeviceId,
     /// The largest message that it takes on this session, in bytes.
     pub largest: Arc<AtomicUsize>,
@@ -182,7 +180,12 @@ enum RpcAnswer {
 }
 
 /// Answers a device until its session ends.
-pub async fn serve(context: Arc<ApiContext>, caller: Caller, scope: watch::Receiver<Scope>, channel: ChannelHandle) {
+pub(crate) async fn serve(
+    context: Arc<ApiContext>,
+    caller: Caller,
+    scope: watch::Receiver<Scope>,
+    channel: ChannelHandle,
+) {
     serve_methods(METHODS, context, caller, scope, channel).await;
 }
 

@@ -27,7 +27,7 @@ const WAITING: usize = 256;
 #[derive(Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(rename = "Notification"))]
 #[serde(tag = "method", content = "params")]
-pub enum Notice {
+pub(crate) enum Notice {
     /// A member of `host/read`'s result is another now.
     #[serde(rename = "host/changed")]
     HostChanged(Box<HostInfo>),
@@ -80,7 +80,7 @@ impl Notice {
 
 /// The way to all sessions; cheap to clone.
 #[derive(Clone)]
-pub struct Notices(broadcast::Sender<Arc<Notice>>);
+pub(crate) struct Notices(broadcast::Sender<Arc<Notice>>);
 
 impl Default for Notices {
     fn default() -> Self {
@@ -90,7 +90,7 @@ impl Default for Notices {
 
 impl Notices {
     /// Tells all sessions.
-    pub fn tell(&self, notice: Notice) {
+    pub(crate) fn tell(&self, notice: Notice) {
         // Nobody listening is fine.
         let _ = self.0.send(Arc::new(notice));
     }

@@ -78,7 +78,7 @@ pub(super) struct PromptReadResult {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
-pub struct Receipt {
+pub(crate) struct Receipt {
     #[cfg_attr(test, ts(type = "string"))]
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]

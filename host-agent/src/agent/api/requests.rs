@@ -42,7 +42,7 @@ pub(super) struct RequestListResult {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
-pub struct RequestInfo {
+pub(crate) struct RequestInfo {
     environment: String,
     /// The run of Codex that asks: its numbers begin anew with each.
     instance: String,
@@ -79,7 +79,7 @@ pub struct RequestInfo {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS))]
-pub struct RequestShown {
+pub(crate) struct RequestShown {
     environment: String,
     instance: String,
     #[cfg_attr(test, ts(type = "string | number"))]
@@ -91,7 +91,7 @@ pub struct RequestShown {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
-pub struct RequestClosed {
+pub(crate) struct RequestClosed {
     environment: String,
     instance: String,
     #[cfg_attr(test, ts(type = "string | number"))]

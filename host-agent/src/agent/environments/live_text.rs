@@ -46,12 +46,7 @@ enum About {
     /// It is complete.
     Completed(Key),
     /// All of a turn is.
-    TurnCompleted {
-        /// The thread.
-        thread: String,
-        /// The turn.
-        turn: String,
-    },
+    TurnCompleted { thread: String, turn: String },
 }
 
 impl About {

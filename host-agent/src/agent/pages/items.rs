@@ -23,7 +23,7 @@ const TURN_ASKS: usize = 8;
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS), ts(rename = "ThreadPageResult", optional_fields))]
-pub struct ItemPage {
+pub(crate) struct ItemPage {
     /// Newest first.
     items: Vec<Item>,
     /// The turns that they are of, newest first.
@@ -37,7 +37,7 @@ pub struct ItemPage {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS), ts(rename = "PageItem", optional_fields))]
-pub struct Item {
+pub(crate) struct Item {
     turn_id: String,
     /// As Codex has it.
     #[cfg_attr(test, ts(type = "Record<string, unknown>"))]
@@ -55,7 +55,7 @@ pub struct Item {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
-pub struct TurnInfo {
+pub(crate) struct TurnInfo {
     id: String,
     /// `completed`, `interrupted`, `failed`, `inProgress`.
     status: String,

@@ -20,9 +20,9 @@ mod threads;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-pub use items::{Item, ItemPage, TurnInfo};
-pub use readers::Readers;
-pub use threads::{ThreadInfo, ThreadPage};
+pub(crate) use items::ItemPage;
+pub(crate) use readers::Readers;
+pub(crate) use threads::ThreadPage;
 
 use super::desk::{CallError, Desk};
 
@@ -37,8 +37,7 @@ const ASKS: usize = 32;
 
 /// Items of a thread that are wanted.
 #[derive(Debug, Clone)]
-pub struct ItemQuery {
-    /// The thread.
+pub(crate) struct ItemQuery {
     pub thread: String,
     /// Where the last page ended.
     pub cursor: Option<String>,
@@ -50,7 +49,7 @@ pub struct ItemQuery {
 
 /// Threads that are wanted.
 #[derive(Debug, Clone)]
-pub struct ThreadQuery {
+pub(crate) struct ThreadQuery {
     /// Where the last page ended.
     pub cursor: Option<String>,
     /// Of about so many bytes.
@@ -59,13 +58,12 @@ pub struct ThreadQuery {
     pub archived: bool,
     /// With these words in their title.
     pub search: Option<String>,
-    /// Of this folder.
     pub folder: Option<String>,
 }
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
-pub enum NotRead {
+pub(crate) enum NotRead {
     /// No such environment.
     #[error("this host has no environment of this name")]
     Environment,

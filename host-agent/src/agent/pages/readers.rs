@@ -23,7 +23,7 @@ const WAITING: usize = 32;
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Reads pages for devices.
-pub struct Readers {
+pub(crate) struct Readers {
     environments: Arc<Environments>,
     devices: Arc<DeviceStore>,
     audit: Arc<AuditLog>,
@@ -45,17 +45,22 @@ type Done<T> = oneshot::Sender<Result<T, NotRead>>;
 
 impl Readers {
     /// Nobody reads yet.
-    pub fn new(environments: Arc<Environments>, devices: Arc<DeviceStore>, audit: Arc<AuditLog>) -> Self {
+    pub(crate) fn new(environments: Arc<Environments>, devices: Arc<DeviceStore>, audit: Arc<AuditLog>) -> Self {
         Self { environments, devices, audit, running: Mutex::default() }
     }
 
     /// A page of a thread.
-    pub async fn items(&self, device: DeviceId, environment: &str, query: ItemQuery) -> Result<ItemPage, NotRead> {
+    pub(crate) async fn items(
+        &self,
+        device: DeviceId,
+        environment: &str,
+        query: ItemQuery,
+    ) -> Result<ItemPage, NotRead> {
         self.ask(device, environment, |done| Job::Items(query, done)).await
     }
 
     /// A page of the list of threads.
-    pub async fn threads(
+    pub(crate) async fn threads(
         &self,
         device: DeviceId,
         environment: &str,

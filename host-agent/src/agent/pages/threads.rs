@@ -18,7 +18,7 @@ const BETWEEN: usize = 1;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS), ts(rename = "ThreadListResult", optional_fields))]
-pub struct ThreadPage {
+pub(crate) struct ThreadPage {
     /// Those that changed last come first.
     data: Vec<ThreadInfo>,
     /// For the next page.
@@ -30,7 +30,7 @@ pub struct ThreadPage {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
-pub struct ThreadInfo {
+pub(crate) struct ThreadInfo {
     id: String,
     /// Its name; else how its first message begins.
     title: String,

@@ -52,7 +52,7 @@ const MAX_SENTENCE: usize = 500;
 
 /// How a prompt is to reach its thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
+pub(crate) enum Delivery {
     /// Begins a turn; while one runs, it waits for its end in the thread's queue.
     Start,
     /// Joins the turn that runs; begins one where none does.
@@ -63,7 +63,7 @@ pub enum Delivery {
 
 /// Where a prompt goes.
 #[derive(Debug, Clone)]
-pub enum Target {
+pub(crate) enum Target {
     /// A thread that there is.
     Thread(String),
     /// A new one, with these parameters of Codex's `thread/start`.
@@ -72,7 +72,7 @@ pub enum Target {
 
 /// What a device wants done.
 #[derive(Debug, Clone)]
-pub struct Prompt {
+pub(crate) struct Prompt {
     /// The device's id for it.
     pub id: PromptId,
     /// The environment's name.
@@ -111,7 +111,7 @@ impl Prompt {
 
 /// Why a prompt was not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum SendError {
+pub(crate) enum SendError {
     /// No such environment.
     #[error("this host has no environment of this name")]
     Environment,
@@ -128,7 +128,7 @@ pub enum SendError {
 
 /// Why a prompt was not taken back.
 #[derive(Debug, thiserror::Error)]
-pub enum WithdrawError {
+pub(crate) enum WithdrawError {
     /// Codex has it.
     #[error("it is too late: Codex has it")]
     TooLate(Box<Entry>),
@@ -142,7 +142,7 @@ pub enum WithdrawError {
 
 /// What is known of a prompt, and whether that is certain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Known {
+pub(crate) enum Known {
     /// The journal has no such id: it never arrived, or more than seven days ago.
     Never,
     /// This.
@@ -153,7 +153,7 @@ pub enum Known {
 
 /// Something came of a prompt.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub(crate) struct Change {
     /// What the journal says of it now.
     pub entry: Entry,
     /// Whether that is certain: if not, Codex may have it or not.
@@ -162,7 +162,7 @@ pub struct Change {
 
 /// Takes prompts, and has them carried out.
 #[derive(Debug)]
-pub struct Prompts {
+pub(crate) struct Prompts {
     journal: Arc<Journal>,
     environments: Arc<Environments>,
     workers: Mutex<HashMap<At, mpsc::Sender<Job>>>,
@@ -196,7 +196,7 @@ enum Job {
 }
 
 /// What carries prompts out; [`Runner::run`] is a task of the agent's.
-pub struct Runner {
+pub(crate) struct Runner {
     prompts: Arc<Prompts>,
     devices: Arc<DeviceStore>,
     audit: Arc<AuditLog>,
@@ -206,7 +206,7 @@ pub struct Runner {
 
 impl Prompts {
     /// Both halves.
-    pub fn new(
+    pub(crate) fn new(
         journal: Journal,
         environments: Arc<Environments>,
         devices: Arc<DeviceStore>,
@@ -227,17 +227,17 @@ impl Prompts {
     }
 
     /// The journal's id.
-    pub fn journal(&self) -> &str {
+    pub(crate) fn journal(&self) -> &str {
         self.journal.id()
     }
 
     /// What becomes of prompts, from now on.
-    pub fn changes(&self) -> broadcast::Receiver<Change> {
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
 
     /// Takes a prompt. One that was taken before is not carried out again: what became of it is the answer.
-    pub async fn send(&self, device: DeviceId, prompt: Prompt) -> Result<Known, SendError> {
+    pub(crate) async fn send(&self, device: DeviceId, prompt: Prompt) -> Result<Known, SendError> {
         if self.environments.find(&prompt.environment).is_none() {
             return Err(SendError::Environment);
         }
@@ -275,7 +275,7 @@ impl Prompts {
     }
 
     /// What is known of a device's prompt.
-    pub async fn read(&self, device: DeviceId, id: PromptId) -> Known {
+    pub(crate) async fn read(&self, device: DeviceId, id: PromptId) -> Known {
         match self.journal.get(&Key { device_id: device, id }) {
             None => Known::Never,
             Some(entry) => self.look_at(entry).await,
@@ -283,7 +283,12 @@ impl Prompts {
     }
 
     /// Takes a prompt back, if Codex has not begun with it. One that has not come yet will not be carried out.
-    pub async fn withdraw(&self, device: DeviceId, id: PromptId, environment: &str) -> Result<Entry, WithdrawError> {
+    pub(crate) async fn withdraw(
+        &self,
+        device: DeviceId,
+        id: PromptId,
+        environment: &str,
+    ) -> Result<Entry, WithdrawError> {
         let key = Key { device_id: device, id };
         let now = now_ms();
         let entry = Entry {
@@ -392,7 +397,7 @@ impl Prompts {
 
 impl Runner {
     /// Carries out what comes, until the agent ends.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut running = JoinSet::new();
         loop {
             tokio::select! {
@@ -657,7 +662,6 @@ async fn heard_in_thread(desk: &mut Desk, id: &str) -> Vec<Value> {
     others
 }
 
-/// The turn that a thread is in.
 async fn running_turn(desk: &mut Desk, thread: &str) -> Result<Option<String>, CallError> {
     let read = desk.call("thread/read", &json!({ "threadId": thread, "includeTurns": false })).await?;
     if read["thread"]["status"]["type"] != "active" {

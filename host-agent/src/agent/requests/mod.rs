@@ -38,7 +38,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::timeout;
 
-pub use reach::Reach;
+pub(crate) use reach::Reach;
 use shown::{Changes, Shown};
 
 use crate::codex::Instance;
@@ -65,7 +65,7 @@ const WAITING: usize = 256;
 /// Answers on their way to Codex.
 const TO_CODEX: usize = 16;
 /// How old an answer may be that lets something happen, counted on the device from when its person decided.
-pub const MAX_AGE: Duration = Duration::from_secs(60);
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(60);
 /// How long Codex may take to say that it has an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -108,7 +108,6 @@ pub struct Key {
 pub struct Closed {
     /// The request.
     pub key: Key,
-    /// Its thread.
     pub thread: String,
     /// What came of it.
     pub outcome: Outcome,
@@ -130,7 +129,6 @@ pub struct Asked {
     pub key: Key,
     /// Codex's name for this kind of request.
     pub method: &'static str,
-    /// Its thread.
     pub thread: String,
     /// Its turn, where it is in one.
     pub turn: Option<String>,
@@ -140,7 +138,6 @@ pub struct Asked {
     pub opened_at: u64,
     /// What is asked, for a person.
     pub shown: Arc<Vec<String>>,
-    /// Its digest.
     pub digest: String,
     /// What the thread may reach, where it is known.
     pub reach: Option<Reach>,
@@ -153,16 +150,14 @@ pub struct Asked {
 }
 
 /// An answer, as a device gives it through the API.
-pub struct Attempt<'a> {
+pub(crate) struct Attempt<'a> {
     /// The run of Codex that asked.
     pub instance: &'a str,
     /// The request's number there.
     pub id: RequestId,
     /// The thread that the device showed.
     pub thread: &'a str,
-    /// The turn.
     pub turn: Option<&'a str>,
-    /// The item.
     pub item: Option<&'a str>,
     /// The digest of what it showed.
     pub digest: &'a str,
@@ -174,16 +169,14 @@ pub struct Attempt<'a> {
 
 /// What Codex is answered.
 #[derive(Clone, Copy)]
-pub enum Said<'a> {
-    /// A result.
+pub(crate) enum Said<'a> {
     Result(&'a RawValue),
-    /// An error.
     Error(&'a RawValue),
 }
 
 /// An answer that Codex has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answered {
+pub(crate) struct Answered {
     /// What went to Codex.
     pub choice: Choice,
     /// Why that is less than what the device said.
@@ -192,7 +185,7 @@ pub struct Answered {
 
 /// Why an answer was not passed on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerRefusal {
+pub(crate) enum AnswerRefusal {
     /// Codex was started anew.
     #[error("Codex was started anew since this was asked")]
     Instance,
@@ -366,7 +359,7 @@ struct Turn<'a> {
 }
 
 /// The way to all sessions.
-pub fn changes() -> broadcast::Sender<Change> {
+pub(crate) fn changes() -> broadcast::Sender<Change> {
     broadcast::Sender::new(WAITING)
 }
 

@@ -207,38 +207,45 @@ impl<S: AsyncRead + Unpin> Sieve<S> {
         Ok(())
     }
 
+    /// Waits for room for a message whose header is read, and gives it up when that takes too long.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let State::Waiting { header, patience } = &mut self.state else { return Poll::Ready(Ok(true)) };
+        let header = *header;
+        let units = u32::try_from(header.length.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        match self.room.poll_acquire_many(cx, units) {
+            Poll::Ready(permit) => {
+                self.permit = permit;
+                self.pass(header);
+            }
+            Poll::Pending => {
+                ready!(patience.as_mut().poll(cx));
+                self.room = PollSemaphore::new(Arc::clone(&self.allowance.room));
+                self.state = State::Reading { header, head: Vec::new(), why: Why::NoRoom };
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// Reads a message past the buffer here, which is empty, to where there is room for more than it holds.
+    fn pass_by(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        let State::Passing(rest) = &mut self.state else { return Poll::Ready(Ok(true)) };
+        let wanted = usize::try_from(*rest).unwrap_or(usize::MAX).min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(wanted));
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        *rest -= read as u64;
+        if *rest == 0 {
+            self.state = NEXT;
+        }
+        Poll::Ready(Ok(read > 0))
+    }
+
     /// Takes what has been read one step further; `Ready(false)` at the stream's end.
     fn step(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
-        match &mut self.state {
-            State::Waiting { header, patience } => {
-                let header = *header;
-                let units = u32::try_from(header.length.div_ceil(UNIT)).unwrap_or(u32::MAX);
-                match self.room.poll_acquire_many(cx, units) {
-                    Poll::Ready(permit) => {
-                        self.permit = permit;
-                        self.pass(header);
-                    }
-                    Poll::Pending => {
-                        ready!(patience.as_mut().poll(cx));
-                        self.room = PollSemaphore::new(Arc::clone(&self.allowance.room));
-                        self.state = State::Reading { header, head: Vec::new(), why: Why::NoRoom };
-                    }
-                }
-                return Poll::Ready(Ok(true));
-            }
-            State::Passing(rest) if buf.remaining() > 0 => {
-                // Past the buffer here, where it is empty and there is room for more than it holds.
-                let wanted = usize::try_from(*rest).unwrap_or(usize::MAX).min(buf.remaining());
-                let mut part = ReadBuf::new(buf.initialize_unfilled_to(wanted));
-                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
-                let read = part.filled().len();
-                buf.advance(read);
-                *rest -= read as u64;
-                if *rest == 0 {
-                    self.state = NEXT;
-                }
-                return Poll::Ready(Ok(read > 0));
-            }
+        match self.state {
+            State::Waiting { .. } => return self.wait(cx),
+            State::Passing(_) if buf.remaining() > 0 => return self.pass_by(cx, buf),
             _ => {}
         }
         let ready = ready!(Pin::new(&mut self.stream).poll_fill_buf(cx))?;

@@ -116,11 +116,11 @@ pub enum FindHostError {
 
 /// The folder of hosts that this machine controls.
 #[derive(Debug, Clone)]
-pub struct ControllerStore {
+pub struct PairedHostStore {
     dir: PathBuf,
 }
 
-impl ControllerStore {
+impl PairedHostStore {
     /// The folder in `home`; nothing is made until a host is saved.
     pub fn new(home: &Path) -> Self {
         Self { dir: home.join("controller").join("hosts") }
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn hosts_are_kept_listed_found_and_forgotten() {
         let temp = tempfile::tempdir().unwrap();
-        let store = ControllerStore::new(&temp.path().join("home"));
+        let store = PairedHostStore::new(&temp.path().join("home"));
         assert!(store.list().unwrap().hosts.is_empty());
         assert!(matches!(store.find("tower"), Err(FindHostError::Find(FindError::Empty { .. }))));
         let (tower, attic) = (host("tower"), host("Attic"));
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn two_hosts_with_one_name_are_told_apart_by_id() {
         let temp = tempfile::tempdir().unwrap();
-        let store = ControllerStore::new(temp.path());
+        let store = PairedHostStore::new(temp.path());
         let (one, two) = (host("tower"), host("tower"));
         store.save(&one).unwrap();
         store.save(&two).unwrap();
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn one_damaged_file_is_reported_kept_and_does_not_hide_the_others() {
         let temp = tempfile::tempdir().unwrap();
-        let store = ControllerStore::new(temp.path());
+        let store = PairedHostStore::new(temp.path());
         let (good, bad) = (host("good"), host("bad"));
         store.save(&good).unwrap();
         store.save(&bad).unwrap();
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn a_file_under_another_hosts_name_is_refused() {
         let temp = tempfile::tempdir().unwrap();
-        let store = ControllerStore::new(temp.path());
+        let store = PairedHostStore::new(temp.path());
         let (one, two) = (host("one"), host("two"));
         store.save(&one).unwrap();
         std::fs::rename(store.path(one.host_id()), store.path(two.host_id())).unwrap();
