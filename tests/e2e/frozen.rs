@@ -198,7 +198,7 @@ async fn a_prompt_typed_to_a_host_that_stands_still_is_taken_back_and_runs_when_
     let mut up = Up::start().await;
     let device = up.device("laptop").await;
     let codex = codex::program();
-    let terminal = device.terminal(&["connect", "--codex", codex.to_str().unwrap()]);
+    let terminal = device.terminal(&["connect", "--codex-program", codex.to_str().unwrap()]);
     terminal.shows("Scripted demo").await;
     terminal.prompt("@text N=3", "Enter").await;
     terminal.shows("xx2").await;

@@ -180,7 +180,8 @@ async fn go_on_together(version: &str, host_id: &str) {
     let ready = relay.event("ready").await;
     // No enrolment key: the relay knows the host, and the host knows the relay.
     let codex = codex::program();
-    let mut host = tower.start(&["host", "--codex", codex.to_str().unwrap(), "--relay", &format!("http://{listen}")]);
+    let mut host =
+        tower.start(&["host", "--codex-program", codex.to_str().unwrap(), "--relay", &format!("http://{listen}")]);
     has(
         &host.event("ready").await,
         &json!({ "host_id": host_id, "host_name": "tower", "fingerprint": ready["fingerprint"] }),
@@ -279,7 +280,7 @@ async fn newer(file: &Path, run: impl Future<Output = Finished>) {
 #[tokio::test]
 async fn files_of_a_newer_build_are_refused_and_left_alone() {
     let codex = codex::program();
-    let up = ["up", "--listen", "127.0.0.1:0", "--codex", codex.to_str().unwrap()];
+    let up = ["up", "--listen", "127.0.0.1:0", "--codex-program", codex.to_str().unwrap()];
     let up_demo = [&up[..], &["--demo"]].concat();
     let paired = paired(TOWERS[0].1);
     for (name, file, args) in [

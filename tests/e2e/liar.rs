@@ -336,7 +336,8 @@ async fn the_words_of_a_relay_steer_no_terminal_and_forge_no_sentence() {
     let url = format!("http://{}", recorder.addr());
     let (host, device, stranger) = (Home::new(), Home::new(), Home::new());
     let enroll = relay.ready["enroll_file"].as_str().unwrap();
-    let args = ["host", "--relay", &url, "--enroll-file", enroll, "--name", "tower", "--codex", "no-such-codex"];
+    let args =
+        ["host", "--relay", &url, "--enroll-file", enroll, "--name", "tower", "--codex-program", "no-such-codex"];
     let mut agent = host.start(&args);
     agent.event("ready").await;
     let mut pair = host.start(&["pair", "--yes", "--scope", "approve"]);
@@ -356,7 +357,7 @@ async fn the_words_of_a_relay_steer_no_terminal_and_forge_no_sentence() {
     down.await;
 
     let codex = e2e::codex::program();
-    let terminal = device.terminal(&["connect", "--codex", codex.to_str().unwrap()]);
+    let terminal = device.terminal(&["connect", "--codex-program", codex.to_str().unwrap()]);
     terminal.shows("Trying again.").await;
     terminal.press(&["C-c"]);
     assert_eq!(terminal.exit().await, 130);

@@ -90,7 +90,7 @@ async fn a_relay_without_files_waits_and_serves_again() {
 async fn an_agent_without_files_answers_commands_when_it_has_some_again() {
     let (home, codex, addr) = (Home::new(), codex::program(), e2e::process::free_port());
     let (mut up, log) =
-        logged(&home, &["up", "--demo", "--listen", &addr.to_string(), "--codex", codex.to_str().unwrap()]);
+        logged(&home, &["up", "--demo", "--listen", &addr.to_string(), "--codex-program", codex.to_str().unwrap()]);
     up.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
     home.json(&["status"]).await.ok();
     limit_files(&up);

@@ -34,7 +34,18 @@ async fn a_middleman_with_an_authoritys_certificate_sees_what_a_relay_sees_and_c
     // In front of the real relay: what is inside stays sealed.
     let (host, device) = (Home::new(), Home::new());
     let enroll = relay.ready["enroll_file"].as_str().unwrap();
-    let args = ["host", "--relay", &url, "--enroll-file", enroll, "--name", HOST, "--codex", "no-such-codex", "--json"];
+    let args = [
+        "host",
+        "--relay",
+        &url,
+        "--enroll-file",
+        enroll,
+        "--name",
+        HOST,
+        "--codex-program",
+        "no-such-codex",
+        "--json",
+    ];
     let mut command = host.command(&args);
     command.env("SSL_CERT_FILE", &roots);
     let mut agent = Process::spawn("reachback host", command);

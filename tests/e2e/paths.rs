@@ -101,7 +101,8 @@ async fn a_home_behind_a_link_that_codex_could_not_be_told_of_is_refused() {
 async fn other_arguments_that_are_not_text_are_refused_by_name_or_used() {
     let home = Home::new();
     let odd = odd(&home);
-    let host = ["host", "--relay", "http://127.0.0.1:9", "--codex", "no-such-codex"].map(OsString::from).to_vec();
+    let host =
+        ["host", "--relay", "http://127.0.0.1:9", "--codex-program", "no-such-codex"].map(OsString::from).to_vec();
     let with = |more: &[&OsStr]| reachback(&home, host.iter().map(OsString::as_os_str).chain(more.iter().copied()));
     for flag in ["--workdir", "--workspace", "--enroll-file"] {
         refused(with(&[flag.as_ref(), odd.as_os_str()])).await;
@@ -114,7 +115,7 @@ async fn other_arguments_that_are_not_text_are_refused_by_name_or_used() {
         here.arg(".").current_dir(&odd);
         refused(here).await;
     }
-    let mut tls = reachback(&home, ["up", "--listen", "127.0.0.1:0", "--codex", "no-such-codex", "--tls-cert"]);
+    let mut tls = reachback(&home, ["up", "--listen", "127.0.0.1:0", "--codex-program", "no-such-codex", "--tls-cert"]);
     tls.arg(odd.join("cert")).arg("--tls-key").arg(odd.join("key"));
     refused(tls).await;
     let mut socket = reachback(&home, ["connect", "--socket"]);
@@ -154,7 +155,7 @@ async fn a_folder_of_codex_that_is_not_text_is_named_as_what_keeps_codex_from_ru
     let odd = odd(&home);
     for (flag, name) in [(Some("--codex-home"), "IRRELEVANT"), (None, "CODEX_HOME"), (None, "HOME")] {
         let program = codex::program();
-        let mut command = reachback(&home, ["host", "--relay", "http://127.0.0.1:9", "--json", "--codex"]);
+        let mut command = reachback(&home, ["host", "--relay", "http://127.0.0.1:9", "--json", "--codex-program"]);
         command.arg(program).env(name, &odd);
         if name == "HOME" {
             command.env_remove("CODEX_HOME");
@@ -179,7 +180,8 @@ async fn an_agent_runs_in_a_folder_and_with_a_codex_whose_paths_are_not_text() {
     let program = odd.join("codex");
     std::fs::write(&program, format!("#!/bin/sh\nexec '{}' \"$@\"\n", codex::program().display())).unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let mut command = reachback(&home, ["up", "--demo", "--json", "--listen", &free_port().to_string(), "--codex"]);
+    let mut command =
+        reachback(&home, ["up", "--demo", "--json", "--listen", &free_port().to_string(), "--codex-program"]);
     // Sockets go elsewhere then: Codex could not be kept from that folder.
     command.arg(&program).current_dir(&odd).env("XDG_RUNTIME_DIR", &odd).env("TMPDIR", home.folder("tmp"));
     let mut up = e2e::process::Process::spawn("reachback up", command);
@@ -200,7 +202,7 @@ async fn connect_takes_a_folder_and_arguments_that_are_not_text() {
     std::fs::write(&program, format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > '{}'\n", given.display())).unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let mut command = reachback(&device, ["connect"]);
-    command.arg("--codex").arg(&program).arg("-C").arg(&odd).arg("--").arg(OsStr::from_bytes(b"w\xf6rd"));
+    command.arg("--codex-program").arg(&program).arg("-C").arg(&odd).arg("--").arg(OsStr::from_bytes(b"w\xf6rd"));
     let terminal = in_terminal(&device, &command);
     assert_eq!(terminal.exit().await, 0, "{}", terminal.everything());
     let given = std::fs::read(&given).unwrap();

@@ -235,7 +235,8 @@ struct Demo {
 impl Demo {
     fn new() -> Self {
         let (addr, codex) = (free_port().to_string(), codex::program());
-        let args = ["up", "--demo", "--listen", &addr, "--codex", codex.to_str().unwrap()].map(str::to_owned).to_vec();
+        let args =
+            ["up", "--demo", "--listen", &addr, "--codex-program", codex.to_str().unwrap()].map(str::to_owned).to_vec();
         Self { home: Home::new(), args }
     }
 

@@ -30,7 +30,7 @@ fn stand_in(home: &Home, name: &str, script: &str) -> PathBuf {
 /// `up --demo` with this Codex, and a device of it. It need not be ready.
 async fn up_with(home: &Home, codex: &Path) -> (Process, Home) {
     let listen = free_port().to_string();
-    let args = ["up", "--demo", "--listen", &listen, "--codex", codex.to_str().unwrap(), "--name", "tower"];
+    let args = ["up", "--demo", "--listen", &listen, "--codex-program", codex.to_str().unwrap(), "--name", "tower"];
     let mut up = home.start_after("trap '' XFSZ", &args);
     let url = up.event("pairing").await["url"].as_str().unwrap().to_owned();
     let device = Home::new();
@@ -41,7 +41,7 @@ async fn up_with(home: &Home, codex: &Path) -> (Process, Home) {
 
 /// `connect` in a terminal, with this Codex on the laptop.
 fn connect(device: &Home, codex: &Path, more: &[&str]) -> Terminal {
-    device.terminal(&[&["connect", "--codex", codex.to_str().unwrap()], more].concat())
+    device.terminal(&[&["connect", "--codex-program", codex.to_str().unwrap()], more].concat())
 }
 
 /// `connect` ended with 1, and said this; nothing of Codex was ever on the screen.
@@ -413,7 +413,7 @@ async fn the_last_line_says_how_to_go_on() {
     let words: Vec<_> = line.trim_start_matches("To go on: reachback connect ").split(' ').collect();
     let [host, "--", "resume", thread] = words[..] else { panic!("{line}") };
     let codex = codex::program();
-    let again = device.terminal(&["connect", "--codex", codex.to_str().unwrap(), host, "--", "resume", thread]);
+    let again = device.terminal(&["connect", "--codex-program", codex.to_str().unwrap(), host, "--", "resume", thread]);
     again.shows("xxxx11").await;
     up.stop().await;
 }
@@ -424,7 +424,7 @@ async fn hosts_that_are_not_meant_are_listed_and_no_terminal_is_said() {
     let device = up.device("laptop").await;
     let name = host(&device).await["host_name"].as_str().unwrap().to_owned();
     let codex = codex::program();
-    let codex = ["--codex", codex.to_str().unwrap()];
+    let codex = ["--codex-program", codex.to_str().unwrap()];
     let failed = async |args: &[&str], words: &[&str]| {
         let finished = device.run(&[&["connect"], args, &codex].concat()).await;
         assert_eq!(finished.code, 1, "{finished:?}");

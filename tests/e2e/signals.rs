@@ -38,7 +38,7 @@ fn relay(home: &Home, first: &str) -> Process {
 
 async fn up(home: &Home, first: &str) -> Process {
     let (addr, codex) = (free_port().to_string(), codex::program());
-    let args = ["up", "--demo", "--listen", &addr, "--codex", codex.to_str().unwrap()];
+    let args = ["up", "--demo", "--listen", &addr, "--codex-program", codex.to_str().unwrap()];
     let mut up = home.start_after(first, &args);
     up.event("ready").await;
     up

@@ -73,7 +73,7 @@ async fn broken<F: Future<Output = Finished>>(file: &Path, run: impl Fn() -> F) 
 
 fn up_args(listen: &str) -> Vec<String> {
     let codex = codex::program();
-    ["up", "--demo", "--listen", listen, "--codex", codex.to_str().unwrap()].map(str::to_owned).to_vec()
+    ["up", "--demo", "--listen", listen, "--codex-program", codex.to_str().unwrap()].map(str::to_owned).to_vec()
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn a_relay_and_a_host_that_are_killed_while_enrolling_and_pairing_come_bac
         let known = fingerprint.get_or_insert_with(|| ready["fingerprint"].clone());
         assert_eq!(ready["fingerprint"], *known, "round {round}: the relay is another one");
         let url = ready["url"].as_str().unwrap().to_owned();
-        let mut args = vec!["host", "--codex", &program, "--codex-home", &codex_home, "--workdir", &workdir];
+        let mut args = vec!["host", "--codex-program", &program, "--codex-home", &codex_home, "--workdir", &workdir];
         args.extend(["--relay", &url]);
         let enroll_file = ready["enroll_file"].as_str().map(str::to_owned);
         if let Some(file) = &enroll_file {

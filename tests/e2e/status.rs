@@ -38,7 +38,7 @@ async fn up_with(home: &Home, config: &str) -> (Process, Value) {
     std::fs::write(home.codex_home().join("config.toml"), format!("check_for_update_on_startup = false\n{config}\n"))
         .unwrap();
     let codex = codex::program();
-    let mut up = home.start(&["up", "--listen", "127.0.0.1:0", "--codex", codex.to_str().unwrap()]);
+    let mut up = home.start(&["up", "--listen", "127.0.0.1:0", "--codex-program", codex.to_str().unwrap()]);
     let ready = up.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
     (up, ready)
 }
@@ -116,7 +116,8 @@ async fn keys_that_codex_is_not_kept_from_are_spoken_of_everywhere() {
     }
     let codex = codex::program();
     let folder = home.folder("shop");
-    let terminal = home.terminal_in(&folder, &["up", "--listen", "127.0.0.1:0", "--codex", codex.to_str().unwrap()]);
+    let terminal =
+        home.terminal_in(&folder, &["up", "--listen", "127.0.0.1:0", "--codex-program", codex.to_str().unwrap()]);
     terminal.until("the folder is offered", |screen| screen.contains("[Y/n]")).await;
     terminal.press(&["n", "Enter"]);
     terminal.shows("Reachback's keys are not protected: Codex's configuration chooses danger-full-access").await;

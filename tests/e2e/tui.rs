@@ -15,7 +15,7 @@ const RECONNECTING: &str = "Reconnecting";
 /// `reachback connect` in a terminal, at its prompt. `args` go to Codex.
 async fn connect(device: &Home, args: &[&str]) -> Terminal {
     let codex = codex::program();
-    let mut line = vec!["connect", "--codex", codex.to_str().unwrap()];
+    let mut line = vec!["connect", "--codex-program", codex.to_str().unwrap()];
     if !args.is_empty() {
         line.push("--");
         line.extend(args);
@@ -107,7 +107,8 @@ async fn a_folder_that_codex_does_not_know_opens_without_a_question_and_nothing_
     let device = up.device("laptop").await;
     let folder = up.home.folder("elsewhere");
     let codex = codex::program();
-    let terminal = device.terminal(&["connect", "--codex", codex.to_str().unwrap(), "-C", folder.to_str().unwrap()]);
+    let terminal =
+        device.terminal(&["connect", "--codex-program", codex.to_str().unwrap(), "-C", folder.to_str().unwrap()]);
     terminal.shows("Scripted demo default").await;
     terminal.prompt("@text N=3 size=9", "Enter").await;
     terminal.shows("xxxxxxx2").await;

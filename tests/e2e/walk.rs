@@ -91,8 +91,16 @@ async fn client(path: &Path) -> Client {
 async fn up_tells_programs_each_event_with_its_fields() {
     let home = Home::new();
     let (codex, listen) = (codex::program(), free_port().to_string());
-    let mut up =
-        home.start(&["up", "--demo", "--listen", &listen, "--codex", codex.to_str().unwrap(), "--name", "tower"]);
+    let mut up = home.start(&[
+        "up",
+        "--demo",
+        "--listen",
+        &listen,
+        "--codex-program",
+        codex.to_str().unwrap(),
+        "--name",
+        "tower",
+    ]);
     let ready = up.event("ready").await;
     has(&ready, &["relay_url", "host_id", "host_name", "fingerprint", "home"]);
     assert_eq!(text(&ready["home"]), home.path().to_str().unwrap());
@@ -167,7 +175,7 @@ fn everything_in(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 #[tokio::test]
 async fn a_demo_and_the_real_codex_refuse_each_others_homes() {
     let codex = codex::program();
-    let demo = ["up", "--demo", "--listen", "127.0.0.1:0", "--codex", codex.to_str().unwrap()];
+    let demo = ["up", "--demo", "--listen", "127.0.0.1:0", "--codex-program", codex.to_str().unwrap()];
     let real = Home::new();
     let mut command = real.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
     // It is a real host without a Codex as well.
@@ -217,7 +225,7 @@ async fn a_demo_without_a_chosen_home_has_its_own_and_says_how_to_find_it() {
         command
     };
     let (usual, own) = (person.path().with_file_name("reachback"), person.path().with_file_name("reachback-demo"));
-    let up = unchosen(&["up", "--demo", "--listen", "127.0.0.1:0", "--codex", codex.to_str().unwrap()]);
+    let up = unchosen(&["up", "--demo", "--listen", "127.0.0.1:0", "--codex-program", codex.to_str().unwrap()]);
     let mut up = Process::spawn("reachback up", up);
     let says = |line: &Value, words: &str| line.as_str().is_some_and(|line| line.trim() == words);
     let pointer = format!("export REACHBACK_HOME={}", own.display());
@@ -383,7 +391,7 @@ async fn relay_host_and_client_live_in_three_homes_of_one_machine() {
     let folders = [config.program, config.home.unwrap(), codex.home.project().into()];
     let [program, codex_home, workdir] = folders.each_ref().map(|path| path.to_str().unwrap());
     let agent = |home: &Home, more: &[&str]| {
-        let args = ["host", "--codex", program, "--codex-home", codex_home, "--workdir", workdir];
+        let args = ["host", "--codex-program", program, "--codex-home", codex_home, "--workdir", workdir];
         home.start(&[&args[..], more].concat())
     };
     let nowhere = home.run(&["host"]).await;
@@ -482,7 +490,7 @@ async fn digits_typed_at_the_host_let_the_right_device_in() {
 async fn up_in_a_terminal_shows_a_code_and_ends_in_order_when_the_terminal_is_closed() {
     let home = Home::new();
     let (codex, listen) = (codex::program(), free_port().to_string());
-    let args = ["up", "--demo", "--listen", &listen, "--codex", codex.to_str().unwrap()];
+    let args = ["up", "--demo", "--listen", &listen, "--codex-program", codex.to_str().unwrap()];
     let up = home.sized_terminal((110, 44), &args);
     // Codex and the code come in either order.
     up.shows("Codex 0.169.0 is ready.").await;
@@ -507,7 +515,7 @@ async fn up_in_a_terminal_shows_a_code_and_ends_in_order_when_the_terminal_is_cl
 async fn a_second_up_on_the_home_is_refused_and_sigterm_leaves_nothing_running() {
     let mut up = Up::start().await;
     let (pid, codex) = (up.process.pid().to_string(), codex::program());
-    let again = ["up", "--demo", "--listen", "127.0.0.1:0", "--codex", codex.to_str().unwrap()];
+    let again = ["up", "--demo", "--listen", "127.0.0.1:0", "--codex-program", codex.to_str().unwrap()];
     let second = up.home.run(&again).await;
     failed(&second, 1, &["an agent already runs on", &format!("(pid {pid})"), "REACHBACK_HOME"]);
     let second = up.home.json(&again).await;
@@ -596,7 +604,7 @@ async fn a_network_address_has_tls_that_is_pinned_and_plain_http_is_refused() {
     failed(&serve(&["--listen", &everywhere]).await, 2, &["--public-url https://HOST:PORT"]);
     let home = Home::new();
     let codex = codex::program();
-    let up = home.run(&["up", "--demo", "--codex", codex.to_str().unwrap(), "--listen", &everywhere]).await;
+    let up = home.run(&["up", "--demo", "--codex-program", codex.to_str().unwrap(), "--listen", &everywhere]).await;
     failed(&up, 1, &["--public-url https://HOST:PORT"]);
 }
 

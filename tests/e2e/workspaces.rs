@@ -10,7 +10,7 @@ use reachback_proto::scope::Scope;
 use serde_json::{Value, json};
 
 /// An agent with a relay, without Codex: folders are the owner's business alone.
-const UP: [&str; 5] = ["up", "--listen", "127.0.0.1:0", "--codex", "/nonexistent/codex"];
+const UP: [&str; 5] = ["up", "--listen", "127.0.0.1:0", "--codex-program", "/nonexistent/codex"];
 
 /// What `up` asks.
 const QUESTION: &str = "to your devices? [Y/n]";
@@ -299,7 +299,7 @@ async fn a_host_of_a_relay_elsewhere_offers_the_folder_too() {
     let shop = owner.project("shop");
     let relay = TestRelay::start().await;
     let (url, key) = (format!("http://{}", relay.addr), relay.ready["enroll_file"].as_str().unwrap());
-    let host = ["host", "--relay", &url, "--enroll-file", key, "--codex", "/nonexistent/codex"];
+    let host = ["host", "--relay", &url, "--enroll-file", key, "--codex-program", "/nonexistent/codex"];
     let terminal = owner.home.terminal_in(&shop, &host);
     terminal.shows(QUESTION).await;
     terminal.type_text("y");

@@ -282,7 +282,7 @@ impl Home {
     /// A command on this home, not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary("reachback"));
-        command.args(args).env_remove("REACHBACK_CODEX").env_remove("REACHBACK_LOG").envs(self.env());
+        command.args(args).env_remove("REACHBACK_CODEX_PROGRAM").env_remove("REACHBACK_LOG").envs(self.env());
         command
     }
 
@@ -382,7 +382,7 @@ impl Up {
     pub async fn start_at(addr: SocketAddr, more: &[&str]) -> Self {
         let (home, codex) = (Home::new(), codex::program());
         let listen = addr.to_string();
-        let args = ["up", "--demo", "--listen", &listen, "--codex", codex.to_str().unwrap()];
+        let args = ["up", "--demo", "--listen", &listen, "--codex-program", codex.to_str().unwrap()];
         let args: Vec<_> = args.iter().chain(more).map(|&arg| arg.to_owned()).collect();
         let (process, ready) = Self::spawn(&home, &args).await;
         Self { process, home, addr, ready, args, has_paired: false }

@@ -28,7 +28,7 @@ pub(crate) fn up(repository: &Path, args: &Args) -> anyhow::Result<()> {
 
     let mut rest = args.rest.clone();
     if wants_pinned_codex(&rest) {
-        rest.push("--codex".into());
+        rest.push("--codex-program".into());
         rest.push(codex::ensure(repository)?.into());
     }
     let program = beside_this_one("reachback")?;
@@ -40,7 +40,7 @@ pub(crate) fn up(repository: &Path, args: &Args) -> anyhow::Result<()> {
 
 /// The demo runs the pinned Codex, unless the person names one.
 fn wants_pinned_codex(rest: &[OsString]) -> bool {
-    let named = |arg: &OsString| arg == "--codex" || arg.to_string_lossy().starts_with("--codex=");
+    let named = |arg: &OsString| arg == "--codex-program" || arg.to_string_lossy().starts_with("--codex-program=");
     rest.iter().any(|arg| arg == OsStr::new("--demo")) && !rest.iter().any(named)
 }
 
@@ -84,7 +84,7 @@ mod tests {
     fn without_the_demo_or_with_a_codex_named_nothing_is_fetched() {
         assert!(!wants_pinned_codex(&rest(&[])));
         assert!(!wants_pinned_codex(&rest(&["--json"])));
-        assert!(!wants_pinned_codex(&rest(&["--demo", "--codex", "codex"])));
-        assert!(!wants_pinned_codex(&rest(&["--demo", "--codex=codex"])));
+        assert!(!wants_pinned_codex(&rest(&["--demo", "--codex-program", "codex"])));
+        assert!(!wants_pinned_codex(&rest(&["--demo", "--codex-program=codex"])));
     }
 }

@@ -55,9 +55,9 @@ pub(super) struct ConnectArgs {
     /// Only expose a local socket for app-server clients, here, and start nothing.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["cd", "codex_args"])]
     socket: Option<PathBuf>,
-    /// The Codex to run.
-    #[arg(long, env = "REACHBACK_CODEX", value_name = "PATH")]
-    codex: Option<PathBuf>,
+    /// The Codex to run. Default: `codex` on the search path.
+    #[arg(long, env = "REACHBACK_CODEX_PROGRAM", value_name = "PATH")]
+    codex_program: Option<PathBuf>,
     /// Start this computer's Codex even where it is older than the host's.
     #[arg(long, conflicts_with = "socket")]
     any_codex: bool,
@@ -76,7 +76,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
     let host = find(&PairedHostStore::new(&home.path), args.host.as_deref())?;
     let codex = match &args.socket {
         Some(_) => None,
-        None => Some(codex_program(home, args.codex.clone())?),
+        None => Some(codex_program(home, args.codex_program.clone())?),
     };
     if codex.is_some() && !(stdin().is_terminal() && stdout().is_terminal()) {
         return Err(no_terminal(&host.name).into());

@@ -85,9 +85,9 @@ pub(super) struct CodexArgs {
     /// What devices call this host. Default: this computer's name.
     #[arg(long)]
     pub(super) name: Option<String>,
-    /// The Codex to run.
-    #[arg(long, env = "REACHBACK_CODEX", value_name = "PATH")]
-    pub(super) codex: Option<PathBuf>,
+    /// The Codex to run. Default: `codex` on the search path.
+    #[arg(long, env = "REACHBACK_CODEX_PROGRAM", value_name = "PATH")]
+    pub(super) codex_program: Option<PathBuf>,
     /// Codex's own state, if not `~/.codex`.
     #[arg(long, env = "CODEX_HOME", value_name = "DIR")]
     pub(super) codex_home: Option<PathBuf>,
@@ -107,7 +107,7 @@ impl CodexArgs {
 
     fn config(&self) -> CodexConfig {
         CodexConfig {
-            program: self.codex.clone().unwrap_or_else(|| "codex".into()),
+            program: self.codex_program.clone().unwrap_or_else(|| "codex".into()),
             home: self.codex_home.clone(),
             ..CodexConfig::default()
         }
@@ -355,7 +355,7 @@ impl OwnCodex {
     }
 }
 
-/// Codex as `--codex` and the like say it.
+/// Codex as `--codex-program` and the like say it.
 pub(super) fn own_codex(home: &Home, args: &CodexArgs) -> anyhow::Result<OwnCodex> {
     OwnCodex::start(home, args.config())
 }

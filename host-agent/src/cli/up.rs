@@ -205,7 +205,7 @@ struct Demo {
 
 impl Demo {
     async fn start(home: &Home, lock: &HomeLock, args: &CodexArgs) -> anyhow::Result<Self> {
-        let program = args.codex.clone().or_else(|| programs::find("codex")).ok_or_else(|| {
+        let program = args.codex_program.clone().or_else(|| programs::find("codex")).ok_or_else(|| {
             Failure::new("no_codex", "the demo needs a real Codex, and there is no `codex` on the search path")
                 .fix("install it: npm install -g @openai/codex; or in a checkout: cargo xtask up --demo")
         })?;

@@ -34,7 +34,7 @@ export class Apart {
   }
 
   async startAgent(...enrol: readonly string[]): Promise<void> {
-    const args = ["host", ...enrol, "--codex", resolve(CODEX), "--json"];
+    const args = ["host", ...enrol, "--codex-program", resolve(CODEX), "--json"];
     this.#agent = new Program(resolve(REACHBACK), args, this.#env);
     await this.#agent.says("ready", "host_id");
   }

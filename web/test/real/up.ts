@@ -27,7 +27,7 @@ export class Up {
   static async start(prepare: (env: NodeJS.ProcessEnv) => string | undefined = () => undefined): Promise<Up> {
     const { folder, env } = homes();
     const codex = prepare(env) ?? resolve(CODEX);
-    const args = ["up", "--demo", "--json", "--listen", "127.0.0.1:0", "--codex", codex];
+    const args = ["up", "--demo", "--json", "--listen", "127.0.0.1:0", "--codex-program", codex];
     const program = new Program(resolve(REACHBACK), args, env);
     const relayUrl = await program.says("ready", "relay_url");
     return new Up(program, { folder, env, relayUrl, pairingUrl: await program.says("pairing", "url") });
