@@ -192,6 +192,12 @@ impl Client {
         Vec::from_iter::<VecDeque<_>>(taken)
     }
 
+    /// Takes the answer with this id, if it came.
+    pub fn take_answer(&mut self, id: u64) -> Option<Value> {
+        let at = self.unread.iter().position(|message| message["id"] == id && message.get("method").is_none())?;
+        self.unread.remove(at)
+    }
+
     /// Takes all notifications of a thread that came so far.
     pub fn take_thread(&mut self, thread: &str) -> Vec<Value> {
         let of_thread = |message: &Value| {

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use crate::repository;
 
 /// Pages for people, from the repository's root.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
+    "docs/adapters.md",
     "docs/api.md",
     "docs/operations.md",
     "docs/out-of-scope.md",

@@ -1,5 +1,5 @@
-//! Files that are written from code: `web/src/api/types.ts`, the agent's API
-//! for TypeScript. A test of host-agent fails while one is out of date.
+//! Files that are written from code: `web/src/api/types.ts`, the agent's API for TypeScript, and the table in
+//! `docs/adapters.md`. A test beside that code fails while one is out of date.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,13 +11,18 @@ const TYPES: &str = "src/api/types.ts";
 /// The test that writes them.
 const WRITER: &str = "agent::api::types::write_the_types_for_typescript";
 
-/// Write what is made from code: the API's types for TypeScript.
+/// The test that writes what each way to Codex can do.
+const TABLE_WRITER: &str = "conformance::write_the_table_of_adapters";
+
+/// Write what is made from code: the API's types for TypeScript, the table of ways to Codex.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
 /// Writes all of them.
 pub(crate) fn write(repository: &Path) -> anyhow::Result<()> {
-    let words = ["test", "--quiet", "--package", "reachback-host", "--lib", "--", "--ignored", "--exact", WRITER];
-    process::run(Command::new("cargo").current_dir(repository).args(words))?;
+    for (of, test) in [(["reachback-host", "--lib", "--quiet"], WRITER), (["e2e", "--test", "e2e"], TABLE_WRITER)] {
+        let words = [&["test", "--package"][..], &of, &["--", "--ignored", "--exact", test]].concat();
+        process::run(Command::new("cargo").current_dir(repository).args(words))?;
+    }
     web::format(repository, TYPES)
 }

@@ -1,0 +1,247 @@
+//! The cases of the table, each over a [`Place`] that is ready.
+
+use std::time::Duration;
+
+use e2e::codex::until;
+use e2e::rpc::Client;
+use reachback_host::codex::{Allowance, CodexState, MAX_MESSAGE, SendError};
+use serde_json::{Value, json};
+
+use super::Place;
+
+/// The end of a turn, which has to be this.
+async fn ends(client: &mut Client, status: &str) -> Value {
+    let done = client.event("turn/completed").await;
+    assert_eq!(done["params"]["turn"]["status"], status, "{done}");
+    done
+}
+
+fn signal(name: &str, pid: i32) {
+    let status = std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill {name} {pid}: {status}");
+}
+
+/// Whether a process still runs.
+fn runs(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+pub(super) async fn nothing_is_answered_before_initialize(place: Place) {
+    let mut client = Client::raw(place.backend.connect(Allowance::default()).await.unwrap());
+    let early = json!({ "id": 900, "method": "thread/loaded/list", "params": {} });
+    client.send(&early).await;
+    let params = json!({ "clientInfo": { "name": "reachback_e2e", "version": "0" } });
+    let answer = client.request("initialize", params).await.unwrap();
+    assert!(answer["userAgent"].as_str().unwrap().contains("0.169.0"), "{answer}");
+    client.send(&json!({ "method": "initialized" })).await;
+    client.echo().await;
+    let early = client.take_answer(900);
+    assert!(early.is_none_or(|answer| answer.get("result").is_none()), "answered before initialize");
+    place.stop().await;
+}
+
+pub(super) async fn threads_are_started_named_listed_and_archived(place: Place) {
+    let mut client = place.client().await;
+    let thread = client.thread(&place.codex).await;
+    client.prompt(&thread, "@text N=3").await;
+    ends(&mut client, "completed").await;
+    client.request("thread/name/set", json!({ "threadId": thread, "name": "kept" })).await.unwrap();
+    let listed = client.request("thread/list", json!({})).await.unwrap();
+    let row = listed["data"].as_array().unwrap().iter().find(|row| row["id"] == *thread).expect("listed").clone();
+    assert_eq!(row["name"], "kept", "{row}");
+    let read = client.request("thread/read", json!({ "threadId": thread, "includeTurns": true })).await.unwrap();
+    assert_eq!(read["thread"]["turns"][0]["status"], "completed", "{read}");
+    client.request("thread/archive", json!({ "threadId": thread })).await.unwrap();
+    let listed = client.request("thread/list", json!({})).await.unwrap();
+    assert!(listed["data"].as_array().unwrap().iter().all(|row| row["id"] != *thread), "{listed}");
+    place.stop().await;
+}
+
+pub(super) async fn every_delta_of_a_long_turn_arrives_in_order(place: Place) {
+    let mut client = place.client().await;
+    let thread = client.thread(&place.codex).await;
+    client.prompt(&thread, "@text N=5000 size=6").await;
+    ends(&mut client, "completed").await;
+    let deltas = client.take("item/agentMessage/delta");
+    assert_eq!(deltas.len(), 5000);
+    for (n, delta) in deltas.iter().enumerate() {
+        assert_eq!(delta["params"]["delta"], format!("{:x>6}", format!("{n} ")), "delta {n}");
+    }
+    place.stop().await;
+}
+
+pub(super) async fn a_command_is_approved_or_cancelled(place: Place) {
+    let mut client = place.client().await;
+    let thread = client.thread(&place.codex).await;
+    for (decision, status) in [("accept", "completed"), ("cancel", "interrupted")] {
+        let file = place.project().join(decision);
+        client.prompt(&thread, &format!("run touch {}", file.display())).await;
+        let asked = client.event("item/commandExecution/requestApproval").await;
+        assert!(asked["params"]["command"].as_str().unwrap().contains("touch"), "{asked}");
+        assert!(!file.exists(), "it ran before it was approved");
+        client.decide(&asked, decision).await;
+        ends(&mut client, status).await;
+        assert_eq!(file.exists(), decision == "accept", "{decision}");
+    }
+    place.stop().await;
+}
+
+pub(super) async fn a_file_change_is_approved_or_declined(place: Place) {
+    let mut client = place.client().await;
+    let params = json!({ "cwd": place.project(), "sandbox": "read-only", "approvalPolicy": "on-request" });
+    let started = client.request("thread/start", params).await.unwrap();
+    let thread = started["thread"]["id"].as_str().unwrap().to_owned();
+    for decision in ["accept", "decline"] {
+        client.prompt(&thread, &format!("@patch {decision}.txt")).await;
+        let asked = client.event("item/fileChange/requestApproval").await;
+        assert!(!place.project().join(format!("{decision}.txt")).exists(), "written before it was approved");
+        client.decide(&asked, decision).await;
+        client.event("turn/completed").await;
+        let written = place.project().join(format!("{decision}.txt")).exists();
+        assert_eq!(written, decision == "accept", "{decision}");
+    }
+    place.stop().await;
+}
+
+pub(super) async fn a_running_turn_is_steered(place: Place) {
+    let mut client = place.client().await;
+    let thread = client.thread(&place.codex).await;
+    let turn = client.prompt(&thread, "@text N=400 ms=20").await;
+    client.event("item/agentMessage/delta").await;
+    let input = json!([{ "type": "text", "text": "@text N=1" }]);
+    let steer = json!({ "threadId": thread, "expectedTurnId": turn, "clientUserMessageId": "steered", "input": input });
+    client.request("turn/steer", steer).await.unwrap();
+    let steered =
+        |message: &Value| message["method"] == "item/completed" && message["params"]["item"]["clientId"] == "steered";
+    let item = client.until("the message that steers", steered).await;
+    assert_eq!(item["params"]["turnId"], *turn, "{item}");
+    client.request("turn/interrupt", json!({ "threadId": thread, "turnId": turn })).await.ok();
+    client.event("turn/completed").await;
+    place.stop().await;
+}
+
+pub(super) async fn a_running_turn_is_interrupted(place: Place) {
+    let mut client = place.client().await;
+    let thread = client.thread(&place.codex).await;
+    let turn = client.prompt(&thread, "long").await;
+    client.event("item/agentMessage/delta").await;
+    client.request("turn/interrupt", json!({ "threadId": thread, "turnId": turn })).await.unwrap();
+    ends(&mut client, "interrupted").await;
+    place.stop().await;
+}
+
+pub(super) async fn several_clients_share_a_thread(place: Place) {
+    let (mut here, mut there) = (place.client().await, place.client().await);
+    let thread = here.thread(&place.codex).await;
+    here.prompt(&thread, "@text N=1").await;
+    ends(&mut here, "completed").await;
+    there.resume(&thread).await;
+    there.prompt(&thread, "@esc true").await;
+    let asked = here.event("item/commandExecution/requestApproval").await;
+    there.event("item/commandExecution/requestApproval").await;
+    here.decide(&asked, "accept").await;
+    there.event("serverRequest/resolved").await;
+    for client in [&mut here, &mut there] {
+        ends(client, "completed").await;
+    }
+    place.stop().await;
+}
+
+pub(super) async fn a_client_that_drops_in_mid_turn_leaves_the_turn_running(place: Place) {
+    let (mut gone, mut stays) = (place.client().await, place.client().await);
+    let thread = gone.thread(&place.codex).await;
+    let turn = gone.prompt(&thread, "@text N=60 ms=20").await;
+    gone.event("item/agentMessage/delta").await;
+    drop(gone);
+    stays.resume(&thread).await;
+    let done = ends(&mut stays, "completed").await;
+    assert_eq!(done["params"]["turn"]["id"], *turn);
+    place.stop().await;
+}
+
+pub(super) async fn an_open_question_waits_for_the_next_client(place: Place) {
+    let mut first = place.client().await;
+    let thread = first.thread(&place.codex).await;
+    first.prompt(&thread, "@esc true").await;
+    first.event("item/commandExecution/requestApproval").await;
+    drop(first);
+    let mut next = place.client().await;
+    next.resume(&thread).await;
+    let asked = next.event("item/commandExecution/requestApproval").await;
+    next.decide(&asked, "accept").await;
+    ends(&mut next, "completed").await;
+    place.stop().await;
+}
+
+pub(super) async fn a_failed_turn_leaves_the_connection_whole(place: Place) {
+    let mut client = place.client().await;
+    let thread = client.thread(&place.codex).await;
+    client.prompt(&thread, "@fail 400").await;
+    ends(&mut client, "failed").await;
+    client.prompt(&thread, "@text N=1").await;
+    ends(&mut client, "completed").await;
+    place.stop().await;
+}
+
+pub(super) async fn a_message_of_60_mib_passes(place: Place) {
+    let mut client = place.client().await;
+    let thread = client.thread(&place.codex).await;
+    let params = json!({ "threadId": thread, "name": "kept", "padding": "x".repeat(60 << 20) });
+    client.request("thread/name/set", params).await.unwrap();
+    let read = client.request("thread/read", json!({ "threadId": thread })).await.unwrap();
+    assert_eq!(read["thread"]["name"], "kept", "{read}");
+    place.stop().await;
+}
+
+pub(super) async fn a_message_over_the_limit_is_refused_and_nothing_else(place: Place) {
+    let mut connection = place.backend.connect(Allowance::default()).await.unwrap();
+    let sent = connection.sender.send("x".repeat(MAX_MESSAGE + 1)).await;
+    assert!(matches!(sent, Err(SendError::TooLong { length, limit }) if length == limit + 1), "{sent:?}");
+    Client::over(connection).await.echo().await;
+    place.stop().await;
+}
+
+pub(super) async fn a_killed_codex_comes_back_and_remembers(place: Place) {
+    let before = place.instance().await;
+    let mut client = place.client().await;
+    let thread = client.thread(&place.codex).await;
+    client.prompt(&thread, "@text N=3").await;
+    ends(&mut client, "completed").await;
+    // Not the package's wrapper but the server itself, which leaves a stale socket behind.
+    signal("-KILL", place.server().await);
+    client.ended().await;
+    until(&*place.backend, "back", |state| match state {
+        CodexState::Ready { instance, .. } => *instance != before,
+        _ => false,
+    })
+    .await;
+    let mut client = place.client().await;
+    let read = client.request("thread/read", json!({ "threadId": thread, "includeTurns": true })).await.unwrap();
+    assert_eq!(read["thread"]["turns"][0]["status"], "completed", "{read}");
+    place.stop().await;
+}
+
+pub(super) async fn the_agents_settings_hold(place: Place) {
+    std::fs::write(place.closed.join("key"), "SECRET").unwrap();
+    let mut client = place.client().await;
+    let thread = client.thread(&place.codex).await;
+    client.turn(&thread, &format!("@shell cat '{}'", place.closed.join("key").display())).await;
+    let read = client.request("thread/read", json!({ "threadId": thread, "includeTurns": true })).await.unwrap();
+    assert_eq!(!read.to_string().contains("SECRET"), place.can(), "{read}");
+    place.stop().await;
+}
+
+pub(super) async fn codex_ends_with_the_agent(place: Place) {
+    let (server, client) = (place.server().await, place.client().await);
+    place.backend.stop().await;
+    assert_eq!(*place.backend.state().borrow(), CodexState::Stopped);
+    if place.can() {
+        client.ended().await;
+        assert!(!runs(server), "Codex outlived the agent");
+    } else {
+        assert!(runs(server), "somebody else's Codex was ended");
+        let mut client = client.patient(Duration::from_secs(20));
+        client.echo().await;
+    }
+    place.stop().await;
+}

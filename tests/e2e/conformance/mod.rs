@@ -1,0 +1,206 @@
+//! What every adapter does alike: a table of cases against [`CodexBackend`], run over each with the real Codex.
+//!
+//! Another adapter is one more line in [`Adapter`] and one below `adapters`. What an adapter can't do stands with the
+//! case, which then shows the opposite. `docs/adapters.md` holds the same table, written by `cargo xtask gen`.
+
+mod cases;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use e2e::codex::{TestCodex, ready};
+use e2e::rpc::Client;
+use reachback_host::codex::app_server::{AppServer, CodexConfig};
+use reachback_host::codex::{CodexBackend, CodexState, Instance};
+use tokio::net::UnixStream;
+
+/// A way to Codex, as a person knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Adapter {
+    /// An app-server that the agent started.
+    Started,
+    /// An app-server that was there before.
+    Joined,
+}
+
+impl Adapter {
+    const ALL: [Self; 2] = [Self::Started, Self::Joined];
+
+    /// The head of its column.
+    fn title(self) -> &'static str {
+        match self {
+            Self::Started => "`app-server`, started",
+            Self::Joined => "`app-server`, joined",
+        }
+    }
+}
+
+/// A row of the table.
+struct Case {
+    name: &'static str,
+    /// What it shows, for the page.
+    shows: &'static str,
+    /// Which adapters can't, and why.
+    except: &'static [(Adapter, &'static str)],
+}
+
+/// A Codex, and a backend to it.
+pub(super) struct Place {
+    adapter: Adapter,
+    case: &'static Case,
+    codex: TestCodex,
+    /// A folder that the agent's settings close.
+    closed: PathBuf,
+    backend: Arc<dyn CodexBackend>,
+    /// Who started the server that was joined.
+    owner: Option<AppServer>,
+}
+
+impl Place {
+    async fn prepare(adapter: Adapter, name: &str) -> Self {
+        let case = CASES.iter().find(|case| case.name == name).expect("a case of the table");
+        let codex = TestCodex::prepare().await;
+        let closed = codex.user_home().join("closed");
+        std::fs::create_dir(&closed).unwrap();
+        let owner = match adapter {
+            Adapter::Joined => Some(codex.backend()),
+            Adapter::Started => None,
+        };
+        if let Some(owner) = &owner {
+            ready(owner).await;
+        }
+        let profiles = Some(codex.profiles(vec![closed.clone()]));
+        let backend = Arc::new(AppServer::start(CodexConfig { profiles, ..codex.config() }));
+        ready(&*backend).await;
+        Self { adapter, case, codex, closed, backend, owner }
+    }
+
+    /// Whether the table says that this adapter can.
+    fn can(&self) -> bool {
+        !self.case.except.iter().any(|(adapter, _)| *adapter == self.adapter)
+    }
+
+    /// A client with all of Codex's API.
+    async fn client(&self) -> Client {
+        Client::connect(&*self.backend).await
+    }
+
+    fn project(&self) -> PathBuf {
+        self.codex.home.project().to_owned()
+    }
+
+    /// Which run of Codex it is now.
+    async fn instance(&self) -> Instance {
+        match ready(&*self.backend).await {
+            CodexState::Ready { instance, .. } => instance,
+            other => panic!("wanted a Codex that is ready, got {other:?}"),
+        }
+    }
+
+    /// The process that serves.
+    async fn server(&self) -> i32 {
+        let link = self.codex.config().control_socket().unwrap();
+        let stream = UnixStream::connect(link.canonicalize().unwrap()).await.unwrap();
+        stream.peer_cred().unwrap().pid().unwrap()
+    }
+
+    /// Ends it all, in the order in which it would end.
+    async fn stop(self) {
+        self.backend.stop().await;
+        if let Some(owner) = self.owner {
+            owner.stop().await;
+        }
+    }
+}
+
+macro_rules! suite {
+    (adapters { $($module:ident: $adapter:ident,)+ } cases $cases:tt) => {
+        suite!(@table $cases);
+        $(suite!(@tests $module $adapter $cases);)+
+    };
+    (@table { $($name:ident: $shows:literal $(, except $adapter:ident: $why:literal)*;)+ }) => {
+        const CASES: &[Case] = &[$(Case {
+            name: stringify!($name),
+            shows: $shows,
+            except: &[$((Adapter::$adapter, $why)),*],
+        }),+];
+    };
+    (@tests $module:ident $way:ident { $($name:ident: $shows:literal $(, except $adapter:ident: $why:literal)*;)+ }) => {
+        mod $module {
+            use super::{Adapter, Place, cases};
+            $(#[tokio::test]
+            async fn $name() {
+                cases::$name(Place::prepare(Adapter::$way, stringify!($name)).await).await;
+            })+
+        }
+    };
+}
+
+suite! {
+    adapters {
+        started: Started,
+        joined: Joined,
+    }
+    cases {
+        nothing_is_answered_before_initialize: "A client introduces itself first, and hears Codex's version";
+        threads_are_started_named_listed_and_archived: "Threads: start, name, list, read, archive";
+        every_delta_of_a_long_turn_arrives_in_order: "5,000 pieces of text at full speed, none lost, in order";
+        a_command_is_approved_or_cancelled: "A command waits for approval, runs or does not";
+        a_file_change_is_approved_or_declined: "A change of files waits for approval, is written or is not";
+        a_running_turn_is_steered: "Steering a running turn";
+        a_running_turn_is_interrupted: "Interrupting a running turn";
+        several_clients_share_a_thread: "Several devices in one thread: one answers, all hear it";
+        a_client_that_drops_in_mid_turn_leaves_the_turn_running: "A device that is gone in mid-turn: the turn goes on, another sees its end";
+        an_open_question_waits_for_the_next_client: "An approval that nobody answered is asked again of who comes next";
+        a_failed_turn_leaves_the_connection_whole: "A model that fails ends the turn, and nothing else";
+        a_message_of_60_mib_passes: "A message of 60 MiB";
+        a_message_over_the_limit_is_refused_and_nothing_else: "A message over 64 MiB is refused before it is sent";
+        a_killed_codex_comes_back_and_remembers: "Codex is killed: it comes back by itself, with its threads";
+        the_agents_settings_hold: "Folders that the agent closes are closed to every thread by the process's own settings",
+            except Joined: "Not the agent's process: the profile travels in each request of a device";
+        codex_ends_with_the_agent: "Codex ends with the agent",
+            except Joined: "It is somebody else's, and is left alone";
+    }
+}
+
+/// Where the table is.
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/adapters.md");
+const BEGIN: &str = "<!-- The table is written by `cargo xtask gen` from tests/e2e/conformance. -->\n";
+const END: &str = "<!-- End of the table. -->\n";
+
+/// The page with the table as it is now.
+fn page(old: &str) -> String {
+    let (before, rest) = old.split_once(BEGIN).expect("the mark before the table");
+    let (_, after) = rest.split_once(END).expect("the mark behind the table");
+    let mut notes: Vec<&str> = Vec::new();
+    let mut table = format!("| | {} |\n|---|", Adapter::ALL.map(Adapter::title).join(" | "));
+    table.push_str(&"---|".repeat(Adapter::ALL.len()));
+    for case in CASES {
+        let cells = Adapter::ALL.map(|adapter| match case.except.iter().find(|(except, _)| *except == adapter) {
+            None => "yes".to_owned(),
+            Some((_, why)) => {
+                notes.push(why);
+                format!("no ({})", notes.len())
+            }
+        });
+        table.push_str(&format!("\n| {} | {} |", case.shows, cells.join(" | ")));
+    }
+    table.push_str("\n\n");
+    for (at, note) in notes.iter().enumerate() {
+        table.push_str(&format!("{}. {note}.\n", at + 1));
+    }
+    format!("{before}{BEGIN}\n{table}\n{END}{after}")
+}
+
+#[test]
+fn the_page_of_adapters_shows_the_table_of_cases() {
+    let old = std::fs::read_to_string(PAGE).unwrap();
+    assert_eq!(page(&old), old, "docs/adapters.md is not what the suite says: run `cargo xtask gen`");
+}
+
+#[test]
+#[ignore = "writes; `cargo xtask gen` runs it"]
+fn write_the_table_of_adapters() {
+    let old = std::fs::read_to_string(PAGE).unwrap();
+    std::fs::write(PAGE, page(&old)).unwrap();
+}
