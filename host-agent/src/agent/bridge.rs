@@ -398,7 +398,7 @@ async fn drain(
             Err(error) => {
                 tracing::warn!(%error, "codex's connection failed");
                 return match error {
-                    ReceiveError::TooLong => (ChannelCloseReason::Gap, error.to_string().into()),
+                    ReceiveError::TooLong | ReceiveError::Gap => (ChannelCloseReason::Gap, error.to_string().into()),
                     _ => CODEX_ENDED,
                 };
             }

@@ -77,6 +77,9 @@ pub enum ReceiveError {
     /// Not text, or not in the form in which messages are carried.
     #[error("codex broke the protocol that carries its messages")]
     Protocol,
+    /// Messages are missing between those that came and those that would come; whoever needs them loads anew.
+    #[error("messages of codex were lost on their way")]
+    Gap,
     /// The stream failed.
     #[error("could not read from codex")]
     Io(#[source] io::Error),

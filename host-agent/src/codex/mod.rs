@@ -21,6 +21,8 @@ pub mod ground;
 pub(crate) mod keys;
 pub mod permissions;
 mod process;
+mod refusal;
+pub mod remote_control;
 #[cfg(test)]
 pub(crate) mod testing;
 mod ws;

@@ -17,21 +17,13 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use serde_json::json;
-use serde_json::value::RawValue;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_util::sync::PollSemaphore;
 
-use super::super::connection::{Allowance, TOO_LARGE, UNIT};
-
-/// Bytes in front of a message in which the id of what it answers stands: Codex writes it first, and takes ids of any
-/// length that a request may have.
-const HEAD: usize = 4096;
-
-/// From this size on a message needs room that all of a device's connections share.
-const LARGE: u64 = 1 << 20;
+use super::super::connection::{Allowance, UNIT};
+use super::super::refusal::{HEAD, LARGE, Why, refusal};
 
 /// How long a large message waits for that room. Codex must be read on, so it can't be long.
 const ROOM_PATIENCE: Duration = Duration::from_secs(2);
@@ -88,12 +80,6 @@ struct Header {
     length: u64,
     is_last: bool,
     is_data: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Why {
-    TooLarge { limit: u64 },
-    NoRoom,
 }
 
 impl Header {
@@ -175,23 +161,9 @@ impl<S: AsyncRead + Unpin> Sieve<S> {
     fn replace(&mut self, header: Header, head: &[u8], why: Why) -> io::Result<()> {
         let length = header.length;
         let limit = self.allowance.largest.load(Ordering::Relaxed) as u64;
-        let Some(id) = answered(head) else {
+        let Some(error) = refusal(head, length, why) else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, TooLarge { length, limit }));
         };
-        let message = match why {
-            Why::TooLarge { limit } => format!(
-                "the answer has {} MiB, more than the {} MiB that are carried at once: ask for less, page by page \
-                 (thread/turns/list, thread/items/list, or excludeTurns)",
-                length.div_ceil(UNIT),
-                limit / UNIT
-            ),
-            Why::NoRoom => format!(
-                "the answer has {} MiB, and other large answers to this device are still under way: ask again in a moment",
-                length.div_ceil(UNIT)
-            ),
-        };
-        tracing::info!(length, ?why, "an answer of codex was replaced by an error");
-        let error = json!({ "id": id, "error": { "code": TOO_LARGE, "message": message } }).to_string();
         // A text frame of a server: at most 64 KiB, for head and message are bounded.
         self.out.push(0x81);
         match error.len() {
@@ -314,19 +286,6 @@ fn to_blank_line(bytes: &[u8], seen: &mut usize) -> usize {
         };
     }
     used
-}
-
-/// The id of the request that a message answers, from its first bytes.
-///
-/// Codex writes an answer's id before anything else, and nothing else that has an id in front is an answer.
-fn answered(head: &[u8]) -> Option<Box<RawValue>> {
-    let text = str::from_utf8(head).or_else(|error| str::from_utf8(&head[..error.valid_up_to()])).ok()?;
-    let after = text.trim_start().strip_prefix('{')?.trim_start().strip_prefix("\"id\"")?.trim_start();
-    let after = after.strip_prefix(':')?;
-    let mut values = serde_json::Deserializer::from_str(after).into_iter::<Box<RawValue>>();
-    let id = values.next()?.ok()?;
-    let rest = after[values.byte_offset()..].trim_start().strip_prefix(',')?.trim_start();
-    (rest.starts_with("\"result\"") || rest.starts_with("\"error\"")).then_some(id)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Sieve<S> {
