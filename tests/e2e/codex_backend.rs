@@ -2,8 +2,8 @@
 
 use e2e::codex::{TestCodex, ready, until};
 use e2e::rpc::Client;
-use reachback_host::codex::app_server::{AppServer, CodexConfig};
-use reachback_host::codex::{CodexBackend, CodexState, Instance, StartedBy};
+use reachback_host::codex::app_server::AppServer;
+use reachback_host::codex::{CodexBackend, CodexConfig, CodexState, Instance, StartedBy};
 use serde_json::json;
 use tokio::net::UnixStream;
 

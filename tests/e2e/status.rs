@@ -3,7 +3,7 @@
 use e2e::codex;
 use e2e::eventually;
 use e2e::process::{Home, Process, Up};
-use reachback_host::codex::app_server::CodexConfig;
+use reachback_host::codex::CodexConfig;
 use serde_json::{Value, json};
 use tokio::process::Command;
 

@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reachback_host::codex::app_server::{AppServer, CodexConfig};
+use reachback_host::codex::app_server::AppServer;
 use reachback_host::codex::ground::Ground;
 use reachback_host::codex::permissions::Profiles;
-use reachback_host::codex::{CodexBackend, CodexState};
+use reachback_host::codex::{CodexBackend, CodexConfig, CodexState};
 use reachback_host::demo::{DemoHome, ScriptedModel};
 use ring::rand::SystemRandom;
 use tempfile::TempDir;

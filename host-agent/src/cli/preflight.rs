@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::output::Output;
 use super::reasons;
-use crate::codex::app_server::CodexConfig;
+use crate::codex::CodexConfig;
 use crate::connect::host_info::{AccountReport, AccountWord, CodexWord, HostReport};
 use crate::local_api::Failure;
 

@@ -15,7 +15,7 @@ use super::output::{self, Output, table};
 use crate::agent::environments::changes::{Changes, told};
 use crate::agent::environments::workspaces::{OpenedBy, Workspaces};
 use crate::audit::AuditLog;
-use crate::codex::app_server::CodexConfig;
+use crate::codex::CodexConfig;
 use crate::local_api::{Client, ClientError, Event, Failure, Request, Response, WorkspaceStatus};
 use crate::state::demo::HomeKind;
 use crate::state::lock::HomeLock;

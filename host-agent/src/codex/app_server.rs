@@ -15,11 +15,9 @@
 //! The vendor's remote control is never turned on from here.
 
 use std::error::Error as _;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitStatus;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -29,112 +27,32 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::ground::{Ground, Hold};
-use super::permissions::Profiles;
-use super::process::{self, INSTALL, Process};
-use super::ws;
+use super::config::HomeError;
+use super::ground::Hold;
+use super::process::{INSTALL, Process};
+use super::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, idle_for_long, ready};
 use super::{
-    Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError,
-    Instance, StartedBy,
+    Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConfig, CodexConnection, CodexState, ConnectError,
+    HandshakeError, Instance, StartedBy,
 };
+use super::{config, ws};
 
 pub use super::process::SpawnError;
-use crate::backoff::{Backoff, BackoffConfig};
-use crate::platform::processes;
+use crate::backoff::Backoff;
 use crate::platform::socket::{self, LocalStream, SocketError};
-use crate::state::codex::{Note, StartedCodex};
-
-/// A cold start reads 300 MB; after this without a sign of work the child is given up and started again.
-const START_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Codex enters recordings that it does not know yet in its state database before it listens, and is waited for while it
-/// writes there, up to this. Version 0.169.0 took 19 s for 30,000 recordings and up to 147 s for 70,000 on two cores.
-const LONGEST_START: Duration = Duration::from_secs(15 * 60);
-
-/// Between two looks at the state database.
-const WORK_POLL: Duration = Duration::from_secs(1);
 
 /// Between two looks for the socket of a server that is starting.
 const START_POLL: Duration = Duration::from_millis(20);
 
-/// A child that dies at once should not burn a core; a missing program or a broken configuration is repaired by a person,
-/// for whom half a minute is soon enough.
-const RESTARTS: BackoffConfig = BackoffConfig { first: Duration::from_millis(250), max: Duration::from_secs(30) };
-
-/// A server that ran this long was healthy: the next failure is a first one.
-const HEALTHY: Duration = Duration::from_secs(60);
-
 /// A running server answers a request in milliseconds.
 const PROBE_DEADLINE: Duration = Duration::from_secs(10);
-
-/// A skill in a folder can make Codex ask whether to install an MCP server, and "Install" writes a command into the owner's
-/// `config.toml`, which every later thread runs.
-const NO_INSTALL: &str = "features.skill_mcp_dependency_install=false";
-
-/// Which Codex to run, and how. Paths are taken as they are; the environment was read by the caller.
-#[derive(Debug, Clone)]
-pub struct CodexConfig {
-    /// A path, or a name on the search path. Default: `codex`.
-    pub program: PathBuf,
-    /// `CODEX_HOME`. Default: `None`, the user's own `~/.codex`.
-    pub home: Option<PathBuf>,
-    /// More environment for Codex. Default: none. `REACHBACK_*` is never passed on.
-    pub env: Vec<(OsString, OsString)>,
-    /// Where it runs, and what holds its own git. Default: `None`, where the agent does, and nothing. A server that was
-    /// already running is where it is.
-    pub ground: Option<Arc<Ground>>,
-    /// Settings that win over `config.toml`, as `key=value` (`codex -c`). Default: none. A server that was
-    /// already running does not have them.
-    pub overrides: Vec<String>,
-    /// What threads may do that choose nothing. Default: `None`, what `config.toml` says. A server that was already
-    /// running does not know of them.
-    pub profiles: Option<Arc<Profiles>>,
-    /// Where it is noted what was started, so that the next agent ends what this one could not. Default: `None`, nowhere.
-    pub note: Option<Note>,
-}
-
-impl Default for CodexConfig {
-    fn default() -> Self {
-        Self {
-            program: "codex".into(),
-            home: None,
-            env: Vec::new(),
-            ground: None,
-            overrides: Vec::new(),
-            profiles: None,
-            note: None,
-        }
-    }
-}
-
-impl CodexConfig {
-    /// Where the app-server of this home listens; `None` when the user has no home folder.
-    pub fn control_socket(&self) -> Option<PathBuf> {
-        self.codex_home().map(|home| control_socket(&home))
-    }
-
-    /// `CODEX_HOME`, chosen or the user's own; `None` when the user has no home folder.
-    pub fn codex_home(&self) -> Option<PathBuf> {
-        self.home.clone().or_else(|| Some(std::env::home_dir()?.join(".codex")))
-    }
-
-    /// All settings for a server that we start.
-    pub(super) fn settings(&self) -> Vec<String> {
-        let mut settings = self.overrides.clone();
-        settings.push(NO_INSTALL.to_owned());
-        settings.extend(self.profiles.iter().flat_map(|profiles| profiles.for_process()));
-        settings
-    }
-}
 
 /// The app-server could not be reached or started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 enum OpenError {
-    #[error("there is no home folder, and no CODEX_HOME")]
-    NoHome,
-    #[error("codex's own folder {} has a path that is not valid text (UTF-8), which codex can't use", quote(home.display()))]
-    NotText { home: PathBuf },
+    #[error(transparent)]
+    Home(#[from] HomeError),
     #[error(transparent)]
     Socket(#[from] SocketError),
     #[error(transparent)]
@@ -156,8 +74,7 @@ impl OpenError {
     fn fix(&self) -> Option<String> {
         match self {
             Self::Spawn(SpawnError::NotFound { .. }) => Some(INSTALL.to_owned()),
-            Self::NoHome => Some("set CODEX_HOME".to_owned()),
-            Self::NotText { .. } => Some("set CODEX_HOME, or --codex-home, to another folder".to_owned()),
+            Self::Home(error) => Some(error.fix().to_owned()),
             Self::Socket(error) if error.stranger().is_some() => {
                 Some("end the codex of the other user, or give this one another CODEX_HOME".to_owned())
             }
@@ -197,8 +114,10 @@ impl AppServer {
     pub fn start(config: CodexConfig) -> Self {
         let (sender, state) = watch::channel(CodexState::Starting);
         let stop = CancellationToken::new();
+        let ledger = Ledger::new(config.note.clone());
+        let (config_of, stop_of) = (config.clone(), stop.clone());
         let supervisor =
-            Supervisor { config: config.clone(), state: sender, stop: stop.clone(), rng: SystemRandom::new() };
+            Supervisor { config: config_of, state: sender, stop: stop_of, rng: SystemRandom::new(), ledger };
         let _supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
         Self { config, state, stop, _supervisor }
     }
@@ -243,46 +162,6 @@ impl CodexBackend for AppServer {
     }
 }
 
-/// Ends when a server that is starting has done nothing for [`START_DEADLINE`], or has worked for [`LONGEST_START`].
-async fn idle_for_long(home: &Path) {
-    let start = tokio::time::Instant::now();
-    let (mut at_work, mut written) = (start, state_written(home));
-    while at_work.elapsed() < START_DEADLINE && start.elapsed() < LONGEST_START {
-        tokio::time::sleep(WORK_POLL).await;
-        let now = state_written(home);
-        if now != written {
-            (at_work, written) = (tokio::time::Instant::now(), now);
-        }
-    }
-}
-
-/// When Codex's state database was written last, and its size in bytes with its log's: another value is a sign of work.
-fn state_written(home: &Path) -> (Option<SystemTime>, u64) {
-    let files = std::fs::read_dir(home).into_iter().flatten().flatten();
-    // Such as `state_5.sqlite`, `state_5.sqlite-wal`.
-    let of_state = files.filter(|file| {
-        let name = file.file_name();
-        name.to_str().is_some_and(|name| name.starts_with("state_") && name.contains(".sqlite"))
-    });
-    let of_state = of_state.filter_map(|file| file.metadata().ok());
-    of_state.fold((None, 0), |(last, size), file| (last.max(file.modified().ok()), size.wrapping_add(file.len())))
-}
-
-/// Waits out a start, and gives the run that is ready.
-async fn ready(state: &mut watch::Receiver<CodexState>) -> Result<Instance, ConnectError> {
-    loop {
-        match &*state.borrow_and_update() {
-            CodexState::Ready { instance, .. } => return Ok(*instance),
-            CodexState::Failed { reason, fix } => {
-                return Err(ConnectError::Failed { reason: reason.clone(), fix: fix.clone() });
-            }
-            CodexState::Stopped => return Err(ConnectError::Stopped),
-            CodexState::Starting => {}
-        }
-        state.changed().await.map_err(|_| ConnectError::Stopped)?;
-    }
-}
-
 fn connect_error(error: SocketError) -> ConnectError {
     match error {
         // The supervisor is about to notice.
@@ -292,13 +171,6 @@ fn connect_error(error: SocketError) -> ConnectError {
             None => ConnectError::Socket(error),
         },
     }
-}
-
-/// Where an app-server with this home listens by default.
-///
-/// Codex puts the socket in a short temporary path and a link to it in `CODEX_HOME`.
-fn control_socket(codex_home: &Path) -> PathBuf {
-    codex_home.join("app-server-control").join("app-server-control.sock")
 }
 
 /// A server that answers, and what is needed to see it end.
@@ -331,12 +203,13 @@ struct Supervisor {
     state: watch::Sender<CodexState>,
     stop: CancellationToken,
     rng: SystemRandom,
+    ledger: Ledger,
 }
 
 impl Supervisor {
     async fn run(self) {
         let mut backoff = Backoff::new(RESTARTS);
-        self.end_earlier().await;
+        self.ledger.end_earlier().await;
         while !self.stop.is_cancelled() {
             self.state.send_replace(CodexState::Starting);
             // Dropping a start that is under way kills its child.
@@ -382,71 +255,14 @@ impl Supervisor {
         }
         if let Some(process) = server.process {
             process.end().await;
-            self.forget();
-        }
-    }
-
-    /// Ends what an earlier agent was killed too fast to end: it would be joined for ever, and never be ended.
-    async fn end_earlier(&self) {
-        let Some(note) = &self.config.note else { return };
-        let earlier = match note.read() {
-            Ok(Some(earlier)) => earlier,
-            Ok(None) => return,
-            Err(error) => {
-                // Nothing in it is worth refusing a start for. The next Codex that is started replaces it.
-                tracing::warn!(
-                    %error,
-                    "what an earlier agent started is not known: if its codex still runs, it is joined now and does not end \
-                     with this agent"
-                );
-                return;
-            }
-        };
-        if let Some(group) = earlier.running().await {
-            tracing::warn!(group = group.id(), "ending the codex of an earlier agent, which was killed");
-            if !process::end_group(group, std::future::ready(())).await {
-                tracing::warn!(group = group.id(), "the codex of an earlier agent could not be ended");
-                return;
-            }
-        }
-        self.forget();
-    }
-
-    /// Notes what was started, for the next agent if this one is killed; `server` is the process that listens.
-    async fn note(&self, process: &Process, server: Option<u32>) {
-        let (Some(note), Some(group)) = (&self.config.note, process.group()) else { return };
-        let mut processes = Vec::new();
-        for pid in [Some(group.id()), server].into_iter().flatten() {
-            if let Some(process) = processes::Process::with_id(pid).await
-                && !processes.contains(&process)
-                && process.is_in(group).await
-            {
-                processes.push(process);
-            }
-        }
-        if !processes.is_empty()
-            && let Err(error) = note.write(&StartedCodex { group, processes })
-        {
-            tracing::warn!(%error, "the codex that was started can't be noted: it goes on if this agent is killed");
-        }
-    }
-
-    fn forget(&self) {
-        if let Some(note) = &self.config.note
-            && let Err(error) = note.remove()
-        {
-            tracing::warn!(%error, "the note of a codex that has ended stays; it does no harm");
+            self.ledger.forget();
         }
     }
 
     /// Joins the server that listens on the control socket; without one, starts it.
     async fn join_or_start(&self) -> Result<Server, OpenError> {
-        let home = self.config.codex_home().ok_or(OpenError::NoHome)?;
-        if home.to_str().is_none() {
-            // It would read the variable with other characters in place of those, and look in another folder.
-            return Err(OpenError::NotText { home });
-        }
-        let socket = control_socket(&home);
+        let home = self.config.usable_home()?;
+        let socket = config::control_socket(&home);
         match socket::connect(&socket).await {
             Ok(stream) => {
                 let (probe, version) = tokio::join!(self.probe(stream), self.config.version());
@@ -461,7 +277,7 @@ impl Supervisor {
             None => Hold::default(),
         };
         let mut process = Process::app_server(&self.config, &hold)?;
-        self.note(&process, None).await;
+        self.ledger.note(&process, None).await;
         let ((probe, listener), version) = tokio::select! {
             (listening, version) = async { tokio::join!(self.listening(&socket), self.config.version()) } => (listening?, version?),
             status = process.ended() => {
@@ -470,7 +286,7 @@ impl Supervisor {
             }
             () = idle_for_long(&home) => return Err(OpenError::Late),
         };
-        self.note(&process, listener).await;
+        self.ledger.note(&process, listener).await;
         Ok(Server { probe, process: Some(process), version })
     }
 

@@ -30,7 +30,7 @@ use std::time::Duration;
 use reachback_relay::files::replace;
 use toml::{Table, Value};
 
-use super::app_server::CodexConfig;
+use super::CodexConfig;
 use crate::platform::files::{self, AccessError};
 
 /// Git's test hook; git itself reads it.

@@ -16,6 +16,7 @@
 //! WebSocket. Another one makes a [`CodexConnection`] of what carries its messages.
 
 pub mod app_server;
+mod config;
 mod connection;
 pub mod ground;
 pub(crate) mod keys;
@@ -23,6 +24,7 @@ pub mod permissions;
 mod process;
 mod refusal;
 pub mod remote_control;
+mod supervision;
 #[cfg(test)]
 pub(crate) mod testing;
 mod ws;
@@ -32,6 +34,7 @@ use std::fmt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+pub use config::CodexConfig;
 pub use connection::{Allowance, CodexConnection, CodexReceiver, CodexSender, ReceiveError, SendError, TOO_LARGE};
 pub(crate) use ws::send_text;
 pub use ws::{HandshakeError, MAX_FRAME, MAX_MESSAGE, Text};

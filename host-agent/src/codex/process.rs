@@ -30,7 +30,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::app_server::CodexConfig;
+use super::CodexConfig;
 use super::ground::Hold;
 use crate::platform::processes::Group;
 
@@ -147,10 +147,16 @@ pub(super) struct Process {
 impl Process {
     /// Starts `codex app-server` on the default control socket, with settings that win over its `config.toml`.
     pub(super) fn app_server(config: &CodexConfig, hold: &Hold) -> Result<Self, SpawnError> {
+        Self::spawn(config, hold, &[], &["app-server", "--listen", "unix://"])
+    }
+
+    /// Starts Codex with these words, and `settings` beside those of the configuration.
+    fn spawn(config: &CodexConfig, hold: &Hold, settings: &[String], words: &[&str]) -> Result<Self, SpawnError> {
         let mut command = config.command();
         command.envs(hold.env.iter().map(|(name, value)| (name, value)));
-        command.args(config.settings().iter().chain(&hold.settings).flat_map(|setting| ["-c", setting]));
-        command.args(["app-server", "--listen", "unix://"]);
+        command
+            .args(config.settings().iter().chain(&hold.settings).chain(settings).flat_map(|setting| ["-c", setting]));
+        command.args(words);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Self::new(command.spawn().map_err(|e| config.spawn_error(e))?);
         let said = &process.said;

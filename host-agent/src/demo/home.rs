@@ -14,7 +14,7 @@ use reachback_proto::words::quote;
 use reachback_relay::files::replace;
 use serde::Serialize;
 
-use crate::codex::app_server::CodexConfig;
+use crate::codex::CodexConfig;
 use crate::platform::dirs::beside;
 
 /// The model's name towards Codex.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use e2e::codex::{TestCodex, ready};
 use e2e::rpc::Client;
-use reachback_host::codex::app_server::{AppServer, CodexConfig};
-use reachback_host::codex::{CodexBackend, CodexState, Instance};
+use reachback_host::codex::app_server::AppServer;
+use reachback_host::codex::{CodexBackend, CodexConfig, CodexState, Instance};
 use tokio::net::UnixStream;
 
 /// A way to Codex, as a person knows it.

@@ -1,0 +1,107 @@
+//! Which Codex to run, and with which settings.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use reachback_proto::words::quote;
+
+use super::ground::Ground;
+use super::permissions::Profiles;
+use crate::state::codex::Note;
+
+/// A skill in a folder can make Codex ask whether to install an MCP server, and "Install" writes a command into the owner's
+/// `config.toml`, which every later thread runs.
+const NO_INSTALL: &str = "features.skill_mcp_dependency_install=false";
+
+/// Which Codex to run, and how. Paths are taken as they are; the environment was read by the caller.
+#[derive(Debug, Clone)]
+pub struct CodexConfig {
+    /// A path, or a name on the search path. Default: `codex`.
+    pub program: PathBuf,
+    /// `CODEX_HOME`. Default: `None`, the user's own `~/.codex`.
+    pub home: Option<PathBuf>,
+    /// More environment for Codex. Default: none. `REACHBACK_*` is never passed on.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where it runs, and what holds its own git. Default: `None`, where the agent does, and nothing. A server that was
+    /// already running is where it is.
+    pub ground: Option<Arc<Ground>>,
+    /// Settings that win over `config.toml`, as `key=value` (`codex -c`). Default: none. A server that was
+    /// already running does not have them.
+    pub overrides: Vec<String>,
+    /// What threads may do that choose nothing. Default: `None`, what `config.toml` says. A server that was already
+    /// running does not know of them.
+    pub profiles: Option<Arc<Profiles>>,
+    /// Where it is noted what was started, so that the next agent ends what this one could not. Default: `None`, nowhere.
+    pub note: Option<Note>,
+}
+
+impl Default for CodexConfig {
+    fn default() -> Self {
+        Self {
+            program: "codex".into(),
+            home: None,
+            env: Vec::new(),
+            ground: None,
+            overrides: Vec::new(),
+            profiles: None,
+            note: None,
+        }
+    }
+}
+
+impl CodexConfig {
+    /// Where the app-server of this home listens; `None` when the user has no home folder.
+    pub fn control_socket(&self) -> Option<PathBuf> {
+        self.codex_home().map(|home| control_socket(&home))
+    }
+
+    /// `CODEX_HOME`, chosen or the user's own; `None` when the user has no home folder.
+    pub fn codex_home(&self) -> Option<PathBuf> {
+        self.home.clone().or_else(|| Some(std::env::home_dir()?.join(".codex")))
+    }
+
+    /// The same, where Codex can use it.
+    pub(super) fn usable_home(&self) -> Result<PathBuf, HomeError> {
+        let home = self.codex_home().ok_or(HomeError::None)?;
+        if home.to_str().is_none() {
+            // It would read the variable with other characters in place of those, and look in another folder.
+            return Err(HomeError::NotText { home });
+        }
+        Ok(home)
+    }
+
+    /// All settings for a server that we start.
+    pub(super) fn settings(&self) -> Vec<String> {
+        let mut settings = self.overrides.clone();
+        settings.push(NO_INSTALL.to_owned());
+        settings.extend(self.profiles.iter().flat_map(|profiles| profiles.for_process()));
+        settings
+    }
+}
+
+/// There is no folder that Codex can use for its own.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HomeError {
+    #[error("there is no home folder, and no CODEX_HOME")]
+    None,
+    #[error("codex's own folder {} has a path that is not valid text (UTF-8), which codex can't use", quote(home.display()))]
+    NotText { home: PathBuf },
+}
+
+impl HomeError {
+    /// What a person can do about it.
+    pub(super) fn fix(&self) -> &'static str {
+        match self {
+            Self::None => "set CODEX_HOME",
+            Self::NotText { .. } => "set CODEX_HOME, or --codex-home, to another folder",
+        }
+    }
+}
+
+/// Where an app-server with this home listens by default.
+///
+/// Codex puts the socket in a short temporary path and a link to it in `CODEX_HOME`.
+pub(super) fn control_socket(codex_home: &Path) -> PathBuf {
+    codex_home.join("app-server-control").join("app-server-control.sock")
+}
