@@ -8,6 +8,7 @@
 //!   host/devices.json              who may connect               devices.rs
 //!   host/workspaces.json           folders open to devices       workspaces.rs
 //!   host/codex.json                the Codex that was started    codex.rs
+//!   host/remote_control.json       where Codex enrolled here     remote_control.rs
 //!   host/journal.jsonl             prompts that devices sent     journal.rs
 //!   controller/hosts/<id>.json     hosts this machine controls   paired_hosts.rs
 //! ```
@@ -30,6 +31,7 @@ pub(crate) mod host;
 pub(crate) mod journal;
 pub(crate) mod lock;
 pub mod paired_hosts;
+pub(crate) mod remote_control;
 pub mod timestamp;
 pub(crate) mod work;
 pub(crate) mod workspaces;
