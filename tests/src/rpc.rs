@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use reachback_host::codex::{Allowance, CodexBackend, CodexConnection, Text};
+use reachback_host::codex::{Allowance, CodexBackend, CodexConnection, ReceiveError, Text};
 use reachback_host::session::{ChannelHandle, Incoming};
 use reachback_proto::frame::ChannelCloseReason;
 use serde_json::{Value, json};
@@ -18,6 +18,8 @@ use crate::codex::TestCodex;
 pub enum End {
     /// Without a word, as sockets do.
     Silent,
+    /// After messages that were lost.
+    Gap,
     /// A channel that was closed.
     Closed(ChannelCloseReason),
 }
@@ -36,7 +38,10 @@ impl Pipe for CodexConnection {
     }
     fn next(&mut self) -> BoxFuture<'_, Result<Value, End>> {
         Box::pin(async move {
-            let text = self.receiver.next().await.ok_or(End::Silent)?.unwrap();
+            let text = match self.receiver.next().await.ok_or(End::Silent)? {
+                Err(ReceiveError::Gap) => return Err(End::Gap),
+                text => text.unwrap(),
+            };
             Ok(serde_json::from_str(&text).unwrap())
         })
     }
@@ -178,6 +183,25 @@ impl Client {
             Ok(Err::<_, End>(end)) => panic!("{end:?} while we waited for {what}; last came {:?}", seen()),
             Err(_) => panic!("waited for {what}; last came {:?}", seen()),
         }
+    }
+
+    /// What comes up to the message that is `wanted`, with that, or up to the connection's end, and which end that was.
+    pub async fn until_or_end(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> (Vec<Value>, Option<End>) {
+        let mut heard: Vec<Value> = self.unread.drain(..).collect();
+        let pipe = &mut self.pipe;
+        let waiting = async {
+            loop {
+                match pipe.next().await {
+                    Ok(message) => heard.push(message),
+                    Err(end) => return Some(end),
+                }
+                if heard.last().is_some_and(&wanted) {
+                    return None;
+                }
+            }
+        };
+        let end = tokio::time::timeout(self.patience, waiting).await.unwrap_or_else(|_| panic!("waited for {what}"));
+        (heard, end)
     }
 
     /// The next notification or server request with this method.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use reachback_proto::control::{EnrollKey, MAX_ENROLL_KEY};
 use reachback_proto::pairing::Origin;
@@ -30,6 +31,8 @@ use crate::backoff::BackoffConfig;
 use crate::codex::app_server::AppServer;
 use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
+use crate::codex::remote_control::upstream::{self, Upstream};
+use crate::codex::remote_control::{RemoteControl, RemoteControlConfig};
 use crate::codex::{CodexBackend, CodexConfig};
 use crate::demo::home::DemoHome;
 use crate::firewall::ceiling::Ceiling;
@@ -85,6 +88,9 @@ pub(super) struct CodexArgs {
     /// What devices call this host. Default: this computer's name.
     #[arg(long)]
     pub(super) name: Option<String>,
+    /// By which way Codex is reached.
+    #[arg(long = "codex", value_enum, value_name = "WAY", default_value_t = CodexWay::AppServer)]
+    pub(super) way: CodexWay,
     /// The Codex to run. Default: `codex` on the search path.
     #[arg(long, env = "REACHBACK_CODEX_PROGRAM", value_name = "PATH")]
     pub(super) codex_program: Option<PathBuf>,
@@ -98,6 +104,16 @@ pub(super) struct CodexArgs {
     /// Open a folder to devices, as `reachback workspace add` does. Several times for several.
     #[arg(long = "workspace", value_name = "DIR")]
     pub(super) workspaces: Vec<PathBuf>,
+}
+
+/// By which way Codex is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CodexWay {
+    /// The app-server of this machine, which the terminal's `codex` shares: joined if one runs, else started.
+    AppServer,
+    /// A `codex remote-control`, which is started; needs a sign-in with ChatGPT. Through Reachback, not through the
+    /// vendor's relay.
+    RemoteControl,
 }
 
 impl CodexArgs {
@@ -128,7 +144,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
     // Before anything of another agent on this home is touched.
     let lock = demo::acquire(home, Purpose::Real)?;
     opening::before_start(home, &args.codex, output).await?;
-    let codex = own_codex(home, &args.codex)?;
+    let codex = own_codex(home, &args.codex, output).await?;
     let config = AgentConfig {
         runtime: Some(home.places.runtime(&home.path)?),
         home: home.path.clone(),
@@ -331,6 +347,15 @@ fn read_enroll_key(path: &Path) -> anyhow::Result<EnrollKey> {
     }
 }
 
+/// By which way Codex is reached, with what that takes.
+pub(super) enum Way {
+    AppServer,
+    RemoteControl {
+        /// Where everything goes that is not remote control; nowhere for a demo.
+        upstream: Option<Upstream>,
+    },
+}
+
 /// A Codex that the agent runs or joins, and the profiles of its threads.
 #[derive(Clone)]
 pub(super) struct OwnCodex {
@@ -341,7 +366,7 @@ pub(super) struct OwnCodex {
 
 impl OwnCodex {
     /// Starts it, kept from the agent's own folders.
-    pub(super) fn start(home: &Home, config: CodexConfig) -> anyhow::Result<Self> {
+    pub(super) fn start(home: &Home, config: CodexConfig, way: Way) -> anyhow::Result<Self> {
         let file = config.codex_home().map(|home| home.join("config.toml"));
         let ground = Arc::new(Ground::prepare(&home.path.join("codex"))?);
         let profiles = Arc::new(Profiles::new(&SystemRandom::new(), denied(home, &ground)?, file)?);
@@ -351,13 +376,45 @@ impl OwnCodex {
             note: Some(Note::of(&home.path)),
             ..config
         };
-        Ok(Self { codex: Arc::new(AppServer::start(config)), profiles, ground })
+        let codex: Arc<dyn CodexBackend> = match way {
+            Way::AppServer => Arc::new(AppServer::start(config)),
+            Way::RemoteControl { upstream } => {
+                let config = RemoteControlConfig { codex: config, home: home.path.clone(), upstream };
+                Arc::new(RemoteControl::start(config).context("the operating system gives no randomness")?)
+            }
+        };
+        Ok(Self { codex, profiles, ground })
     }
 }
 
 /// Codex as `--codex-program` and the like say it.
-pub(super) fn own_codex(home: &Home, args: &CodexArgs) -> anyhow::Result<OwnCodex> {
-    OwnCodex::start(home, args.config())
+///
+/// Without a sign-in with ChatGPT there is no remote control, which is said, and the app-server serves in its place.
+pub(super) async fn own_codex(home: &Home, args: &CodexArgs, output: Output) -> anyhow::Result<OwnCodex> {
+    let config = args.config();
+    let way = match args.way {
+        // A program that can't be asked says so when it is started.
+        CodexWay::RemoteControl if config.signed_in_with_chatgpt().await == Some(false) => {
+            output.say(
+                "Codex is not signed in with ChatGPT, which `--codex remote-control` needs (`codex login`):\n                 its app-server serves in place of that.",
+            );
+            Way::AppServer
+        }
+        CodexWay::RemoteControl => Way::RemoteControl { upstream: Some(upstream(&config)?) },
+        CodexWay::AppServer => Way::AppServer,
+    };
+    OwnCodex::start(home, config, way)
+}
+
+/// Where Codex's maker is asked what is not remote control: the address that is configured, else the maker's own.
+fn upstream(config: &CodexConfig) -> anyhow::Result<Upstream> {
+    let configured = || {
+        let text = std::fs::read_to_string(config.codex_home()?.join("config.toml")).ok()?;
+        let table: toml::Table = toml::from_str(&text).ok()?;
+        Some(table.get("chatgpt_base_url")?.as_str()?.to_owned())
+    };
+    let url = configured().unwrap_or_else(|| upstream::DEFAULT.to_owned());
+    Upstream::new(&url).context("the chatgpt_base_url in Codex's config.toml")
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::Home;
 use super::demo::{self, Purpose};
-use super::host::{CodexArgs, OwnCodex, STOP_TIME, local_environment, own_codex, stopped, tell};
+use super::host::{CodexArgs, CodexWay, OwnCodex, STOP_TIME, Way, local_environment, own_codex, stopped, tell};
 use super::opening;
 use super::output::Output;
 use super::pair::{self, Codes, Wish};
@@ -80,7 +80,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     let demo = if args.demo { Some(Demo::start(home, &lock, &args.codex).await?) } else { None };
     let codex = match &demo {
         Some(demo) => demo.codex.clone(),
-        None => own_codex(home, &args.codex)?,
+        None => own_codex(home, &args.codex, output).await?,
     };
     let relay = Relay::start(RelayConfig {
         data: home.path.join("relay"),
@@ -213,9 +213,16 @@ impl Demo {
         let model = ScriptedModel::start().await.context("the scripted model does not start")?;
         // Before there is anything of the demo in it, and not before a demo is possible here.
         mark(lock, Timestamp::now())?;
+        let way = match args.way {
+            CodexWay::AppServer => Way::AppServer,
+            CodexWay::RemoteControl => Way::RemoteControl { upstream: None },
+        };
         let folders = DemoHome::prepare(&home.path, &project_beside(&home.path), model.addr())?;
+        if args.way == CodexWay::RemoteControl {
+            folders.sign_in()?;
+        }
         std::fs::write(demo::codex_file(&home.path), program.as_os_str().as_encoded_bytes())?;
-        let codex = OwnCodex::start(home, folders.codex(program))?;
+        let codex = OwnCodex::start(home, folders.codex(program), way)?;
         Ok(Self { home: folders, codex, _model: model })
     }
 }

@@ -12,8 +12,9 @@
 //!                        CodexBackend ── supervisor: attach, else start; again when it ends
 //! ```
 //!
-//! [`app_server::AppServer`] is the backend for this machine, and speaks
-//! WebSocket. Another one makes a [`CodexConnection`] of what carries its messages.
+//! [`app_server::AppServer`] is the backend that goes to a server's socket, and
+//! [`remote_control::RemoteControl`] the one that Codex comes to. Each makes a
+//! [`CodexConnection`] of what carries its messages.
 
 pub mod app_server;
 mod config;
@@ -99,12 +100,15 @@ pub enum CodexState {
 pub enum Adapter {
     /// By the socket of an app-server on this machine.
     AppServer,
+    /// By the remote control of a Codex that comes to the agent.
+    RemoteControl,
 }
 
 impl fmt::Display for Adapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AppServer => "app-server",
+            Self::RemoteControl => "remote-control",
         })
     }
 }

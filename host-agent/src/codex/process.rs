@@ -46,6 +46,9 @@ const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 /// What is kept of one line that Codex writes while it starts, to explain a failure.
 const MAX_SAID: u64 = 400;
 
+/// What is read of an answer to `login status`.
+const MAX_STATUS: u64 = 16 * 1024;
+
 /// What repairs a missing program.
 pub(super) const INSTALL: &str = "npm install -g @openai/codex";
 
@@ -110,6 +113,17 @@ impl CodexConfig {
         }
     }
 
+    /// Whether Codex is signed in with ChatGPT, as remote control needs it; `None` when it can't be asked.
+    pub async fn signed_in_with_chatgpt(&self) -> Option<bool> {
+        let mut command = self.command();
+        command.args(["login", "status"]).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = Process::new(command.spawn().ok()?);
+        let stderr = process.child.stderr.take()?;
+        let mut said = Vec::new();
+        tokio::time::timeout(VERSION_DEADLINE, stderr.take(MAX_STATUS).read_to_end(&mut said)).await.ok()?.ok()?;
+        Some(memchr::memmem::find(&said, WITH_CHATGPT).is_some())
+    }
+
     /// The installed program's version, `0.169.0`; `None` when it says something else.
     pub async fn version(&self) -> Result<Option<String>, SpawnError> {
         let mut command = self.command();
@@ -121,6 +135,9 @@ impl CodexConfig {
         Ok(answer.is_ok().then(|| parse_version(&said)).flatten())
     }
 }
+
+/// What `codex login status` of version 0.169.0 says of a sign-in with ChatGPT, among warnings, on standard error.
+const WITH_CHATGPT: &[u8] = b"Logged in using ChatGPT";
 
 /// The version in `codex-cli 0.169.0`.
 fn parse_version(said: &[u8]) -> Option<String> {
@@ -148,6 +165,15 @@ impl Process {
     /// Starts `codex app-server` on the default control socket, with settings that win over its `config.toml`.
     pub(super) fn app_server(config: &CodexConfig, hold: &Hold) -> Result<Self, SpawnError> {
         Self::spawn(config, hold, &[], &["app-server", "--listen", "unix://"])
+    }
+
+    /// Starts `codex remote-control` in the foreground, with the agent in the place of its maker's service.
+    ///
+    /// Other users of the machine see the address in the process's arguments, with the secret in it: it admits nobody
+    /// by itself ([`super::remote_control::http`]).
+    pub(super) fn remote_control(config: &CodexConfig, hold: &Hold, base_url: &str) -> Result<Self, SpawnError> {
+        let settings = [format!("chatgpt_base_url={base_url:?}")];
+        Self::spawn(config, hold, &settings, &["remote-control", "--no-daemon", "--json"])
     }
 
     /// Starts Codex with these words, and `settings` beside those of the configuration.

@@ -10,12 +10,15 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use data_encoding::BASE64URL_NOPAD;
 use reachback_proto::words::quote;
 use reachback_relay::files::replace;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::codex::CodexConfig;
 use crate::platform::dirs::beside;
+use crate::state::timestamp::Timestamp;
 
 /// The model's name towards Codex.
 const MODEL: &str = "reachback-demo";
@@ -84,6 +87,13 @@ impl DemoHome {
         Ok(Self { codex_home, project })
     }
 
+    /// Makes up a sign-in with ChatGPT, without which Codex has no remote control. It opens nothing anywhere: it is not signed,
+    /// and only the agent on this machine is shown it.
+    pub fn sign_in(&self) -> Result<(), PrepareError> {
+        let file = self.codex_home.join("auth.json");
+        replace(&file, auth_json().as_bytes()).map_err(failed("write", &file))
+    }
+
     /// The private `CODEX_HOME`.
     pub fn codex_home(&self) -> &Path {
         &self.codex_home
@@ -98,6 +108,30 @@ impl DemoHome {
     pub fn codex(&self, program: impl Into<PathBuf>) -> CodexConfig {
         CodexConfig { program: program.into(), home: Some(self.codex_home.clone()), ..CodexConfig::default() }
     }
+}
+
+/// What `codex login` writes, for an account that there is not (version 0.169.0). Codex reads the claims, and leaves the
+/// signature to those that it shows the token.
+fn auth_json() -> String {
+    let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
+    let account = "reachback-demo";
+    let claims = json!({
+        "iss": "https://reachback.invalid",
+        "email": "demo@reachback.invalid",
+        // The end of 2099.
+        "exp": 4_102_444_799_u64,
+        "https://api.openai.com/auth": {
+            "chatgpt_account_id": account, "chatgpt_user_id": account, "user_id": account, "chatgpt_plan_type": "pro",
+        },
+    });
+    let token = format!("{}.{}.{}", part(&json!({ "alg": "none", "typ": "JWT" })), part(&claims), part(&json!("")));
+    json!({
+        "auth_mode": "chatgpt",
+        "OPENAI_API_KEY": null,
+        "tokens": { "id_token": token, "access_token": token, "refresh_token": "none", "account_id": account },
+        "last_refresh": Timestamp::now(),
+    })
+    .to_string()
 }
 
 fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError + use<> {

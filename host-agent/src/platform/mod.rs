@@ -8,6 +8,7 @@
 
 pub(crate) mod dirs;
 pub(crate) mod files;
+pub(crate) mod loopback;
 pub(crate) mod processes;
 pub(crate) mod programs;
 pub(crate) mod signals;

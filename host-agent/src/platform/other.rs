@@ -2,7 +2,10 @@
 
 use std::fs::Metadata;
 use std::io;
+use std::net::SocketAddrV4;
 use std::path::Path;
+
+use super::loopback::Opener;
 
 /// A stream that can't be made here.
 pub(super) type Stream = tokio::io::DuplexStream;
@@ -31,6 +34,11 @@ pub(super) fn set_terminal_modes(modes: &TerminalModes) {
 
 /// There is no asking: the caller ends it after its grace.
 pub(super) fn ask_to_end(_: u32) {}
+
+/// Not told.
+pub(super) fn opener(_: SocketAddrV4, _: SocketAddrV4) -> Opener {
+    Opener::Unknown
+}
 
 /// Not told.
 pub(super) async fn started(_: u32) -> Option<String> {

@@ -2,11 +2,14 @@
 
 use std::fs::{DirBuilder, Metadata, Permissions};
 use std::io;
+use std::net::SocketAddrV4;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 pub(super) use tokio::net::{UnixListener as Listener, UnixStream as Stream};
+
+use super::loopback::Opener;
 
 /// The user that this process acts as.
 pub(super) fn uid() -> u32 {
@@ -39,6 +42,17 @@ pub(super) async fn started(pid: u32) -> Option<String> {
     return linux::started(pid);
     #[cfg(not(target_os = "linux"))]
     return ps::started(pid).await;
+}
+
+/// Who opened a connection on loopback.
+pub(super) fn opener(from: SocketAddrV4, to: SocketAddrV4) -> Opener {
+    #[cfg(target_os = "linux")]
+    return linux::opener(from, to);
+    #[cfg(not(target_os = "linux"))]
+    return {
+        let _ = (from, to);
+        Opener::Unknown
+    };
 }
 
 /// The group that a process is in.
@@ -83,6 +97,9 @@ fn id(pid: u32) -> Option<Pid> {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs;
+    use std::net::SocketAddrV4;
+
+    use super::super::loopback::Opener;
 
     /// What is needed of `/proc/PID/stat`.
     #[derive(Debug, PartialEq, Eq)]
@@ -98,6 +115,31 @@ mod linux {
         let stat = stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).filter(|stat| stat.runs)?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         Some(format!("{}/{}", boot.trim(), stat.started))
+    }
+
+    /// The state of a connection that is open both ways.
+    const ESTABLISHED: &str = "01";
+
+    /// The owner of the socket whose own address is `from`, in the list that `proc_net_tcp(5)` describes.
+    pub(super) fn opener(from: SocketAddrV4, to: SocketAddrV4) -> Opener {
+        let Ok(list) = fs::read_to_string("/proc/net/tcp") else { return Opener::Unknown };
+        let (from, to) = (written(from), written(to));
+        let owner = list.lines().find_map(|line| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            let is_it = fields.next() == Some(&*from) && fields.next() == Some(&*to);
+            // Of one that is being closed there is no owner any more: it says 0.
+            let is_open = is_it && fields.next() == Some(ESTABLISHED);
+            is_open.then(|| fields.nth(3)?.parse::<u32>().ok()).flatten()
+        });
+        match owner {
+            Some(owner) if owner == rustix::process::geteuid().as_raw() => Opener::Ours,
+            _ => Opener::Stranger,
+        }
+    }
+
+    /// An address as the kernel writes it: the four bytes as one number of this machine.
+    fn written(address: SocketAddrV4) -> String {
+        format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
     }
 
     /// Whether a process of this group runs. `None` when the system does not tell.

@@ -5,13 +5,15 @@
 
 mod cases;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use e2e::codex::{TestCodex, ready};
 use e2e::rpc::Client;
 use reachback_host::codex::app_server::AppServer;
+use reachback_host::codex::remote_control::{RemoteControl, RemoteControlConfig};
 use reachback_host::codex::{CodexBackend, CodexConfig, CodexState, Instance};
+use tempfile::TempDir;
 use tokio::net::UnixStream;
 
 /// A way to Codex, as a person knows it.
@@ -21,16 +23,19 @@ pub(super) enum Adapter {
     Started,
     /// An app-server that was there before.
     Joined,
+    /// A `codex remote-control` that the agent started.
+    RemoteControl,
 }
 
 impl Adapter {
-    const ALL: [Self; 2] = [Self::Started, Self::Joined];
+    const ALL: [Self; 3] = [Self::Started, Self::Joined, Self::RemoteControl];
 
     /// The head of its column.
     fn title(self) -> &'static str {
         match self {
             Self::Started => "`app-server`, started",
             Self::Joined => "`app-server`, joined",
+            Self::RemoteControl => "`remote-control`",
         }
     }
 }
@@ -54,6 +59,8 @@ pub(super) struct Place {
     backend: Arc<dyn CodexBackend>,
     /// Who started the server that was joined.
     owner: Option<AppServer>,
+    /// The agent's home.
+    _agent: TempDir,
 }
 
 impl Place {
@@ -64,15 +71,25 @@ impl Place {
         std::fs::create_dir(&closed).unwrap();
         let owner = match adapter {
             Adapter::Joined => Some(codex.backend()),
-            Adapter::Started => None,
+            Adapter::Started | Adapter::RemoteControl => None,
         };
         if let Some(owner) = &owner {
             ready(owner).await;
         }
         let profiles = Some(codex.profiles(vec![closed.clone()]));
-        let backend = Arc::new(AppServer::start(CodexConfig { profiles, ..codex.config() }));
+        let config = CodexConfig { profiles, ..codex.config() };
+        let agent = tempfile::tempdir().unwrap();
+        let backend: Arc<dyn CodexBackend> = match adapter {
+            Adapter::Started | Adapter::Joined => Arc::new(AppServer::start(config)),
+            Adapter::RemoteControl => {
+                codex.home.sign_in().unwrap();
+                let home = agent.path().to_owned();
+                let config = RemoteControlConfig { codex: config, home, upstream: None };
+                Arc::new(RemoteControl::start(config).unwrap())
+            }
+        };
         ready(&*backend).await;
-        Self { adapter, case, codex, closed, backend, owner }
+        Self { adapter, case, codex, closed, backend, owner, _agent: agent }
     }
 
     /// Whether the table says that this adapter can.
@@ -99,6 +116,9 @@ impl Place {
 
     /// The process that serves.
     async fn server(&self) -> i32 {
+        if self.adapter == Adapter::RemoteControl {
+            return processes_of(self.codex.home.codex_home()).pop().expect("a codex remote-control");
+        }
         let link = self.codex.config().control_socket().unwrap();
         let stream = UnixStream::connect(link.canonicalize().unwrap()).await.unwrap();
         stream.peer_cred().unwrap().pid().unwrap()
@@ -111,6 +131,20 @@ impl Place {
             owner.stop().await;
         }
     }
+}
+
+/// The `codex remote-control` of this home, the package's script before the program itself.
+fn processes_of(codex_home: &Path) -> Vec<i32> {
+    let pids =
+        std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let has = |pid: i32, file: &str, part: &[u8]| {
+        std::fs::read(format!("/proc/{pid}/{file}")).is_ok_and(|text| text.split(|b| *b == 0).any(|word| word == part))
+    };
+    let home = [b"CODEX_HOME=", codex_home.as_os_str().as_encoded_bytes()].concat();
+    let mut found: Vec<i32> =
+        pids.filter(|pid| has(*pid, "cmdline", b"remote-control") && has(*pid, "environ", &home)).collect();
+    found.sort_unstable();
+    found
 }
 
 macro_rules! suite {
@@ -140,11 +174,14 @@ suite! {
     adapters {
         started: Started,
         joined: Joined,
+        remote_control: RemoteControl,
     }
     cases {
         nothing_is_answered_before_initialize: "A client introduces itself first, and hears Codex's version";
         threads_are_started_named_listed_and_archived: "Threads: start, name, list, read, archive";
-        every_delta_of_a_long_turn_arrives_in_order: "5,000 pieces of text at full speed, none lost, in order";
+        every_delta_of_a_long_turn_arrives_in_order: "5,000 pieces of text at full speed, none lost, in order",
+            except RemoteControl: "At some 900 pieces a second none is lost. At several thousand Codex may drop the \
+                connection by itself: the channel then ends with a gap, and who opens another finds the whole text";
         a_command_is_approved_or_cancelled: "A command waits for approval, runs or does not";
         a_file_change_is_approved_or_declined: "A change of files waits for approval, is written or is not";
         a_running_turn_is_steered: "Steering a running turn";

@@ -250,7 +250,7 @@ async fn listen(port: u16) -> io::Result<TcpListener> {
     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
 }
 
-async fn listen_anywhere(rng: &dyn SecureRandom) -> Result<(u16, TcpListener), OpenError> {
+async fn listen_anywhere(rng: &SystemRandom) -> Result<(u16, TcpListener), OpenError> {
     let mut refused = io::ErrorKind::AddrInUse.into();
     for _ in 0..PORT_TRIES {
         let port = FIRST_PORT + u16::from_be_bytes(keys::random(rng)?) % PORTS;

@@ -1,8 +1,10 @@
 //! The agent's loopback address for Codex, where the vendor's backend would be.
 //!
 //! Other users of the machine reach it too, and so do pages in its browsers. So a
-//! request has to be addressed to 127.0.0.1 by a program (no `Origin`, no
-//! `Sec-Fetch-*`), and to know the secret path; whoever does not learns nothing.
+//! connection has to be of this user, where the system tells; a request has to be
+//! addressed to 127.0.0.1 by a program (no `Origin`, no `Sec-Fetch-*`), and to know
+//! the secret path; whoever does not learns nothing. The secret alone would not
+//! do: Codex has it in its arguments, which all users see.
 //! Behind that, [`control`] answers what remote control asks, and the rest goes
 //! [`upstream`](super::upstream).
 //!
@@ -11,6 +13,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,11 +37,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
-use tracing::{Instrument, debug, debug_span};
+use tracing::{Instrument, debug, debug_span, warn};
 
 use super::control::{self, Host};
 use super::enrolment::Enrolment;
 use super::upstream::Upstream;
+use crate::platform::loopback::{self, Opener};
 use crate::state::timestamp::Timestamp;
 
 /// Connections at a time. Codex has a handful; others wait.
@@ -123,7 +127,11 @@ pub async fn serve(parts: Parts, listener: TcpListener, stop: CancellationToken)
         tokio::select! {
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => vital::raise(ended),
-            (stream, _) = accepting.next(|| listener.accept()), if free => {
+            (stream, from) = accepting.next(|| listener.accept()), if free => {
+                if is_of_a_stranger(&stream, from) {
+                    warn!("another user's program was refused at codex's remote control");
+                    continue;
+                }
                 let gate = Arc::clone(&gate);
                 connections.spawn(speak(stream, gate).instrument(debug_span!("remote control")));
             }
@@ -139,6 +147,14 @@ pub async fn serve(parts: Parts, listener: TcpListener, stop: CancellationToken)
     };
     // Connections that are left are aborted with the set.
     let _ = timeout(GRACE, ending).await;
+}
+
+/// Whether another user of this machine opened a connection, as far as the system tells.
+fn is_of_a_stranger(stream: &TcpStream, from: SocketAddr) -> bool {
+    match (from, stream.local_addr()) {
+        (SocketAddr::V4(from), Ok(SocketAddr::V4(to))) => loopback::opener(from, to) == Opener::Stranger,
+        _ => true,
+    }
 }
 
 /// One connection, for one request: what waits on loopback costs less than a connection that idles.

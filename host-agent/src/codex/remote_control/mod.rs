@@ -1,9 +1,17 @@
 //! An unmodified `codex remote-control`, which comes to the agent by itself.
 //!
-//! It keeps one WebSocket open to what it takes for its maker's service, and in
-//! that socket many connections, each message in an [`envelope`]. [`clients::Clients`]
-//! makes a [`super::CodexConnection`] of each. [`http`] is the address that it
-//! comes to, [`enrolment`] what lets it in there.
+//! It takes the agent for its maker's service, which `chatgpt_base_url` names:
+//! it enrols there, and keeps one WebSocket open.
+//!
+//! ```text
+//! CodexConnection ─┐                                              ┌─ control: enrol, pair, devices
+//!        …         ├─ Clients ─ envelopes ─ WebSocket ─ http ─────┤
+//! CodexConnection ─┘                                    127.0.0.1 └─ upstream: everything else
+//! ```
+//!
+//! In that socket go many connections, each message in an [`envelope`];
+//! [`clients::Clients`] makes a [`CodexConnection`] of each. [`supervisor`] starts
+//! the Codex, and begins again when it ends.
 
 pub mod clients;
 pub mod control;
@@ -13,4 +21,143 @@ pub mod http;
 mod inbox;
 mod joining;
 mod outbox;
+mod supervisor;
 pub mod upstream;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use ring::rand::SystemRandom;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::supervision::ready;
+use super::{
+    Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConfig, CodexConnection, CodexState, ConnectError,
+};
+use clients::Clients;
+use control::Host;
+use supervisor::Supervisor;
+use upstream::Upstream;
+
+/// What Codex calls the agent's connections among those of one remote control.
+const CLIENT: &str = "reachback";
+
+/// What a backend needs to know.
+#[derive(Debug)]
+pub struct RemoteControlConfig {
+    /// Which Codex to start, and how.
+    pub codex: CodexConfig,
+    /// The agent's home, for the address that Codex enrols at.
+    pub home: PathBuf,
+    /// Where everything goes that is not remote control; `None` answers that there is nothing.
+    pub upstream: Option<Upstream>,
+}
+
+/// The [`CodexBackend`] for a Codex with its remote control on.
+///
+/// Dropping it kills the Codex that it started; [`CodexBackend::stop`] ends it gently.
+#[derive(Debug)]
+pub struct RemoteControl {
+    clients: Clients,
+    host: Arc<HostSlot>,
+    state: watch::Receiver<CodexState>,
+    stop: CancellationToken,
+    _supervisor: AbortOnDropHandle<()>,
+}
+
+impl RemoteControl {
+    /// Starts a Codex, and keeps it running. Needs a tokio runtime. `None` when the operating system gives no randomness.
+    pub fn start(config: RemoteControlConfig) -> Option<Self> {
+        let clients = Clients::new(&SystemRandom::new())?;
+        let (sender, state) = watch::channel(CodexState::Starting);
+        let (host, stop) = (Arc::new(HostSlot::default()), CancellationToken::new());
+        let supervisor = Supervisor::new(config, clients.clone(), Arc::clone(&host), sender, stop.clone());
+        let _supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
+        Some(Self { clients, host, state, stop, _supervisor })
+    }
+
+    /// Who pairs, lists and revokes devices for those who ask Codex for it. Only the first call counts; before it, Codex is
+    /// told that the agent is starting.
+    pub fn attach(&self, host: Arc<dyn Host>) {
+        let _ = self.host.0.set(host);
+    }
+
+    async fn open(&self, allowance: Allowance) -> Result<CodexConnection, ConnectError> {
+        let mut state = self.state.clone();
+        let instance =
+            tokio::time::timeout(CONNECT_PATIENCE, ready(&mut state)).await.map_err(|_| ConnectError::Starting)??;
+        Ok(self.clients.open(CLIENT, allowance, instance))
+    }
+}
+
+impl CodexBackend for RemoteControl {
+    fn adapter(&self) -> Adapter {
+        Adapter::RemoteControl
+    }
+
+    fn state(&self) -> watch::Receiver<CodexState> {
+        self.state.clone()
+    }
+
+    fn connect(&self, allowance: Allowance) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
+        self.open(allowance).boxed()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        async {
+            self.stop.cancel();
+            // An error says that the supervisor is gone, and then so is its child.
+            let _ = self.state.clone().wait_for(|state| matches!(state, CodexState::Stopped)).await;
+        }
+        .boxed()
+    }
+}
+
+/// The agent, once it is there: Codex may ask before.
+#[derive(Default)]
+struct HostSlot(OnceLock<Arc<dyn Host>>);
+
+impl HostSlot {
+    fn get(&self) -> Result<&Arc<dyn Host>, control::Unavailable> {
+        self.0.get().ok_or_else(|| control::Unavailable("The agent is starting: try again in a moment".to_owned()))
+    }
+}
+
+impl fmt::Debug for HostSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.get().is_some() { "HostSlot(attached)" } else { "HostSlot(empty)" })
+    }
+}
+
+impl Host for HostSlot {
+    fn pair(&self) -> BoxFuture<'_, Result<control::PairingCode, control::Unavailable>> {
+        async { self.get()?.pair().await }.boxed()
+    }
+
+    fn claimed<'a>(&'a self, code: &'a str) -> BoxFuture<'a, bool> {
+        async {
+            match self.get() {
+                Ok(host) => host.claimed(code).await,
+                Err(_) => false,
+            }
+        }
+        .boxed()
+    }
+
+    fn clients<'a>(
+        &'a self,
+        limit: usize,
+        cursor: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<control::Clients, control::Unavailable>> {
+        async move { self.get()?.clients(limit, cursor).await }.boxed()
+    }
+
+    fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<bool, control::Unavailable>> {
+        async move { self.get()?.revoke(client_id).await }.boxed()
+    }
+}

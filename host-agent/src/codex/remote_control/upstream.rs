@@ -89,6 +89,7 @@ pub enum PassError {
 }
 
 /// The backend that Codex had before.
+#[derive(Clone)]
 pub struct Upstream {
     host: Host,
     port: u16,

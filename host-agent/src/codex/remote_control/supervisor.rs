@@ -1,0 +1,272 @@
+//! Keeps a `codex remote-control` running that comes to this agent.
+//!
+//! The address is kept as long as the agent runs; the Codex is started anew when it ends, or stays away. Each time it opens
+//! a socket without saying where it goes on, it has just started: another run, which knows no connection of before.
+
+use std::error::Error as _;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt, future};
+use reachback_proto::words::quote;
+use ring::rand::SystemRandom;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::clients::Clients;
+use super::enrolment::{self, Enrolment};
+use super::http::{self, Parts, Sockets};
+use super::{HostSlot, RemoteControlConfig};
+use crate::backoff::Backoff;
+use crate::codex::config::HomeError;
+use crate::codex::ground::Hold;
+use crate::codex::process::{INSTALL, Process, SpawnError};
+use crate::codex::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, idle_for_long};
+use crate::codex::{Adapter, CodexState, Instance, StartedBy, Text};
+use crate::state::timestamp::Timestamp;
+
+/// A Codex without a socket for so long has been given up by all its clients ([`super::clients::GRACE`]), and is started anew.
+const AWAY: Duration = super::clients::GRACE;
+
+/// What Codex says of a remote control that can't be: without a sign-in with ChatGPT it ends at once.
+const REFUSED: &str = "the connection is errored";
+
+/// Codex could not be started with its remote control.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+enum OpenError {
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    #[error(transparent)]
+    Address(#[from] enrolment::OpenError),
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    #[error("codex did not come to the agent, and did nothing to be seen for {} s", START_DEADLINE.as_secs())]
+    Late,
+    #[error("codex ended while starting ({status}){}", said.as_ref().map(|s| format!(": {}", quote(s))).unwrap_or_default())]
+    Ended { status: ExitStatus, said: Option<String> },
+}
+
+impl OpenError {
+    /// What a person can do about it.
+    fn fix(&self) -> Option<String> {
+        match self {
+            Self::Home(error) => Some(error.fix().to_owned()),
+            Self::Spawn(SpawnError::NotFound { .. }) => Some(INSTALL.to_owned()),
+            Self::Ended { said: Some(said), .. } if said.contains(REFUSED) => Some(
+                "sign in with ChatGPT, which remote control needs: codex login; or leave `--codex remote-control` out"
+                    .to_owned(),
+            ),
+            Self::Ended { .. } => Some("see what it says: codex remote-control --no-daemon".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The message with its causes, for people.
+    fn reason(&self) -> String {
+        let mut reason = self.to_string();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            reason = format!("{reason}: {cause}");
+            source = cause.source();
+        }
+        reason
+    }
+}
+
+pub(super) struct Supervisor {
+    config: RemoteControlConfig,
+    clients: Clients,
+    host: Arc<HostSlot>,
+    state: watch::Sender<CodexState>,
+    /// Which run of Codex has a socket here; `None` before its first.
+    run: watch::Sender<Option<Instance>>,
+    stop: CancellationToken,
+    ledger: Ledger,
+}
+
+/// A Codex that came.
+struct Server {
+    process: Process,
+    version: Option<String>,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        config: RemoteControlConfig,
+        clients: Clients,
+        host: Arc<HostSlot>,
+        state: watch::Sender<CodexState>,
+        stop: CancellationToken,
+    ) -> Self {
+        let ledger = Ledger::new(config.codex.note.clone());
+        Self { config, clients, host, state, run: watch::Sender::new(None), stop, ledger }
+    }
+
+    pub(super) async fn run(self) {
+        self.ledger.end_earlier().await;
+        let mut backoff = Backoff::new(RESTARTS);
+        while !self.stop.is_cancelled() {
+            self.state.send_replace(CodexState::Starting);
+            match Enrolment::open(&self.config.home).await {
+                Ok((enrolment, listener)) => {
+                    let base_url = enrolment.base_url();
+                    let parts = Parts {
+                        enrolment,
+                        host: self.host.clone(),
+                        sockets: self.sockets(),
+                        upstream: self.config.upstream.clone(),
+                        clock: Arc::new(Timestamp::now),
+                    };
+                    // Answers that are on their way when the agent stops are waited for.
+                    tokio::join!(http::serve(parts, listener, self.stop.clone()), self.keep(&base_url));
+                }
+                Err(error) => self.failed(&error.into()),
+            }
+            self.pause(&mut backoff).await;
+        }
+        self.clients.forget_all();
+        self.state.send_replace(CodexState::Stopped);
+    }
+
+    /// What is done with a socket that Codex opens.
+    fn sockets(&self) -> Sockets {
+        let (clients, run) = (self.clients.clone(), self.run.clone());
+        Arc::new(move |socket, cursor| {
+            let (clients, run) = (clients.clone(), run.clone());
+            async move {
+                if cursor.is_none() || run.borrow().is_none() {
+                    clients.forget_all();
+                    let Some(instance) = Instance::random(&SystemRandom::new()) else {
+                        tracing::error!("codex can't be served: the operating system gave no randomness");
+                        return;
+                    };
+                    run.send_replace(Some(instance));
+                }
+                clients.serve(texts(socket), cursor.as_ref().map(|cursor| &*cursor.0)).await;
+            }
+            .boxed()
+        })
+    }
+
+    /// Keeps a Codex running until the agent stops.
+    async fn keep(&self, base_url: &str) {
+        let mut backoff = Backoff::new(RESTARTS);
+        while !self.stop.is_cancelled() {
+            self.state.send_replace(CodexState::Starting);
+            // Dropping a start that is under way kills its child.
+            let started = tokio::select! {
+                () = self.stop.cancelled() => break,
+                started = self.start(base_url) => started,
+            };
+            match started {
+                Ok(server) => {
+                    let since = Instant::now();
+                    self.watch(server).await;
+                    if since.elapsed() >= HEALTHY {
+                        backoff.reset();
+                    }
+                }
+                Err(error) => self.failed(&error),
+            }
+            self.pause(&mut backoff).await;
+        }
+    }
+
+    fn failed(&self, error: &OpenError) {
+        let (reason, fix) = (error.reason(), error.fix());
+        tracing::warn!(reason, fix, "codex is not running");
+        self.state.send_replace(CodexState::Failed { reason, fix });
+    }
+
+    async fn pause(&self, backoff: &mut Backoff) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(backoff.delay(&SystemRandom::new(), false)) => {}
+        }
+    }
+
+    /// Starts one, and waits until it has come.
+    async fn start(&self, base_url: &str) -> Result<Server, OpenError> {
+        let codex = &self.config.codex;
+        let home = codex.usable_home()?;
+        let hold = match &codex.ground {
+            Some(ground) => ground.hold(codex).await,
+            None => Hold::default(),
+        };
+        self.clients.forget_all();
+        self.run.send_replace(None);
+        let mut run = self.run.subscribe();
+        let came = async { run.wait_for(Option::is_some).await.is_ok() };
+        let mut process = Process::remote_control(codex, &hold, base_url)?;
+        self.ledger.note(&process, None).await;
+        let (_, version) = tokio::select! {
+            (came, version) = async { tokio::join!(came, codex.version()) } => (came, version?),
+            status = process.ended() => {
+                let said = process.last_words().await;
+                return Err(status.map_or(OpenError::Late, |status| OpenError::Ended { status, said }));
+            }
+            () = idle_for_long(&home) => return Err(OpenError::Late),
+        };
+        Ok(Server { process, version })
+    }
+
+    /// Says which run is ready, and returns when the Codex has ended, stays away, or we stop.
+    async fn watch(&self, server: Server) {
+        let Server { mut process, version } = server;
+        let mut run = self.run.subscribe();
+        loop {
+            let Some(instance) = *run.borrow_and_update() else { break };
+            tracing::info!(adapter = %Adapter::RemoteControl, version, %instance, "codex is ready");
+            let started_by = StartedBy::Agent;
+            self.state.send_replace(CodexState::Ready { version: version.clone(), started_by, instance });
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                _ = process.ended() => {
+                    tracing::warn!(adapter = %Adapter::RemoteControl, %instance, "codex ended");
+                    break;
+                }
+                () = self.stays_away() => {
+                    tracing::warn!(adapter = %Adapter::RemoteControl, %instance, "codex stays away");
+                    break;
+                }
+                changed = run.changed() => if changed.is_err() { break },
+            }
+        }
+        if !self.stop.is_cancelled() {
+            self.state.send_replace(CodexState::Starting);
+        }
+        self.clients.forget_all();
+        process.end().await;
+        self.ledger.forget();
+    }
+
+    /// Ends when Codex has had no socket for [`AWAY`].
+    async fn stays_away(&self) {
+        let mut connected = self.clients.connected();
+        loop {
+            // The sender lives as long as the clients do.
+            let _ = connected.wait_for(|connected| !connected).await;
+            if timeout(AWAY, connected.wait_for(|connected| *connected)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The texts in a socket; anything else in it is left out.
+fn texts(socket: WebSocket) -> impl Stream<Item = Result<Text, axum::Error>> + Sink<Text, Error = axum::Error> + Unpin {
+    let of_text = |message| match message {
+        Ok(Message::Text(text)) => Some(Ok(Text::from(text.as_str()))),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    };
+    Box::pin(
+        socket
+            .filter_map(move |message| future::ready(of_text(message)))
+            .with(|text: Text| future::ok::<_, axum::Error>(Message::Text(text.as_str().into()))),
+    )
+}
