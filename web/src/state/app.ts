@@ -9,6 +9,7 @@ import { Database } from "../store/database";
 import { StoreError, type StoreFault } from "../store/error";
 import { HostStore } from "../store/hosts";
 import { StartStore } from "../store/starts";
+import { type Theme, keepTheme, keptTheme, showTheme } from "../theme";
 import { describeDevice } from "./device";
 import { type Host, Hosts } from "./hosts";
 import { Pairing } from "./pairing";
@@ -32,6 +33,12 @@ export class AppState {
   readonly belongsOnHomeScreen: boolean;
   /** Why what is kept can't be read; `null` while nothing is wrong. */
   readonly storeFault = new Observable<StoreFault | null>(null);
+  /** How it looks. */
+  readonly theme: Observable<Theme>;
+  /** What this device tells a host that it is. */
+  readonly device: string;
+  /** Where the browser keeps all of it. */
+  readonly storage: StorageManager;
   readonly #window: Window;
 
   constructor({ window, page, relay }: AppSetup) {
@@ -42,10 +49,15 @@ export class AppState {
     const database = new Database();
     const store = new HostStore(database);
     this.hosts = new Hosts({ store, starts: new StartStore(database), page, create: relay.create });
+    this.theme = new Observable(keptTheme(window));
+    showTheme(window, this.theme.value);
+    this.storage = window.navigator.storage;
+    const described = describeDevice(window.navigator.userAgent);
+    this.device = described.platform;
     this.pairing = new Pairing({
-      ...describeDevice(window.navigator.userAgent),
+      ...described,
       store,
-      storage: window.navigator.storage,
+      storage: this.storage,
       create: relay.create,
       paired: (host) => this.hosts.add(host),
     });
@@ -55,6 +67,10 @@ export class AppState {
   start(code: string | null): void {
     this.#window.addEventListener("hashchange", () => {
       this.#moved();
+    });
+    this.#window.addEventListener("storage", () => {
+      // Another tab has chosen.
+      this.#look(keptTheme(this.#window));
     });
     void this.load();
     if (code !== null) {
@@ -101,17 +117,30 @@ export class AppState {
     this.go(route, "replace");
   }
 
+  /** Has it look like that, in all tabs; gives whether that is kept. */
+  chooseTheme(theme: Theme): boolean {
+    this.#look(theme);
+    return keepTheme(this.#window, theme);
+  }
+
   /** Forgets a host and its keys. */
   async forget(host: Host): Promise<void> {
     try {
       await this.hosts.forget(host);
-      this.go({ at: "hosts" }, "replace");
+      if ("host" in this.route.value) {
+        this.go({ at: "hosts" }, "replace");
+      }
     } catch (error) {
       if (!(error instanceof StoreError)) {
         throw error;
       }
       this.storeFault.set(error.kind);
     }
+  }
+
+  #look(theme: Theme): void {
+    showTheme(this.#window, theme);
+    this.theme.set(theme);
   }
 
   /** A link was followed, back was pressed, or a pairing URL was put into the address bar of the open app. */

@@ -5,6 +5,8 @@
 
 export type Route =
   | { readonly at: "hosts" }
+  /** What this device is, keeps and may. */
+  | { readonly at: "settings" }
   /** Beginning to add a host. */
   | { readonly at: "add" }
   /** Typing a code. */
@@ -28,7 +30,7 @@ export function routeOf(hash: string): Route {
   if (name === "h") {
     return hostRoute(rest) ?? { at: "hosts" };
   }
-  if ((name === "add" || name === "code" || name === "pair") && rest.length === 0) {
+  if ((name === "settings" || name === "add" || name === "code" || name === "pair") && rest.length === 0) {
     return { at: name };
   }
   return { at: "hosts" };
@@ -72,6 +74,7 @@ export function hashOf(route: Route): string {
       const names = route.environment === LOCAL ? [route.thread] : [route.thread, route.environment];
       return `#/h/${route.host}/t/${names.map(encodeURIComponent).join("/")}`;
     }
+    case "settings":
     case "add":
     case "code":
     case "pair":

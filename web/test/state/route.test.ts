@@ -4,6 +4,7 @@ import { type Route, hashOf, routeOf } from "../../src/state/route";
 test("each route is its fragment's", () => {
   const routes: Route[] = [
     { at: "hosts" },
+    { at: "settings" },
     { at: "add" },
     { at: "code" },
     { at: "pair" },
@@ -36,6 +37,7 @@ test("what is no route leads to the hosts", () => {
     "#/h/<b>",
     "#/nothing",
     "#/add/more",
+    "#/settings/more",
     "#AEAQ",
   ]) {
     expect(routeOf(hash)).toEqual({ at: "hosts" });

@@ -1,0 +1,135 @@
+/** What a phone is, keeps and may, on one page; and a host that it forgets. */
+import { execFileSync } from "node:child_process";
+import { resolve } from "node:path";
+import type { Browser } from "playwright-core";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { REACHBACK } from "../real/homes";
+import { Up } from "../real/up";
+import { Leftovers } from "./leftovers";
+import { Phone, startChromium } from "./phone";
+
+let browser: Browser;
+let up: Up;
+let phone: Phone;
+/** This device's id at the host. */
+let device: string;
+const leftovers = new Leftovers();
+
+beforeAll(async () => {
+  browser = await startChromium();
+});
+
+afterAll(async () => {
+  await browser.close();
+});
+
+beforeEach(async () => {
+  up = await Up.start();
+  leftovers.add(async () => {
+    expect(await up.stop()).toBe(0);
+  });
+  phone = await Phone.unbox(browser);
+  leftovers.add(async () => {
+    expect(await phone.close()).toEqual([]);
+  });
+  await phone.page.goto(up.pairingUrl);
+  await phone.sees("Paired with");
+  await phone.taps(/^Open/);
+  await phone.sees("No threads on");
+  await phone.taps("About this host");
+  device = (await phone.page.locator("dd code").nth(1).textContent()) ?? "";
+  await phone.taps("Back to threads");
+  await phone.taps("Settings");
+});
+
+afterEach(() => leftovers.putAway());
+
+/** What is behind everything, and what the browser paints around the page. */
+async function colours(): Promise<readonly (string | null)[]> {
+  return phone.page.evaluate(() => {
+    const around = [...document.querySelectorAll("meta[name=theme-color]")].find(
+      (meta) => matchMedia(meta.getAttribute("media") ?? "all").matches,
+    );
+    return [getComputedStyle(document.body).backgroundColor, around?.getAttribute("content") ?? null];
+  });
+}
+
+const LIGHT = ["rgb(250, 250, 248)", "#fafaf8"];
+const DARK = ["rgb(15, 16, 18)", "#0f1012"];
+
+test("a theme that is chosen is there at once, whatever the system has, and after a reload", async () => {
+  expect(await colours()).toEqual(LIGHT);
+  await phone.page.getByRole("radio", { name: "dark" }).check();
+  expect(await colours()).toEqual(DARK);
+  await phone.page.reload();
+  await phone.page.getByRole("radio", { name: "dark" }).waitFor();
+  expect(await phone.page.getByRole("radio", { name: "dark" }).isChecked()).toBe(true);
+  expect(await colours()).toEqual(DARK);
+  await phone.page.emulateMedia({ colorScheme: "dark" });
+  await phone.page.getByRole("radio", { name: "light" }).check();
+  expect(await colours()).toEqual(LIGHT);
+  await phone.page.getByRole("radio", { name: "system" }).check();
+  expect(await colours()).toEqual(DARK);
+  await phone.page.emulateMedia({ colorScheme: "light" });
+  expect(await colours()).toEqual(LIGHT);
+});
+
+test("a theme that is chosen in one tab is there in the others", async () => {
+  const other = await phone.page.context().newPage();
+  await other.goto(phone.page.url());
+  await other.getByRole("radio", { name: "dark" }).check();
+  await phone.page.waitForFunction(() => document.documentElement.dataset.theme === "dark");
+  expect(await colours()).toEqual(DARK);
+  expect(await phone.page.getByRole("radio", { name: "dark" }).isChecked()).toBe(true);
+  await other.close();
+});
+
+test("it says what this device is, keeps and may, as that changes, on any width", async () => {
+  await phone.sees(/kept in this browser/);
+  await phone.sees("Linux PC, Chrome");
+  await phone.sees("grant lasting permissions");
+  const version = execFileSync(resolve(REACHBACK), ["--version"], { encoding: "utf8" }).trim().split(" ").at(-1);
+  await phone.sees(`Reachback ${version ?? ""} ·`);
+  await phone.shoots("settings");
+  await phone.fits();
+  await phone.page.setViewportSize({ width: 320, height: 568 });
+  await phone.shoots("settings-320");
+  await phone.page.setViewportSize({ width: 1280, height: 800 });
+  await phone.shoots("settings-wide");
+  await phone.page.getByRole("link", { name: "Hosts", exact: true }).click();
+  await phone.page.getByRole("link", { name: "Settings", exact: true }).click();
+  expect(await up.command("devices", "scope", device, "view").exited()).toBe(0);
+  await phone.sees("This device may watch");
+  await phone.sees("Not: prompt, answer, approve, manage devices");
+});
+
+test("a host is forgotten with its keys and its draft, and not before a person said so twice", async () => {
+  await phone.taps("Hosts");
+  await phone.sees("Keys are per host");
+  await phone.shoots("hosts");
+  await phone.page.locator("a.row").first().tap();
+  await phone.sees("No threads on");
+  await phone.shoots("threads-tabs");
+  await phone.fits();
+  await phone.taps("New");
+  await phone.page.getByLabel("Workspace").waitFor();
+  await phone.page.getByRole("textbox").fill("mend the shop");
+  await phone.sees("Draft kept on this device");
+  await phone.taps("Close, keeps the draft");
+  await phone.taps("Settings");
+  await phone.taps(/^Forget/);
+  await phone.sees(/and the draft with them/);
+  await phone.shoots("settings-forget");
+  await phone.fits();
+  await phone.taps("Keep");
+  expect([await phone.rows("hosts"), await phone.rows("starts")]).toEqual([1, 1]);
+  await phone.taps(/^Forget/);
+  await phone.taps("Remove for good");
+  await phone.sees("No host is paired with this device");
+  expect([await phone.rows("hosts"), await phone.rows("starts")]).toEqual([0, 0]);
+  await phone.shoots("settings-none");
+  await phone.page.reload();
+  await phone.sees("No host is paired with this device");
+  await phone.taps("Add a host");
+  await phone.sees("Your Codex, from here");
+});
