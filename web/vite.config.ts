@@ -2,6 +2,7 @@
  * How the app is built (`cargo xtask web build`) into `dist/`, which becomes part of the relay, and how it is served
  * while it is worked on (`cargo xtask web dev`), with a running relay behind it.
  */
+import { createHash } from "node:crypto";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { type Plugin, defineConfig } from "vite";
 import { compression } from "vite-plugin-compression2";
@@ -24,8 +25,45 @@ function relayOfPage(): Plugin {
   };
 }
 
+/** Builds the service worker, with the page and the digests of its files in it: those whose names change with their content. */
+function worker(): Plugin {
+  const name = "sw.js";
+  return {
+    name: "reachback-worker",
+    apply: "build",
+    buildStart() {
+      this.emitFile({ type: "chunk", id: "src/worker/main.ts", fileName: name });
+    },
+    generateBundle: {
+      order: "post",
+      handler(_, bundle) {
+        const { [name]: script, "index.html": index } = bundle;
+        if (script?.type !== "chunk" || index?.type !== "asset" || script.imports.length > 0) {
+          throw new Error(`${name} has to be one file, beside a page`);
+        }
+        const digest = (content: string | Uint8Array) => createHash("sha256").update(content).digest("base64");
+        const kept = Object.values(bundle).filter(({ fileName }) => /^assets\/.*(?<!\.gz|\.br)$/.test(fileName));
+        const files = Object.fromEntries(
+          kept.map((file) => [`/${file.fileName}`, digest(file.type === "chunk" ? file.code : file.source)]),
+        );
+        const page = typeof index.source === "string" ? index.source : new TextDecoder().decode(index.source);
+        const build = { id: digest(script.code + page + JSON.stringify(files)), page, files };
+        script.code = `const REACHBACK_BUILD=${JSON.stringify(build)};\n${script.code}`;
+      },
+    },
+  };
+}
+
+/** What is not compressed: the page, which the relay fills in, and the worker, which is not written yet when that is done. */
+const AS_IT_IS = [/\.html$/, /^sw\.js$/];
+
 export default defineConfig({
-  plugins: [svelte(), compression({ algorithms: ["gzip", "brotliCompress"], exclude: /\.html$/ }), relayOfPage()],
+  plugins: [
+    svelte(),
+    compression({ algorithms: ["gzip", "brotliCompress"], exclude: AS_IT_IS }),
+    relayOfPage(),
+    worker(),
+  ],
   build: {
     // What the protocol needs of a browser (X25519 in its WebCrypto) is newer than all of this.
     target: "es2022",

@@ -3,7 +3,10 @@ import { mount } from "svelte";
 import { browserPage } from "./link/page";
 import { AppState } from "./state/app";
 import { ownRelay } from "./state/relay";
+import { keepAtHand } from "./update";
 import App from "./views/App.svelte";
+
+const FIELDS = "input:not([type=radio], [type=checkbox]), textarea";
 
 /** Runs the app. `code` is the pairing code that came with the address. */
 export function run(code: string | null): void {
@@ -11,7 +14,15 @@ export function run(code: string | null): void {
   if (target === null) {
     throw new Error("the page has no place for the app");
   }
-  const state = new AppState({ window, page: browserPage(window), relay: ownRelay(window) });
+  const page = browserPage(window);
+  const state = new AppState({ window, page, relay: ownRelay(window) });
   state.start(code);
   mount(App, { target, props: { app: state } });
+  void keepAtHand(window, page, () => state.isBusy || isTyped(document));
+}
+
+/** Whether something stands in a field that a person writes in. */
+function isTyped(document: Document): boolean {
+  const fields = document.querySelectorAll<HTMLInputElement | HTMLTextAreaElement>(FIELDS);
+  return [...fields].some(({ value }) => value !== "");
 }

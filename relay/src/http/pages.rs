@@ -46,11 +46,13 @@ const HASHED: &str = "assets/";
 /// Compressed copies that may lie beside a file: what a browser calls it, and how their names end.
 const COMPRESSED: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 
-/// `'self'` covers WebSockets to the same host and port (Content Security Policy 3, section 6.7.2.8). The one policy of
-/// Trusted Types is that of Svelte, which makes its templates by it.
+/// `'self'` covers WebSockets to the same host and port (Content Security Policy 3, section 6.7.2.8). The two policies of
+/// Trusted Types are that of Svelte, which makes its templates by it, and the one that lets the address of the app's service
+/// worker through.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; font-src 'self'; \
                       manifest-src 'self'; worker-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-                      frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
+                      frame-ancestors 'none'; require-trusted-types-for 'script'; \
+                      trusted-types svelte-trusted-html reachback-worker";
 /// The camera reads pairing codes; nothing else is asked for.
 const PERMISSIONS: &str = "accelerometer=(), camera=(self), display-capture=(), geolocation=(), gyroscope=(), \
                            magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=()";

@@ -32,6 +32,7 @@ async fn the_page_is_strict_and_holds_who_this_relay_is() {
     );
     // A page may talk to this relay, and to nothing else; no text becomes a script.
     assert!(head.contains("; connect-src 'self';") && head.contains("; require-trusted-types-for 'script';"), "{head}");
+    assert!(head.contains("; trusted-types svelte-trusted-html reachback-worker\r\n"), "{head}");
     assert!(head.contains("referrer-policy: no-referrer") && head.contains("nosniff"), "{head}");
     assert!(head.contains("cross-origin-opener-policy: same-origin"), "{head}");
     assert!(head.contains("cross-origin-resource-policy: same-origin"), "{head}");

@@ -63,6 +63,12 @@ export class AppState {
     });
   }
 
+  /** Whether something is held that a page which begins anew would lose, or come in between of. */
+  get isBusy(): boolean {
+    const isHeld = (this.hosts.list.value ?? []).some(({ start }) => start.isHeld);
+    return isHeld || this.route.value.at === "pair";
+  }
+
   /** Begins. `code` is the pairing code that came with the address. */
   start(code: string | null): void {
     this.#window.addEventListener("hashchange", () => {

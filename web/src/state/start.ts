@@ -81,6 +81,12 @@ export class NewThread {
     void this.#load();
   }
 
+  /** Whether what was sent is still this device's alone. */
+  get isHeld(): boolean {
+    const at = this.view.value?.progress.at;
+    return at === "keeping" || at === "held";
+  }
+
   /** The host is no longer one of this device's: nothing is written or sent any more. */
   end(): void {
     this.#ended = true;

@@ -216,10 +216,13 @@ test("a copy that is refused while an earlier one is on its way keeps the id of 
   const start = await opened(host);
   await start.write(DRAFT);
   host.isLossy = true;
+  expect(start.isHeld).toBe(false);
   const going = start.send();
+  expect(start.isHeld).toBe(true);
   await vi.waitUntil(() => host.sent.length === 1);
   host.api.lost();
   await going;
+  expect(start.isHeld).toBe(true);
   const [id = ""] = host.sent;
   host.isLossy = false;
   host.refusal = "busy";
@@ -235,6 +238,7 @@ test("a copy that is refused while an earlier one is on its way keeps the id of 
   host.known.set(id, { state: "started", turnId: "t", steered: false, environment: "local", threadId: "thread" });
   await start.look();
   expect(at(start)).toBe("started");
+  expect(start.isHeld).toBe(false);
   expect(host.sent).toEqual([id, id]);
 });
 
