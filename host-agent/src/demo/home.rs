@@ -23,6 +23,9 @@ use crate::state::timestamp::Timestamp;
 /// The model's name towards Codex.
 const MODEL: &str = "reachback-demo";
 
+/// Where Codex keeps its sign-in.
+const SIGN_IN: &str = "auth.json";
+
 /// The project's files. No git: the demo should not depend on it.
 const PROJECT: [(&str, &str); 2] = [
     (
@@ -80,6 +83,12 @@ impl DemoHome {
         replace(&catalog, catalog_json().as_bytes()).map_err(failed("write", &catalog))?;
         let config = codex_home.join("config.toml");
         replace(&config, config_toml(model, &catalog, &project).as_bytes()).map_err(failed("write", &config))?;
+        // Nobody signs in here but `sign_in`, and with that Codex would speak to its maker.
+        let sign_in = codex_home.join(SIGN_IN);
+        match std::fs::remove_file(&sign_in) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &sign_in)(error)),
+            _ => {}
+        }
         for (name, text) in PROJECT {
             let file = project.join(name);
             create(&file, text).map_err(failed("write", &file))?;
@@ -90,7 +99,7 @@ impl DemoHome {
     /// Makes up a sign-in with ChatGPT, without which Codex has no remote control. It opens nothing anywhere: it is not signed,
     /// and only the agent on this machine is shown it.
     pub fn sign_in(&self) -> Result<(), PrepareError> {
-        let file = self.codex_home.join("auth.json");
+        let file = self.codex_home.join(SIGN_IN);
         replace(&file, auth_json().as_bytes()).map_err(failed("write", &file))
     }
 
@@ -299,6 +308,18 @@ mod tests {
         assert!(config.contains("http://127.0.0.1:2222/v1") && !config.contains("1111"), "{config}");
         assert_eq!(std::fs::read_to_string(home.project().join("README.md")).unwrap(), "mine now");
         assert!(home.project().join("greet.sh").exists());
+    }
+
+    #[test]
+    fn a_sign_in_that_was_made_up_for_one_start_is_gone_at_the_next() {
+        let temp = tempfile::tempdir().unwrap();
+        let model = "127.0.0.1:9".parse().unwrap();
+        let prepare = || DemoHome::prepare(&temp.path().join("home"), &temp.path().join("project"), model).unwrap();
+        let home = prepare();
+        home.sign_in().unwrap();
+        assert!(home.codex_home().join(SIGN_IN).exists());
+        prepare();
+        assert!(!home.codex_home().join(SIGN_IN).exists());
     }
 
     #[test]

@@ -24,9 +24,7 @@ mod outbox;
 mod supervisor;
 pub mod upstream;
 
-use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -40,7 +38,7 @@ use super::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConfig, CodexConnection, CodexState, ConnectError,
 };
 use clients::Clients;
-use control::Host;
+use control::{Host, PairingCode, Unavailable};
 use supervisor::Supervisor;
 use upstream::Upstream;
 
@@ -64,7 +62,6 @@ pub struct RemoteControlConfig {
 #[derive(Debug)]
 pub struct RemoteControl {
     clients: Clients,
-    host: Arc<HostSlot>,
     state: watch::Receiver<CodexState>,
     stop: CancellationToken,
     _supervisor: AbortOnDropHandle<()>,
@@ -75,16 +72,10 @@ impl RemoteControl {
     pub fn start(config: RemoteControlConfig) -> Option<Self> {
         let clients = Clients::new(&SystemRandom::new())?;
         let (sender, state) = watch::channel(CodexState::Starting);
-        let (host, stop) = (Arc::new(HostSlot::default()), CancellationToken::new());
-        let supervisor = Supervisor::new(config, clients.clone(), Arc::clone(&host), sender, stop.clone());
+        let stop = CancellationToken::new();
+        let supervisor = Supervisor::new(config, clients.clone(), sender, stop.clone());
         let _supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
-        Some(Self { clients, host, state, stop, _supervisor })
-    }
-
-    /// Who pairs, lists and revokes devices for those who ask Codex for it. Only the first call counts; before it, Codex is
-    /// told that the agent is starting.
-    pub fn attach(&self, host: Arc<dyn Host>) {
-        let _ = self.host.0.set(host);
+        Some(Self { clients, state, stop, _supervisor })
     }
 
     async fn open(&self, allowance: Allowance) -> Result<CodexConnection, ConnectError> {
@@ -118,46 +109,31 @@ impl CodexBackend for RemoteControl {
     }
 }
 
-/// The agent, once it is there: Codex may ask before.
-#[derive(Default)]
-struct HostSlot(OnceLock<Arc<dyn Host>>);
+/// What Codex is told when somebody asks it to pair or to list: this agent's own commands do that.
+#[derive(Debug)]
+struct OwnCommands;
 
-impl HostSlot {
-    fn get(&self) -> Result<&Arc<dyn Host>, control::Unavailable> {
-        self.0.get().ok_or_else(|| control::Unavailable("The agent is starting: try again in a moment".to_owned()))
+impl OwnCommands {
+    fn instead<T: Send + 'static>(command: &str) -> BoxFuture<'static, Result<T, Unavailable>> {
+        let what = format!("This Codex is reached through Reachback: on its machine, use `{command}`");
+        std::future::ready(Err(Unavailable(what))).boxed()
     }
 }
 
-impl fmt::Debug for HostSlot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.get().is_some() { "HostSlot(attached)" } else { "HostSlot(empty)" })
-    }
-}
-
-impl Host for HostSlot {
-    fn pair(&self) -> BoxFuture<'_, Result<control::PairingCode, control::Unavailable>> {
-        async { self.get()?.pair().await }.boxed()
+impl Host for OwnCommands {
+    fn pair(&self) -> BoxFuture<'_, Result<PairingCode, Unavailable>> {
+        Self::instead("reachback pair")
     }
 
-    fn claimed<'a>(&'a self, code: &'a str) -> BoxFuture<'a, bool> {
-        async {
-            match self.get() {
-                Ok(host) => host.claimed(code).await,
-                Err(_) => false,
-            }
-        }
-        .boxed()
+    fn claimed<'a>(&'a self, _: &'a str) -> BoxFuture<'a, bool> {
+        std::future::ready(false).boxed()
     }
 
-    fn clients<'a>(
-        &'a self,
-        limit: usize,
-        cursor: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<control::Clients, control::Unavailable>> {
-        async move { self.get()?.clients(limit, cursor).await }.boxed()
+    fn clients<'a>(&'a self, _: usize, _: Option<&'a str>) -> BoxFuture<'a, Result<control::Clients, Unavailable>> {
+        Self::instead("reachback devices")
     }
 
-    fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<bool, control::Unavailable>> {
-        async move { self.get()?.revoke(client_id).await }.boxed()
+    fn revoke<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<bool, Unavailable>> {
+        Self::instead("reachback devices revoke")
     }
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::clients::Clients;
 use super::enrolment::{self, Enrolment};
 use super::http::{self, Parts, Sockets};
-use super::{HostSlot, RemoteControlConfig};
+use super::{OwnCommands, RemoteControlConfig};
 use crate::backoff::Backoff;
 use crate::codex::config::HomeError;
 use crate::codex::ground::Hold;
@@ -80,7 +80,6 @@ impl OpenError {
 pub(super) struct Supervisor {
     config: RemoteControlConfig,
     clients: Clients,
-    host: Arc<HostSlot>,
     state: watch::Sender<CodexState>,
     /// Which run of Codex has a socket here; `None` before its first.
     run: watch::Sender<Option<Instance>>,
@@ -98,12 +97,11 @@ impl Supervisor {
     pub(super) fn new(
         config: RemoteControlConfig,
         clients: Clients,
-        host: Arc<HostSlot>,
         state: watch::Sender<CodexState>,
         stop: CancellationToken,
     ) -> Self {
         let ledger = Ledger::new(config.codex.note.clone());
-        Self { config, clients, host, state, run: watch::Sender::new(None), stop, ledger }
+        Self { config, clients, state, run: watch::Sender::new(None), stop, ledger }
     }
 
     pub(super) async fn run(self) {
@@ -116,7 +114,7 @@ impl Supervisor {
                     let base_url = enrolment.base_url();
                     let parts = Parts {
                         enrolment,
-                        host: self.host.clone(),
+                        host: Arc::new(OwnCommands),
                         sockets: self.sockets(),
                         upstream: self.config.upstream.clone(),
                         clock: Arc::new(Timestamp::now),
