@@ -25,6 +25,7 @@ mod paths;
 mod prompts;
 mod reasons;
 mod refusals;
+mod remote_control;
 mod revoke;
 mod signals;
 mod state_files;

@@ -213,6 +213,11 @@ impl Process {
         self.said.lock().ok().and_then(|mut said| said.take())
     }
 
+    /// The started program's; `None` once it has ended.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// All of its processes.
     pub(super) fn group(&self) -> Option<Group> {
         self.group

@@ -1,8 +1,9 @@
 //! Whose program is at the other end of a connection on loopback.
 //!
 //! Every user of a machine reaches its loopback addresses. Linux tells in
-//! `/proc/net/tcp` who opened a connection. Elsewhere it takes more rights than
-//! an agent has, or a walk over all processes; there it is not known.
+//! `/proc/net/tcp` who opened a connection, and in `/proc/PID/fd` which process
+//! holds it. Elsewhere it takes more rights than an agent has, or a walk over
+//! all processes; there it is not known.
 
 use std::net::SocketAddrV4;
 
@@ -11,12 +12,39 @@ use super::imp;
 /// Who opened a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Opener {
-    /// A program of this user.
-    Ours,
+    /// A program of this user, which holds this end.
+    Ours(Socket),
     /// One of another user, or one that is gone already.
     Stranger,
     /// The system does not tell.
     Unknown,
+}
+
+/// The other end of a connection, as the system counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Socket(pub(super) u64);
+
+/// Which process holds a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// The one of this id.
+    Process(u32),
+    /// None of those that were looked at.
+    Nobody,
+    /// The system does not tell.
+    Unknown,
+}
+
+impl Socket {
+    /// The one that holds it of `root` and the processes below that; the upper one where several do.
+    pub(crate) fn holder_below(self, root: u32) -> Holder {
+        imp::holder_below(root, self)
+    }
+
+    /// Whether a process holds it. `None` when the system does not tell.
+    pub(crate) fn is_held_by(self, pid: u32) -> Option<bool> {
+        imp::holds(pid, self)
+    }
 }
 
 /// Who opened the connection from `from` to `to`, of which `to` is this process's end.
@@ -46,10 +74,34 @@ mod tests {
         let to = v4(listener.local_addr().unwrap());
         let stream = TcpStream::connect(to).unwrap();
         let from = v4(stream.local_addr().unwrap());
-        assert_eq!(opener(from, to), Opener::Ours);
+        let Opener::Ours(socket) = opener(from, to) else { panic!("it is this user's") };
+        assert_eq!(socket.is_held_by(std::process::id()), Some(true));
         assert_eq!(opener(from, SocketAddrV4::new(*to.ip(), 1)), Opener::Stranger, "nobody is connected there");
         drop(stream);
         assert_eq!(opener(from, to), Opener::Stranger, "what is gone was nobody's");
+    }
+
+    #[test]
+    fn the_process_that_holds_a_connection_is_found_among_those_below_another_and_only_there() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let to = v4(listener.local_addr().unwrap());
+        let connect = format!("bash -c 'exec 3<>/dev/tcp/127.0.0.1/{} && read -u 3'; true", to.port());
+        let mut above = Command::new("bash").args(["-c", &connect]).spawn().unwrap();
+        let (stream, from) = listener.accept().unwrap();
+        let Opener::Ours(socket) = opener(v4(from), to) else { panic!("it is this user's") };
+        let Holder::Process(pid) = socket.holder_below(above.id()) else { panic!("nobody holds it") };
+        assert_ne!(pid, above.id(), "the one above only waits");
+        assert_eq!(socket.is_held_by(pid), Some(true));
+        assert_eq!(socket.is_held_by(above.id()), Some(false));
+        assert_eq!(socket.holder_below(pid), Holder::Process(pid), "a process is its own root");
+
+        let mut beside = Command::new("sleep").arg("1000").spawn().unwrap();
+        assert_eq!(socket.holder_below(beside.id()), Holder::Nobody, "it is not below that one");
+        drop(stream);
+        above.wait().unwrap();
+        assert_eq!(socket.holder_below(above.id()), Holder::Nobody, "who has ended holds nothing");
+        beside.kill().unwrap();
+        beside.wait().unwrap();
     }
 
     /// Only who may act for another user can show this, as tests in containers can.

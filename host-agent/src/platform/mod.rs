@@ -15,6 +15,8 @@ pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod terminal;
 
+#[cfg(target_os = "linux")]
+mod linux;
 #[cfg(not(unix))]
 mod other;
 #[cfg(unix)]

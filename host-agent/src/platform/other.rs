@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::path::Path;
 
-use super::loopback::Opener;
+use super::loopback::{Holder, Opener, Socket};
 
 /// A stream that can't be made here.
 pub(super) type Stream = tokio::io::DuplexStream;
@@ -38,6 +38,16 @@ pub(super) fn ask_to_end(_: u32) {}
 /// Not told.
 pub(super) fn opener(_: SocketAddrV4, _: SocketAddrV4) -> Opener {
     Opener::Unknown
+}
+
+/// Not told.
+pub(super) fn holder_below(_: u32, _: Socket) -> Holder {
+    Holder::Unknown
+}
+
+/// Not told.
+pub(super) fn holds(_: u32, _: Socket) -> Option<bool> {
+    None
 }
 
 /// Not told.

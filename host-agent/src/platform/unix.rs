@@ -9,7 +9,9 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 pub(super) use tokio::net::{UnixListener as Listener, UnixStream as Stream};
 
-use super::loopback::Opener;
+#[cfg(target_os = "linux")]
+use super::linux;
+use super::loopback::{Holder, Opener, Socket};
 
 /// The user that this process acts as.
 pub(super) fn uid() -> u32 {
@@ -55,6 +57,28 @@ pub(super) fn opener(from: SocketAddrV4, to: SocketAddrV4) -> Opener {
     };
 }
 
+/// Which of `root` and what is below it holds a socket.
+pub(super) fn holder_below(root: u32, socket: Socket) -> Holder {
+    #[cfg(target_os = "linux")]
+    return linux::holder_below(root, socket);
+    #[cfg(not(target_os = "linux"))]
+    return {
+        let _ = (root, socket);
+        Holder::Unknown
+    };
+}
+
+/// Whether a process holds a socket.
+pub(super) fn holds(pid: u32, socket: Socket) -> Option<bool> {
+    #[cfg(target_os = "linux")]
+    return linux::holds(pid, socket);
+    #[cfg(not(target_os = "linux"))]
+    return {
+        let _ = (pid, socket);
+        None
+    };
+}
+
 /// The group that a process is in.
 pub(super) fn group_of(pid: u32) -> Option<u32> {
     rustix::process::getpgid(Some(id(pid)?)).ok().and_then(|group| u32::try_from(group.as_raw_nonzero().get()).ok())
@@ -91,95 +115,6 @@ pub(super) fn group_runs(group: u32) -> bool {
 
 fn id(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
-}
-
-/// What Linux tells about processes in `/proc`.
-#[cfg(target_os = "linux")]
-mod linux {
-    use std::fs;
-    use std::net::SocketAddrV4;
-
-    use super::super::loopback::Opener;
-
-    /// What is needed of `/proc/PID/stat`.
-    #[derive(Debug, PartialEq, Eq)]
-    struct Stat {
-        runs: bool,
-        group: u32,
-        /// In ticks of the clock since the machine started, which is not changed when the time of day is.
-        started: u64,
-    }
-
-    /// The ticks since the machine started, with the id of that start.
-    pub(super) fn started(pid: u32) -> Option<String> {
-        let stat = stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).filter(|stat| stat.runs)?;
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        Some(format!("{}/{}", boot.trim(), stat.started))
-    }
-
-    /// The state of a connection that is open both ways.
-    const ESTABLISHED: &str = "01";
-
-    /// The owner of the socket whose own address is `from`, in the list that `proc_net_tcp(5)` describes.
-    pub(super) fn opener(from: SocketAddrV4, to: SocketAddrV4) -> Opener {
-        let Ok(list) = fs::read_to_string("/proc/net/tcp") else { return Opener::Unknown };
-        let (from, to) = (written(from), written(to));
-        let owner = list.lines().find_map(|line| {
-            let mut fields = line.split_ascii_whitespace().skip(1);
-            let is_it = fields.next() == Some(&*from) && fields.next() == Some(&*to);
-            // Of one that is being closed there is no owner any more: it says 0.
-            let is_open = is_it && fields.next() == Some(ESTABLISHED);
-            is_open.then(|| fields.nth(3)?.parse::<u32>().ok()).flatten()
-        });
-        match owner {
-            Some(owner) if owner == rustix::process::geteuid().as_raw() => Opener::Ours,
-            _ => Opener::Stranger,
-        }
-    }
-
-    /// An address as the kernel writes it: the four bytes as one number of this machine.
-    fn written(address: SocketAddrV4) -> String {
-        format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
-    }
-
-    /// Whether a process of this group runs. `None` when the system does not tell.
-    pub(super) fn has_members(group: u32) -> Option<bool> {
-        let is_id = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-        let mut processes = fs::read_dir("/proc").ok()?.flatten().filter(|entry| is_id(&entry.file_name())).peekable();
-        processes.peek()?;
-        let mut stats = processes.filter_map(|entry| stat(&fs::read_to_string(entry.path().join("stat")).ok()?));
-        Some(stats.any(|stat| stat.group == group && stat.runs))
-    }
-
-    fn stat(line: &str) -> Option<Stat> {
-        // The second field is the program's name, in brackets, and may hold anything, brackets too.
-        let (_, rest) = line.rsplit_once(") ")?;
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        Some(Stat {
-            runs: !["Z", "X", "x"].contains(fields.first()?),
-            group: fields.get(2)?.parse().ok()?,
-            started: fields.get(19)?.parse().ok()?,
-        })
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        #[test]
-        fn names_do_not_confuse_the_fields() {
-            let line = |state: &str| {
-                format!(
-                    "77 (a) Z 1 (b) {state} 1 76 75 0 -1 4194560 9 0 0 0 1 2 0 0 20 0 1 0 4711 10 20 18446744073709551615 1\n"
-                )
-            };
-            assert_eq!(stat(&line("S")), Some(Stat { runs: true, group: 76, started: 4711 }));
-            assert_eq!(stat(&line("Z")), Some(Stat { runs: false, group: 76, started: 4711 }));
-            for other in ["", "77 (a", "77 (a) S 1 76", "77 (a) S 1 x 75 0 -1 4194560 9 0 0 0 1 2 0 0 20 0 1 0 y"] {
-                assert_eq!(stat(other), None, "{other}");
-            }
-        }
-    }
 }
 
 /// What `ps` tells about processes, where there is no `/proc`. Tried out on Linux too, by the test below.

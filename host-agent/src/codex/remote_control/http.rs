@@ -1,8 +1,8 @@
 //! The agent's loopback address for Codex, where the vendor's backend would be.
 //!
-//! Other users of the machine reach it too, and so do pages in its browsers. So a
-//! connection has to be of this user, where the system tells; a request has to be
-//! addressed to 127.0.0.1 by a program (no `Origin`, no `Sec-Fetch-*`), and to know
+//! Other users of the machine reach it too, and so do pages in its browsers and the
+//! commands that Codex runs. So a connection has to be of the Codex that is expected
+//! ([`callers`](super::callers)), where the system tells; a request has to be addressed to 127.0.0.1 by a program (no `Origin`, no `Sec-Fetch-*`), and to know
 //! the secret path; whoever does not learns nothing. The secret alone would not
 //! do: Codex has it in its arguments, which all users see.
 //! Behind that, [`control`] answers what remote control asks, and the rest goes
@@ -39,10 +39,10 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{Instrument, debug, debug_span, warn};
 
+use super::callers::Callers;
 use super::control::{self, Host};
 use super::enrolment::Enrolment;
 use super::upstream::Upstream;
-use crate::platform::loopback::{self, Opener};
 use crate::state::timestamp::Timestamp;
 
 /// Connections at a time. Codex has a handful; others wait.
@@ -73,6 +73,8 @@ pub type Sockets = Arc<dyn Fn(WebSocket, Option<Cursor>) -> BoxFuture<'static, (
 pub struct Parts {
     /// Where it is, and whom it lets in.
     pub enrolment: Enrolment,
+    /// Which programs may speak here at all.
+    pub callers: Callers,
     /// Who pairs and lists devices.
     pub host: Arc<dyn Host>,
     /// Who takes over sockets.
@@ -128,12 +130,8 @@ pub async fn serve(parts: Parts, listener: TcpListener, stop: CancellationToken)
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => vital::raise(ended),
             (stream, from) = accepting.next(|| listener.accept()), if free => {
-                if is_of_a_stranger(&stream, from) {
-                    warn!("another user's program was refused at codex's remote control");
-                    continue;
-                }
                 let gate = Arc::clone(&gate);
-                connections.spawn(speak(stream, gate).instrument(debug_span!("remote control")));
+                connections.spawn(speak(stream, from, gate).instrument(debug_span!("remote control")));
             }
         }
     }
@@ -149,16 +147,17 @@ pub async fn serve(parts: Parts, listener: TcpListener, stop: CancellationToken)
     let _ = timeout(GRACE, ending).await;
 }
 
-/// Whether another user of this machine opened a connection, as far as the system tells.
-fn is_of_a_stranger(stream: &TcpStream, from: SocketAddr) -> bool {
-    match (from, stream.local_addr()) {
-        (SocketAddr::V4(from), Ok(SocketAddr::V4(to))) => loopback::opener(from, to) == Opener::Stranger,
-        _ => true,
-    }
-}
-
 /// One connection, for one request: what waits on loopback costs less than a connection that idles.
-async fn speak(stream: TcpStream, gate: Arc<Gate>) {
+async fn speak(stream: TcpStream, from: SocketAddr, gate: Arc<Gate>) {
+    let admitted = match stream.local_addr() {
+        Ok(to) => gate.shared.parts.callers.admit(from, to).await,
+        // It is closed already.
+        Err(_) => return,
+    };
+    if let Err(stranger) = admitted {
+        warn!("{stranger} was refused at codex's remote control");
+        return;
+    }
     // A socket that refuses the option is dead, which the next read finds.
     let _dead = stream.set_nodelay(true);
     let service = service_fn(move |request: hyper::Request<Incoming>| {

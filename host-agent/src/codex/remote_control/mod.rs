@@ -13,6 +13,7 @@
 //! [`clients::Clients`] makes a [`CodexConnection`] of each. [`supervisor`] starts
 //! the Codex, and begins again when it ends.
 
+mod callers;
 pub mod clients;
 pub mod control;
 pub mod enrolment;

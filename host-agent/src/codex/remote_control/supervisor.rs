@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::callers::Callers;
 use super::clients::Clients;
 use super::enrolment::{self, Enrolment};
 use super::http::{self, Parts, Sockets};
@@ -80,6 +81,7 @@ impl OpenError {
 pub(super) struct Supervisor {
     config: RemoteControlConfig,
     clients: Clients,
+    callers: Callers,
     state: watch::Sender<CodexState>,
     /// Which run of Codex has a socket here; `None` before its first.
     run: watch::Sender<Option<Instance>>,
@@ -101,7 +103,7 @@ impl Supervisor {
         stop: CancellationToken,
     ) -> Self {
         let ledger = Ledger::new(config.codex.note.clone());
-        Self { config, clients, state, run: watch::Sender::new(None), stop, ledger }
+        Self { config, clients, callers: Callers::default(), state, run: watch::Sender::new(None), stop, ledger }
     }
 
     pub(super) async fn run(self) {
@@ -114,6 +116,7 @@ impl Supervisor {
                     let base_url = enrolment.base_url();
                     let parts = Parts {
                         enrolment,
+                        callers: self.callers.clone(),
                         host: Arc::new(OwnCommands),
                         sockets: self.sockets(),
                         upstream: self.config.upstream.clone(),
@@ -168,7 +171,10 @@ impl Supervisor {
                         backoff.reset();
                     }
                 }
-                Err(error) => self.failed(&error),
+                Err(error) => {
+                    self.callers.nobody();
+                    self.failed(&error);
+                }
             }
             self.pause(&mut backoff).await;
         }
@@ -200,6 +206,10 @@ impl Supervisor {
         let mut run = self.run.subscribe();
         let came = async { run.wait_for(Option::is_some).await.is_ok() };
         let mut process = Process::remote_control(codex, &hold, base_url)?;
+        match process.id() {
+            Some(id) => self.callers.started(id),
+            None => self.callers.nobody(),
+        }
         self.ledger.note(&process, None).await;
         let (_, version) = tokio::select! {
             (came, version) = async { tokio::join!(came, codex.version()) } => (came, version?),
@@ -237,6 +247,7 @@ impl Supervisor {
         if !self.stop.is_cancelled() {
             self.state.send_replace(CodexState::Starting);
         }
+        self.callers.nobody();
         self.clients.forget_all();
         process.end().await;
         self.ledger.forget();

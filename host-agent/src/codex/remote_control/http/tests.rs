@@ -88,8 +88,11 @@ impl Served {
         let (opened, sockets) = mpsc::channel(8);
         let now = Arc::new(AtomicU64::new(1_000_000));
         let clock = Arc::clone(&now);
+        let callers = Callers::default();
+        callers.user();
         let parts = Parts {
             enrolment,
+            callers,
             host: Arc::new(Memory(Mutex::new(clients))),
             sockets: Arc::new(move |socket, cursor| echo(socket, cursor, opened.clone()).boxed()),
             upstream,
