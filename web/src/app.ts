@@ -21,8 +21,8 @@ export function run(code: string | null): void {
   void keepAtHand(window, page, () => state.isBusy || isTyped(document));
 }
 
-/** Whether something stands in a field that a person writes in. */
+/** Whether something stands in a field that a person writes in, other than what the app put there. */
 function isTyped(document: Document): boolean {
   const fields = document.querySelectorAll<HTMLInputElement | HTMLTextAreaElement>(FIELDS);
-  return [...fields].some(({ value }) => value !== "");
+  return [...fields].some(({ value, defaultValue }) => value !== defaultValue);
 }

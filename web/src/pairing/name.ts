@@ -42,3 +42,11 @@ export function label(
   const trimmed = text.trim();
   return trimmed === "" ? { ok: false, fault: "empty" } : { ok: true, text: trimmed };
 }
+
+/** What is left of `text` without what a person does not see, and without space around. */
+export function cleaned(text: string): string {
+  return Array.from(text)
+    .filter((letter) => !isUnseen(letter))
+    .join("")
+    .trim();
+}

@@ -2,9 +2,11 @@
 import { isTabOfIphone } from "../browser";
 import type { Page } from "../link/page";
 import { Observable } from "../observable";
+import type { TypedCode } from "../pairing/code";
 import { takeFragment } from "../pairing/fragment";
-import type { Invitation } from "../pairing/join";
+import { Origin } from "../pairing/origin";
 import { PairingUrl, PairingUrlError } from "../pairing/url";
+import { type Unfit, judge } from "../scan/judge";
 import { Database } from "../store/database";
 import { StoreError, type StoreFault } from "../store/error";
 import { HostStore } from "../store/hosts";
@@ -12,6 +14,7 @@ import { StartStore } from "../store/starts";
 import { type Theme, keepTheme, keptTheme, showTheme } from "../theme";
 import { describeDevice } from "./device";
 import { type Host, Hosts } from "./hosts";
+import { keepName, keptName } from "./name";
 import { Pairing } from "./pairing";
 import type { OwnRelay } from "./relay";
 import { type Route, hashOf, routeOf } from "./route";
@@ -37,6 +40,10 @@ export class AppState {
   readonly theme: Observable<Theme>;
   /** What this device tells a host that it is. */
   readonly device: string;
+  /** What it is called there where nobody gives it a name. */
+  readonly unnamed: string;
+  /** The page that the app is in. */
+  readonly page: Page;
   /** Where the browser keeps all of it. */
   readonly storage: StorageManager;
   readonly #window: Window;
@@ -44,6 +51,7 @@ export class AppState {
   constructor({ window, page, relay }: AppSetup) {
     this.#window = window;
     this.relay = relay;
+    this.page = page;
     this.belongsOnHomeScreen = isTabOfIphone(window.navigator);
     this.route = new Observable(routeOf(window.location.hash));
     const database = new Database();
@@ -52,10 +60,11 @@ export class AppState {
     this.theme = new Observable(keptTheme(window));
     showTheme(window, this.theme.value);
     this.storage = window.navigator.storage;
-    const described = describeDevice(window.navigator.userAgent);
-    this.device = described.platform;
+    const { name, platform } = describeDevice(window.navigator.userAgent);
+    this.device = platform;
+    this.unnamed = name;
     this.pairing = new Pairing({
-      ...described,
+      platform,
       store,
       storage: this.storage,
       create: relay.create,
@@ -111,11 +120,34 @@ export class AppState {
     this.#show(route);
   }
 
-  /** Pairs by what a person has in hand. */
-  pair(invitation: Invitation): void {
-    this.pairing.start(invitation);
+  /** What this device is to be called at the next host. */
+  get name(): string {
+    return keptName(this.#window, this.unnamed);
+  }
+
+  /** Asks whether to pair by this code. */
+  offer(url: PairingUrl): void {
+    this.pairing.offer(url);
     // Back leads to before the code, which is good once.
     this.go({ at: "pair" }, "replace");
+  }
+
+  /** Pairs by the code that was offered, under this name. */
+  accept(name: string): void {
+    keepName(this.#window, name, this.unnamed);
+    this.pairing.accept(name);
+  }
+
+  /** Pairs by a code that was typed, under this name. */
+  pairTyped(code: TypedCode, name: string): void {
+    keepName(this.#window, name, this.unnamed);
+    this.pairing.start({ type: "code", relay: this.relay.origin, code }, name);
+    this.go({ at: "pair" }, "replace");
+  }
+
+  /** What a QR code that was scanned is to this page. */
+  judge(text: string): PairingUrl | Unfit {
+    return judge(text, { page: Origin.parse(this.#window.location.origin), relay: this.relay.origin });
   }
 
   /** Leaves a pairing, for what there is besides. */
@@ -168,7 +200,7 @@ export class AppState {
 
   #pairBy(code: string): void {
     try {
-      this.pair({ type: "url", url: PairingUrl.parse(code) });
+      this.offer(PairingUrl.parse(code));
     } catch (error) {
       if (!(error instanceof PairingUrlError)) {
         throw error;

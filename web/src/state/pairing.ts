@@ -2,11 +2,14 @@
 import { Observable } from "../observable";
 import { JoinError, type JoinFault } from "../pairing/error";
 import { type Invitation, type JoinSetup, PERSON_TIMEOUT, join } from "../pairing/join";
+import type { PairingUrl } from "../pairing/url";
 import type { StoredHost } from "../store/hosts";
 import type { Persistence } from "../store/persist";
 
 export type PairingState =
   | { readonly at: "none" }
+  /** A code is in hand, and the host has not heard of it: the name that this device will have there can be changed. */
+  | { readonly at: "offered" }
   /** On the way to the host. */
   | { readonly at: "meeting" }
   /** A person types these digits at the host, until then: milliseconds since 1970. */
@@ -18,7 +21,7 @@ export type PairingState =
   | { readonly at: "noCode"; readonly why: string };
 
 /** What a pairing needs, besides what comes from the screen. */
-export type PairingSetup = Omit<JoinSetup, "show" | "signal"> & {
+export type PairingSetup = Omit<JoinSetup, "name" | "show" | "signal"> & {
   /** Takes the host that is kept now. */
   readonly paired: (host: StoredHost) => Promise<void>;
 };
@@ -28,18 +31,35 @@ export class Pairing {
   readonly state = new Observable<PairingState>({ at: "none" });
   readonly #setup: PairingSetup;
   #running: AbortController | null = null;
+  #offered: PairingUrl | null = null;
 
   constructor(setup: PairingSetup) {
     this.#setup = setup;
   }
 
-  /** Begins; one that is under way is given up. */
-  start(invitation: Invitation): void {
+  /** Has a person say whether to pair by this code, and as what; a pairing that is under way is given up. */
+  offer(url: PairingUrl): void {
+    this.cancel();
+    this.#offered = url;
+    this.state.set({ at: "offered" });
+  }
+
+  /** Pairs by the code that was offered, as a device with this name. */
+  accept(name: string): void {
+    const url = this.#offered;
+    if (url !== null) {
+      this.#offered = null;
+      this.start({ type: "url", url }, name);
+    }
+  }
+
+  /** Begins, as a device with this name; a pairing that is under way is given up. */
+  start(invitation: Invitation, name: string): void {
     this.cancel();
     const running = new AbortController();
     this.#running = running;
     this.state.set({ at: "meeting" });
-    void this.#run(invitation, running);
+    void this.#run(invitation, name, running);
   }
 
   /** Says that there is no code to begin with, and why. */
@@ -48,14 +68,16 @@ export class Pairing {
     this.state.set({ at: "noCode", why });
   }
 
-  /** Gives up what is under way, and forgets how the last one ended. */
+  /** Gives up what is under way or offered, and forgets how the last one ended. */
   cancel(): void {
     this.#running?.abort();
     this.#running = null;
+    this.#offered?.secret.wipe();
+    this.#offered = null;
     this.state.set({ at: "none" });
   }
 
-  async #run(invitation: Invitation, running: AbortController): Promise<void> {
+  async #run(invitation: Invitation, name: string, running: AbortController): Promise<void> {
     const { paired, ...setup } = this.#setup;
     const tell = (state: PairingState): void => {
       if (this.#running === running) {
@@ -66,7 +88,7 @@ export class Pairing {
       const show = (digits: string): void => {
         tell({ at: "digits", digits, until: Date.now() + PERSON_TIMEOUT });
       };
-      const { host, persistence } = await join(invitation, { ...setup, show, signal: running.signal });
+      const { host, persistence } = await join(invitation, { ...setup, name, show, signal: running.signal });
       await paired(host);
       tell({ at: "paired", host, persistence });
     } catch (error) {

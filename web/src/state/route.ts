@@ -9,6 +9,8 @@ export type Route =
   | { readonly at: "settings" }
   /** Beginning to add a host. */
   | { readonly at: "add" }
+  /** Scanning a code. */
+  | { readonly at: "scan" }
   /** Typing a code. */
   | { readonly at: "code" }
   /** A pairing under way, or how it ended. */
@@ -21,6 +23,9 @@ export type Route =
   | { readonly at: "new"; readonly host: string }
   | { readonly at: "thread"; readonly host: string; readonly environment: string; readonly thread: string };
 
+/** Places that are of no host. */
+const PLACES = ["settings", "add", "scan", "code", "pair"] as const;
+
 /** The environment that a route does not name: the host itself. */
 export const LOCAL = "local";
 
@@ -30,8 +35,9 @@ export function routeOf(hash: string): Route {
   if (name === "h") {
     return hostRoute(rest) ?? { at: "hosts" };
   }
-  if ((name === "settings" || name === "add" || name === "code" || name === "pair") && rest.length === 0) {
-    return { at: name };
+  const place = PLACES.find((known) => known === name);
+  if (place !== undefined && rest.length === 0) {
+    return { at: place };
   }
   return { at: "hosts" };
 }
@@ -76,6 +82,7 @@ export function hashOf(route: Route): string {
     }
     case "settings":
     case "add":
+    case "scan":
     case "code":
     case "pair":
       return `#/${route.at}`;

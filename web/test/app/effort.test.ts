@@ -45,7 +45,7 @@ test("the effort of a model is chosen, and the thread has it", async () => {
   leftovers.add(async () => {
     expect(await phone.close()).toEqual([]);
   });
-  await phone.page.goto(up.pairingUrl);
+  await phone.opens(up.pairingUrl);
   await phone.sees("Paired with");
   const desk = await Desk.at(up);
   leftovers.add(() => desk.leaves());

@@ -31,7 +31,7 @@ beforeEach(async () => {
   leftovers.add(async () => {
     expect(await phone.close()).toEqual([]);
   });
-  await phone.page.goto(up.pairingUrl);
+  await phone.opens(up.pairingUrl);
   await phone.sees("Paired with");
   await phone.taps(/^Open/);
   await phone.sees("No threads on");
@@ -94,7 +94,7 @@ test("a revoked device is paired again, and has its draft", async () => {
   leftovers.add(async () => {
     await pairing.stop("SIGTERM");
   });
-  await phone.page.goto(await pairing.says("pairing", "url"));
+  await phone.opens(await pairing.says("pairing", "url"));
   await phone.sees("Paired with");
   await phone.taps(/^Open/);
   await phone.sees("No threads on");

@@ -73,7 +73,8 @@ test("a tab of an iPhone's Safari is told to use the Home Screen first, and can 
   await phone.sees("First, add Reachback to your Home Screen");
   await phone.shoots("homescreen");
   await phone.taps("Pair this tab anyway");
-  await phone.page.getByRole("textbox").first().waitFor();
+  await phone.taps("Type a code instead");
+  await phone.page.getByLabel("Code shown by").waitFor();
 });
 
 test("the app on an iPhone's Home Screen does not advise what was done", async () => {

@@ -43,7 +43,7 @@ beforeEach(async () => {
       }
     });
   });
-  await phone.page.goto(up.pairingUrl);
+  await phone.opens(up.pairingUrl);
   await phone.sees("Paired with");
   desk = await Desk.at(up);
   leftovers.add(() => desk.leaves());

@@ -77,7 +77,7 @@ describe("with a relay and a host", () => {
       terminal.close();
     });
     const code = await terminal.shows(/reachback join '(\S+)'/);
-    await phone.page.goto(code);
+    await phone.opens(code);
     await phone.sees("Type these six digits");
     await terminal.shows(/(wants to pair)/);
     terminal.types(await phone.digits());
@@ -237,14 +237,15 @@ describe("with one build after another", () => {
   });
 
   test("it waits while something is typed", async () => {
-    await phone.taps("Type a code");
-    await phone.page.getByRole("textbox").fill("7KQD-M2XT");
+    await phone.taps("Type a code instead");
+    const code = phone.page.getByLabel("Code shown by");
+    await code.fill("7KQD-M2XT");
     site.build = second;
     expect(await update()).toBe("installed");
     expect(await asksAgain()).toBe(false);
     expect(await kept()).toEqual([keptOf(BUILT), keptOf(second)]);
-    expect(await phone.page.getByRole("textbox").inputValue()).toBe("7KQD-M2XT");
-    await phone.page.getByRole("textbox").fill("");
+    expect(await code.inputValue()).toBe("7KQD-M2XT");
+    await code.fill("");
     expect(await asksAgain()).toBe(true);
     await expect.poll(async () => (await shown().catch(() => null))?.[0], SOON).toBe(PAGES.second[0]);
     await expect.poll(kept, SOON).toEqual([keptOf(second)]);

@@ -38,7 +38,7 @@ async function pairCommand(shown: RegExp, ...args: readonly string[]): Promise<{
 async function opened(): Promise<{ terminal: Terminal; code: string }> {
   const { terminal, shown } = await pairCommand(URL_SHOWN);
   phone = await Phone.unbox(browser);
-  await phone.page.goto(shown);
+  await phone.opens(shown);
   await phone.sees("Type these six digits");
   await terminal.shows(ASKED);
   return { terminal, code: shown.split("#")[1] ?? "" };
@@ -94,20 +94,23 @@ test("a code that is typed pairs too, with less, and one that is wrong does not"
   await phone.page.goto(apart.relayUrl);
   await phone.sees("Your Codex, from here");
   await phone.shoots("welcome");
-  await phone.taps("Type a code");
-  await phone.page.getByRole("textbox").fill("7KQD-M2XT-9RW4-");
+  await phone.taps("Type a code instead");
+  const code = phone.page.getByLabel("Code shown by");
+  await code.fill("7KQD-M2XT-9RW4-");
   await phone.sees("4 to go");
   await phone.shoots("code");
-  await phone.page.getByRole("textbox").fill("7KQD-M2XT-9RW4-HA0C");
+  await code.fill("7KQD-M2XT-9RW4-HA0C");
+  await phone.page.getByLabel("Name of this device").fill("Ada's phone");
   await phone.taps("Pair");
   await phone.sees("No pairing with that code is open");
   await phone.shoots("no-such-code");
   await phone.taps("Type the code again");
-  await phone.page.getByRole("textbox").fill(shown.toLowerCase());
+  await code.fill(shown.toLowerCase());
+  expect(await phone.page.getByLabel("Name of this device").inputValue()).toBe("Ada's phone");
   await phone.taps("Pair");
   await phone.sees("Type these six digits");
   await phone.shoots("digits");
-  await terminal.shows(ASKED);
+  await terminal.shows(/(“Ada's phone” .*wants to pair)/);
   terminal.types(await phone.digits());
   await phone.sees("Paired with");
   await phone.sees("approve commands, manage devices");

@@ -6,9 +6,9 @@ import { expect } from "vitest";
 type Complaint = string;
 
 /** Starts the browser; who asks for it closes it. */
-export async function startChromium(): Promise<Browser> {
+export async function startChromium(...more: readonly string[]): Promise<Browser> {
   // As root, as in a container, Chromium runs without its sandbox or not at all.
-  const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
+  const args = process.getuid?.() === 0 ? ["--no-sandbox", ...more] : [...more];
   return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
 }
 
@@ -51,6 +51,12 @@ export class Phone {
   /** Touches the button, or the link, with this name. */
   async taps(name: string | RegExp): Promise<void> {
     await this.page.getByRole("link", { name }).or(this.page.getByRole("button", { name })).first().tap();
+  }
+
+  /** Opens what a pairing code leads to, and goes on to the host. */
+  async opens(code: string): Promise<void> {
+    await this.page.goto(code);
+    await this.taps(/^Pair$/);
   }
 
   /** The six digits on its screen. */

@@ -32,7 +32,7 @@ beforeEach(async () => {
   leftovers.add(async () => {
     expect(await phone.close()).toEqual([]);
   });
-  await phone.page.goto(up.pairingUrl);
+  await phone.opens(up.pairingUrl);
   await phone.sees("Paired with");
   await phone.taps(/^Open/);
   await phone.sees("No threads on");

@@ -32,7 +32,7 @@ async function stage(prepare?: Parameters<typeof Up.start>[0]): Promise<void> {
   leftovers.add(async () => {
     expect(await phone.close()).toEqual([]);
   });
-  await phone.page.goto(up.pairingUrl);
+  await phone.opens(up.pairingUrl);
   await phone.sees("Paired with");
   desk = await Desk.at(up);
   leftovers.add(() => desk.leaves());

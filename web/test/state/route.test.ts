@@ -6,6 +6,7 @@ test("each route is its fragment's", () => {
     { at: "hosts" },
     { at: "settings" },
     { at: "add" },
+    { at: "scan" },
     { at: "code" },
     { at: "pair" },
     { at: "host", host: "f5e7zbnrzxjetbxdvh54dzeeei" },
