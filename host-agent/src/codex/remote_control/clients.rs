@@ -177,7 +177,7 @@ impl Clients {
     /// Carries all connections over a socket that Codex has opened, until that ends; then waits for a newer one, and
     /// ends the connections where none comes.
     ///
-    /// A socket that is there already is left for this one. `cursor` is what Codex told when it opened it
+    /// May be dropped: the socket has ended then. A socket that is there already is left for this one. `cursor` is what Codex told when it opened it
     /// (`x-codex-subscribe-cursor`).
     pub async fn serve<S, E>(&self, socket: S, cursor: Option<&str>)
     where
@@ -186,6 +186,7 @@ impl Clients {
         let mut latest = self.shared.socket.subscribe();
         let turn = self.shared.begin(cursor);
         tracing::info!(socket = turn.socket, "codex opened its socket");
+        let present = Present { shared: &self.shared, turn: &turn };
         let replaced = async {
             // The sender lives as long as what this borrows.
             let _ = latest.wait_for(|socket| *socket != turn.socket).await;
@@ -196,11 +197,23 @@ impl Clients {
             () = &mut replaced => return,
             () = self.shared.carry(&turn, socket) => {}
         }
-        self.shared.end(&turn);
+        drop(present);
         tracing::info!(socket = turn.socket, "codex's socket ended");
         if timeout(GRACE, replaced).await.is_err() {
             self.shared.give_up(&turn);
         }
+    }
+}
+
+/// A socket that is there, until it is dropped.
+struct Present<'a> {
+    shared: &'a Shared,
+    turn: &'a Turn,
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.shared.end(self.turn);
     }
 }
 

@@ -597,6 +597,18 @@ async fn a_newer_socket_takes_the_place_of_an_older_one() {
     codex.until(|codex| codex.known[&a].messages.len() == 2).await;
 }
 
+#[tokio::test]
+async fn a_socket_whose_server_is_dropped_is_not_there_any_more() {
+    let mut codex = Codex::connected();
+    let _begun = codex.begun("phone").await;
+    let connected = codex.clients.connected();
+    assert!(*connected.borrow());
+    let Link { serving, .. } = codex.link.take().unwrap();
+    serving.abort();
+    assert!(serving.await.unwrap_err().is_cancelled());
+    assert!(!*connected.borrow());
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Say { client: usize, length: usize },
