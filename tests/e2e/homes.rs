@@ -216,6 +216,21 @@ async fn go_on_together(version: &str, host_id: &str) {
 }
 
 #[tokio::test]
+async fn what_an_earlier_build_wrote_in_codexs_configuration_is_put_back() {
+    let home = copy("v1/redirected", &[]);
+    let (note, config) = (home.path().join("host/redirect.json"), home.codex_home().join("config.toml"));
+    let text = std::fs::read_to_string(&note).unwrap().replace("/srv/codex", home.codex_home().to_str().unwrap());
+    std::fs::write(&note, text).unwrap();
+    let led = format!("chatgpt_base_url = \"http://127.0.0.1:1/{}/backend-api\" # mine\n", "a".repeat(52));
+    std::fs::write(&config, led).unwrap();
+    assert_eq!(home.json(&["status"]).await.ok().event("codex_use")["leads_here"], true);
+    home.json(&["codex", "restore"]).await.ok();
+    let before = "chatgpt_base_url = 'https://chatgpt.com/backend-api' # mine\n";
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), before);
+    assert_eq!(document(&note), json!({ "version": 1, "codex_home": null, "written": null }));
+}
+
+#[tokio::test]
 async fn a_device_that_has_expired_is_named_as_such_and_can_be_let_in_again() {
     let home = copy("v1/unseen", &[]);
     let before = contents(&home);

@@ -5,6 +5,7 @@ mod api;
 mod attention;
 mod blind;
 mod codex_backend;
+mod codex_use;
 mod conformance;
 mod firewall_schema;
 mod floods;

@@ -48,12 +48,14 @@ fn reachback<S: AsRef<OsStr>>(home: &Home, args: impl IntoIterator<Item = S>) ->
     command
 }
 
-const STATE: [&[&str]; 11] = [
+const STATE: [&[&str]; 13] = [
     &["status"],
     &["devices"],
     &["devices", "revoke", "x"],
     &["workspace", "list"],
     &["audit"],
+    &["codex", "use"],
+    &["codex", "restore"],
     &["hosts"],
     &["connect"],
     &["join", "http://127.0.0.1:9"],

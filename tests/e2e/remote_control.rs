@@ -35,7 +35,7 @@ async fn whoever_knows_the_secret_is_not_let_in_beside_codex() {
     codex.home.sign_in().unwrap();
     let agent = tempfile::tempdir().unwrap();
     let home = agent.path().to_owned();
-    let backend = RemoteControl::start(RemoteControlConfig { codex: codex.config(), home, upstream: None }).unwrap();
+    let backend = RemoteControl::start(RemoteControlConfig { codex: codex.config(), home, redirect: None }).unwrap();
     ready(&backend).await;
     let (port, request) = enrolment(agent.path());
 

@@ -52,7 +52,7 @@ async fn upgrade(path: &Path, header: &'static str, value: &str) -> Result<WebSo
 }
 
 /// Messages over a socket of `connect --socket`.
-struct OverSocket(WebSocketStream<UnixStream>);
+pub(super) struct OverSocket(WebSocketStream<UnixStream>);
 
 impl Pipe for OverSocket {
     fn send(&mut self, message: String) -> BoxFuture<'_, ()> {
@@ -70,7 +70,7 @@ impl Pipe for OverSocket {
 }
 
 /// `connect --socket`, and where it listens.
-async fn socket(device: &Home) -> (Process, TempDir, PathBuf) {
+pub(super) async fn socket(device: &Home) -> (Process, TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("codex.sock");
     let mut process = device.start(&["connect", "--socket", path.to_str().unwrap()]);
@@ -81,7 +81,7 @@ async fn socket(device: &Home) -> (Process, TempDir, PathBuf) {
 }
 
 /// An app-server client of a socket.
-async fn client(path: &Path) -> Client {
+pub(super) async fn client(path: &Path) -> Client {
     let socket = upgrade(path, "x-codex-app-server-compression", "zstd-stream-v1").await.unwrap();
     let initialized = tokio::time::timeout(Duration::from_secs(10), Client::over(OverSocket(socket)));
     initialized.await.expect("`initialize` was not answered within 10 s, which the terminal UI does not wait for")

@@ -337,6 +337,7 @@ fn agent_config(
         new_relay: false,
         enroll_key: None,
         local: LocalEnvironment {
+            redirect: None,
             codex: backend,
             ceiling: Ceiling::default(),
             profiles,

@@ -23,6 +23,7 @@ pub(crate) mod api;
 pub(crate) mod attention;
 pub(crate) mod bridge;
 pub(crate) mod changes;
+pub(crate) mod codex_use;
 mod desk;
 pub mod environments;
 pub(crate) mod host_session;
@@ -581,12 +582,18 @@ async fn watch_codex(environment: Arc<Environment>, events: AgentEvents, notices
         let now = state.borrow_and_update().clone();
         events.send(Event::Codex(codex_status(&environment, &now)));
         notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::of(&environment)));
-        if let CodexState::Failed { reason, fix } = now {
-            let failure = Failure::new("codex_failed", reason);
-            events.send(Event::Error(match fix {
-                Some(fix) => failure.fix(fix),
-                None => failure,
-            }));
+        match now {
+            CodexState::Failed { reason, fix } => {
+                let failure = Failure::new("codex_failed", reason);
+                events.send(Event::Error(match fix {
+                    Some(fix) => failure.fix(fix),
+                    None => failure,
+                }));
+            }
+            CodexState::Waiting { reason, fix } => {
+                events.send(Event::Notice(Failure::new("waiting_for_codex", reason).fix(fix)));
+            }
+            CodexState::Starting | CodexState::Ready { .. } | CodexState::Stopped => {}
         }
         loop {
             tokio::select! {
@@ -615,7 +622,8 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
     match state {
         CodexState::Starting => is_not(CodexWord::Starting),
         CodexState::Ready { version, started_by, .. } => {
-            let (keys, why) = Keys::of(&environment.profiles, *started_by);
+            let adapter = environment.codex.adapter();
+            let (keys, why) = Keys::of(&environment.profiles, adapter, *started_by);
             CodexStatus {
                 version: version.clone(),
                 joined: Some(*started_by == StartedBy::Others),
@@ -624,6 +632,7 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
                 ..is_not(CodexWord::Ready)
             }
         }
+        CodexState::Waiting { .. } => is_not(CodexWord::Waiting),
         CodexState::Failed { .. } => is_not(CodexWord::Failed),
         CodexState::Stopped => is_not(CodexWord::Stopped),
     }

@@ -12,6 +12,7 @@ use tokio::time::{sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{DeviceChangeError, DeviceChanges};
+use super::codex_use::CodexChanges;
 use super::environments::Environments;
 use super::environments::changes::{Changes, told};
 use super::pairing::{Confirmation, Offer, OfferEvent, OfferOptions, Pairings};
@@ -245,6 +246,11 @@ impl OwnerRequests {
             fingerprint: self.tunnel.relay_key().borrow().as_ref().map(RelayId::of),
             tunnel: tunnel_status(&self.tunnel.state().borrow()),
             codex: Some(codex_status(own, &own.codex.state().borrow())),
+            codex_use: own
+                .redirect
+                .as_ref()
+                .map(|redirect| redirect.status())
+                .filter(|now| now.wanted || now.leads_here),
             devices: list.devices.len(),
             connected,
             paused: list.paused,
@@ -279,6 +285,10 @@ impl OwnerRequests {
         Changes { workspaces: &self.environments.own().workspaces, audit: &self.changes.audit }
     }
 
+    fn codex_changes(&self) -> CodexChanges<'_> {
+        CodexChanges { environment: self.environments.own(), events: &self.changes.events }
+    }
+
     fn is_connected(&self, device: DeviceId) -> bool {
         self.changes.sessions.presence().get(&device).copied().unwrap_or(false)
     }
@@ -300,6 +310,8 @@ impl Handler for OwnerRequests {
                 let device = self.pair(PairOptions { scope, confirm, patience }, exchange).await?;
                 Ok(Response::Device(DeviceInfo::new(&device, false)))
             }
+            Request::UseCodex { codex_home } => self.codex_changes().lead_here(codex_home.as_deref()).await,
+            Request::RestoreCodex => self.codex_changes().restore(),
             Request::Stop => {
                 self.stop_wanted.cancel();
                 Ok(Response::Done)

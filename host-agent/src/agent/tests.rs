@@ -43,6 +43,7 @@ async fn start(home: &Path) -> (Agent, watch::Sender<CodexState>) {
         new_relay: false,
         enroll_key: None,
         local: LocalEnvironment {
+            redirect: None,
             codex: Arc::new(Supervised(state)),
             ceiling: Ceiling::default(),
             profiles: Arc::new(Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap()),

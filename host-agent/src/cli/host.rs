@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use reachback_proto::control::{EnrollKey, MAX_ENROLL_KEY};
 use reachback_proto::pairing::Origin;
 use reachback_proto::session::SessionLimits;
-use reachback_proto::words::{printable, quote};
+use reachback_proto::words::{printable, quote, shell_word};
 use reachback_relay::vital::Vital;
 use ring::rand::SystemRandom;
 use tokio::sync::broadcast::error::RecvError;
@@ -31,7 +31,7 @@ use crate::backoff::BackoffConfig;
 use crate::codex::app_server::AppServer;
 use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
-use crate::codex::remote_control::upstream::{self, Upstream};
+use crate::codex::remote_control::redirect::{Redirect, Restored, is_same};
 use crate::codex::remote_control::{RemoteControl, RemoteControlConfig};
 use crate::codex::{CodexBackend, CodexConfig};
 use crate::demo::home::DemoHome;
@@ -112,13 +112,41 @@ pub(super) enum CodexWay {
     /// The app-server of this machine, which the terminal's `codex` shares: joined if one runs, else started.
     AppServer,
     /// A `codex remote-control`, which is started; needs a sign-in with ChatGPT. Through Reachback, not through the
-    /// vendor's relay.
+    /// vendor's relay. After `reachback codex use` none is started, and the Codex App is waited for.
     RemoteControl,
 }
 
 impl CodexArgs {
     pub(super) fn name(&self) -> String {
         self.name.clone().unwrap_or_else(own_name)
+    }
+
+    /// Takes the `CODEX_HOME` that `reachback codex use` chose; another one is refused, as nothing would come from there.
+    pub(super) fn take_wanted_home(&mut self, home: &Home) -> anyhow::Result<()> {
+        let redirect = Redirect::open(&home.path, self.config().codex_home())?;
+        let Some(wanted) = redirect.wanted_home().filter(|_| self.way == CodexWay::RemoteControl) else {
+            return Ok(());
+        };
+        match &self.codex_home {
+            Some(chosen) if !is_same(chosen, &wanted) => {
+                let message = format!(
+                    "`reachback codex use` chose codex's folder {}, and this agent was told to use {}",
+                    quote(wanted.display()),
+                    quote(chosen.display())
+                );
+                let fix = format!(
+                    "say --codex-home {}; or choose the other one: reachback codex use --codex-home {}",
+                    printable(&shell_word(wanted.to_string_lossy())),
+                    printable(&shell_word(chosen.to_string_lossy()))
+                );
+                Err(Failure::new("codex_home", message).fix(fix).into())
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.codex_home = Some(wanted);
+                Ok(())
+            }
+        }
     }
 
     fn config(&self) -> CodexConfig {
@@ -130,7 +158,7 @@ impl CodexArgs {
     }
 }
 
-pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(home: &Home, mut args: HostArgs, output: Output) -> anyhow::Result<ExitCode> {
     if args.transport == TransportChoice::Quic {
         let failure = Failure::new("no_quic", "this version has no QUIC tunnel");
         return Err(failure.fix("leave --transport out, or say --transport wss").into());
@@ -143,6 +171,7 @@ pub(super) async fn run(home: &Home, args: HostArgs, output: Output) -> anyhow::
     let enroll_key = args.enroll_file.as_deref().map(read_enroll_key).transpose()?;
     // Before anything of another agent on this home is touched.
     let lock = demo::acquire(home, Purpose::Real)?;
+    args.codex.take_wanted_home(home)?;
     opening::before_start(home, &args.codex, output).await?;
     let codex = own_codex(home, &args.codex, output).await?;
     let config = AgentConfig {
@@ -236,6 +265,9 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
             let what = work_ended(*goal, *queued, *turns);
             format!("Ended what device {} began in thread {}: {what}.", device_id.short(), printable(thread_id))
         }
+        Event::CodexUse(now) if now.leads_here => "Codex's config.toml leads here now.".into(),
+        Event::CodexUse(now) if now.wanted => return None,
+        Event::CodexUse(_) => "Codex's config.toml does not lead here any more.".into(),
         Event::WorkspaceAdded(workspace) => format!("Opened to devices: {}", printable(&workspace.path)),
         Event::WorkspaceRemoved(workspace) => format!("Closed to devices: {}", printable(&workspace.path)),
         Event::Notice(failure) | Event::Error(failure) => match &failure.fix {
@@ -265,9 +297,9 @@ pub(super) fn local_environment(
     demo: Option<&DemoHome>,
 ) -> anyhow::Result<LocalEnvironment> {
     let surroundings = surroundings(home, args, demo)?;
-    let OwnCodex { codex, profiles, ground } = codex;
+    let OwnCodex { codex, redirect, profiles, ground } = codex;
     let (ceiling, ground) = (Ceiling::default(), Some(ground));
-    Ok(LocalEnvironment { codex, ceiling, profiles, ground, surroundings, open: Vec::new() })
+    Ok(LocalEnvironment { codex, redirect, ceiling, profiles, ground, surroundings, open: Vec::new() })
 }
 
 /// What there is on this machine besides workspaces.
@@ -347,26 +379,23 @@ fn read_enroll_key(path: &Path) -> anyhow::Result<EnrollKey> {
     }
 }
 
-/// By which way Codex is reached, with what that takes.
-pub(super) enum Way {
-    AppServer,
-    RemoteControl {
-        /// Where everything goes that is not remote control; nowhere for a demo.
-        upstream: Option<Upstream>,
-    },
-}
-
 /// A Codex that the agent runs or joins, and the profiles of its threads.
 #[derive(Clone)]
 pub(super) struct OwnCodex {
     codex: Arc<dyn CodexBackend>,
+    redirect: Option<Arc<Redirect>>,
     profiles: Arc<Profiles>,
     ground: Arc<Ground>,
 }
 
 impl OwnCodex {
-    /// Starts it, kept from the agent's own folders.
-    pub(super) fn start(home: &Home, config: CodexConfig, way: Way) -> anyhow::Result<Self> {
+    /// Starts it, kept from the agent's own folders. A demo has no `redirect`.
+    pub(super) fn start(
+        home: &Home,
+        config: CodexConfig,
+        way: CodexWay,
+        redirect: Option<Arc<Redirect>>,
+    ) -> anyhow::Result<Self> {
         let file = config.codex_home().map(|home| home.join("config.toml"));
         let ground = Arc::new(Ground::prepare(&home.path.join("codex"))?);
         let profiles = Arc::new(Profiles::new(&SystemRandom::new(), denied(home, &ground)?, file)?);
@@ -377,44 +406,61 @@ impl OwnCodex {
             ..config
         };
         let codex: Arc<dyn CodexBackend> = match way {
-            Way::AppServer => Arc::new(AppServer::start(config)),
-            Way::RemoteControl { upstream } => {
-                let config = RemoteControlConfig { codex: config, home: home.path.clone(), upstream };
+            CodexWay::AppServer => Arc::new(AppServer::start(config)),
+            CodexWay::RemoteControl => {
+                let config = RemoteControlConfig { codex: config, home: home.path.clone(), redirect: redirect.clone() };
                 Arc::new(RemoteControl::start(config).context("the operating system gives no randomness")?)
             }
         };
-        Ok(Self { codex, profiles, ground })
+        Ok(Self { codex, redirect, profiles, ground })
     }
 }
 
 /// Codex as `--codex-program` and the like say it.
 ///
-/// Without a sign-in with ChatGPT there is no remote control, which is said, and the app-server serves in its place.
+/// Without a sign-in with ChatGPT there is no remote control, which is said, and the app-server serves in its place; not where
+/// the Codex App is waited for, where that is done.
 pub(super) async fn own_codex(home: &Home, args: &CodexArgs, output: Output) -> anyhow::Result<OwnCodex> {
     let config = args.config();
+    let redirect = Arc::new(Redirect::open(&home.path, config.codex_home())?);
+    let waits = args.way == CodexWay::RemoteControl && *redirect.wanted().borrow();
+    if !waits {
+        mend(&redirect, output);
+    }
     let way = match args.way {
         // A program that can't be asked says so when it is started.
-        CodexWay::RemoteControl if config.signed_in_with_chatgpt().await == Some(false) => {
+        CodexWay::RemoteControl if !waits && config.signed_in_with_chatgpt().await == Some(false) => {
             output.say(
                 "Codex is not signed in with ChatGPT, which `--codex remote-control` needs (`codex login`):\n                 its app-server serves in place of that.",
             );
-            Way::AppServer
+            CodexWay::AppServer
         }
-        CodexWay::RemoteControl => Way::RemoteControl { upstream: Some(upstream(&config)?) },
-        CodexWay::AppServer => Way::AppServer,
+        way => way,
     };
-    OwnCodex::start(home, config, way)
+    if way == CodexWay::RemoteControl && !waits {
+        redirect.upstream().map_err(Failure::from)?;
+    }
+    OwnCodex::start(home, config, way, Some(redirect))
 }
 
-/// Where Codex's maker is asked what is not remote control: the address that is configured, else the maker's own.
-fn upstream(config: &CodexConfig) -> anyhow::Result<Upstream> {
-    let configured = || {
-        let text = std::fs::read_to_string(config.codex_home()?.join("config.toml")).ok()?;
-        let table: toml::Table = toml::from_str(&text).ok()?;
-        Some(table.get("chatgpt_base_url")?.as_str()?.to_owned())
-    };
-    let url = configured().unwrap_or_else(|| upstream::DEFAULT.to_owned());
-    Upstream::new(&url).context("the chatgpt_base_url in Codex's config.toml")
+/// Takes back what an agent left in Codex's configuration that was killed.
+fn mend(redirect: &Redirect, output: Output) {
+    match redirect.undo() {
+        Ok(Restored::Nothing) => {}
+        Ok(Restored::Done) => {
+            output.say("Codex's config.toml led to an earlier agent, which was killed: it is as it was before.")
+        }
+        Ok(Restored::Changed) => {
+            output.say("Codex's config.toml led to an earlier agent, which was killed; it was changed since, and is left as it is.");
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            output.event(&Event::Notice(failure.clone()));
+            let fix = failure.fix.map(|fix| format!("\n  {fix}")).unwrap_or_default();
+            output
+                .say(format_args!("Codex's config.toml may still lead to an earlier agent: {}{fix}", failure.message));
+        }
+    }
 }
 
 #[cfg(test)]

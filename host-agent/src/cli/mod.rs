@@ -5,6 +5,7 @@
 //! done, 1 failed, 2 asked wrongly.
 
 mod audit;
+mod codex;
 mod connect;
 mod demo;
 mod devices;
@@ -73,6 +74,7 @@ enum Command {
     Pair(pair::PairArgs),
     Devices(devices::DevicesArgs),
     Workspace(workspace::WorkspaceArgs),
+    Codex(codex::CodexUseArgs),
     Audit(audit::AuditArgs),
     Join(join::JoinArgs),
     Hosts(hosts::HostsArgs),
@@ -120,6 +122,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Pair(args) => pair::run(&home, args, output).await,
         Command::Devices(args) => devices::run(&home, args, output).await,
         Command::Workspace(args) => workspace::run(&home, args, output).await,
+        Command::Codex(args) => codex::run(&home, args, output).await,
         Command::Audit(args) => audit::run(&home, &args, output).await,
         Command::Join(args) => join::run(&home, args, output).await,
         Command::Hosts(args) => hosts::run(&home, args, output).await,

@@ -11,10 +11,12 @@ use serde::Serialize;
 use super::output::Output;
 use super::{Home, demo, devices, workspace};
 use crate::agent::environments::workspaces::OpenedBy;
+use crate::codex::Adapter;
 use crate::codex::keys::Keys;
+use crate::codex::remote_control::redirect::Redirect;
 use crate::local_api::events::{CodexState, TunnelState};
 use crate::local_api::{
-    Client, ClientError, CodexStatus, Event, Request, Response, Status, TunnelStatus, WorkspaceStatus,
+    Client, ClientError, CodexStatus, CodexUse, Event, Request, Response, Status, TunnelStatus, WorkspaceStatus,
 };
 use crate::state::host::HostState;
 use crate::state::timestamp::Timestamp;
@@ -59,6 +61,7 @@ struct Found {
     line: StatusLine,
     tunnel: Option<TunnelStatus>,
     codex: Option<CodexStatus>,
+    codex_use: Option<CodexUse>,
     workspaces: Vec<WorkspaceStatus>,
 }
 
@@ -77,6 +80,7 @@ pub(super) async fn run(home: &Home, args: StatusArgs, output: Output) -> anyhow
     output.object(&found.line);
     found.tunnel.iter().for_each(|tunnel| output.event(&Event::Tunnel(tunnel.clone())));
     found.codex.iter().for_each(|codex| output.event(&Event::Codex(codex.clone())));
+    found.codex_use.iter().for_each(|now| output.event(&Event::CodexUse(now.clone())));
     found.workspaces.iter().for_each(|workspace| output.event(&Event::Workspace(workspace.clone())));
     output.say(screen(&found));
     Ok(ExitCode::SUCCESS)
@@ -95,7 +99,9 @@ async fn running(home: &Home) -> Result<Found, ClientError> {
         return Err(ClientError::Malformed);
     };
     let (events, _) = Client::open(&home.path, &Request::Workspaces).await?.collect().await?;
-    let Status { version, pid, started_at, host_id, host_name, relay_url, fingerprint, tunnel, codex, .. } = *status;
+    let Status {
+        version, pid, started_at, host_id, host_name, relay_url, fingerprint, tunnel, codex, codex_use, ..
+    } = *status;
     let line = StatusLine {
         event: "status",
         running: true,
@@ -111,7 +117,7 @@ async fn running(home: &Home) -> Result<Found, ClientError> {
         connected: Some(status.connected.len()),
         paused: status.paused,
     };
-    Ok(Found { line, tunnel: Some(tunnel), codex, workspaces: workspaces(events) })
+    Ok(Found { line, tunnel: Some(tunnel), codex, codex_use, workspaces: workspaces(events) })
 }
 
 /// What the files say, when no agent runs.
@@ -138,7 +144,9 @@ fn without_agent(home: &Home, codex_home: Option<PathBuf>) -> anyhow::Result<Fou
         connected: None,
         paused,
     };
-    Ok(Found { line, tunnel: None, codex: None, workspaces: workspaces(events) })
+    let codex_use = Redirect::open(&home.path, None)?.status();
+    let codex_use = Some(codex_use).filter(|now| now.wanted || now.leads_here);
+    Ok(Found { line, tunnel: None, codex: None, codex_use, workspaces: workspaces(events) })
 }
 
 fn workspaces(events: Vec<Event>) -> Vec<WorkspaceStatus> {
@@ -162,6 +170,7 @@ fn screen(found: &Found) -> String {
         rows.push(("Codex", codex_words(codex)));
         rows.extend(keys(codex).map(|keys| ("Keys", keys)));
     }
+    rows.extend(found.codex_use.as_ref().map(|now| ("App", app(now, line.running))));
     rows.push(("Devices", paired(line)));
     let folders = found.workspaces.iter().map(folder).collect::<Vec<_>>();
     let folders = match folders.is_empty() {
@@ -187,11 +196,32 @@ fn relay(found: &Found) -> String {
 fn codex_words(codex: &CodexStatus) -> String {
     let version = codex.version.as_ref().map(|version| format!("{version}, ")).unwrap_or_default();
     match (codex.state, codex.joined) {
+        (CodexState::Ready, Some(true)) if codex.adapter == Adapter::RemoteControl.to_string() => {
+            format!("{version}{}, came by itself: the Codex App's, or another one that was led here", codex.adapter)
+        }
+        (CodexState::Waiting, _) => {
+            "waiting for the Codex App: open it (quit it first, if it was open already), and turn remote control on there"
+                .to_owned()
+        }
         (CodexState::Ready, Some(true)) => format!("{version}{}, running before and joined", codex.adapter),
         (CodexState::Ready, _) => format!("{version}{}, started by the agent", codex.adapter),
         (CodexState::Starting, _) => "starting".to_owned(),
         (CodexState::Failed, _) => "not running; the agent says why, and tries again".to_owned(),
         (CodexState::Stopped, _) => "stopped".to_owned(),
+    }
+}
+
+/// Whether the Codex App is led here, for a person.
+fn app(now: &CodexUse, is_running: bool) -> String {
+    let config = now.config.as_deref().map(printable).unwrap_or_default();
+    match (is_running, now.leads_here) {
+        (true, true) => format!("led here by {config}"),
+        (true, false) => "not led here: that takes an agent with --codex remote-control".to_owned(),
+        (false, true) => format!(
+            "still led here by {config}, where nobody listens: reachback codex restore puts back what was there; the next \
+             start mends it too"
+        ),
+        (false, false) => "led here once an agent runs: reachback host --codex remote-control".to_owned(),
     }
 }
 
@@ -263,7 +293,7 @@ mod tests {
             connected: None,
             paused: false,
         };
-        Found { line, tunnel: None, codex: None, workspaces: Vec::new() }
+        Found { line, tunnel: None, codex: None, codex_use: None, workspaces: Vec::new() }
     }
 
     #[test]
@@ -299,7 +329,7 @@ mod tests {
             workspace("/srv/a/b", OpenedBy::Codex, Some("it lies in /srv/a")),
         ];
         let codex = Some(codex(Some(Keys::Unprotected), Some("it was joined")));
-        let screen = screen(&Found { line, tunnel: Some(tunnel), codex, workspaces });
+        let screen = screen(&Found { line, tunnel: Some(tunnel), codex, codex_use: None, workspaces });
         let lines: Vec<_> = screen.lines().collect();
         assert_eq!(lines[3], "Relay    https://r.example, not connected: no network");
         assert_eq!(lines[4], "Codex    0.169.0, app-server, running before and joined");
@@ -307,6 +337,22 @@ mod tests {
         assert!(lines[6].starts_with("Devices  2 paired, 1 connected; all paused"), "{screen}");
         assert_eq!(lines[7], "Folders  /srv/a");
         assert_eq!(lines[8], "         /srv/a/b (Codex's configuration), not open: it lies in /srv/a");
+    }
+
+    #[test]
+    fn an_app_that_is_led_to_nobody_is_named_with_the_way_out() {
+        let now = |leads_here| CodexUse {
+            wanted: true,
+            config: Some("/c/config.toml".into()),
+            leads_here,
+            backup: None,
+            notes: Vec::new(),
+        };
+        assert!(app(&now(true), false).contains("where nobody listens: reachback codex restore"));
+        assert!(app(&now(false), false).contains("reachback host --codex remote-control"));
+        assert_eq!(app(&now(true), true), "led here by /c/config.toml");
+        let found = Found { codex_use: Some(now(true)), ..found() };
+        assert!(screen(&found).contains("\nApp      still led here"), "{}", screen(&found));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::Home;
 use super::demo::{self, Purpose};
-use super::host::{CodexArgs, CodexWay, OwnCodex, STOP_TIME, Way, local_environment, own_codex, stopped, tell};
+use super::host::{CodexArgs, CodexWay, OwnCodex, STOP_TIME, local_environment, own_codex, stopped, tell};
 use super::opening;
 use super::output::Output;
 use super::pair::{self, Codes, Wish};
@@ -61,7 +61,7 @@ pub(super) struct UpArgs {
     codex: CodexArgs,
 }
 
-pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(home: &Home, mut args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(cert), Some(key)) => Tls::Files { cert: cert.clone(), key: key.clone() },
         _ => Tls::Auto,
@@ -75,6 +75,7 @@ pub(super) async fn run(home: &Home, args: UpArgs, output: Output) -> anyhow::Re
     // Before anything of another agent on this home is touched.
     let lock = demo::acquire(home, purpose)?;
     if !args.demo {
+        args.codex.take_wanted_home(home)?;
         opening::before_start(home, &args.codex, output).await?;
     }
     let demo = if args.demo { Some(Demo::start(home, &lock, &args.codex).await?) } else { None };
@@ -213,16 +214,12 @@ impl Demo {
         let model = ScriptedModel::start().await.context("the scripted model does not start")?;
         // Before there is anything of the demo in it, and not before a demo is possible here.
         mark(lock, Timestamp::now())?;
-        let way = match args.way {
-            CodexWay::AppServer => Way::AppServer,
-            CodexWay::RemoteControl => Way::RemoteControl { upstream: None },
-        };
         let folders = DemoHome::prepare(&home.path, &project_beside(&home.path), model.addr())?;
         if args.way == CodexWay::RemoteControl {
             folders.sign_in()?;
         }
         std::fs::write(demo::codex_file(&home.path), program.as_os_str().as_encoded_bytes())?;
-        let codex = OwnCodex::start(home, folders.codex(program), way)?;
+        let codex = OwnCodex::start(home, folders.codex(program), args.way, None)?;
         Ok(Self { home: folders, codex, _model: model })
     }
 }

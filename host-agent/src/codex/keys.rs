@@ -4,8 +4,8 @@
 //! under [`Profiles`], which deny them; others run under what their opener and
 //! `config.toml` say, of which the agent knows only the part that it wrote.
 
-use super::StartedBy;
 use super::permissions::Profiles;
+use super::{Adapter, StartedBy};
 
 /// How far keys are kept from what Codex runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -21,11 +21,12 @@ pub enum Keys {
 
 impl Keys {
     /// How far keys are kept from a running Codex, and why no further.
-    pub fn of(profiles: &Profiles, started_by: StartedBy) -> (Self, Option<&'static str>) {
+    pub fn of(profiles: &Profiles, adapter: Adapter, started_by: StartedBy) -> (Self, Option<&'static str>) {
         if profiles.writing().is_none() {
             return (Self::Unprotected, Some(NO_SANDBOX));
         }
         match started_by {
+            StartedBy::Others if adapter == Adapter::RemoteControl => (Self::Unprotected, Some(CAME)),
             StartedBy::Others => (Self::Unprotected, Some(JOINED)),
             StartedBy::Agent if profiles.for_process().is_empty() => (Self::Partly, Some(NOTHING_CHOSEN)),
             StartedBy::Agent => (Self::Protected, None),
@@ -38,6 +39,9 @@ const NO_SANDBOX: &str = "Codex's configuration chooses danger-full-access, so a
 
 const JOINED: &str = "this Codex was running already and was joined: what devices open there can't read them, but other \
      threads may; to have them protected, end that Codex, and the agent starts its own";
+
+const CAME: &str = "the Codex App, or whoever started this Codex, chose its settings: what devices open there can't read them, \
+     but other threads may; to have them protected, `reachback codex restore`, and the agent starts its own";
 
 const NOTHING_CHOSEN: &str = "what devices open can't read them, but Codex's configuration chooses no sandbox for other \
      threads; write sandbox_mode = \"workspace-write\" into its config.toml, and restart the agent";
@@ -62,9 +66,11 @@ mod tests {
             std::fs::write(&config, text).unwrap();
             let profiles = Profiles::new(&SystemRandom::new(), vec!["/keys".into()], Some(config.clone())).unwrap();
             for (started_by, want) in [(StartedBy::Agent, started), (StartedBy::Others, attached)] {
-                let (keys, why) = Keys::of(&profiles, started_by);
-                assert_eq!(keys, want, "{text:?}, {started_by}");
-                assert_eq!(why.is_none(), keys == Keys::Protected, "{text:?}, {started_by}: {why:?}");
+                for adapter in [Adapter::AppServer, Adapter::RemoteControl] {
+                    let (keys, why) = Keys::of(&profiles, adapter, started_by);
+                    assert_eq!(keys, want, "{text:?}, {adapter}, {started_by}");
+                    assert_eq!(why.is_none(), keys == Keys::Protected, "{text:?}, {adapter}, {started_by}: {why:?}");
+                }
             }
         }
     }

@@ -73,6 +73,13 @@ pub enum CodexState {
     Stopped,
     /// Looking for a running one, or starting one.
     Starting,
+    /// There is none, and none is started: it comes when somebody else starts it.
+    Waiting {
+        /// What is waited for, for people.
+        reason: String,
+        /// What makes it come.
+        fix: String,
+    },
     /// Answers.
     Ready {
         /// Of the installed program, `0.169.0`; `None` when it does not say. A server that was joined

@@ -62,6 +62,9 @@ pub(super) async fn ready(state: &mut watch::Receiver<CodexState>) -> Result<Ins
             CodexState::Failed { reason, fix } => {
                 return Err(ConnectError::Failed { reason: reason.clone(), fix: fix.clone() });
             }
+            CodexState::Waiting { reason, fix } => {
+                return Err(ConnectError::Failed { reason: reason.clone(), fix: Some(fix.clone()) });
+            }
             CodexState::Stopped => return Err(ConnectError::Stopped),
             CodexState::Starting => {}
         }

@@ -82,6 +82,8 @@ pub enum Event {
     },
     /// Codex changed.
     Codex(CodexStatus),
+    /// Whether Codex's configuration leads to this agent, for a Codex that somebody else starts.
+    CodexUse(CodexUse),
     /// A folder that devices may work in, or would if something were not in the way.
     Workspace(WorkspaceStatus),
     /// A folder was opened to devices.
@@ -180,10 +182,27 @@ pub enum CodexState {
     Starting,
     /// It does.
     Ready,
+    /// It does not, and the agent starts none: it comes when somebody else starts it, which a `notice` event says how to do.
+    Waiting,
     /// It does not answer, and is tried again from time to time; an `error` event says why.
     Failed,
     /// It ended, for good.
     Stopped,
+}
+
+/// Whether Codex's configuration leads to this agent (`reachback codex use`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodexUse {
+    /// Whether the owner wishes it: then it does while an agent runs with `--codex remote-control`.
+    pub wanted: bool,
+    /// The configuration.
+    pub config: Option<String>,
+    /// Whether it does now.
+    pub leads_here: bool,
+    /// What it was before the first time, where it was there.
+    pub backup: Option<String>,
+    /// What to know about it, for a person.
+    pub notes: Vec<String>,
 }
 
 /// A folder that somebody opened to devices.
@@ -299,6 +318,17 @@ mod tests {
                     keys_reason: Some("why".into()),
                 }),
                 r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","version":null,"joined":false,"keys":"partly","keys_reason":"why"}"#
+                    .into(),
+            ),
+            (
+                Event::CodexUse(CodexUse {
+                    wanted: true,
+                    config: Some("/c/config.toml".into()),
+                    leads_here: false,
+                    backup: None,
+                    notes: vec!["a note".into()],
+                }),
+                r#"{"event":"codex_use","wanted":true,"config":"/c/config.toml","leads_here":false,"backup":null,"notes":["a note"]}"#
                     .into(),
             ),
             (

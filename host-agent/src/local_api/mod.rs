@@ -29,7 +29,7 @@ pub(crate) mod events;
 pub(crate) mod server;
 
 pub use client::{Client, ClientError};
-pub use events::{CodexStatus, Event, Failure, Shown, TunnelStatus, WorkspaceStatus};
+pub use events::{CodexStatus, CodexUse, Event, Failure, Shown, TunnelStatus, WorkspaceStatus};
 pub use server::{Exchange, Handler, serve};
 
 /// Longest line to the agent, in bytes. Requests are under 1 KiB; the rest is room for settings to come.
@@ -87,6 +87,13 @@ pub enum Request {
         /// How long to wait for it, in seconds; codes are renewed meanwhile.
         ttl_seconds: u32,
     },
+    /// Have Codex's configuration lead here while the agent runs, and wait for whom that brings: [`Response::CodexUse`].
+    UseCodex {
+        /// The `CODEX_HOME`; without it, the agent's.
+        codex_home: Option<String>,
+    },
+    /// End that, and put back what was there before: [`Response::CodexUse`].
+    RestoreCodex,
     /// Stop the agent: [`Response::Done`].
     Stop,
 }
@@ -131,6 +138,13 @@ pub enum Response {
     Device(DeviceInfo),
     /// The folder that was opened or closed.
     Workspace(WorkspaceStatus),
+    /// Whether Codex's configuration leads here, and what should be known about that.
+    CodexUse {
+        /// How it is now.
+        now: CodexUse,
+        /// What is in the way, or was.
+        but: Option<Failure>,
+    },
     /// It is done.
     Done,
 }
@@ -156,6 +170,9 @@ pub struct Status {
     pub tunnel: TunnelStatus,
     /// Codex, as far as it was started.
     pub codex: Option<CodexStatus>,
+    /// Whether Codex's configuration leads here; `None` where nobody asked for it.
+    #[serde(default)]
+    pub codex_use: Option<CodexUse>,
     /// How many devices are paired.
     pub devices: usize,
     /// Which of them are connected.

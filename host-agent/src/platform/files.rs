@@ -104,6 +104,19 @@ pub(crate) fn restrict(path: &Path) -> Result<(), AccessError> {
     imp::restrict(path).map_err(AccessError::io(path))
 }
 
+/// What there is at a path, links followed; refused when another user owns it.
+pub(crate) fn stat_ours(path: &Path) -> Result<Metadata, AccessError> {
+    let metadata = std::fs::metadata(path).map_err(AccessError::io(path))?;
+    check_owner(path, &metadata, imp::uid())?;
+    Ok(metadata)
+}
+
+/// Whether other users may read a file in a folder, as far as these two say.
+pub(crate) fn is_readable_by_others(file: &Metadata, folder: &Metadata) -> bool {
+    let has = |metadata, bits| imp::owner_and_mode(metadata).is_some_and(|(_, mode)| mode & bits != 0);
+    has(file, 0o044) && has(folder, 0o011)
+}
+
 /// Refuses what another user owns.
 pub(super) fn check_owner(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), AccessError> {
     match imp::owner_and_mode(metadata) {

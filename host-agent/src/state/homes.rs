@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::atomic::{self, Document};
-use super::{codex, demo, devices, host, lock, paired_hosts, remote_control, workspaces};
+use super::{codex, demo, devices, host, lock, paired_hosts, redirect, remote_control, workspaces};
 use crate::platform::files;
 
 /// A file of `tests/homes`.
@@ -44,6 +44,7 @@ fn every_document_is_written_as_in_the_newest_home() {
     is_written_as_in::<workspaces::WorkspaceList>("v1/folders/host/workspaces.json");
     is_written_as_in::<codex::StartedCodex>("v1/started/host/codex.json");
     is_written_as_in::<remote_control::RemoteControl>("v1/enrolled/host/remote_control.json");
+    is_written_as_in::<redirect::Redirect>("v1/redirected/host/redirect.json");
     is_written_as_in::<demo::Mark>("v1/demo/demo.json");
     is_written_as_in::<paired_hosts::HostFile>("v2/laptop/controller/hosts/mqm2ab7gu34axk3bjbuigrc2mu.json");
 }

@@ -9,6 +9,7 @@
 //!   host/workspaces.json           folders open to devices       workspaces.rs
 //!   host/codex.json                the Codex that was started    codex.rs
 //!   host/remote_control.json       where Codex enrolled here     remote_control.rs
+//!   host/redirect.json             what leads to this agent      redirect.rs
 //!   host/journal.jsonl             prompts that devices sent     journal.rs
 //!   controller/hosts/<id>.json     hosts this machine controls   paired_hosts.rs
 //! ```
@@ -31,6 +32,7 @@ pub(crate) mod host;
 pub(crate) mod journal;
 pub(crate) mod lock;
 pub mod paired_hosts;
+pub(crate) mod redirect;
 pub(crate) mod remote_control;
 pub mod timestamp;
 pub(crate) mod work;

@@ -84,7 +84,7 @@ impl Place {
             Adapter::RemoteControl => {
                 codex.home.sign_in().unwrap();
                 let home = agent.path().to_owned();
-                let config = RemoteControlConfig { codex: config, home, upstream: None };
+                let config = RemoteControlConfig { codex: config, home, redirect: None };
                 Arc::new(RemoteControl::start(config).unwrap())
             }
         };

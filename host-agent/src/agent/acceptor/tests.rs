@@ -104,6 +104,7 @@ impl Door {
         }));
         let codex: Arc<dyn CodexBackend> = Arc::new(NoCodex(watch::Sender::new(CodexState::Stopped)));
         let local = LocalEnvironment {
+            redirect: None,
             codex,
             ceiling: Ceiling::default(),
             profiles: Arc::new(Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap()),

@@ -92,6 +92,10 @@ impl CodexInfo {
             CodexState::Failed { reason, fix } => {
                 Self { reason: Some(reason.clone()), fix: fix.clone(), ..is(CodexWord::Failed) }
             }
+            // To a device it is one that does not answer, with what helps: it can neither wait nor start it.
+            CodexState::Waiting { reason, fix } => {
+                Self { reason: Some(reason.clone()), fix: Some(fix.clone()), ..is(CodexWord::Failed) }
+            }
             CodexState::Stopped => is(CodexWord::Stopped),
         }
     }

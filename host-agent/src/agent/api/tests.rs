@@ -60,6 +60,7 @@ impl Host {
         let home = tempfile::tempdir().unwrap();
         let (codex, state) = watch::channel(CodexState::Starting);
         let local = LocalEnvironment {
+            redirect: None,
             codex: Arc::new(Switch(state)),
             ceiling: Ceiling::default(),
             profiles: Arc::new(Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap()),

@@ -24,6 +24,7 @@ use super::attention::{self, Attention};
 use super::requests::{self, Change, Requests};
 use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
+use crate::codex::remote_control::redirect::Redirect;
 use crate::codex::{Allowance, CodexBackend, CodexConnection, CodexState, ConnectError, Instance, StartedBy};
 use crate::firewall::Policy;
 use crate::firewall::ceiling::Ceiling;
@@ -44,6 +45,8 @@ pub struct Environment {
     pub name: String,
     /// Its Codex.
     pub codex: Arc<dyn CodexBackend>,
+    /// Whether Codex's configuration leads to the agent; `None` where it never does.
+    pub redirect: Option<Arc<Redirect>>,
     /// What the owner lets devices choose.
     pub ceiling: Arc<Ceiling>,
     /// Where devices may work.
@@ -117,6 +120,8 @@ pub struct Environments {
 pub struct LocalEnvironment {
     /// Codex on this machine.
     pub codex: Arc<dyn CodexBackend>,
+    /// Whether Codex's configuration leads to the agent; `None` where it never does.
+    pub redirect: Option<Arc<Redirect>>,
     /// What the owner lets devices choose.
     pub ceiling: Ceiling,
     /// What threads of devices may read and write; a server that the agent starts has to know the same ones.
@@ -132,11 +137,12 @@ pub struct LocalEnvironment {
 impl Environments {
     /// The host's own environment alone.
     pub fn local(local: LocalEnvironment, store: &Arc<WorkspaceStore>, work: Arc<WorkStore>) -> Self {
-        let LocalEnvironment { codex, ceiling, profiles, ground, surroundings, open: _ } = local;
+        let LocalEnvironment { codex, redirect, ceiling, profiles, ground, surroundings, open: _ } = local;
         let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, Arc::clone(store), surroundings).telling(ground);
         let environment = Environment {
             name: LOCAL_ENVIRONMENT.to_owned(),
             codex,
+            redirect,
             ceiling: Arc::new(ceiling),
             workspaces: Arc::new(workspaces),
             profiles,

@@ -29,6 +29,8 @@ use crate::state::atomic::FileError;
 use crate::state::remote_control::{RemoteControl, RemoteControlFile};
 use crate::state::timestamp::Timestamp;
 
+/// Bytes of a secret.
+const SECRET: usize = 32;
 /// How long a token opens the socket.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 /// Tokens that are good at a time: the last one, and the one before it, which may be on its way in a request.
@@ -59,6 +61,20 @@ impl Token {
     pub fn is(&self, text: &str) -> bool {
         self.0.as_bytes().ct_eq(text.as_bytes()).into()
     }
+}
+
+/// Whether that is an address like those that agents make for themselves.
+pub fn is_base_url(text: &str) -> bool {
+    let secret = || {
+        let (port, path) = text.strip_prefix("http://127.0.0.1:")?.split_once('/')?;
+        port.parse::<u16>().ok()?;
+        path.strip_suffix("/backend-api")
+    };
+    let is_secret = |secret: &str| {
+        let upper = Zeroizing::new(secret.to_ascii_uppercase());
+        BASE32_NOPAD.decode(upper.as_bytes()).is_ok_and(|bytes| Zeroizing::new(bytes).len() == SECRET)
+    };
+    secret().is_some_and(is_secret)
 }
 
 impl fmt::Debug for Token {
@@ -306,6 +322,12 @@ mod tests {
         let (one, _kept) = Enrolment::open(one.path()).await.unwrap();
         let (other, _kept) = Enrolment::open(other.path()).await.unwrap();
         assert_ne!(one.base_url(), other.base_url());
+        assert!(is_base_url(&one.base_url()) && is_base_url(&other.base_url()));
+        for another in
+            ["https://chatgpt.com/backend-api", "http://127.0.0.1:8080/backend-api", "http://127.0.0.1:1/x/backend-api"]
+        {
+            assert!(!is_base_url(another), "{another}");
+        }
         assert!(!one.is_prefix(other.prefix.expose()) && one.is_prefix(one.prefix.expose()));
         assert_ne!(one.ids(), other.ids());
         // 52 characters of 32: 256 bits.

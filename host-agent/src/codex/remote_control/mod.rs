@@ -11,7 +11,7 @@
 //!
 //! In that socket go many connections, each message in an [`envelope`];
 //! [`clients::Clients`] makes a [`CodexConnection`] of each. [`supervisor`] starts
-//! the Codex, and begins again when it ends.
+//! the Codex, and begins again when it ends; or it waits for one that the person starts, which [`redirect`] leads here.
 
 mod callers;
 pub mod clients;
@@ -22,10 +22,13 @@ pub mod http;
 mod inbox;
 mod joining;
 mod outbox;
+pub mod redirect;
+mod setting;
 mod supervisor;
 pub mod upstream;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -40,8 +43,8 @@ use super::{
 };
 use clients::Clients;
 use control::{Host, PairingCode, Unavailable};
+use redirect::Redirect;
 use supervisor::Supervisor;
-use upstream::Upstream;
 
 /// What Codex calls the agent's connections among those of one remote control.
 const CLIENT: &str = "reachback";
@@ -53,8 +56,9 @@ pub struct RemoteControlConfig {
     pub codex: CodexConfig,
     /// The agent's home, for the address that Codex enrols at.
     pub home: PathBuf,
-    /// Where everything goes that is not remote control; `None` answers that there is nothing.
-    pub upstream: Option<Upstream>,
+    /// What Codex's configuration says of where it goes, and whether it leads here. `None` has nothing of it: what is not
+    /// remote control is answered with that there is nothing.
+    pub redirect: Option<Arc<Redirect>>,
 }
 
 /// The [`CodexBackend`] for a Codex with its remote control on.

@@ -2,6 +2,9 @@
 //!
 //! The address is kept as long as the agent runs; the Codex is started anew when it ends, or stays away. Each time it opens
 //! a socket without saying where it goes on, it has just started: another run, which knows no connection of before.
+//! Where the owner wishes it ([`super::redirect`]), none is started, and [`visits`] waits for one of somebody else's.
+
+mod visits;
 
 use std::error::Error as _;
 use std::process::ExitStatus;
@@ -12,6 +15,7 @@ use axum::extract::ws::{Message, WebSocket};
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt, future};
 use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +24,8 @@ use super::callers::Callers;
 use super::clients::Clients;
 use super::enrolment::{self, Enrolment};
 use super::http::{self, Parts, Sockets};
+use super::redirect::RedirectError;
+use super::upstream::Upstream;
 use super::{OwnCommands, RemoteControlConfig};
 use crate::backoff::Backoff;
 use crate::codex::config::HomeError;
@@ -44,6 +50,8 @@ enum OpenError {
     #[error(transparent)]
     Address(#[from] enrolment::OpenError),
     #[error(transparent)]
+    Upstream(#[from] RedirectError),
+    #[error(transparent)]
     Spawn(#[from] SpawnError),
     #[error("codex did not come to the agent, and did nothing to be seen for {} s", START_DEADLINE.as_secs())]
     Late,
@@ -56,6 +64,7 @@ impl OpenError {
     fn fix(&self) -> Option<String> {
         match self {
             Self::Home(error) => Some(error.fix().to_owned()),
+            Self::Upstream(error) => error.fix(),
             Self::Spawn(SpawnError::NotFound { .. }) => Some(INSTALL.to_owned()),
             Self::Ended { said: Some(said), .. } if said.contains(REFUSED) => Some(
                 "sign in with ChatGPT, which remote control needs: codex login; or leave `--codex remote-control` out"
@@ -111,26 +120,50 @@ impl Supervisor {
         let mut backoff = Backoff::new(RESTARTS);
         while !self.stop.is_cancelled() {
             self.state.send_replace(CodexState::Starting);
-            match Enrolment::open(&self.config.home).await {
-                Ok((enrolment, listener)) => {
-                    let base_url = enrolment.base_url();
-                    let parts = Parts {
-                        enrolment,
-                        callers: self.callers.clone(),
-                        host: Arc::new(OwnCommands),
-                        sockets: self.sockets(),
-                        upstream: self.config.upstream.clone(),
-                        clock: Arc::new(Timestamp::now),
-                    };
-                    // Answers that are on their way when the agent stops are waited for.
-                    tokio::join!(http::serve(parts, listener, self.stop.clone()), self.keep(&base_url));
+            let redirect = self.config.redirect.as_ref();
+            match (Enrolment::open(&self.config.home).await, redirect) {
+                (Ok((enrolment, listener)), Some(redirect)) if *redirect.wanted().borrow() => {
+                    self.receive(redirect, enrolment, listener).await;
                 }
-                Err(error) => self.failed(&error.into()),
+                (Ok((enrolment, listener)), _) => match redirect.map(|redirect| redirect.upstream()).transpose() {
+                    Ok(upstream) => self.have_own(enrolment, listener, upstream).await,
+                    Err(error) => {
+                        self.failed(&error.into());
+                        pause(&self.stop, &mut backoff).await;
+                    }
+                },
+                (Err(error), _) => {
+                    self.failed(&error.into());
+                    pause(&self.stop, &mut backoff).await;
+                }
             }
-            self.pause(&mut backoff).await;
         }
         self.clients.forget_all();
         self.state.send_replace(CodexState::Stopped);
+    }
+
+    /// Has a Codex of the agent's own, until the agent stops or the owner wishes to wait for another.
+    async fn have_own(&self, enrolment: Enrolment, listener: TcpListener, upstream: Option<Upstream>) {
+        let until = self.stop.child_token();
+        let base_url = enrolment.base_url();
+        let parts = self.parts(enrolment, upstream);
+        let keeping = async {
+            match &self.config.redirect {
+                Some(redirect) => tokio::select! {
+                    () = self.until_wanted(redirect, true) => {}
+                    () = until.cancelled() => {}
+                },
+                None => until.cancelled().await,
+            }
+            until.cancel();
+        };
+        // Answers that are on their way at the end are waited for.
+        tokio::join!(http::serve(parts, listener, until.clone()), self.keep(&base_url, &until), keeping);
+    }
+
+    fn parts(&self, enrolment: Enrolment, upstream: Option<Upstream>) -> Parts {
+        let (callers, sockets) = (self.callers.clone(), self.sockets());
+        Parts { enrolment, callers, host: Arc::new(OwnCommands), sockets, upstream, clock: Arc::new(Timestamp::now) }
     }
 
     /// What is done with a socket that Codex opens.
@@ -153,20 +186,20 @@ impl Supervisor {
         })
     }
 
-    /// Keeps a Codex running until the agent stops.
-    async fn keep(&self, base_url: &str) {
+    /// Keeps a Codex running.
+    async fn keep(&self, base_url: &str, until: &CancellationToken) {
         let mut backoff = Backoff::new(RESTARTS);
-        while !self.stop.is_cancelled() {
+        while !until.is_cancelled() {
             self.state.send_replace(CodexState::Starting);
             // Dropping a start that is under way kills its child.
             let started = tokio::select! {
-                () = self.stop.cancelled() => break,
+                () = until.cancelled() => break,
                 started = self.start(base_url) => started,
             };
             match started {
                 Ok(server) => {
                     let since = Instant::now();
-                    self.watch(server).await;
+                    self.watch(server, until).await;
                     if since.elapsed() >= HEALTHY {
                         backoff.reset();
                     }
@@ -176,21 +209,17 @@ impl Supervisor {
                     self.failed(&error);
                 }
             }
-            self.pause(&mut backoff).await;
+            pause(until, &mut backoff).await;
         }
     }
 
     fn failed(&self, error: &OpenError) {
-        let (reason, fix) = (error.reason(), error.fix());
-        tracing::warn!(reason, fix, "codex is not running");
-        self.state.send_replace(CodexState::Failed { reason, fix });
+        self.say_failed(error.reason(), error.fix());
     }
 
-    async fn pause(&self, backoff: &mut Backoff) {
-        tokio::select! {
-            () = self.stop.cancelled() => {}
-            () = tokio::time::sleep(backoff.delay(&SystemRandom::new(), false)) => {}
-        }
+    fn say_failed(&self, reason: String, fix: Option<String>) {
+        tracing::warn!(reason, fix, "codex is not running");
+        self.state.send_replace(CodexState::Failed { reason, fix });
     }
 
     /// Starts one, and waits until it has come.
@@ -222,8 +251,8 @@ impl Supervisor {
         Ok(Server { process, version })
     }
 
-    /// Says which run is ready, and returns when the Codex has ended, stays away, or we stop.
-    async fn watch(&self, server: Server) {
+    /// Says which run is ready, and returns when the Codex has ended, stays away, or is to end.
+    async fn watch(&self, server: Server, until: &CancellationToken) {
         let Server { mut process, version } = server;
         let mut run = self.run.subscribe();
         loop {
@@ -232,12 +261,12 @@ impl Supervisor {
             let started_by = StartedBy::Agent;
             self.state.send_replace(CodexState::Ready { version: version.clone(), started_by, instance });
             tokio::select! {
-                () = self.stop.cancelled() => break,
+                () = until.cancelled() => break,
                 _ = process.ended() => {
                     tracing::warn!(adapter = %Adapter::RemoteControl, %instance, "codex ended");
                     break;
                 }
-                () = self.stays_away() => {
+                () = self.stays_away(AWAY) => {
                     tracing::warn!(adapter = %Adapter::RemoteControl, %instance, "codex stays away");
                     break;
                 }
@@ -253,16 +282,24 @@ impl Supervisor {
         self.ledger.forget();
     }
 
-    /// Ends when Codex has had no socket for [`AWAY`].
-    async fn stays_away(&self) {
+    /// Ends when Codex has had no socket for so long.
+    async fn stays_away(&self, long: Duration) {
         let mut connected = self.clients.connected();
         loop {
             // The sender lives as long as the clients do.
             let _ = connected.wait_for(|connected| !connected).await;
-            if timeout(AWAY, connected.wait_for(|connected| *connected)).await.is_err() {
+            if timeout(long, connected.wait_for(|connected| *connected)).await.is_err() {
                 return;
             }
         }
+    }
+}
+
+/// Waits before the next try.
+async fn pause(until: &CancellationToken, backoff: &mut Backoff) {
+    tokio::select! {
+        () = until.cancelled() => {}
+        () = tokio::time::sleep(backoff.delay(&SystemRandom::new(), false)) => {}
     }
 }
 
