@@ -1,15 +1,23 @@
 //! The address that a real `codex remote-control` finds the agent at, and who else is let in there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use e2e::PATIENCE;
 use e2e::codex::{TestCodex, ready};
 use e2e::rpc::Client;
+use e2e::stage::{self, Stage, TestDevice, client, origin};
 use reachback_host::codex::CodexBackend;
 use reachback_host::codex::remote_control::{RemoteControl, RemoteControlConfig};
+use reachback_host::connect::join::Invitation;
+use reachback_host::connect::remote::RemoteState;
+use reachback_host::local_api::{Answer, Event, Exchange, Handler, Request, Response, Shown};
+use reachback_proto::pairing::{PairingUrl, TypedCode};
+use reachback_proto::scope::Scope;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 /// The port, and an enrolment as Codex asks for it, with the secret path.
@@ -62,4 +70,140 @@ async fn whoever_knows_the_secret_is_not_let_in_beside_codex() {
     let mut another = Client::connect(&backend).await;
     another.request("thread/loaded/list", json!({})).await.unwrap();
     backend.stop().await;
+}
+
+/// Where a Codex serves those on its own machine, found as its process has it open.
+#[cfg(target_os = "linux")]
+fn control_socket(codex_home: &Path) -> PathBuf {
+    let pids = crate::conformance::processes_of(codex_home);
+    let listed = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let held: Vec<String> = pids
+        .iter()
+        .flat_map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten())
+        .filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.to_str()?.strip_prefix("socket:[")?.to_owned()))
+        .collect();
+    let is_held = |inode: &str| held.iter().any(|held| held.trim_end_matches(']') == inode);
+    let found = listed.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let path = fields.get(7).filter(|path| path.starts_with('/'))?;
+        is_held(fields.get(6)?).then(|| PathBuf::from(path))
+    });
+    found.expect("codex has no socket for its own machine")
+}
+
+/// What its App or another program of its own machine asks a Codex.
+#[cfg(target_os = "linux")]
+async fn at_the_host(stage: &Stage) -> Client {
+    let path = control_socket(stage.codex.home.codex_home());
+    let stream = UnixStream::connect(&path).await.unwrap();
+    let (socket, _) = tokio_tungstenite::client_async("ws://localhost/", stream).await.unwrap();
+    Client::initialized(socket, json!({ "experimentalApi": true })).await
+}
+
+/// The next event of this kind.
+#[cfg(target_os = "linux")]
+async fn event<T>(events: &mut mpsc::Receiver<Event>, wanted: impl Fn(&Event) -> Option<T>) -> T {
+    let coming = async {
+        loop {
+            let event = events.recv().await.expect("no more events");
+            if let Some(found) = wanted(&event) {
+                return found;
+            }
+        }
+    };
+    timeout(PATIENCE, coming).await.expect("waited in vain for an event")
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn codexs_own_pairing_is_one_of_this_host_and_needs_its_persons_word() {
+    let stage = Stage::with(stage::remote_control()).await;
+    let mut codex = at_the_host(&stage).await;
+    let nobody = stage.try_ask(Request::PairWaiting).await.unwrap_err();
+    assert_eq!(nobody.code, "no_pairing_waits");
+
+    let shown = codex.request("remoteControl/pairing/start", json!({ "manualCode": true })).await.unwrap();
+    let code = shown["manualPairingCode"].as_str().expect("a code to type");
+    let is_claimed = json!({ "manualPairingCode": code });
+    PairingUrl::parse(shown["pairingCode"].as_str().unwrap()).expect("what the phone scans");
+
+    // A device takes it. Nobody has said that it may.
+    let (digits_out, digits) = oneshot::channel();
+    let invitation =
+        Invitation::Code { relay: origin(stage.device_side.addr()), code: TypedCode::parse(code).unwrap() };
+    let joining = tokio::spawn(async move {
+        TestDevice::join_showing(&invitation, |digits| drop(digits_out.send(digits.to_string()))).await
+    });
+    let digits = timeout(PATIENCE, digits).await.expect("no digits").unwrap();
+    assert_eq!(codex.request("remoteControl/pairing/status", is_claimed.clone()).await.unwrap()["claimed"], false);
+    let environment = shown["environmentId"].clone();
+    let listing = json!({ "environmentId": environment });
+    assert_eq!(codex.request("remoteControl/client/list", listing.clone()).await.unwrap()["data"], json!([]));
+
+    // The person at the host does.
+    let (events_out, mut events) = mpsc::channel(64);
+    let (answers_out, answers) = mpsc::channel(1);
+    let control = Arc::clone(stage.agent.control());
+    let pairing =
+        tokio::spawn(
+            async move { control.handle(Request::PairWaiting, Exchange { events: events_out, answers }).await },
+        );
+    event(&mut events, |event| matches!(event, Event::PairingDigitsWanted { .. }).then_some(())).await;
+    answers_out.send(Answer::Digits { digits: Shown(digits) }).await.unwrap();
+    let Response::Device(paired) = pairing.await.unwrap().unwrap() else { panic!("wanted a device") };
+    assert_eq!(paired.scope, Scope::Steer, "who types a code may steer");
+    let device = timeout(PATIENCE, joining).await.expect("it did not join").unwrap().unwrap();
+    assert_eq!(codex.request("remoteControl/pairing/status", is_claimed).await.unwrap()["claimed"], true);
+
+    // Codex lists it, and lets its person revoke it.
+    let remote = device.connect().await;
+    client(&remote).await.request("thread/loaded/list", json!({})).await.unwrap();
+    let listed = codex.request("remoteControl/client/list", listing.clone()).await.unwrap();
+    assert_eq!(listed["data"][0]["clientId"], device.id().to_string(), "{listed}");
+    assert_eq!(listed["data"][0]["displayName"], stage::DEVICE_NAME, "{listed}");
+    let meant = json!({ "environmentId": environment, "clientId": device.id().to_string() });
+    codex.request("remoteControl/client/revoke", meant.clone()).await.unwrap();
+    let mut state = remote.state();
+    let ended = timeout(PATIENCE, state.wait_for(|state| matches!(state, RemoteState::Ended { .. }))).await;
+    assert!(ended.is_ok(), "a revoked device stays: {:?}", remote.state().borrow());
+    assert_eq!(codex.request("remoteControl/client/list", listing).await.unwrap()["data"], json!([]));
+    codex.request("remoteControl/client/revoke", meant).await.unwrap_err();
+    stage.stop().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_device_that_nobody_lets_in_by_codexs_code_stays_out() {
+    let stage = Stage::with(stage::remote_control()).await;
+    let mut codex = at_the_host(&stage).await;
+    let mut heard = stage.agent.events().subscribe();
+    let shown = codex.request("remoteControl/pairing/start", json!({ "manualCode": true })).await.unwrap();
+    let code = TypedCode::parse(shown["manualPairingCode"].as_str().unwrap()).unwrap();
+    let invitation = Invitation::Code { relay: origin(stage.device_side.addr()), code };
+    let joining = tokio::spawn(async move { TestDevice::try_join(&invitation).await });
+    let waits = async {
+        loop {
+            if let Event::Notice(failure) = heard.recv().await.unwrap()
+                && failure.code == "pairing_waits"
+            {
+                return failure;
+            }
+        }
+    };
+    let waits = timeout(PATIENCE, waits).await.expect("nobody is told that a device waits");
+    assert!(waits.message.contains(stage::DEVICE_NAME) && waits.fix.unwrap().contains("--waiting"));
+    // While a device waits no other code replaces the one that it took.
+    let error = codex.request("remoteControl/pairing/start", json!({ "manualCode": true })).await.unwrap_err();
+    assert!(error.to_string().contains("waits for its digits"), "{error}");
+
+    let (events, _heard) = mpsc::channel(64);
+    let (answers_out, answers) = mpsc::channel(1);
+    answers_out.send(Answer::Decline).await.unwrap();
+    let control = Arc::clone(stage.agent.control());
+    let pairing = tokio::spawn(async move { control.handle(Request::PairWaiting, Exchange { events, answers }).await });
+    let refused = timeout(PATIENCE, joining).await.expect("it still waits").unwrap();
+    assert!(refused.is_err(), "a device was let in that its person refused");
+    assert_eq!(stage.agent.control().device_count(), 0);
+    pairing.abort();
+    stage.stop().await;
 }

@@ -8,16 +8,14 @@ use std::time::Duration;
 use e2e::codex::{self, TestCodex};
 use e2e::eventually;
 use e2e::process::{Finished, Home, Process, Up, binary, finished, free_port, processes_with};
-use e2e::rpc::{Client, End, Pipe};
-use futures_util::future::BoxFuture;
-use futures_util::{SinkExt, StreamExt};
+use e2e::rpc::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// An object has the members that programs rely on, and no others.
 #[track_caller]
@@ -51,24 +49,6 @@ async fn upgrade(path: &Path, header: &'static str, value: &str) -> Result<WebSo
     Ok(socket)
 }
 
-/// Messages over a socket of `connect --socket`.
-pub(super) struct OverSocket(WebSocketStream<UnixStream>);
-
-impl Pipe for OverSocket {
-    fn send(&mut self, message: String) -> BoxFuture<'_, ()> {
-        Box::pin(async move { self.0.send(Message::text(message)).await.unwrap() })
-    }
-    fn next(&mut self) -> BoxFuture<'_, Result<Value, End>> {
-        Box::pin(async move {
-            match self.0.next().await {
-                Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap()),
-                Some(Ok(Message::Close(_)) | Err(_)) | None => Err(End::Silent),
-                Some(Ok(other)) => panic!("{other:?} is not for this client"),
-            }
-        })
-    }
-}
-
 /// `connect --socket`, and where it listens.
 pub(super) async fn socket(device: &Home) -> (Process, TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -83,7 +63,7 @@ pub(super) async fn socket(device: &Home) -> (Process, TempDir, PathBuf) {
 /// An app-server client of a socket.
 pub(super) async fn client(path: &Path) -> Client {
     let socket = upgrade(path, "x-codex-app-server-compression", "zstd-stream-v1").await.unwrap();
-    let initialized = tokio::time::timeout(Duration::from_secs(10), Client::over(OverSocket(socket)));
+    let initialized = tokio::time::timeout(Duration::from_secs(10), Client::over(socket));
     initialized.await.expect("`initialize` was not answered within 10 s, which the terminal UI does not wait for")
 }
 

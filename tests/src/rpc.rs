@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::{SinkExt, StreamExt};
 use reachback_host::codex::{Allowance, CodexBackend, CodexConnection, ReceiveError, Text};
 use reachback_host::session::{ChannelHandle, Incoming};
 use reachback_proto::frame::ChannelCloseReason;
 use serde_json::{Value, json};
+use tokio::net::UnixStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::PATIENCE;
 use crate::codex::TestCodex;
@@ -62,6 +66,22 @@ impl Pipe for ChannelHandle {
                     Ok(serde_json::from_slice(&bytes).unwrap())
                 }
                 Incoming::Closed { reason, .. } => Err(End::Closed(reason)),
+            }
+        })
+    }
+}
+
+/// Messages over a socket of an app-server, or of `connect --socket`.
+impl Pipe for WebSocketStream<UnixStream> {
+    fn send(&mut self, message: String) -> BoxFuture<'_, ()> {
+        Box::pin(async move { SinkExt::send(self, Message::text(message)).await.unwrap() })
+    }
+    fn next(&mut self) -> BoxFuture<'_, Result<Value, End>> {
+        Box::pin(async move {
+            match StreamExt::next(self).await {
+                Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => Err(End::Silent),
+                Some(Ok(other)) => panic!("{other:?} is not for this client"),
             }
         })
     }

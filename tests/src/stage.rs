@@ -20,7 +20,8 @@ use reachback_host::agent::{Agent, AgentConfig, StartError};
 use reachback_host::backoff::BackoffConfig;
 use reachback_host::codex::app_server::AppServer;
 use reachback_host::codex::permissions::Profiles;
-use reachback_host::codex::{CodexBackend, CodexConfig};
+use reachback_host::codex::remote_control::{RemoteControl, RemoteControlConfig};
+use reachback_host::codex::{Adapter, CodexBackend, CodexConfig};
 use reachback_host::connect::join::{self, Invitation};
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_host::firewall::ceiling::Ceiling;
@@ -32,7 +33,7 @@ use reachback_proto::control::{EnrollKey, RelayToPeer};
 use reachback_proto::crypto::keys::Identity;
 use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::ids::DeviceId;
-use reachback_proto::pairing::{Name, Origin, PairingUrl, Platform, TypedCode};
+use reachback_proto::pairing::{Digits, Name, Origin, PairingUrl, Platform, TypedCode};
 use reachback_proto::scope::Scope;
 use reachback_proto::session::SessionLimits;
 use serde_json::json;
@@ -163,12 +164,20 @@ pub struct Tuning {
     pub outbox: OutboxLimits,
     /// Between tries of the agent.
     pub backoff: BackoffConfig,
+    /// How the agent reaches Codex.
+    pub adapter: Adapter,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { limits: SessionLimits::default(), outbox: OutboxLimits::default(), backoff: FAST }
+        let (limits, outbox) = (SessionLimits::default(), OutboxLimits::default());
+        Self { limits, outbox, backoff: FAST, adapter: Adapter::AppServer }
     }
+}
+
+/// Over a `codex remote-control`.
+pub fn remote_control() -> Tuning {
+    Tuning { adapter: Adapter::RemoteControl, ..Tuning::default() }
 }
 
 /// Little waits for devices: so many bytes handed to a channel's session, and as many behind it.
@@ -204,7 +213,7 @@ impl Stage {
         let (host_side, device_side) = (Cutter::start(recorder.addr()).await, Cutter::start(recorder.addr()).await);
         let home = tempfile::tempdir().unwrap();
         let profiles = codex.profiles(vec![home.path().into()]);
-        let backend = start_codex(&codex, &profiles);
+        let backend = start_codex(&codex, &profiles, &tuning, home.path());
         let relays = [host_side.addr(), device_side.addr()];
         let config = agent_config(home.path(), relays, &codex, Arc::clone(&backend), profiles, &tuning);
         let config = AgentConfig { enroll_key: Some(relay.enroll_key()), ..config };
@@ -223,7 +232,7 @@ impl Stage {
         self.agent.shutdown().await;
         let done = meanwhile(&self.codex).await;
         let profiles = self.codex.profiles(vec![self.home.path().into()]);
-        let backend = start_codex(&self.codex, &profiles);
+        let backend = start_codex(&self.codex, &profiles, &self.tuning, self.home.path());
         let relays = [self.host_side.addr(), self.device_side.addr()];
         let config = || {
             let (backend, profiles) = (Arc::clone(&backend), Arc::clone(&profiles));
@@ -284,9 +293,14 @@ impl Stage {
 
     /// What a command asks of the agent.
     pub async fn ask(&self, request: Request) -> Response {
+        self.try_ask(request).await.unwrap()
+    }
+
+    /// The same, which may fail.
+    pub async fn try_ask(&self, request: Request) -> Result<Response, Failure> {
         let (events, _) = mpsc::channel(1);
         let (_answers, answers) = mpsc::channel(1);
-        self.agent.control().handle(request, Exchange { events, answers }).await.unwrap()
+        self.agent.control().handle(request, Exchange { events, answers }).await
     }
 
     /// What the agent tells on the way to its answer.
@@ -313,9 +327,16 @@ impl Stage {
 }
 
 /// Codex as the agent starts it.
-fn start_codex(codex: &TestCodex, profiles: &Arc<Profiles>) -> Arc<dyn CodexBackend> {
-    let profiles = Some(Arc::clone(profiles));
-    Arc::new(AppServer::start(CodexConfig { profiles, ..codex.config() }))
+fn start_codex(codex: &TestCodex, profiles: &Arc<Profiles>, tuning: &Tuning, home: &Path) -> Arc<dyn CodexBackend> {
+    let config = CodexConfig { profiles: Some(Arc::clone(profiles)), ..codex.config() };
+    match tuning.adapter {
+        Adapter::RemoteControl => {
+            codex.home.sign_in().unwrap();
+            let config = RemoteControlConfig { codex: config, home: home.to_owned(), redirect: None };
+            Arc::new(RemoteControl::start(config).unwrap())
+        }
+        _ => Arc::new(AppServer::start(config)),
+    }
 }
 
 /// `relays` are the relay's addresses for the agent and for devices.
@@ -389,9 +410,14 @@ impl TestDevice {
 
     /// Pairs, or not.
     pub async fn try_join(invitation: &Invitation) -> Result<Self, join::JoinError> {
+        Self::join_showing(invitation, |_| {}).await
+    }
+
+    /// The same; `show` gets the digits that are typed at the host.
+    pub async fn join_showing(invitation: &Invitation, show: impl FnOnce(Digits)) -> Result<Self, join::JoinError> {
         let home = tempfile::tempdir().unwrap();
         let (name, platform) = (Name::new(DEVICE_NAME).unwrap(), Platform::new("test").unwrap());
-        let host = join::join(invitation, name, platform, &PairedHostStore::new(home.path()), |_| {}).await?;
+        let host = join::join(invitation, name, platform, &PairedHostStore::new(home.path()), show).await?;
         Ok(Self { host, home })
     }
 

@@ -23,6 +23,7 @@ pub(crate) mod api;
 pub(crate) mod attention;
 pub(crate) mod bridge;
 pub(crate) mod changes;
+mod codex_requests;
 pub(crate) mod codex_use;
 mod desk;
 pub mod environments;
@@ -59,6 +60,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::audit::{AuditError, AuditLog};
 use crate::backoff::BackoffConfig;
 use crate::codex::keys::Keys;
+use crate::codex::remote_control::control;
 use crate::codex::{CodexState, StartedBy};
 use crate::firewall::folders::Folders;
 use crate::link::relay::{RelayAddress, RelayTrust};
@@ -77,6 +79,7 @@ use crate::state::workspaces::WorkspaceStore;
 use acceptor::Acceptor;
 use api::{ApiContext, Disk, EnvironmentInfo, Notice, Notices};
 use changes::DeviceChanges;
+use codex_requests::CodexRequests;
 use environments::changes::Changes;
 use environments::workspaces::{ChangeError as WorkspaceError, NotOpen};
 use environments::{Environment, Environments, LocalEnvironment, keeper};
@@ -252,7 +255,10 @@ impl Agent {
                 Arc::clone(&tunnel),
             ),
         };
-        let control = Arc::new(shared.owner(&reachable, pairings));
+        let for_codex = Arc::new(CodexRequests::new(shared.changes(), Arc::clone(&pairings)));
+        let host_for_codex: Arc<dyn control::Host> = for_codex.clone();
+        environments.own().codex.introduce(Arc::downgrade(&host_for_codex));
+        let control = Arc::new(shared.owner(&reachable, pairings, for_codex));
         let serve = |runtime| serve_owner(runtime, &lock, Arc::clone(&control), &vital, stop.clone());
         let local = config.runtime.as_ref().map(serve).transpose()?;
         let home = config.home.to_string_lossy().into_owned();
@@ -480,7 +486,7 @@ impl Shared {
         }
     }
 
-    fn owner(&self, reachable: &Reachable, pairings: Arc<Pairings>) -> OwnerRequests {
+    fn owner(&self, reachable: &Reachable, pairings: Arc<Pairings>, for_codex: Arc<CodexRequests>) -> OwnerRequests {
         OwnerRequests {
             host: reachable.host,
             name: reachable.name.clone(),
@@ -488,6 +494,7 @@ impl Shared {
             started_at: Timestamp::now(),
             changes: self.changes(),
             pairings,
+            for_codex,
             tunnel: Arc::clone(&reachable.tunnel),
             environments: Arc::clone(&self.environments),
             stop_wanted: CancellationToken::new(),

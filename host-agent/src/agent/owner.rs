@@ -12,6 +12,7 @@ use tokio::time::{sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{DeviceChangeError, DeviceChanges};
+use super::codex_requests::{CodexRequests, Taken};
 use super::codex_use::CodexChanges;
 use super::environments::Environments;
 use super::environments::changes::{Changes, told};
@@ -38,6 +39,7 @@ pub struct OwnerRequests {
     pub(super) started_at: Timestamp,
     pub(super) changes: DeviceChanges,
     pub(super) pairings: Arc<Pairings>,
+    pub(super) for_codex: Arc<CodexRequests>,
     pub(super) tunnel: Arc<Tunnel>,
     pub(super) environments: Arc<Environments>,
     pub(super) stop_wanted: CancellationToken,
@@ -91,13 +93,22 @@ impl OwnerRequests {
         }
     }
 
-    /// Sees one offer through; `None` when it ran out and another one is due.
-    async fn take(
-        &self,
-        mut offer: Offer,
-        confirm: Confirm,
-        exchange: &mut Exchange,
-    ) -> Result<Option<Device>, Failure> {
+    /// Pairs the device that takes the code that Codex shows.
+    async fn pair_waiting(&self, mut exchange: Exchange) -> Result<Device, Failure> {
+        let Some(taken) = self.for_codex.take_over().await else {
+            return Err(Failure::new("no_pairing_waits", "Codex shows no code that a device could take")
+                .fix("have Codex pair, or run `reachback pair` for a code of this host's own"));
+        };
+        let Taken { offer, waiting, claim } = taken;
+        let device = self.see_through(offer, waiting, Confirm::Digits, &mut exchange).await?;
+        let device = device
+            .ok_or_else(|| Failure::new("pairing_expired", "no device came in time").fix("have Codex pair again"))?;
+        claim.made();
+        Ok(device)
+    }
+
+    /// Shows one offer and sees it through; `None` when it ran out and another one is due.
+    async fn take(&self, offer: Offer, confirm: Confirm, exchange: &mut Exchange) -> Result<Option<Device>, Failure> {
         let left = offer.until.saturating_duration_since(Instant::now());
         let shown = Event::Pairing {
             url: Shown(offer.url.to_string()),
@@ -105,11 +116,25 @@ impl OwnerRequests {
             expires_at: Timestamp::now().after(left),
         };
         tell(&exchange.events, shown).await?;
+        self.see_through(offer, None, confirm, exchange).await
+    }
+
+    /// Sees an offer through that somebody shows, of which `first` has happened; `None` when it ran out.
+    async fn see_through(
+        &self,
+        mut offer: Offer,
+        mut first: Option<OfferEvent>,
+        confirm: Confirm,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Device>, Failure> {
         let until = offer.until;
         loop {
-            let event = tokio::select! {
-                event = offer.events.recv() => event,
-                () = sleep_until(until.into()) => return Ok(None),
+            let event = match first.take() {
+                Some(first) => Some(first),
+                None => tokio::select! {
+                    event = offer.events.recv() => event,
+                    () = sleep_until(until.into()) => return Ok(None),
+                },
             };
             match event {
                 Some(OfferEvent::DeviceWaits { name, platform, answer }) => {
@@ -312,6 +337,10 @@ impl Handler for OwnerRequests {
             }
             Request::UseCodex { codex_home } => self.codex_changes().lead_here(codex_home.as_deref()).await,
             Request::RestoreCodex => self.codex_changes().restore(),
+            Request::PairWaiting => {
+                let device = self.pair_waiting(exchange).await?;
+                Ok(Response::Device(DeviceInfo::new(&device, false)))
+            }
             Request::Stop => {
                 self.stop_wanted.cancel();
                 Ok(Response::Done)

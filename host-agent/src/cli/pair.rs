@@ -38,6 +38,9 @@ pub(super) struct PairArgs {
     /// How long to wait for a device, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WAIT)]
     wait: u32,
+    /// Show no codes: let in the device that takes the code that Codex shows, with `--codex remote-control`.
+    #[arg(long, conflicts_with_all = ["scope", "yes", "wait"])]
+    waiting: bool,
 }
 
 pub(super) async fn run(home: &Home, args: PairArgs, output: Output) -> anyhow::Result<ExitCode> {
@@ -48,8 +51,11 @@ pub(super) async fn run(home: &Home, args: PairArgs, output: Output) -> anyhow::
             .into());
     }
     let confirm = if args.yes { Confirm::None } else { Confirm::Digits };
-    let wish = Wish { scope: args.scope, confirm, wait: args.wait, codes: Codes::Qr };
-    let device = match drive(home, wish, |event| output.event(event), output).await {
+    let request = match args.waiting {
+        true => Request::PairWaiting,
+        false => Request::Pair { scope: args.scope, confirm, ttl_seconds: args.wait },
+    };
+    let device = match drive(home, &request, Codes::Qr, |event| output.event(event), output).await {
         Err(error) if matches!(error.downcast_ref(), Some(ClientError::NotRunning { .. })) => {
             return Err(with_fix(error, demo::elsewhere(home).await));
         }
@@ -72,28 +78,15 @@ pub(super) enum Codes {
     NoQr,
 }
 
-/// What a pairing is to be like.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Wish {
-    /// What the device may do, if not what its code says.
-    pub(super) scope: Option<Scope>,
-    /// How it is confirmed.
-    pub(super) confirm: Confirm,
-    /// How long to wait for it, in seconds.
-    pub(super) wait: u32,
-    /// Which codes to show.
-    pub(super) codes: Codes,
-}
-
-/// Pairs one device through the running agent; `tell` hears each of its events.
+/// Pairs one device through the running agent, as `request` says; `tell` hears each of its events.
 pub(super) async fn drive(
     home: &Home,
-    wish: Wish,
+    request: &Request,
+    codes: Codes,
     tell: impl Fn(&Event),
     output: Output,
 ) -> anyhow::Result<DeviceInfo> {
-    let Wish { scope, confirm, wait, codes } = wish;
-    let mut client = Client::open(&home.path, &Request::Pair { scope, confirm, ttl_seconds: wait }).await?;
+    let mut client = Client::open(&home.path, request).await?;
     loop {
         match client.next().await? {
             Reply::Event(event) => {

@@ -16,13 +16,13 @@ use super::demo::{self, Purpose};
 use super::host::{CodexArgs, CodexWay, OwnCodex, STOP_TIME, local_environment, own_codex, stopped, tell};
 use super::opening;
 use super::output::Output;
-use super::pair::{self, Codes, Wish};
+use super::pair::{self, Codes};
 use crate::agent::outbox::OutboxLimits;
 use crate::agent::{Agent, AgentConfig};
 use crate::backoff::BackoffConfig;
 use crate::demo::home::{DemoHome, project_beside};
 use crate::demo::model::ScriptedModel;
-use crate::local_api::{Confirm, Event, Failure};
+use crate::local_api::{Confirm, Event, Failure, Request};
 use crate::platform::programs;
 use crate::platform::signals::{stop_wanted, stop_within};
 use crate::state::demo::mark;
@@ -143,14 +143,14 @@ async fn offer(home: &Home, agent: &Agent, codes: Codes, output: Output) -> anyh
     } else {
         // There is no terminal behind --json: whoever reads the code from it is let in, once.
         let confirm = if output.is_json() { Confirm::None } else { Confirm::Digits };
-        let wish = Wish { scope: None, confirm, wait: PAIRING_WAIT, codes };
+        let request = Request::Pair { scope: None, confirm, ttl_seconds: PAIRING_WAIT };
         // The agent's own events tell who paired; twice would be two devices to a program.
         let tell = |event: &Event| {
             if !matches!(event, Event::Paired { .. }) {
                 output.event(event)
             }
         };
-        match pair::drive(home, wish, tell, output).await {
+        match pair::drive(home, &request, codes, tell, output).await {
             Ok(_) => output.say("Add another device: reachback pair"),
             Err(error) => drop(output.fail(&error)),
         }

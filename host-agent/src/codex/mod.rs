@@ -31,12 +31,14 @@ pub(crate) mod testing;
 mod ws;
 
 use std::fmt;
+use std::sync::Weak;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 pub use config::CodexConfig;
 pub use connection::{Allowance, CodexConnection, CodexReceiver, CodexSender, ReceiveError, SendError, TOO_LARGE};
+use remote_control::control::Host;
 pub(crate) use ws::send_text;
 pub use ws::{HandshakeError, MAX_FRAME, MAX_MESSAGE, Text};
 
@@ -56,6 +58,11 @@ pub trait CodexBackend: Send + Sync {
     /// While the server is starting this waits for it, at most
     /// [`CONNECT_PATIENCE`]; when it has failed or stopped this says so at once.
     fn connect(&self, allowance: Allowance) -> BoxFuture<'_, Result<CodexConnection, ConnectError>>;
+
+    /// Whom a Codex asks that pairs and lists devices in ways of its own; others never do. Only the first one is taken.
+    fn introduce(&self, host: Weak<dyn Host>) {
+        drop(host);
+    }
 
     /// Ends the server if this backend started it, and waits until it is gone. A second call does nothing.
     fn stop(&self) -> BoxFuture<'_, ()>;

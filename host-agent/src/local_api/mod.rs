@@ -87,6 +87,8 @@ pub enum Request {
         /// How long to wait for it, in seconds; codes are renewed meanwhile.
         ttl_seconds: u32,
     },
+    /// Pair the device that takes the code that Codex shows: events as for [`Self::Pair`], then [`Response::Device`].
+    PairWaiting,
     /// Have Codex's configuration lead here while the agent runs, and wait for whom that brings: [`Response::CodexUse`].
     UseCodex {
         /// The `CODEX_HOME`; without it, the agent's.

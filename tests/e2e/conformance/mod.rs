@@ -134,7 +134,7 @@ impl Place {
 }
 
 /// The `codex remote-control` of this home, the package's script before the program itself.
-fn processes_of(codex_home: &Path) -> Vec<i32> {
+pub(super) fn processes_of(codex_home: &Path) -> Vec<i32> {
     let pids =
         std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let has = |pid: i32, file: &str, part: &[u8]| {

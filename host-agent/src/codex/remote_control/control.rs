@@ -51,7 +51,7 @@ pub trait Host: Send + Sync {
     fn claimed<'a>(&'a self, code: &'a str) -> BoxFuture<'a, bool>;
 
     /// At most `limit` of those who may connect, after `cursor`.
-    fn clients<'a>(&'a self, limit: usize, cursor: Option<&'a str>) -> BoxFuture<'a, Result<Clients, Unavailable>>;
+    fn clients<'a>(&'a self, limit: usize, cursor: Option<&'a str>) -> BoxFuture<'a, Result<ClientPage, Unavailable>>;
 
     /// Keeps a client out from now on; false where there is none of that id.
     fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<bool, Unavailable>>;
@@ -81,7 +81,7 @@ impl fmt::Debug for PairingCode {
 
 /// Some of those who may connect.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Clients {
+pub struct ClientPage {
     /// In an order that stays.
     pub items: Vec<Client>,
     /// Where the next ones begin; `None` after the last.

@@ -22,13 +22,14 @@ pub mod http;
 mod inbox;
 mod joining;
 mod outbox;
+mod reception;
 pub mod redirect;
 mod setting;
 mod supervisor;
 pub mod upstream;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -42,7 +43,8 @@ use super::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConfig, CodexConnection, CodexState, ConnectError,
 };
 use clients::Clients;
-use control::{Host, PairingCode, Unavailable};
+use control::Host;
+use reception::Reception;
 use redirect::Redirect;
 use supervisor::Supervisor;
 
@@ -64,9 +66,9 @@ pub struct RemoteControlConfig {
 /// The [`CodexBackend`] for a Codex with its remote control on.
 ///
 /// Dropping it kills the Codex that it started; [`CodexBackend::stop`] ends it gently.
-#[derive(Debug)]
 pub struct RemoteControl {
     clients: Clients,
+    reception: Reception,
     state: watch::Receiver<CodexState>,
     stop: CancellationToken,
     _supervisor: AbortOnDropHandle<()>,
@@ -78,9 +80,10 @@ impl RemoteControl {
         let clients = Clients::new(&SystemRandom::new())?;
         let (sender, state) = watch::channel(CodexState::Starting);
         let stop = CancellationToken::new();
-        let supervisor = Supervisor::new(config, clients.clone(), sender, stop.clone());
+        let reception = Reception::default();
+        let supervisor = Supervisor::new(config, clients.clone(), reception.clone(), sender, stop.clone());
         let _supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
-        Some(Self { clients, state, stop, _supervisor })
+        Some(Self { clients, reception, state, stop, _supervisor })
     }
 
     async fn open(&self, allowance: Allowance) -> Result<CodexConnection, ConnectError> {
@@ -104,6 +107,10 @@ impl CodexBackend for RemoteControl {
         self.open(allowance).boxed()
     }
 
+    fn introduce(&self, host: Weak<dyn Host>) {
+        self.reception.open(host);
+    }
+
     fn stop(&self) -> BoxFuture<'_, ()> {
         async {
             self.stop.cancel();
@@ -111,34 +118,5 @@ impl CodexBackend for RemoteControl {
             let _ = self.state.clone().wait_for(|state| matches!(state, CodexState::Stopped)).await;
         }
         .boxed()
-    }
-}
-
-/// What Codex is told when somebody asks it to pair or to list: this agent's own commands do that.
-#[derive(Debug)]
-struct OwnCommands;
-
-impl OwnCommands {
-    fn instead<T: Send + 'static>(command: &str) -> BoxFuture<'static, Result<T, Unavailable>> {
-        let what = format!("This Codex is reached through Reachback: on its machine, use `{command}`");
-        std::future::ready(Err(Unavailable(what))).boxed()
-    }
-}
-
-impl Host for OwnCommands {
-    fn pair(&self) -> BoxFuture<'_, Result<PairingCode, Unavailable>> {
-        Self::instead("reachback pair")
-    }
-
-    fn claimed<'a>(&'a self, _: &'a str) -> BoxFuture<'a, bool> {
-        std::future::ready(false).boxed()
-    }
-
-    fn clients<'a>(&'a self, _: usize, _: Option<&'a str>) -> BoxFuture<'a, Result<control::Clients, Unavailable>> {
-        Self::instead("reachback devices")
-    }
-
-    fn revoke<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<bool, Unavailable>> {
-        Self::instead("reachback devices revoke")
     }
 }

@@ -20,13 +20,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::RemoteControlConfig;
 use super::callers::Callers;
 use super::clients::Clients;
 use super::enrolment::{self, Enrolment};
 use super::http::{self, Parts, Sockets};
+use super::reception::Reception;
 use super::redirect::RedirectError;
 use super::upstream::Upstream;
-use super::{OwnCommands, RemoteControlConfig};
 use crate::backoff::Backoff;
 use crate::codex::config::HomeError;
 use crate::codex::ground::Hold;
@@ -91,6 +92,7 @@ pub(super) struct Supervisor {
     config: RemoteControlConfig,
     clients: Clients,
     callers: Callers,
+    reception: Reception,
     state: watch::Sender<CodexState>,
     /// Which run of Codex has a socket here; `None` before its first.
     run: watch::Sender<Option<Instance>>,
@@ -108,11 +110,21 @@ impl Supervisor {
     pub(super) fn new(
         config: RemoteControlConfig,
         clients: Clients,
+        reception: Reception,
         state: watch::Sender<CodexState>,
         stop: CancellationToken,
     ) -> Self {
         let ledger = Ledger::new(config.codex.note.clone());
-        Self { config, clients, callers: Callers::default(), state, run: watch::Sender::new(None), stop, ledger }
+        Self {
+            config,
+            clients,
+            callers: Callers::default(),
+            reception,
+            state,
+            run: watch::Sender::new(None),
+            stop,
+            ledger,
+        }
     }
 
     pub(super) async fn run(self) {
@@ -163,7 +175,14 @@ impl Supervisor {
 
     fn parts(&self, enrolment: Enrolment, upstream: Option<Upstream>) -> Parts {
         let (callers, sockets) = (self.callers.clone(), self.sockets());
-        Parts { enrolment, callers, host: Arc::new(OwnCommands), sockets, upstream, clock: Arc::new(Timestamp::now) }
+        Parts {
+            enrolment,
+            callers,
+            host: Arc::new(self.reception.clone()),
+            sockets,
+            upstream,
+            clock: Arc::new(Timestamp::now),
+        }
     }
 
     /// What is done with a socket that Codex opens.

@@ -12,7 +12,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::control::{Client, Clients, PairingCode, Unavailable};
+use super::super::control::{Client, ClientPage, PairingCode, Unavailable};
 use super::*;
 
 /// The person's sign-in: must not be found anywhere but at the upstream.
@@ -37,13 +37,13 @@ impl Host for Memory {
         async move { code == "LAB4-2345" }.boxed()
     }
 
-    fn clients<'a>(&'a self, limit: usize, cursor: Option<&'a str>) -> BoxFuture<'a, Result<Clients, Unavailable>> {
+    fn clients<'a>(&'a self, limit: usize, cursor: Option<&'a str>) -> BoxFuture<'a, Result<ClientPage, Unavailable>> {
         let all = self.0.lock().unwrap();
         let from = cursor.map_or(0, |cursor| cursor.parse().unwrap());
         let items: Vec<_> = all.iter().skip(from).take(limit).cloned().collect();
         let next = from + items.len();
         let cursor = (next < all.len()).then(|| next.to_string());
-        async { Ok(Clients { items, cursor }) }.boxed()
+        async { Ok(ClientPage { items, cursor }) }.boxed()
     }
 
     fn revoke<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<bool, Unavailable>> {
