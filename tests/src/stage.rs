@@ -206,14 +206,25 @@ impl Stage {
 
     /// The same, on a Codex whose home holds something.
     pub async fn on(codex: TestCodex, tuning: Tuning) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let profiles = codex.profiles(vec![home.path().into()]);
+        let backend = start_codex(&codex, &profiles, &tuning, home.path());
+        Self::around(codex, backend, profiles, home, tuning).await
+    }
+
+    /// The same, around a backend on that Codex; its threads have `profiles`, and the agent's state is in `home`.
+    pub async fn around(
+        codex: TestCodex,
+        backend: Arc<dyn CodexBackend>,
+        profiles: Arc<Profiles>,
+        home: TempDir,
+        tuning: Tuning,
+    ) -> Self {
         let log = Log::default();
         let _logging = log.start();
         let relay = TestRelay::start().await;
         let recorder = Recorder::start(relay.addr).await;
         let (host_side, device_side) = (Cutter::start(recorder.addr()).await, Cutter::start(recorder.addr()).await);
-        let home = tempfile::tempdir().unwrap();
-        let profiles = codex.profiles(vec![home.path().into()]);
-        let backend = start_codex(&codex, &profiles, &tuning, home.path());
         let relays = [host_side.addr(), device_side.addr()];
         let config = agent_config(home.path(), relays, &codex, Arc::clone(&backend), profiles, &tuning);
         let config = AgentConfig { enroll_key: Some(relay.enroll_key()), ..config };

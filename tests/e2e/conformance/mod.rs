@@ -4,13 +4,16 @@
 //! case, which then shows the opposite. `docs/adapters.md` holds the same table, written by `cargo xtask gen`.
 
 mod cases;
+mod guards;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use e2e::codex::{TestCodex, ready};
 use e2e::rpc::Client;
+use e2e::stage::{Stage, Tuning};
 use reachback_host::codex::app_server::AppServer;
+use reachback_host::codex::permissions::Profiles;
 use reachback_host::codex::remote_control::{RemoteControl, RemoteControlConfig};
 use reachback_host::codex::{CodexBackend, CodexConfig, CodexState, Instance};
 use tempfile::TempDir;
@@ -59,8 +62,24 @@ pub(super) struct Place {
     backend: Arc<dyn CodexBackend>,
     /// Who started the server that was joined.
     owner: Option<AppServer>,
+    profiles: Arc<Profiles>,
     /// The agent's home.
-    _agent: TempDir,
+    agent: TempDir,
+}
+
+/// The same with an agent before it.
+struct Guarded {
+    stage: Stage,
+    owner: Option<AppServer>,
+}
+
+impl Guarded {
+    async fn stop(self) {
+        self.stage.stop().await;
+        if let Some(owner) = self.owner {
+            owner.stop().await;
+        }
+    }
 }
 
 impl Place {
@@ -76,9 +95,9 @@ impl Place {
         if let Some(owner) = &owner {
             ready(owner).await;
         }
-        let profiles = Some(codex.profiles(vec![closed.clone()]));
-        let config = CodexConfig { profiles, ..codex.config() };
         let agent = tempfile::tempdir().unwrap();
+        let profiles = codex.profiles(vec![closed.clone(), agent.path().to_owned()]);
+        let config = CodexConfig { profiles: Some(Arc::clone(&profiles)), ..codex.config() };
         let backend: Arc<dyn CodexBackend> = match adapter {
             Adapter::Started | Adapter::Joined => Arc::new(AppServer::start(config)),
             Adapter::RemoteControl => {
@@ -89,7 +108,7 @@ impl Place {
             }
         };
         ready(&*backend).await;
-        Self { adapter, case, codex, closed, backend, owner, _agent: agent }
+        Self { adapter, case, codex, closed, backend, owner, profiles, agent }
     }
 
     /// Whether the table says that this adapter can.
@@ -124,6 +143,12 @@ impl Place {
         stream.peer_cred().unwrap().pid().unwrap()
     }
 
+    /// Has an agent stand before it.
+    async fn behind_an_agent(self) -> Guarded {
+        let Self { codex, backend, owner, profiles, agent, .. } = self;
+        Guarded { stage: Stage::around(codex, backend, profiles, agent, Tuning::default()).await, owner }
+    }
+
     /// Ends it all, in the order in which it would end.
     async fn stop(self) {
         self.backend.stop().await;
@@ -148,24 +173,27 @@ pub(super) fn processes_of(codex_home: &Path) -> Vec<i32> {
 }
 
 macro_rules! suite {
-    (adapters { $($module:ident: $adapter:ident,)+ } cases $cases:tt) => {
-        suite!(@table $cases);
-        $(suite!(@tests $module $adapter $cases);)+
+    (adapters { $($module:ident: $adapter:ident,)+ } $($file:ident $cases:tt)+) => {
+        suite!(@table $($cases)+);
+        suite!(@adapters { $($module: $adapter,)+ } { $($file $cases)+ });
     };
-    (@table { $($name:ident: $shows:literal $(, except $adapter:ident: $why:literal)*;)+ }) => {
-        const CASES: &[Case] = &[$(Case {
+    (@table $({ $($name:ident: $shows:literal $(, except $adapter:ident: $why:literal)*;)+ })+) => {
+        const CASES: &[Case] = &[$($(Case {
             name: stringify!($name),
             shows: $shows,
             except: &[$((Adapter::$adapter, $why)),*],
-        }),+];
+        }),+),+];
     };
-    (@tests $module:ident $way:ident { $($name:ident: $shows:literal $(, except $adapter:ident: $why:literal)*;)+ }) => {
+    (@adapters { $($module:ident: $adapter:ident,)+ } $files:tt) => {
+        $(suite!(@tests $module $adapter $files);)+
+    };
+    (@tests $module:ident $way:ident { $($file:ident { $($name:ident: $shows:literal $(, except $adapter:ident: $why:literal)*;)+ })+ }) => {
         mod $module {
-            use super::{Adapter, Place, cases};
-            $(#[tokio::test]
+            use super::{Adapter, Place, cases, guards};
+            $($(#[tokio::test]
             async fn $name() {
-                cases::$name(Place::prepare(Adapter::$way, stringify!($name)).await).await;
-            })+
+                $file::$name(Place::prepare(Adapter::$way, stringify!($name)).await).await;
+            })+)+
         }
     };
 }
@@ -197,6 +225,12 @@ suite! {
             except Joined: "Not the agent's process: the profile travels in each request of a device";
         codex_ends_with_the_agent: "Codex ends with the agent",
             except Joined: "It is somebody else's, and is left alone";
+    }
+    guards {
+        a_scope_holds_for_every_request: "A device's scope holds for every request, and for its answers";
+        a_device_works_in_workspaces_under_the_agents_profile: "A device works in workspaces only, under the agent's profile, and its keys stay closed";
+        a_prompt_of_one_id_runs_once: "A prompt that is sent twice with one id runs once";
+        a_revoked_device_is_out_and_its_turn_ends: "A revoked device is out, its turn ends, and the audit log says so";
     }
 }
 
