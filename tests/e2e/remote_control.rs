@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use e2e::PATIENCE;
 use e2e::codex::{TestCodex, ready};
 use e2e::rpc::Client;
 use e2e::stage::{self, Stage, TestDevice, client, origin};
+use e2e::{PATIENCE, eventually};
 use reachback_host::codex::CodexBackend;
 use reachback_host::codex::remote_control::{RemoteControl, RemoteControlConfig};
 use reachback_host::connect::join::Invitation;
@@ -72,29 +72,31 @@ async fn whoever_knows_the_secret_is_not_let_in_beside_codex() {
     backend.stop().await;
 }
 
-/// Where a Codex serves those on its own machine, found as its process has it open.
+/// Where a Codex serves those on its own machine, found as its process has it open: it may come to the agent before that.
 #[cfg(target_os = "linux")]
-fn control_socket(codex_home: &Path) -> PathBuf {
+fn control_socket(codex_home: &Path) -> Option<PathBuf> {
     let pids = crate::conformance::processes_of(codex_home);
     let listed = std::fs::read_to_string("/proc/net/unix").unwrap();
     let held: Vec<String> = pids
         .iter()
-        .flat_map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten())
+        .filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).ok())
+        .flat_map(|entries| entries.flatten())
         .filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.to_str()?.strip_prefix("socket:[")?.to_owned()))
         .collect();
     let is_held = |inode: &str| held.iter().any(|held| held.trim_end_matches(']') == inode);
-    let found = listed.lines().find_map(|line| {
+    listed.lines().find_map(|line| {
         let fields: Vec<_> = line.split_ascii_whitespace().collect();
         let path = fields.get(7).filter(|path| path.starts_with('/'))?;
         is_held(fields.get(6)?).then(|| PathBuf::from(path))
-    });
-    found.expect("codex has no socket for its own machine")
+    })
 }
 
 /// What its App or another program of its own machine asks a Codex.
 #[cfg(target_os = "linux")]
 async fn at_the_host(stage: &Stage) -> Client {
-    let path = control_socket(stage.codex.home.codex_home());
+    let home = stage.codex.home.codex_home();
+    eventually("codex serves its own machine", || control_socket(home).is_some()).await;
+    let path = control_socket(home).unwrap();
     let stream = UnixStream::connect(&path).await.unwrap();
     let (socket, _) = tokio_tungstenite::client_async("ws://localhost/", stream).await.unwrap();
     Client::initialized(socket, json!({ "experimentalApi": true })).await

@@ -16,7 +16,7 @@ use crate::platform::processes::Process;
 
 /// Shared by those who start Codex and those who listen for it.
 #[derive(Debug, Clone, Default)]
-pub struct Callers(Arc<Mutex<Admitted>>);
+pub(super) struct Callers(Arc<Mutex<Admitted>>);
 
 #[derive(Debug, Clone, Default)]
 enum Admitted {
@@ -33,7 +33,7 @@ enum Admitted {
 /// Whose connection is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Stranger {
+pub(super) enum Stranger {
     /// Another user's, or nobody's any more.
     #[error("another user's program")]
     User,
@@ -44,22 +44,22 @@ pub enum Stranger {
 
 impl Callers {
     /// Nobody may, from now on.
-    pub fn nobody(&self) {
+    pub(super) fn nobody(&self) {
         *self.lock() = Admitted::Nobody;
     }
 
     /// Any program of this user may: whose connections Codex's are is not known.
-    pub fn user(&self) {
+    pub(super) fn user(&self) {
         *self.lock() = Admitted::User;
     }
 
     /// Only the process that comes first may, of `root` and those below it. To be called before it can have come.
-    pub fn started(&self, root: u32) {
+    pub(super) fn started(&self, root: u32) {
         *self.lock() = Admitted::Below(root);
     }
 
     /// Whether a connection `from` a program on this machine `to` the agent is served.
-    pub async fn admit(&self, from: SocketAddr, to: SocketAddr) -> Result<(), Stranger> {
+    pub(super) async fn admit(&self, from: SocketAddr, to: SocketAddr) -> Result<(), Stranger> {
         let (SocketAddr::V4(from), SocketAddr::V4(to)) = (from, to) else { return Err(Stranger::User) };
         match loopback::opener(from, to) {
             Opener::Ours(socket) => self.admit_ours(socket).await,

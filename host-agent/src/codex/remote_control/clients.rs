@@ -35,7 +35,7 @@ use super::outbox::Outbox;
 use crate::codex::{Allowance, CodexConnection, Instance, MAX_MESSAGE, ReceiveError, SendError, Text};
 
 /// How long connections outlive their socket. Codex waits up to 30 s between two attempts.
-pub const GRACE: Duration = Duration::from_secs(90);
+pub(super) const GRACE: Duration = Duration::from_secs(90);
 
 /// How often each connection is pinged. Codex ends one that was silent for 10 minutes; a ping counts.
 const PING_EVERY: Duration = Duration::from_secs(15);
@@ -51,7 +51,7 @@ const MAX_STREAMS: usize = 4096;
 
 /// All connections to one Codex. A clone is the same ones.
 #[derive(Debug, Clone)]
-pub struct Clients {
+pub(super) struct Clients {
     shared: Arc<Shared>,
 }
 
@@ -133,7 +133,7 @@ enum Next {
 
 impl Clients {
     /// No connections yet. `None` when the operating system gives no randomness.
-    pub fn new(rng: &dyn SecureRandom) -> Option<Self> {
+    pub(super) fn new(rng: &dyn SecureRandom) -> Option<Self> {
         let random: [u8; 8] = reachback_proto::crypto::keys::random(rng).ok()?;
         let prefix = data_encoding::HEXLOWER.encode(&random);
         let (socket, connected) = (watch::Sender::new(0), watch::Sender::new(false));
@@ -141,14 +141,14 @@ impl Clients {
     }
 
     /// Whether there is a socket; the receiver sees every later change too.
-    pub fn connected(&self) -> watch::Receiver<bool> {
+    pub(super) fn connected(&self) -> watch::Receiver<bool> {
         self.shared.connected.subscribe()
     }
 
     /// A new connection for a client of this name; it begins with the caller's `initialize`.
     ///
     /// It is there at once. What is sent waits for a socket.
-    pub fn open(&self, client_id: &str, allowance: Allowance, instance: Instance) -> CodexConnection {
+    pub(super) fn open(&self, client_id: &str, allowance: Allowance, instance: Instance) -> CodexConnection {
         let mut state = self.shared.lock();
         state.opened += 1;
         let stream: Arc<str> = format!("{}-{}", self.shared.prefix, state.opened).into();
@@ -170,7 +170,7 @@ impl Clients {
     }
 
     /// Ends all connections: the Codex that had them is gone.
-    pub fn forget_all(&self) {
+    pub(super) fn forget_all(&self) {
         self.shared.lock().forget_all();
     }
 
@@ -179,7 +179,7 @@ impl Clients {
     ///
     /// May be dropped: the socket has ended then. A socket that is there already is left for this one. `cursor` is what Codex told when it opened it
     /// (`x-codex-subscribe-cursor`).
-    pub async fn serve<S, E>(&self, socket: S, cursor: Option<&str>)
+    pub(super) async fn serve<S, E>(&self, socket: S, cursor: Option<&str>)
     where
         S: Stream<Item = Result<Text, E>> + Sink<Text> + Unpin,
     {

@@ -27,14 +27,15 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::enrolment::{Grant, GrantError};
+use super::envelope;
 use super::http::{Cursor, NOT_FOUND, Shared, detail};
 use crate::state::remote_control::{MAX_ID, is_id};
 use crate::state::timestamp::Timestamp;
 
 /// What Codex has to speak.
 const PROTOCOL: &str = "3";
-/// Largest message of Codex's on the socket. It cuts what is over 100 KiB, which makes 134 KiB here.
-const MAX_ENVELOPE: usize = 1 << 20;
+/// Largest message on the socket: with room above what Codex writes, as one that is refused ends the socket for all.
+const MAX_ENVELOPE: usize = 4 * envelope::MAX_ENVELOPE;
 /// How long a request may take, with what the agent does for it. Codex waits for 30 s.
 const ANSWER_TIME: Duration = Duration::from_secs(25);
 /// Clients in one answer, where Codex does not say.

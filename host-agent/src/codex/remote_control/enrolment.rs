@@ -32,7 +32,7 @@ use crate::state::timestamp::Timestamp;
 /// Bytes of a secret.
 const SECRET: usize = 32;
 /// How long a token opens the socket.
-pub const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+pub(super) const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 /// Tokens that are good at a time: the last one, and the one before it, which may be on its way in a request.
 const MAX_TOKENS: usize = 2;
 /// The first port is one of so many, from here: below those that systems give to outgoing connections, one of which
@@ -43,7 +43,7 @@ const PORTS: u16 = 12_768;
 const PORT_TRIES: usize = 16;
 
 /// 256 secret bits as text: the path, or a token. Neither printed nor serialised by itself.
-pub struct Token(Zeroizing<String>);
+pub(super) struct Token(Zeroizing<String>);
 
 impl Token {
     fn of(secret: &Secret) -> Self {
@@ -53,18 +53,18 @@ impl Token {
     }
 
     /// The text itself, for the answer to Codex or for its configuration; never for a log.
-    pub fn expose(&self) -> &str {
+    pub(super) fn expose(&self) -> &str {
         &self.0
     }
 
     /// Whether that is it, in a time that does not depend on where it differs.
-    pub fn is(&self, text: &str) -> bool {
+    pub(super) fn is(&self, text: &str) -> bool {
         self.0.as_bytes().ct_eq(text.as_bytes()).into()
     }
 }
 
 /// Whether that is an address like those that agents make for themselves.
-pub fn is_base_url(text: &str) -> bool {
+pub(super) fn is_base_url(text: &str) -> bool {
     let secret = || {
         let (port, path) = text.strip_prefix("http://127.0.0.1:")?.split_once('/')?;
         port.parse::<u16>().ok()?;
@@ -85,7 +85,7 @@ impl fmt::Debug for Token {
 
 /// What Codex gets for enrolling and for refreshing.
 #[derive(Debug)]
-pub struct Grant {
+pub(super) struct Grant {
     /// Stays for ever.
     pub server_id: String,
     /// Stays for ever.
@@ -99,7 +99,7 @@ pub struct Grant {
 /// Why the agent can't be at its loopback address.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum OpenError {
+pub(super) enum OpenError {
     /// The file says no.
     #[error(transparent)]
     File(#[from] FileError),
@@ -126,7 +126,7 @@ pub enum OpenError {
 /// Why nothing was granted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum GrantError {
+pub(super) enum GrantError {
     /// The ids are not those that were given, or of another installation.
     #[error("this agent enrolled no such server")]
     Unknown,
@@ -146,7 +146,7 @@ struct Issued {
 
 /// The agent's address on loopback, and what it gave to Codex there.
 #[derive(Debug)]
-pub struct Enrolment {
+pub(super) struct Enrolment {
     file: RemoteControlFile,
     prefix: Token,
     kept: Mutex<RemoteControl>,
@@ -156,7 +156,7 @@ pub struct Enrolment {
 
 impl Enrolment {
     /// Listens at the kept address; where there is none yet, at a new one, which is kept from now on.
-    pub async fn open(home: &Path) -> Result<(Self, TcpListener), OpenError> {
+    pub(super) async fn open(home: &Path) -> Result<(Self, TcpListener), OpenError> {
         let file = RemoteControlFile::of(home)?;
         let (kept, listener) = match file.read()? {
             Some(kept) => {
@@ -182,38 +182,38 @@ impl Enrolment {
     }
 
     /// The port on 127.0.0.1.
-    pub fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.kept().port
     }
 
     /// What `chatgpt_base_url` has to be. It holds the secret: for a private file, not for a command line or a log.
-    pub fn base_url(&self) -> Zeroizing<String> {
+    pub(super) fn base_url(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("http://127.0.0.1:{}/{}/backend-api", self.port(), self.prefix.expose()))
     }
 
     /// Whether that is the secret part of the path.
-    pub fn is_prefix(&self, segment: &str) -> bool {
+    pub(super) fn is_prefix(&self, segment: &str) -> bool {
         self.prefix.is(segment)
     }
 
     /// Whether that is the server that was enrolled here.
-    pub fn is_server(&self, id: &str) -> bool {
+    pub(super) fn is_server(&self, id: &str) -> bool {
         self.kept().server_id == id
     }
 
     /// Whether that is this machine.
-    pub fn is_environment(&self, id: &str) -> bool {
+    pub(super) fn is_environment(&self, id: &str) -> bool {
         self.kept().environment_id == id
     }
 
     /// The ids: of the server, and of the environment.
-    pub fn ids(&self) -> (String, String) {
+    pub(super) fn ids(&self) -> (String, String) {
         let kept = self.kept();
         (kept.server_id.clone(), kept.environment_id.clone())
     }
 
     /// Enrols this installation of Codex. Another one takes the place of the one before, whose tokens end with that.
-    pub fn enroll(&self, installation: &str, now: Timestamp) -> Result<Grant, GrantError> {
+    pub(super) fn enroll(&self, installation: &str, now: Timestamp) -> Result<Grant, GrantError> {
         let mut kept = self.kept();
         if kept.installation_id.as_deref() != Some(installation) {
             if kept.installation_id.is_some() {
@@ -228,7 +228,7 @@ impl Enrolment {
     }
 
     /// The next token for an installation that is enrolled.
-    pub fn refresh(&self, server_id: &str, installation: &str, now: Timestamp) -> Result<Grant, GrantError> {
+    pub(super) fn refresh(&self, server_id: &str, installation: &str, now: Timestamp) -> Result<Grant, GrantError> {
         let kept = self.kept();
         if kept.server_id != server_id || kept.installation_id.as_deref() != Some(installation) {
             return Err(GrantError::Unknown);
@@ -248,7 +248,7 @@ impl Enrolment {
     }
 
     /// Whether this is a token of ours that has not expired.
-    pub fn admits(&self, token: &str, now: Timestamp) -> bool {
+    pub(super) fn admits(&self, token: &str, now: Timestamp) -> bool {
         // All of them, so that the time does not say which one it was like.
         self.tokens().iter().fold(false, |found, issued| found | (issued.token.is(token) & (now < issued.expires_at)))
     }

@@ -19,25 +19,25 @@ use serde_json::value::RawValue;
 
 use crate::codex::Text;
 
-/// The longest envelope that Codex writes: one that would be longer leaves in pieces. What accepts its socket may refuse longer ones.
-pub const MAX_ENVELOPE: usize = 150 << 10;
+/// The longest envelope that Codex writes: one that would be longer leaves in pieces.
+pub(super) const MAX_ENVELOPE: usize = 150 << 10;
 
 /// How much of a message goes in one envelope. In base64 that is 128 KiB, and Codex drops pieces whose envelope is longer than 150 KiB.
-pub const PIECE: usize = 96 << 10;
+pub(super) const PIECE: usize = 96 << 10;
 
 /// The longest message that may come in pieces, as Codex cuts them.
-pub const MAX_JOINED: u64 = 100 << 20;
+pub(super) const MAX_JOINED: u64 = 100 << 20;
 
 /// The most pieces of one message, each way.
-pub const MAX_PIECES: u32 = 1024;
+pub(super) const MAX_PIECES: u32 = 1024;
 
 /// Which connection an envelope belongs to, ready to be written in one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Address(Arc<str>);
+pub(super) struct Address(Arc<str>);
 
 impl Address {
     /// The address of a client's stream.
-    pub fn new(client_id: &str, stream_id: &str) -> Self {
+    pub(super) fn new(client_id: &str, stream_id: &str) -> Self {
         let string = |text: &str| serde_json::Value::from(text).to_string();
         Self(format!(r#""client_id":{},"stream_id":{}"#, string(client_id), string(stream_id)).into())
     }
@@ -45,7 +45,7 @@ impl Address {
 
 /// A place in what Codex sends on one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub(super) struct Mark {
     /// Which envelope, or which set of pieces.
     pub seq: u64,
     /// Which piece.
@@ -54,16 +54,16 @@ pub struct Mark {
 
 impl Mark {
     /// Before anything was sent.
-    pub const NOTHING: Self = Self { seq: 0, segment: None };
+    pub(super) const NOTHING: Self = Self { seq: 0, segment: None };
 
     /// Whether an envelope here was received where `heard` was the last one.
-    pub fn is_within(self, heard: Self) -> bool {
+    pub(super) fn is_within(self, heard: Self) -> bool {
         let place = |mark: Self| (mark.seq, mark.segment.unwrap_or(u32::MAX));
         place(self) <= place(heard)
     }
 
     /// Whether an envelope here is the next after `heard`, which was `in_pieces` of a message that is not whole.
-    pub fn follows(self, heard: Self, in_pieces: bool) -> bool {
+    pub(super) fn follows(self, heard: Self, in_pieces: bool) -> bool {
         if in_pieces {
             self.seq == heard.seq && self.segment == heard.segment.and_then(|segment| segment.checked_add(1))
         } else {
@@ -74,7 +74,7 @@ impl Mark {
 
 /// An envelope from Codex, as read.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Incoming<'a> {
+pub(super) struct Incoming<'a> {
     /// The client it is for, as we named it.
     pub client_id: Cow<'a, str>,
     /// The stream of that client.
@@ -87,7 +87,7 @@ pub struct Incoming<'a> {
 
 /// What an envelope from Codex brings.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Body<'a> {
+pub(super) enum Body<'a> {
     /// A message of JSON-RPC, whole.
     Message(&'a str),
     /// A piece of one.
@@ -105,7 +105,7 @@ pub enum Body<'a> {
 
 /// A piece of a message.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Piece<'a> {
+pub(super) struct Piece<'a> {
     /// Which one, from 0.
     pub segment: u32,
     /// How many there are.
@@ -118,7 +118,7 @@ pub struct Piece<'a> {
 
 impl Piece<'_> {
     /// The bytes; `None` when there are none.
-    pub fn bytes(&self) -> Option<Vec<u8>> {
+    pub(super) fn bytes(&self) -> Option<Vec<u8>> {
         BASE64.decode(self.base64.as_bytes()).ok().filter(|bytes| !bytes.is_empty())
     }
 }
@@ -161,7 +161,7 @@ struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Incoming<'a> {
     /// Reads an envelope from Codex; `None` when it does not even say what to acknowledge.
-    pub fn parse(text: &'a str) -> Option<Self> {
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
         if let Ok(members) = serde_json::from_str::<Members<'a>>(text) {
             return Some(members.into());
         }
@@ -201,28 +201,28 @@ impl<'a> From<Members<'a>> for Incoming<'a> {
 }
 
 /// Acknowledges everything on a connection up to a mark.
-pub fn ack(address: &Address, mark: Mark) -> Text {
+pub(super) fn ack(address: &Address, mark: Mark) -> Text {
     let segment = mark.segment.map(|segment| format!(r#","segment_id":{segment}"#)).unwrap_or_default();
     format!(r#"{{"type":"ack",{},"seq_id":{}{segment}}}"#, address.0, mark.seq).into()
 }
 
 /// Asks whether Codex knows a connection, and keeps that from being idle.
-pub fn ping(address: &Address) -> Text {
+pub(super) fn ping(address: &Address) -> Text {
     format!(r#"{{"type":"ping",{}}}"#, address.0).into()
 }
 
 /// Ends a connection.
-pub fn closed(address: &Address) -> Text {
+pub(super) fn closed(address: &Address) -> Text {
     format!(r#"{{"type":"client_closed",{}}}"#, address.0).into()
 }
 
 /// How many envelopes a message to Codex takes.
-pub fn pieces(message: &str) -> usize {
+pub(super) fn pieces(message: &str) -> usize {
     message.len().div_ceil(PIECE).max(1)
 }
 
 /// One of the envelopes of a message to Codex, which must be one value of JSON.
-pub fn message(address: &Address, seq: u64, cursor: &str, message: &str, segment: usize) -> Text {
+pub(super) fn message(address: &Address, seq: u64, cursor: &str, message: &str, segment: usize) -> Text {
     let count = pieces(message);
     let Address(address) = address;
     if count == 1 {

@@ -64,13 +64,13 @@ const CONTROL: [&str; 3] = ["wham", "remote", "control"];
 
 /// Where an envelope stream goes on: what Codex got last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor(pub String);
+pub(super) struct Cursor(pub String);
 
 /// Takes over a socket that Codex opened. The future is dropped when the server stops.
-pub type Sockets = Arc<dyn Fn(WebSocket, Option<Cursor>) -> BoxFuture<'static, ()> + Send + Sync>;
+pub(super) type Sockets = Arc<dyn Fn(WebSocket, Option<Cursor>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What a server works with.
-pub struct Parts {
+pub(super) struct Parts {
     /// Where it is, and whom it lets in.
     pub enrolment: Enrolment,
     /// Which programs may speak here at all.
@@ -115,7 +115,7 @@ struct Gate {
 /// Answers Codex until `stop`, then lets answers on their way end for two seconds.
 ///
 /// `listener` is the one that came with the enrolment.
-pub async fn serve(parts: Parts, listener: TcpListener, stop: CancellationToken) {
+pub(super) async fn serve(parts: Parts, listener: TcpListener, stop: CancellationToken) {
     let authority = format!("127.0.0.1:{}", parts.enrolment.port());
     let shared = Arc::new(Shared { parts, stop: stop.clone(), open: TaskTracker::new() });
     let router =

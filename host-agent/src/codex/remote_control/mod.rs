@@ -14,19 +14,19 @@
 //! the Codex, and begins again when it ends; or it waits for one that the person starts, which [`redirect`] leads here.
 
 mod callers;
-pub mod clients;
-pub mod control;
-pub mod enrolment;
-pub mod envelope;
-pub mod http;
+mod clients;
+pub(crate) mod control;
+mod enrolment;
+mod envelope;
+mod http;
 mod inbox;
 mod joining;
 mod outbox;
 mod reception;
-pub mod redirect;
+pub(crate) mod redirect;
 mod setting;
 mod supervisor;
-pub mod upstream;
+mod upstream;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};

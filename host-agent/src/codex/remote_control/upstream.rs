@@ -34,7 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 use url::{Host, Url};
 
 /// Where Codex goes when nothing is configured.
-pub const DEFAULT: &str = "https://chatgpt.com/backend-api";
+pub(super) const DEFAULT: &str = "https://chatgpt.com/backend-api";
 
 /// How long a connection may take, with its name and its TLS. What Codex then waits for is its own business: when it
 /// hangs up, the request ends here too.
@@ -73,7 +73,7 @@ pub enum UpstreamError {
 /// Why a request got no answer. It says nothing of what was asked or answered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PassError {
+pub(super) enum PassError {
     /// No way there: no network, mostly.
     #[error("can't reach codex's own backend: {0}")]
     Connect(io::ErrorKind),
