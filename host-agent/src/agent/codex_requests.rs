@@ -35,6 +35,8 @@ const REMEMBERED: usize = 16;
 pub(crate) struct CodexRequests {
     changes: DeviceChanges,
     pairings: Arc<Pairings>,
+    /// One at a time is opened: each takes a fifth of a second of computing, and whoever reaches Codex may ask.
+    opening: tokio::sync::Mutex<()>,
     opened: Mutex<Opened>,
 }
 
@@ -84,7 +86,7 @@ impl Claim {
 
 impl CodexRequests {
     pub(crate) fn new(changes: DeviceChanges, pairings: Arc<Pairings>) -> Self {
-        Self { changes, pairings, opened: Mutex::default() }
+        Self { changes, pairings, opening: tokio::sync::Mutex::default(), opened: Mutex::default() }
     }
 
     /// The pairing that stands, for the person who sees it through. `None` where none stands.
@@ -98,12 +100,12 @@ impl CodexRequests {
     }
 
     async fn open(&self) -> Result<PairingCode, Unavailable> {
-        if self.lock().standing.as_ref().is_some_and(|standing| standing.has_device.load(Ordering::Relaxed)) {
-            let what = "A device waits for its digits: type them on the host, at `reachback pair --waiting`";
-            return Err(Unavailable(what.to_owned()));
-        }
+        let _one = self.opening.lock().await;
+        self.is_free()?;
         let offer = self.pairings.offer(OfferOptions::default()).await;
         let offer = offer.map_err(|error| Unavailable(format!("This host can't pair: {error}")))?;
+        // A device may have come meanwhile to the one that stands.
+        self.is_free()?;
         let (url, code) = (offer.url.clone(), offer.code.clone());
         let expires_at = Timestamp::now().after(offer.until.saturating_duration_since(Instant::now()));
         self.changes.events.send(Event::Notice(
@@ -123,6 +125,16 @@ impl CodexRequests {
             opened.remembered.pop_front();
         }
         Ok(PairingCode { pairing_code: url.to_string(), manual_pairing_code: code.to_string(), expires_at })
+    }
+
+    /// That no device waits, whose pairing another one would end.
+    fn is_free(&self) -> Result<(), Unavailable> {
+        let has_device = |standing: &Standing| standing.has_device.load(Ordering::Relaxed);
+        if self.lock().standing.as_ref().is_some_and(has_device) {
+            let what = "A device waits for its digits: type them on the host, at `reachback pair --waiting`";
+            return Err(Unavailable(what.to_owned()));
+        }
+        Ok(())
     }
 
     /// Keeps an offer until a person takes it over, and says so when a device has come.

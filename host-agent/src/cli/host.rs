@@ -151,11 +151,21 @@ impl CodexArgs {
 
     fn config(&self) -> CodexConfig {
         CodexConfig {
-            program: self.codex_program.clone().unwrap_or_else(|| "codex".into()),
-            home: self.codex_home.clone(),
+            program: self.codex_program.clone().map_or_else(|| "codex".into(), from_here),
+            home: self.codex_home.clone().map(absolute),
             ..CodexConfig::default()
         }
     }
+}
+
+/// A program as it is meant where this was started: Codex runs in a folder of its own. A name alone is looked for on the search path.
+fn from_here(program: PathBuf) -> PathBuf {
+    if program.components().count() > 1 { absolute(program) } else { program }
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    // Only an empty path has none, and where there is no current folder nothing is meant by one.
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 pub(super) async fn run(home: &Home, mut args: HostArgs, output: Output) -> anyhow::Result<ExitCode> {
@@ -466,6 +476,24 @@ fn mend(redirect: &Redirect, output: Output) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_of_codex_mean_what_they_mean_where_this_was_started() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            codex: CodexArgs,
+        }
+        let here = std::env::current_dir().unwrap();
+        let config = |words: &[&str]| Line::try_parse_from([&["x"], words].concat()).unwrap().codex.config();
+        let near = config(&["--codex-program", "./codex", "--codex-home", "state"]);
+        assert_eq!((near.program, near.home), (here.join("codex"), Some(here.join("state"))));
+        let below = config(&["--codex-program", "bin/codex", "--codex-home", "/codex"]);
+        assert_eq!((below.program, below.home), (here.join("bin/codex"), Some("/codex".into())));
+        let named = config(&["--codex-program", "codex-next", "--codex-home", "x"]);
+        assert_eq!(named.program, PathBuf::from("codex-next"), "a name is looked for on the search path");
+    }
 
     #[tokio::test]
     async fn a_program_that_lost_a_vital_task_fails_and_says_which() {

@@ -55,6 +55,9 @@ pub(super) async fn run(home: &Home, args: PairArgs, output: Output) -> anyhow::
         true => Request::PairWaiting,
         false => Request::Pair { scope: args.scope, confirm, ttl_seconds: args.wait },
     };
+    if args.waiting {
+        output.say("Lets in the device that takes the code that Codex shows, by the digits that it shows then.");
+    }
     let device = match drive(home, &request, Codes::Qr, |event| output.event(event), output).await {
         Err(error) if matches!(error.downcast_ref(), Some(ClientError::NotRunning { .. })) => {
             return Err(with_fix(error, demo::elsewhere(home).await));

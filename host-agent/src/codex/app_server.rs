@@ -14,7 +14,6 @@
 //!
 //! The vendor's remote control is never turned on from here.
 
-use std::error::Error as _;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -30,7 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::config::HomeError;
 use super::ground::Hold;
 use super::process::{INSTALL, Process};
-use super::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, idle_for_long, ready};
+use super::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, idle_for_long, ready, reason};
 use super::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConfig, CodexConnection, CodexState, ConnectError,
     HandshakeError, Instance, StartedBy,
@@ -84,17 +83,6 @@ impl OpenError {
             Self::Ended { .. } => Some("see what it says: codex app-server --listen unix://".to_owned()),
             _ => None,
         }
-    }
-
-    /// The message with its causes, for people.
-    fn reason(&self) -> String {
-        let mut reason = self.to_string();
-        let mut source = self.source();
-        while let Some(cause) = source {
-            reason = format!("{reason}: {cause}");
-            source = cause.source();
-        }
-        reason
     }
 }
 
@@ -226,7 +214,7 @@ impl Supervisor {
                     }
                 }
                 Err(error) => {
-                    let (reason, fix) = (error.reason(), error.fix());
+                    let (reason, fix) = (reason(&error), error.fix());
                     tracing::warn!(reason, fix, "codex is not running");
                     self.state.send_replace(CodexState::Failed { reason, fix });
                 }

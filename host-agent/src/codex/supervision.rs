@@ -1,5 +1,6 @@
 //! What the supervisors of all backends do alike: wait for a start, note what was started, begin again.
 
+use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +29,17 @@ pub(super) const RESTARTS: BackoffConfig =
 
 /// A server that ran this long was healthy: the next failure is a first one.
 pub(super) const HEALTHY: Duration = Duration::from_secs(60);
+
+/// A failure with its causes, for people.
+pub(super) fn reason(error: &dyn Error) -> String {
+    let mut reason = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        reason = format!("{reason}: {cause}");
+        source = cause.source();
+    }
+    reason
+}
 
 /// Ends when a server that is starting has done nothing for [`START_DEADLINE`], or has worked for [`LONGEST_START`].
 pub(super) async fn idle_for_long(home: &Path) {

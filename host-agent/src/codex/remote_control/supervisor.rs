@@ -6,7 +6,6 @@
 
 mod visits;
 
-use std::error::Error as _;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +31,7 @@ use crate::backoff::Backoff;
 use crate::codex::config::HomeError;
 use crate::codex::ground::Hold;
 use crate::codex::process::{INSTALL, Process, SpawnError};
-use crate::codex::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, idle_for_long};
+use crate::codex::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, idle_for_long, reason};
 use crate::codex::{Adapter, CodexState, Instance, StartedBy, Text};
 use crate::state::timestamp::Timestamp;
 
@@ -74,17 +73,6 @@ impl OpenError {
             Self::Ended { .. } => Some("see what it says: codex remote-control --no-daemon".to_owned()),
             _ => None,
         }
-    }
-
-    /// The message with its causes, for people.
-    fn reason(&self) -> String {
-        let mut reason = self.to_string();
-        let mut source = self.source();
-        while let Some(cause) = source {
-            reason = format!("{reason}: {cause}");
-            source = cause.source();
-        }
-        reason
     }
 }
 
@@ -233,7 +221,7 @@ impl Supervisor {
     }
 
     fn failed(&self, error: &OpenError) {
-        self.say_failed(error.reason(), error.fix());
+        self.say_failed(reason(error), error.fix());
     }
 
     fn say_failed(&self, reason: String, fix: Option<String>) {
