@@ -126,6 +126,10 @@ impl Driver {
         let mut commands = Vec::with_capacity(BATCH);
         loop {
             self.dispatch();
+            // Before anything else: the link ends right behind a last word, and its end must not take the place of that.
+            if self.has_ended() {
+                return;
+            }
             self.transmit();
             match self.turn(&mut commands).await {
                 Turn::Commands(0) => break,
@@ -168,12 +172,16 @@ impl Driver {
                 Turn::Record(Err(error)) => self.lose_link(&error.to_string(), error.reconnect_in()),
                 Turn::Timeout => self.session.handle_timeout(Instant::now()),
             }
-            if matches!(*self.state.borrow(), SessionState::Ended { .. }) {
+            if self.has_ended() {
                 return;
             }
         }
         // Nobody holds the session any more.
         self.end(ByeReason::Normal).await;
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(*self.state.borrow(), SessionState::Ended { .. })
     }
 
     /// Waits for the next thing to do. Nothing is lost when an arm is dropped: all are polls of what `self` keeps.

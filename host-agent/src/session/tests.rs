@@ -135,3 +135,18 @@ async fn a_last_word_that_has_arrived_is_heard_though_nothing_can_be_written_any
         assert!(matches!(state, SessionState::Ended { .. }), "{state:?}");
     }
 }
+
+#[tokio::test]
+async fn a_last_word_stays_the_last_when_its_link_ends_behind_it() {
+    let (session, mut device) = opened().await;
+    say(&mut device, &Frame::Bye { reason: ByeReason::Revoked, reconnect_in_ms: 0 }).await;
+    let mut state = session.handle.state();
+    let ended = state.wait_for(|state| matches!(state, SessionState::Ended { .. }));
+    timeout(PATIENCE, ended).await.expect("the session goes on").unwrap();
+    // Who follows the session may look only now.
+    drop(device);
+    let later = timeout(PATIENCE, state.changed()).await.expect("the session's task goes on");
+    assert!(later.is_err(), "after its end the session is {:?}", *state.borrow());
+    let reason = Some(ByeReason::Revoked);
+    assert_eq!(*session.handle.state().borrow(), SessionState::Ended { reason });
+}
