@@ -14,19 +14,19 @@ use tokio::process::{Child, Command};
 use super::walk::{client, socket};
 
 /// A person with a Codex that is signed in, and a home for an agent.
-struct Person {
-    codex: TestCodex,
-    home: Home,
+pub(crate) struct Person {
+    pub(crate) codex: TestCodex,
+    pub(crate) home: Home,
 }
 
 impl Person {
-    async fn prepare() -> Self {
+    pub(crate) async fn prepare() -> Self {
         let codex = TestCodex::prepare().await;
         codex.home.sign_in().unwrap();
         Self { codex, home: Home::new() }
     }
 
-    fn codex_home(&self) -> &str {
+    pub(crate) fn codex_home(&self) -> &str {
         self.codex.home.codex_home().to_str().unwrap()
     }
 
@@ -39,15 +39,20 @@ impl Person {
     }
 
     /// Starts an agent that reaches Codex in this way.
-    fn up(&self, way: &str) -> Process {
+    pub(crate) fn up(&self, way: &str) -> Process {
+        self.up_at(&self.home, way)
+    }
+
+    /// The same on another home.
+    pub(crate) fn up_at(&self, home: &Home, way: &str) -> Process {
         let program = codex::program();
         let program = program.to_str().unwrap();
         let more = ["--codex-program", program, "--codex-home", self.codex_home()];
-        self.home.start(&[&["up", "--listen", "127.0.0.1:0", "--codex", way][..], &more].concat())
+        home.start(&[&["up", "--listen", "127.0.0.1:0", "--codex", way][..], &more].concat())
     }
 
     /// `codex use`, as far as it succeeds.
-    async fn uses(&self) -> Vec<Value> {
+    pub(crate) async fn uses(&self) -> Vec<Value> {
         self.home.json(&["codex", "use", "--codex-home", self.codex_home()]).await.ok().lines()
     }
 
@@ -89,7 +94,7 @@ impl Drop for App {
 }
 
 /// The next `codex` line with this state.
-async fn codex_is(up: &mut Process, state: &str) -> Value {
+pub(crate) async fn codex_is(up: &mut Process, state: &str) -> Value {
     up.line(&format!("codex {state}"), |line| line["event"] == "codex" && line["state"] == state).await
 }
 

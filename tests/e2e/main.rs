@@ -4,6 +4,7 @@ mod answers;
 mod api;
 mod attention;
 mod blind;
+mod chatgpt;
 mod codex_backend;
 mod codex_use;
 mod conformance;

@@ -102,6 +102,8 @@ impl CodexRequests {
     async fn open(&self) -> Result<PairingCode, Unavailable> {
         let _one = self.opening.lock().await;
         self.is_free()?;
+        // The relay holds a few for a host, and this one is about to be replaced.
+        self.withdraw().await;
         let offer = self.pairings.offer(OfferOptions::default()).await;
         let offer = offer.map_err(|error| Unavailable(format!("This host can't pair: {error}")))?;
         // A device may have come meanwhile to the one that stands.
@@ -125,6 +127,16 @@ impl CodexRequests {
             opened.remembered.pop_front();
         }
         Ok(PairingCode { pairing_code: url.to_string(), manual_pairing_code: code.to_string(), expires_at })
+    }
+
+    /// Takes back the pairing that stands.
+    async fn withdraw(&self) {
+        let standing = self.lock().standing.take();
+        if let Some(Standing { watch, .. }) = standing {
+            watch.abort();
+            // It has the offer until it has ended.
+            let _ = watch.await;
+        }
     }
 
     /// That no device waits, whose pairing another one would end.

@@ -23,10 +23,12 @@ pub(crate) mod api;
 pub(crate) mod attention;
 pub(crate) mod bridge;
 pub(crate) mod changes;
+mod chatgpt;
 mod codex_requests;
 pub(crate) mod codex_use;
 mod desk;
 pub mod environments;
+mod errand;
 pub(crate) mod host_session;
 mod housekeeping;
 pub mod outbox;
@@ -64,7 +66,7 @@ use crate::codex::remote_control::control;
 use crate::codex::{CodexState, StartedBy};
 use crate::firewall::folders::Folders;
 use crate::link::relay::{RelayAddress, RelayTrust};
-use crate::local_api::events::{CodexState as CodexWord, TunnelState as TunnelWord, TunnelTransport};
+use crate::local_api::events::{ChatgptRemote, CodexState as CodexWord, TunnelState as TunnelWord, TunnelTransport};
 use crate::local_api::{self, CodexStatus, Event, Failure, TunnelStatus};
 use crate::platform::dirs::RuntimeDir;
 use crate::platform::socket::{LocalListener, SocketError};
@@ -585,11 +587,13 @@ fn without_workspace(environments: &Environments) -> Option<Event> {
 async fn watch_codex(environment: Arc<Environment>, events: AgentEvents, notices: Notices) {
     let mut state = environment.codex.state();
     let mut account = environment.account.subscribe();
+    let mut chatgpt = environment.chatgpt_remote.subscribe();
+    let mut is_on = false;
     loop {
         let now = state.borrow_and_update().clone();
         events.send(Event::Codex(codex_status(&environment, &now)));
         notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::of(&environment)));
-        match now {
+        match now.clone() {
             CodexState::Failed { reason, fix } => {
                 let failure = Failure::new("codex_failed", reason);
                 events.send(Event::Error(match fix {
@@ -610,6 +614,13 @@ async fn watch_codex(environment: Arc<Environment>, events: AgentEvents, notices
                 },
                 // The environment has the sender.
                 _ = account.changed() => notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::of(&environment))),
+                _ = chatgpt.changed() => {
+                    let was_on = std::mem::replace(&mut is_on, chatgpt.borrow_and_update().is_some_and(ChatgptRemote::is_on));
+                    events.send(Event::Codex(codex_status(&environment, &now)));
+                    if is_on && !was_on {
+                        events.send(Event::Notice(chatgpt::is_on_notice()));
+                    }
+                }
             }
         }
     }
@@ -625,6 +636,7 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
         joined: None,
         keys: None,
         keys_reason: None,
+        chatgpt_remote: None,
     };
     match state {
         CodexState::Starting => is_not(CodexWord::Starting),
@@ -636,6 +648,7 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
                 joined: Some(*started_by == StartedBy::Others),
                 keys: Some(keys),
                 keys_reason: why.map(str::to_owned),
+                chatgpt_remote: environment.chatgpt_remote.current(),
                 ..is_not(CodexWord::Ready)
             }
         }

@@ -12,6 +12,7 @@ use tokio::time::{sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{DeviceChangeError, DeviceChanges};
+use super::chatgpt::ChatgptChanges;
 use super::codex_requests::{CodexRequests, Taken};
 use super::codex_use::CodexChanges;
 use super::environments::Environments;
@@ -314,6 +315,10 @@ impl OwnerRequests {
         CodexChanges { environment: self.environments.own(), events: &self.changes.events }
     }
 
+    fn chatgpt(&self) -> ChatgptChanges<'_> {
+        ChatgptChanges { environment: self.environments.own(), audit: &self.changes.audit }
+    }
+
     fn is_connected(&self, device: DeviceId) -> bool {
         self.changes.sessions.presence().get(&device).copied().unwrap_or(false)
     }
@@ -337,6 +342,12 @@ impl Handler for OwnerRequests {
             }
             Request::UseCodex { codex_home } => self.codex_changes().lead_here(codex_home.as_deref()).await,
             Request::RestoreCodex => self.codex_changes().restore(),
+            Request::ChatgptPair { ttl_seconds } => {
+                self.chatgpt().pair(Duration::from_secs(ttl_seconds.into()), &exchange).await
+            }
+            Request::ChatgptDevices => self.chatgpt().devices(&exchange).await,
+            Request::ChatgptRevoke { device } => self.chatgpt().revoke(&device).await,
+            Request::ChatgptOff => self.chatgpt().turn_off().await,
             Request::PairWaiting => {
                 let device = self.pair_waiting(exchange).await?;
                 Ok(Response::Device(DeviceInfo::new(&device, false)))

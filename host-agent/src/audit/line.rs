@@ -15,6 +15,8 @@ pub enum Line {
     Device(Entry),
     /// About a folder.
     Folder(FolderEntry),
+    /// About an environment's Codex.
+    Codex(CodexEntry),
 }
 
 /// What a device did, or what became of it.
@@ -127,12 +129,34 @@ pub enum FolderChange {
     WorkspaceRemoved,
 }
 
+/// The host's owner changed how an environment's Codex is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodexEntry {
+    /// When.
+    pub at: Timestamp,
+    /// What happened to it.
+    pub event: CodexChange,
+    /// The environment.
+    pub environment: String,
+}
+
+/// What happened to a Codex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CodexChange {
+    /// OpenAI's own remote control was turned on there.
+    ChatgptRemoteOn,
+    /// It was turned off.
+    ChatgptRemoteOff,
+}
+
 impl Line {
     /// When it was written.
     pub fn at(&self) -> Timestamp {
         match self {
             Self::Device(entry) => entry.at,
             Self::Folder(entry) => entry.at,
+            Self::Codex(entry) => entry.at,
         }
     }
 

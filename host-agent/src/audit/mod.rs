@@ -31,7 +31,7 @@ use reachback_proto::ids::DeviceId;
 use reachback_proto::words::quote;
 
 use files::{Book, Files, SIZES, Sizes};
-pub use line::{Entry, FolderChange, FolderEntry, Line, What};
+pub use line::{CodexChange, CodexEntry, Entry, FolderChange, FolderEntry, Line, What};
 pub use reading::read;
 use repeats::Repeats;
 
@@ -97,6 +97,11 @@ impl AuditLog {
 
     /// Writes a line about a folder.
     pub fn write_folder(&self, entry: &FolderEntry) -> Result<(), AuditError> {
+        self.lock().files.append(Book::Owner, entry)
+    }
+
+    /// Writes a line about an environment's Codex.
+    pub fn write_codex(&self, entry: &CodexEntry) -> Result<(), AuditError> {
         self.lock().files.append(Book::Owner, entry)
     }
 

@@ -47,7 +47,7 @@ pub(super) async fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow
                 let is_meant = |device: DeviceId| device.to_string().starts_with(&id) || name(device) == *query;
                 is_meant(entry.device_id) || entry.by.is_some_and(is_meant)
             }
-            (Some(_), Line::Folder(_)) => false,
+            (Some(_), Line::Folder(_) | Line::Codex(_)) => false,
         };
         by_device && since.is_none_or(|since| line.at() >= since)
     };
@@ -56,6 +56,7 @@ pub(super) async fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow
         match line {
             Line::Device(entry) => output.object(entry),
             Line::Folder(entry) => output.object(entry),
+            Line::Codex(entry) => output.object(entry),
         }
     }
     if skipped > 0 {

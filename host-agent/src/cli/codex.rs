@@ -1,4 +1,4 @@
-//! `reachback codex`: whether Codexes that the person starts come to this agent.
+//! `reachback codex`: whether Codexes that the person starts come to this agent, and whether OpenAI's own app reaches its Codex.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use reachback_proto::words::quote;
 
 use super::Home;
+use super::chatgpt::{self, ChatgptAction};
 use super::demo;
 use super::output::{self, Output};
 use crate::agent::codex_use::changed_meanwhile;
@@ -20,9 +21,12 @@ const EXAMPLES: &str = "Examples, on the host:\n  \
     reachback codex use                       have the Codex App come to this agent, from now on\n  \
     reachback host --codex remote-control     the agent that it comes to; `reachback up` takes the same option\n  \
     reachback status                          whether it has come\n  \
-    reachback codex restore                   put everything back as it was";
+    reachback codex restore                   put everything back as it was\n\n\
+    OpenAI's own app beside Reachback:\n  \
+    reachback codex chatgpt-pair              pair it with this host's Codex, past Reachback\n  \
+    reachback codex chatgpt-off               end that";
 
-/// Have the Codex App, or any other Codex that you start yourself, come to this agent.
+/// Have the Codex App, or any other Codex that you start yourself, come to this agent; or let OpenAI's own app in beside it.
 ///
 /// The Codex App starts its own Codex, so the agent can't start one in its place and waits for it. What leads it here is
 /// one setting in Codex's own config.toml, `chatgpt_base_url`. While an agent runs with `--codex remote-control`, the
@@ -34,7 +38,15 @@ const EXAMPLES: &str = "Examples, on the host:\n  \
 #[command(after_help = EXAMPLES)]
 pub(super) struct CodexUseArgs {
     #[command(subcommand)]
-    action: Action,
+    command: CodexCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum CodexCommand {
+    #[command(flatten)]
+    Use(Action),
+    #[command(flatten)]
+    Chatgpt(ChatgptAction),
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,8 +77,12 @@ enum Action {
 }
 
 pub(super) async fn run(home: &Home, args: CodexUseArgs, output: Output) -> anyhow::Result<ExitCode> {
-    let uses = matches!(args.action, Action::Use { .. });
-    let request = match &args.action {
+    let action = match args.command {
+        CodexCommand::Use(action) => action,
+        CodexCommand::Chatgpt(action) => return chatgpt::run(home, &action, output).await,
+    };
+    let uses = matches!(action, Action::Use { .. });
+    let request = match &action {
         Action::Use { codex_home } => Request::UseCodex { codex_home: codex_home.clone().map(absolute).transpose()? },
         Action::Restore => Request::RestoreCodex,
     };
@@ -74,7 +90,7 @@ pub(super) async fn run(home: &Home, args: CodexUseArgs, output: Output) -> anyh
         Ok(client) => (client.finish().await?, true),
         Err(ClientError::NotRunning { .. }) => {
             let elsewhere = demo::elsewhere(home).await;
-            let done = without_agent(home, args.action).map_err(|error| output::with_fix(error, elsewhere));
+            let done = without_agent(home, action).map_err(|error| output::with_fix(error, elsewhere));
             (done?, false)
         }
         Err(error) => return Err(error.into()),
@@ -164,7 +180,7 @@ mod tests {
 
     fn action(args: &[&str]) -> Result<Action, clap::Error> {
         match Cli::try_parse_from([&["reachback", "codex"], args].concat())?.command {
-            Command::Codex(CodexUseArgs { action }) => Ok(action),
+            Command::Codex(CodexUseArgs { command: CodexCommand::Use(action) }) => Ok(action),
             other => panic!("{other:?}"),
         }
     }

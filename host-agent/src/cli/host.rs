@@ -284,7 +284,11 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
             Some(fix) => format!("{}\n  {fix}", failure.message),
             None => failure.message.clone(),
         },
-        Event::Pairing { .. } | Event::PairingDigitsWanted { .. } | Event::Workspace(_) => return None,
+        Event::Pairing { .. }
+        | Event::PairingDigitsWanted { .. }
+        | Event::ChatgptPairing { .. }
+        | Event::ChatgptDevice(_)
+        | Event::Workspace(_) => return None,
     })
 }
 

@@ -5,6 +5,7 @@
 //! done, 1 failed, 2 asked wrongly.
 
 mod audit;
+mod chatgpt;
 mod codex;
 mod connect;
 mod demo;

@@ -14,7 +14,7 @@ use crate::agent::environments::workspaces::OpenedBy;
 use crate::codex::Adapter;
 use crate::codex::keys::Keys;
 use crate::codex::remote_control::redirect::Redirect;
-use crate::local_api::events::{CodexState, TunnelState};
+use crate::local_api::events::{ChatgptRemote, CodexState, TunnelState};
 use crate::local_api::{
     Client, ClientError, CodexStatus, CodexUse, Event, Request, Response, Status, TunnelStatus, WorkspaceStatus,
 };
@@ -169,6 +169,7 @@ fn screen(found: &Found) -> String {
     if let Some(codex) = &found.codex {
         rows.push(("Codex", codex_words(codex)));
         rows.extend(keys(codex).map(|keys| ("Keys", keys)));
+        rows.extend(codex.chatgpt_remote.and_then(chatgpt).map(|words| ("ChatGPT", words)));
     }
     rows.extend(found.codex_use.as_ref().map(|now| ("App", app(now, line.running))));
     rows.push(("Devices", paired(line)));
@@ -209,6 +210,20 @@ fn codex_words(codex: &CodexStatus) -> String {
         (CodexState::Failed, _) => "not running; the agent says why, and tries again".to_owned(),
         (CodexState::Stopped, _) => "stopped".to_owned(),
     }
+}
+
+/// OpenAI's own remote control, for a person; nothing while it is off.
+fn chatgpt(remote: ChatgptRemote) -> Option<String> {
+    let how = match remote {
+        ChatgptRemote::Disabled => return None,
+        ChatgptRemote::Connected => "on",
+        ChatgptRemote::Connecting => "on, not connected yet",
+        ChatgptRemote::Errored => "on, but Codex does not get through",
+    };
+    Some(format!(
+        "OpenAI's remote control is {how}: what was paired there works past workspaces, scopes and the audit log; \
+         reachback codex chatgpt-devices, chatgpt-off"
+    ))
 }
 
 /// Whether the Codex App is led here, for a person.
@@ -274,6 +289,7 @@ mod tests {
             joined: keys.map(|keys| keys == Keys::Unprotected),
             keys,
             keys_reason: reason.map(str::to_owned),
+            chatgpt_remote: keys.map(|_| ChatgptRemote::Disabled),
         }
     }
 
@@ -353,6 +369,22 @@ mod tests {
         assert_eq!(app(&now(true), true), "led here by /c/config.toml");
         let found = Found { codex_use: Some(now(true)), ..found() };
         assert!(screen(&found).contains("\nApp      still led here"), "{}", screen(&found));
+    }
+
+    #[test]
+    fn openais_own_remote_control_is_named_while_it_is_on() {
+        let on = |remote| {
+            let codex = CodexStatus { chatgpt_remote: Some(remote), ..codex(Some(Keys::Protected), None) };
+            screen(&Found { codex: Some(codex), ..found() })
+        };
+        assert!(!on(ChatgptRemote::Disabled).contains("OpenAI"));
+        for remote in [ChatgptRemote::Connected, ChatgptRemote::Connecting, ChatgptRemote::Errored] {
+            let screen = on(remote);
+            assert!(
+                screen.contains("\nChatGPT  OpenAI's remote control is on") && screen.contains("chatgpt-off"),
+                "{screen}"
+            );
+        }
     }
 
     #[test]

@@ -84,6 +84,17 @@ pub enum Event {
     Codex(CodexStatus),
     /// Whether Codex's configuration leads to this agent, for a Codex that somebody else starts.
     CodexUse(CodexUse),
+    /// OpenAI's own remote control shows a pairing; a later one of these replaces it.
+    ChatgptPairing {
+        /// What is typed in its app.
+        code: Option<Shown>,
+        /// What a QR code says, where the pairing is a link.
+        url: Option<Shown>,
+        /// When both stop working.
+        expires_at: Timestamp,
+    },
+    /// A device that was paired with OpenAI's own remote control.
+    ChatgptDevice(ChatgptDevice),
     /// A folder that devices may work in, or would if something were not in the way.
     Workspace(WorkspaceStatus),
     /// A folder was opened to devices.
@@ -172,6 +183,43 @@ pub struct CodexStatus {
     pub keys: Option<Keys>,
     /// Why no further.
     pub keys_reason: Option<String>,
+    /// OpenAI's own remote control of it, which leads past this agent; while it is known.
+    #[serde(default)]
+    pub chatgpt_remote: Option<ChatgptRemote>,
+}
+
+/// OpenAI's own remote control of a Codex, in Codex's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChatgptRemote {
+    /// Nobody reaches it from there.
+    Disabled,
+    /// It is on, and Codex is not connected yet.
+    Connecting,
+    /// It is on, and Codex is connected.
+    Connected,
+    /// It is on, and Codex does not get through.
+    Errored,
+}
+
+impl ChatgptRemote {
+    /// Whether devices reach Codex from there, now or once it gets through.
+    pub fn is_on(self) -> bool {
+        self != Self::Disabled
+    }
+}
+
+/// A device that was paired with OpenAI's own remote control, as that tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatgptDevice {
+    /// Its id there.
+    pub id: String,
+    /// What people call it.
+    pub name: Option<String>,
+    /// What it says it is.
+    pub platform: Option<String>,
+    /// When it was last there.
+    pub last_seen: Option<Timestamp>,
 }
 
 /// Whether Codex runs.
@@ -316,8 +364,9 @@ mod tests {
                     joined: Some(false),
                     keys: Some(Keys::Partly),
                     keys_reason: Some("why".into()),
+                    chatgpt_remote: Some(ChatgptRemote::Connected),
                 }),
-                r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","version":null,"joined":false,"keys":"partly","keys_reason":"why"}"#
+                r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","version":null,"joined":false,"keys":"partly","keys_reason":"why","chatgpt_remote":"connected"}"#
                     .into(),
             ),
             (
@@ -330,6 +379,24 @@ mod tests {
                 }),
                 r#"{"event":"codex_use","wanted":true,"config":"/c/config.toml","leads_here":false,"backup":null,"notes":["a note"]}"#
                     .into(),
+            ),
+            (
+                Event::ChatgptPairing {
+                    code: Some(Shown("LAB4-2345".into())),
+                    url: None,
+                    expires_at: Timestamp::from_unix(1_795_413_540),
+                },
+                r#"{"event":"chatgpt_pairing","code":"LAB4-2345","url":null,"expires_at":"2026-11-23T05:59:00Z"}"#
+                    .into(),
+            ),
+            (
+                Event::ChatgptDevice(ChatgptDevice {
+                    id: "cl-1".into(),
+                    name: Some("phone".into()),
+                    platform: None,
+                    last_seen: None,
+                }),
+                r#"{"event":"chatgpt_device","id":"cl-1","name":"phone","platform":null,"last_seen":null}"#.into(),
             ),
             (
                 Event::WorkspaceAdded(WorkspaceStatus {

@@ -29,7 +29,9 @@ pub(crate) mod events;
 pub(crate) mod server;
 
 pub use client::{Client, ClientError};
-pub use events::{CodexStatus, CodexUse, Event, Failure, Shown, TunnelStatus, WorkspaceStatus};
+pub use events::{
+    ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, TunnelStatus, WorkspaceStatus,
+};
 pub use server::{Exchange, Handler, serve};
 
 /// Longest line to the agent, in bytes. Requests are under 1 KiB; the rest is room for settings to come.
@@ -96,6 +98,21 @@ pub enum Request {
     },
     /// End that, and put back what was there before: [`Response::CodexUse`].
     RestoreCodex,
+    /// Turn OpenAI's own remote control on at Codex, and pair a device with it there: events `chatgpt_pairing`, then
+    /// [`Response::ChatgptPaired`].
+    ChatgptPair {
+        /// How long to wait for it, in seconds; codes are renewed meanwhile.
+        ttl_seconds: u32,
+    },
+    /// The devices that were paired there: an event `chatgpt_device` each, then [`Response::Done`].
+    ChatgptDevices,
+    /// Have one of them revoked there: [`Response::ChatgptRevoked`].
+    ChatgptRevoke {
+        /// Its name, id, or the start of its id.
+        device: String,
+    },
+    /// Turn it off: [`Response::ChatgptOff`].
+    ChatgptOff,
     /// Stop the agent: [`Response::Done`].
     Stop,
 }
@@ -146,6 +163,15 @@ pub enum Response {
         now: CodexUse,
         /// What is in the way, or was.
         but: Option<Failure>,
+    },
+    /// A device was paired with OpenAI's own remote control.
+    ChatgptPaired,
+    /// The device that was revoked there.
+    ChatgptRevoked(ChatgptDevice),
+    /// OpenAI's own remote control is off.
+    ChatgptOff {
+        /// Whether it was on before.
+        was_on: bool,
     },
     /// It is done.
     Done,

@@ -9,6 +9,8 @@
 //!
 //! - It asks whether Codex is signed in, see [`CodexAccount`], and which model providers are configured, see [`Providers`].
 //!
+//! - It asks whether OpenAI's own remote control is on, see [`CodexChatgptRemote`].
+//!
 //! - It hears which threads run, wait and end, of all that are loaded, see [`Attention`].
 //!
 //! It follows a thread when Codex says that one was started or loaded, while the connection that did so is there.
@@ -32,12 +34,13 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::Environment;
 use super::account::CodexAccount;
+use super::chatgpt_remote::CodexChatgptRemote;
 use super::live_text::ABOUT_ITEMS;
 use crate::agent::attention::{Attention, SETTLING};
 use crate::agent::outbox::adds_to_text;
 use crate::agent::requests::Requests;
 use crate::codex::permissions::Profiles;
-use crate::codex::{Allowance, CodexConnection, CodexState, Text};
+use crate::codex::{Adapter, Allowance, CodexConnection, CodexState, Text};
 use crate::firewall::folders::Folders;
 use crate::firewall::kept::Kept;
 use crate::firewall::providers::Providers;
@@ -65,11 +68,15 @@ const MOST_PAGES: u32 = 64;
 /// Threads that were loaded before, looked at in one list.
 const PAGE: usize = 100;
 
+/// Codex says it to everybody, and to who comes.
+const CHATGPT_CHANGED: &str = "remoteControl/status/changed";
+
 /// What notifications the connection is for.
-const WANTED: [&str; 11] = [
+const WANTED: [&str; 12] = [
     "account/updated",
     "item/fileChange/patchUpdated",
     "item/started",
+    CHATGPT_CHANGED,
     "serverRequest/resolved",
     "thread/closed",
     "thread/name/updated",
@@ -95,6 +102,7 @@ pub(crate) async fn run(environment: Arc<Environment>) {
         }
         environment.kept.clear();
         environment.account.clear();
+        environment.chatgpt_remote.clear();
         environment.providers.clear();
         environment.requests.disconnected();
         environment.attention.disconnected(now_ms());
@@ -105,8 +113,8 @@ pub(crate) async fn run(environment: Arc<Environment>) {
 
 async fn follow(connection: CodexConnection, environment: &Environment) {
     let CodexConnection { sender: mut to_codex, receiver: mut from_codex, instance } = connection;
-    let Environment { kept, account, providers, requests, attention, workspaces, profiles, .. } = environment;
-    let mut keeper = Keeper::new(kept, account, providers, requests, attention, &**workspaces, profiles);
+    let Environment { kept, requests, attention, workspaces, profiles, .. } = environment;
+    let mut keeper = Keeper::new(kept, About::of(environment), requests, attention, &**workspaces, profiles);
     let mut answers = environment.requests.connected(instance);
     let mut looks = interval(LOOK);
     let mut settled = None;
@@ -166,6 +174,8 @@ enum Asked {
     Initialize,
     /// Whether Codex is signed in.
     Account,
+    /// Whether OpenAI's own remote control is on.
+    ChatgptRemote,
     /// How Codex is configured.
     Config,
     /// Which models it has; so many pages were asked for.
@@ -216,11 +226,26 @@ enum Follows {
     Until(Instant),
 }
 
+/// What Codex says of itself.
+struct About<'a> {
+    account: &'a CodexAccount,
+    providers: &'a Providers,
+    /// `None` where its remote control leads to the agent.
+    chatgpt_remote: Option<&'a CodexChatgptRemote>,
+}
+
+impl<'a> About<'a> {
+    fn of(environment: &'a Environment) -> Self {
+        let Environment { codex, account, providers, chatgpt_remote, .. } = environment;
+        let chatgpt_remote = (codex.adapter() != Adapter::RemoteControl).then_some(chatgpt_remote);
+        Self { account, providers, chatgpt_remote }
+    }
+}
+
 /// What is known, and what is to be said next.
 struct Keeper<'a> {
     kept: &'a Kept,
-    account: &'a CodexAccount,
-    providers: &'a Providers,
+    about: About<'a>,
     requests: &'a Requests,
     attention: &'a Attention,
     folders: &'a dyn Folders,
@@ -297,8 +322,7 @@ fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
 impl<'a> Keeper<'a> {
     fn new(
         kept: &'a Kept,
-        account: &'a CodexAccount,
-        providers: &'a Providers,
+        about: About<'a>,
         requests: &'a Requests,
         attention: &'a Attention,
         folders: &'a dyn Folders,
@@ -306,8 +330,7 @@ impl<'a> Keeper<'a> {
     ) -> Self {
         Self {
             kept,
-            account,
-            providers,
+            about,
             requests,
             attention,
             folders,
@@ -375,6 +398,7 @@ impl<'a> Keeper<'a> {
         self.attention.notified(name, params, now_ms());
         match name {
             "account/updated" => self.ask(Asked::Account, "account/read", json!({})),
+            CHATGPT_CHANGED => self.chatgpt_remote(params),
             "thread/started" => {
                 let Some(Started { thread }) = read(params) else { return };
                 self.look_at(thread.id, true);
@@ -420,18 +444,22 @@ impl<'a> Keeper<'a> {
                 self.is_known = true;
                 self.out.push(json!({ "method": "initialized" }));
                 self.ask(Asked::Account, "account/read", json!({}));
+                if self.about.chatgpt_remote.is_some() {
+                    self.ask(Asked::ChatgptRemote, "remoteControl/status/read", Value::Null);
+                }
                 self.read_config();
                 self.ask(Asked::Loaded, "thread/loaded/list", json!({ "limit": PAGE }));
             }
-            Asked::Account => self.account.answered(result),
+            Asked::Account => self.about.account.answered(result),
+            Asked::ChatgptRemote => self.chatgpt_remote(result),
             Asked::Config => {
                 if let Some(result) = result {
-                    self.providers.learn(result.get());
+                    self.about.providers.learn(result.get());
                 }
                 self.ask(Asked::Models { pages: 1 }, "model/list", json!({ "includeHidden": true }));
             }
             Asked::Models { pages } => {
-                let next = result.and_then(|result| self.providers.learn_models(result.get()));
+                let next = result.and_then(|result| self.about.providers.learn_models(result.get()));
                 if let Some(cursor) = next.filter(|_| pages < MOST_PAGES) {
                     let params = json!({ "includeHidden": true, "cursor": cursor });
                     self.ask(Asked::Models { pages: pages + 1 }, "model/list", params);
@@ -475,6 +503,12 @@ impl<'a> Keeper<'a> {
                 }
             }
             Asked::Unsubscribe => {}
+        }
+    }
+
+    fn chatgpt_remote(&self, said: Option<&RawValue>) {
+        if let Some(known) = self.about.chatgpt_remote {
+            known.said(said);
         }
     }
 
@@ -624,12 +658,14 @@ mod tests {
     }
 
     fn play(test: impl FnOnce(Play<'_>, &Kept)) {
-        let (account, providers) = (CodexAccount::default(), Providers::default());
+        let (account, providers, remote) =
+            (CodexAccount::default(), Providers::default(), CodexChatgptRemote::default());
+        let about = About { account: &account, providers: &providers, chatgpt_remote: Some(&remote) };
         let (kept, profiles) = (Kept::default(), Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap());
         let requests = Requests::new("local", requests::changes());
         let attention = Attention::new("local", attention::changes());
         let _answers = requests.connected(Instance::random(&SystemRandom::new()).unwrap());
-        let mut keeper = Keeper::new(&kept, &account, &providers, &requests, &attention, &NoFolders, &profiles);
+        let mut keeper = Keeper::new(&kept, about, &requests, &attention, &NoFolders, &profiles);
         keeper.initialize();
         test(Play { keeper, now: Instant::now(), refuses: false }, &kept);
     }

@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod changes;
+pub mod chatgpt_remote;
 pub mod folders;
 pub(crate) mod keeper;
 pub(crate) mod live_text;
@@ -33,6 +34,7 @@ use crate::firewall::providers::Providers;
 use crate::state::work::WorkStore;
 use crate::state::workspaces::WorkspaceStore;
 use account::CodexAccount;
+use chatgpt_remote::CodexChatgptRemote;
 use live_text::LiveText;
 use workspaces::{Surroundings, Workspaces};
 
@@ -59,6 +61,8 @@ pub struct Environment {
     pub providers: Arc<Providers>,
     /// Whether it is signed in.
     pub account: CodexAccount,
+    /// Whether OpenAI's remote control is on there.
+    pub chatgpt_remote: CodexChatgptRemote,
     /// What devices began there.
     pub work: Arc<WorkStore>,
     /// What it asks.
@@ -149,6 +153,7 @@ impl Environments {
             kept: Arc::default(),
             providers: Arc::default(),
             account: CodexAccount::default(),
+            chatgpt_remote: CodexChatgptRemote::default(),
             work,
             requests: Arc::new(Requests::new(LOCAL_ENVIRONMENT, requests::changes())),
             attention: Arc::new(Attention::new(LOCAL_ENVIRONMENT, attention::changes())),

@@ -11,7 +11,6 @@
 //! Codex then, ends it later.
 
 mod began;
-mod errand;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use tokio::time::sleep;
 
 use super::AgentEvents;
 use super::environments::Environment;
+use super::errand::{Errand, ErrandError};
 use super::prompts::now_ms;
 use crate::audit::{AuditLog, Entry, What};
 use crate::codex::CodexState;
@@ -33,7 +33,6 @@ use crate::local_api::events::Failure;
 use crate::state::devices::{DeviceList, DeviceStore};
 use crate::state::timestamp::Timestamp;
 use crate::state::work::{Place, Work, WorkError, WorkStore};
-use errand::{Errand, ErrandError};
 
 /// The code of the notice that something goes on.
 pub(super) const WORK_GOES_ON: &str = "work_goes_on";
@@ -219,7 +218,7 @@ fn may_work(list: &DeviceList, device: DeviceId) -> bool {
 /// An answer; null where Codex refuses, for there is no such thing then.
 fn optional(answer: Result<Value, ErrandError>) -> Result<Value, ErrandError> {
     match answer {
-        Err(ErrandError::Refused) => Ok(Value::Null),
+        Err(ErrandError::Refused(_)) => Ok(Value::Null),
         other => other,
     }
 }

@@ -4,7 +4,7 @@ use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::ids::DeviceId;
 use reachback_proto::words::{printable, quote};
 
-use crate::audit::{Entry, FolderChange, FolderEntry, Line, What};
+use crate::audit::{CodexChange, CodexEntry, Entry, FolderChange, FolderEntry, Line, What};
 use crate::cli::host::work_ended;
 use crate::state::devices::{EXPIRED, REVOKED_AT_RELAY};
 
@@ -26,6 +26,13 @@ pub(super) fn sentence(line: &Line, name: impl Fn(DeviceId) -> Option<String>) -
                 FolderChange::WorkspaceRemoved => "closed",
             };
             format!("{} was {became} to devices{}.", printable(path), elsewhere(environment))
+        }
+        Line::Codex(CodexEntry { event, environment, .. }) => {
+            let became = match event {
+                CodexChange::ChatgptRemoteOn => "on",
+                CodexChange::ChatgptRemoteOff => "off",
+            };
+            format!("OpenAI's remote control of Codex was turned {became}{}.", elsewhere(environment))
         }
     };
     format!("{}  {words}", line.at())

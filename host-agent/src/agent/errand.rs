@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use reachback_proto::words::printable;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::agent::environments::Environment;
+use super::environments::Environment;
 use crate::codex::{Allowance, CodexConnection, CodexReceiver, CodexSender};
 use crate::firewall::table::NOTIFICATIONS;
 
@@ -17,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ErrandError {
     /// Codex refused, in its own words.
-    #[error("codex refuses")]
-    Refused,
+    #[error("codex refuses: {}", printable(.0))]
+    Refused(String),
     /// It is gone, or silent.
     #[error("codex does not answer")]
     Lost,
@@ -59,8 +60,8 @@ impl Errand {
                 if message["id"] != id || message.get("method").is_some() {
                     continue;
                 }
-                if message.get("error").is_some() {
-                    return Err(ErrandError::Refused);
+                if let Some(error) = message.get("error") {
+                    return Err(ErrandError::Refused(error["message"].as_str().unwrap_or_default().to_owned()));
                 }
                 return Ok(message.get("result").cloned().unwrap_or_default());
             }
