@@ -33,6 +33,7 @@ mod signals;
 mod state_files;
 mod status;
 mod tui;
+mod vendor;
 mod walk;
 mod watching;
 mod work;

@@ -139,6 +139,17 @@ impl CodexConfig {
 /// What `codex login status` of version 0.169.0 says of a sign-in with ChatGPT, among warnings, on standard error.
 const WITH_CHATGPT: &[u8] = b"Logged in using ChatGPT";
 
+/// What keeps a proxy of the environment from between Codex and this agent. Codex takes one for loopback too, and with it
+/// would show its sign-in and the secret address to whoever runs that (measured with 0.169.0).
+fn direct(config: &CodexConfig) -> [(OsString, OsString); 2] {
+    let except = |name: &str, other: &str| {
+        let mut hosts = config.variable(name).or_else(|| config.variable(other)).unwrap_or_default();
+        hosts.push(if hosts.is_empty() { "127.0.0.1" } else { ",127.0.0.1" });
+        (name.into(), hosts)
+    };
+    [except("NO_PROXY", "no_proxy"), except("no_proxy", "NO_PROXY")]
+}
+
 /// The version in `codex-cli 0.169.0`.
 fn parse_version(said: &[u8]) -> Option<String> {
     let version = std::str::from_utf8(said).ok()?.trim().strip_prefix("codex-cli ")?;
@@ -173,7 +184,9 @@ impl Process {
     /// by itself ([`super::remote_control::http`]).
     pub(super) fn remote_control(config: &CodexConfig, hold: &Hold, base_url: &str) -> Result<Self, SpawnError> {
         let settings = [format!("chatgpt_base_url={base_url:?}")];
-        Self::spawn(config, hold, &settings, &["remote-control", "--no-daemon", "--json"])
+        let mut config = config.clone();
+        config.env.extend(direct(&config));
+        Self::spawn(&config, hold, &settings, &["remote-control", "--no-daemon", "--json"])
     }
 
     /// Starts Codex with these words, and `settings` beside those of the configuration.
@@ -314,6 +327,19 @@ mod tests {
         assert_eq!(plain(b"\x1b[31mERROR\x1b[0m no\x07 good\r\n"), "ERROR no good");
         assert_eq!(plain(b"\x1b"), "");
         assert_eq!(plain(b"\xff\n"), "\u{fffd}");
+    }
+
+    #[test]
+    fn codex_goes_past_any_proxy_to_this_agent() {
+        let env = |env: &[(&str, &str)]| {
+            let env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+            let [(capitals, here), (small, there)] = direct(&CodexConfig { env, ..CodexConfig::default() });
+            assert_eq!((capitals.to_str(), small.to_str()), (Some("NO_PROXY"), Some("no_proxy")));
+            [here, there].map(|hosts| hosts.into_string().unwrap())
+        };
+        let none = ["127.0.0.1", "127.0.0.1"];
+        assert_eq!(env(&[("NO_PROXY", ""), ("no_proxy", "")]), none);
+        assert_eq!(env(&[("NO_PROXY", "a"), ("no_proxy", "b, c")]), ["a,127.0.0.1", "b, c,127.0.0.1"]);
     }
 
     #[tokio::test]

@@ -32,6 +32,7 @@ use reachback_relay::accepting::Accepting;
 use reachback_relay::vital;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,11 @@ use crate::state::timestamp::Timestamp;
 
 /// Connections at a time. Codex has a handful; others wait.
 const MAX_CONNECTIONS: usize = 64;
+/// Requests at a time that are passed on, each with a connection of its own. The other half of the connections is for what is
+/// answered here: however long the vendor takes, Codex can enrol.
+const MAX_PASSED: usize = MAX_CONNECTIONS / 2;
+/// After how many seconds a request that found no place may come again.
+const AGAIN: HeaderValue = HeaderValue::from_static("1");
 /// How long a request's head may take. A program on the same machine has it ready.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// Largest head. The sign-in in it is a few KiB.
@@ -102,6 +108,8 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     /// The sockets that are open.
     pub(super) open: TaskTracker,
+    /// Places of requests that are passed on.
+    passing: Arc<Semaphore>,
 }
 
 /// A request as it comes in, before it is known to be Codex's.
@@ -117,7 +125,8 @@ struct Gate {
 /// `listener` is the one that came with the enrolment.
 pub(super) async fn serve(parts: Parts, listener: TcpListener, stop: CancellationToken) {
     let authority = format!("127.0.0.1:{}", parts.enrolment.port());
-    let shared = Arc::new(Shared { parts, stop: stop.clone(), open: TaskTracker::new() });
+    let passing = Arc::new(Semaphore::new(MAX_PASSED));
+    let shared = Arc::new(Shared { parts, stop: stop.clone(), open: TaskTracker::new(), passing });
     let router =
         control::routes().fallback(pass).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(Arc::clone(&shared));
     let gate = Arc::new(Gate { authority, shared: Arc::clone(&shared), router });
@@ -236,11 +245,17 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     if upstream.is_at(shared.parts.enrolment.port()) {
         return not_found();
     }
-    match upstream.pass(request).await {
+    let Ok(place) = Arc::clone(&shared.passing).try_acquire_owned() else {
+        debug!("a request of codex was not passed on: there are {MAX_PASSED} already");
+        let mut answer = refused(StatusCode::SERVICE_UNAVAILABLE);
+        answer.headers_mut().insert(header::RETRY_AFTER, AGAIN);
+        return answer;
+    };
+    match upstream.pass(request, place).await {
         Ok(answer) => answer,
         Err(error) => {
-            debug!(%error, "a request of codex was not passed on");
-            not_found()
+            debug!(error = &error as &dyn std::error::Error, "a request of codex was not passed on");
+            refused(error.status())
         }
     }
 }
@@ -277,6 +292,10 @@ pub(super) fn detail(status: StatusCode, text: &str) -> Response {
 
 fn not_found() -> Response {
     detail(StatusCode::NOT_FOUND, NOT_FOUND)
+}
+
+fn refused(status: StatusCode) -> Response {
+    detail(status, status.canonical_reason().unwrap_or_default())
 }
 
 #[cfg(test)]

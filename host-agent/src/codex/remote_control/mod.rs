@@ -22,9 +22,11 @@ mod http;
 mod inbox;
 mod joining;
 mod outbox;
+mod proxy;
 mod reception;
 pub(crate) mod redirect;
 mod setting;
+mod silence;
 mod supervisor;
 mod upstream;
 

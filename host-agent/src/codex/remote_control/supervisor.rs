@@ -24,6 +24,7 @@ use super::callers::Callers;
 use super::clients::Clients;
 use super::enrolment::{self, Enrolment};
 use super::http::{self, Parts, Sockets};
+use super::proxy::Proxies;
 use super::reception::Reception;
 use super::redirect::RedirectError;
 use super::upstream::Upstream;
@@ -163,12 +164,14 @@ impl Supervisor {
 
     fn parts(&self, enrolment: Enrolment, upstream: Option<Upstream>) -> Parts {
         let (callers, sockets) = (self.callers.clone(), self.sockets());
+        // Those that a Codex of the agent's own would take.
+        let proxies = Proxies::of(|name| self.config.codex.variable(name));
         Parts {
             enrolment,
             callers,
             host: Arc::new(self.reception.clone()),
             sockets,
-            upstream,
+            upstream: upstream.map(|upstream| upstream.through(proxies)),
             clock: Arc::new(Timestamp::now),
         }
     }

@@ -6,8 +6,9 @@
 //! TLS. Bodies are streamed both ways and kept nowhere. Nothing is followed,
 //! cached or retried here: Codex does that.
 //!
-//! Each request has a connection of its own. There are few of them, and no
-//! connection can outlive what it was for.
+//! Each request has a connection of its own, through the [proxy](super::proxy) that
+//! the environment names. There are few of them, and no connection can outlive what
+//! it was for, or be [silent](super::silence) for ever.
 
 use std::io;
 use std::net::IpAddr;
@@ -20,25 +21,33 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::response::Response;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 use url::{Host, Url};
+
+use super::proxy::{Proxies, Proxy, TunnelError};
+use super::silence::Heard;
 
 /// Where Codex goes when nothing is configured.
 pub(super) const DEFAULT: &str = "https://chatgpt.com/backend-api";
 
-/// How long a connection may take, with its name and its TLS. What Codex then waits for is its own business: when it
-/// hangs up, the request ends here too.
+/// How long a connection may take, with its name, the proxy on the way and TLS.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How long nothing at all may come or go on a connection. Codex's own longest waits are five minutes, for a tool's answer
+/// and for the next event of a stream: it has given up long before this, and then the request ends here too.
+const SILENCE: Duration = Duration::from_secs(10 * 60);
 /// Largest head of an answer: the vendor's have long cookies and policies.
 const MAX_HEAD: usize = 128 * 1024;
 
@@ -76,16 +85,33 @@ pub enum UpstreamError {
 pub(super) enum PassError {
     /// No way there: no network, mostly.
     #[error("can't reach codex's own backend: {0}")]
-    Connect(io::ErrorKind),
-    /// No connection in time.
-    #[error("codex's own backend did not answer within {} s", CONNECT_TIME.as_secs())]
-    Slow,
-    /// It does not speak HTTP, or broke off.
-    #[error("codex's own backend gave no answer")]
-    Http,
+    Offline(io::ErrorKind),
     /// The path does not fit into an address.
     #[error("what codex asked for has no address")]
     Address,
+    /// The proxy on the way does not let it through.
+    #[error("can't reach codex's own backend through the proxy")]
+    Proxy(#[source] TunnelError),
+    /// Whoever is there is not trusted, or speaks no TLS.
+    #[error("no TLS with codex's own backend: {0}")]
+    Tls(io::ErrorKind),
+    /// It does not speak HTTP, or broke off.
+    #[error("codex's own backend gave no answer")]
+    Http,
+    /// It is there, and says nothing.
+    #[error("codex's own backend did not answer in time")]
+    Slow,
+}
+
+impl PassError {
+    /// What Codex is told: that there is nothing, where it is offline, and whose fault it is otherwise.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Offline(_) | Self::Address => StatusCode::NOT_FOUND,
+            Self::Proxy(_) | Self::Tls(_) | Self::Http => StatusCode::BAD_GATEWAY,
+            Self::Slow => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
 }
 
 /// The backend that Codex had before.
@@ -98,7 +124,14 @@ pub struct Upstream {
     /// Without a slash at its end.
     path: String,
     tls: Option<TlsConnector>,
+    proxies: Proxies,
+    silence: Duration,
 }
+
+/// What an exchange goes over.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -129,7 +162,12 @@ impl Upstream {
         };
         let authority = HeaderValue::try_from(authority).map_err(|_| UpstreamError::Url)?;
         let path = url.path().trim_end_matches('/').to_owned();
-        Ok(Self { host, port, authority, path, tls })
+        Ok(Self { host, port, authority, path, tls, proxies: Proxies::default(), silence: SILENCE })
+    }
+
+    /// The same backend, through these proxies. What goes without TLS stays on this machine, and goes through none.
+    pub(super) fn through(self, proxies: Proxies) -> Self {
+        Self { proxies, ..self }
     }
 
     /// Whether it is on this machine, at this port.
@@ -137,8 +175,8 @@ impl Upstream {
         self.port == port && is_loopback(&self.host)
     }
 
-    /// Passes a request on; its path is below the base. The answer's body comes as it arrives.
-    pub(super) async fn pass(&self, request: Request) -> Result<Response, PassError> {
+    /// Passes a request on; its path is below the base. The answer's body comes as it arrives, and holds `place` until it ends.
+    pub(super) async fn pass(&self, request: Request, place: OwnedSemaphorePermit) -> Result<Response, PassError> {
         let (mut head, body) = request.into_parts();
         let path = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         head.uri = Uri::try_from(format!("{}{path}", self.path)).map_err(|_| PassError::Address)?;
@@ -146,28 +184,28 @@ impl Upstream {
         head.headers.insert(header::HOST, self.authority.clone());
         head.extensions.clear();
         head.version = http::Version::HTTP_11;
-        let request = Request::from_parts(head, body);
+        let stream = self.connect().await?;
+        exchange(Heard::new(stream, self.silence), Request::from_parts(head, body), place).await
+    }
 
-        match timeout(CONNECT_TIME, self.connect()).await.map_err(|_| PassError::Slow)? {
-            Ok((stream, Some(tls))) => {
-                let name = self.server_name().ok_or(PassError::Address)?;
-                let handshake = timeout(CONNECT_TIME, tls.connect(name, stream));
-                let stream = handshake.await.map_err(|_| PassError::Slow)?;
-                exchange(stream.map_err(|error| PassError::Connect(error.kind()))?, request).await
+    async fn connect(&self) -> Result<Box<dyn Stream>, PassError> {
+        let by = Instant::now() + CONNECT_TIME;
+        let Some(tls) = &self.tls else { return Ok(Box::new(dial(&self.host, self.port, by).await?)) };
+        let name = self.server_name().ok_or(PassError::Address)?;
+        match self.proxies.on_the_way_to(&self.host, self.port) {
+            Some(proxy) => {
+                let stream = self.tunnel(&proxy, by).await?;
+                Ok(Box::new(secure(tls, name, stream, by).await?))
             }
-            Ok((stream, None)) => exchange(stream, request).await,
-            Err(error) => Err(PassError::Connect(error.kind())),
+            None => Ok(Box::new(secure(tls, name, dial(&self.host, self.port, by).await?, by).await?)),
         }
     }
 
-    async fn connect(&self) -> io::Result<(TcpStream, Option<&TlsConnector>)> {
-        let stream = match &self.host {
-            Host::Domain(name) => TcpStream::connect((name.as_str(), self.port)).await?,
-            Host::Ipv4(ip) => TcpStream::connect((*ip, self.port)).await?,
-            Host::Ipv6(ip) => TcpStream::connect((*ip, self.port)).await?,
-        };
-        stream.set_nodelay(true)?;
-        Ok((stream, self.tls.as_ref()))
+    async fn tunnel(&self, proxy: &Proxy, by: Instant) -> Result<TokioIo<Upgraded>, PassError> {
+        let (host, port) = proxy.address().map_err(PassError::Proxy)?;
+        let stream = dial(&host, port, by).await?;
+        let tunnel = timeout_at(by, proxy.tunnel(stream)).await.map_err(|_| PassError::Slow)?;
+        tunnel.map_err(PassError::Proxy)
     }
 
     fn server_name(&self) -> Option<ServerName<'static>> {
@@ -199,9 +237,34 @@ fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
     Ok(Arc::new(config))
 }
 
-async fn exchange<S>(stream: S, request: Request) -> Result<Response, PassError>
+/// Whoever does not even accept in time is nowhere to be found.
+async fn dial(host: &Host, port: u16, by: Instant) -> Result<TcpStream, PassError> {
+    let connecting = async {
+        let stream = match host {
+            Host::Domain(name) => TcpStream::connect((name.as_str(), port)).await?,
+            Host::Ipv4(ip) => TcpStream::connect((*ip, port)).await?,
+            Host::Ipv6(ip) => TcpStream::connect((*ip, port)).await?,
+        };
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    let connected = timeout_at(by, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    connected.map_err(|error: io::Error| PassError::Offline(error.kind()))
+}
+
+async fn secure<S: Stream>(
+    tls: &TlsConnector,
+    name: ServerName<'static>,
+    stream: S,
+    by: Instant,
+) -> Result<TlsStream<S>, PassError> {
+    let stream = timeout_at(by, tls.connect(name, stream)).await.map_err(|_| PassError::Slow)?;
+    stream.map_err(|error| PassError::Tls(error.kind()))
+}
+
+async fn exchange<S>(stream: S, request: Request, place: OwnedSemaphorePermit) -> Result<Response, PassError>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Stream + 'static,
 {
     let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(|_| PassError::Http)?;
@@ -209,11 +272,19 @@ where
         // What breaks it shows in the answer's body.
         let _ended = connection.await;
     }));
-    let answer = sender.send_request(request).await.map_err(|_| PassError::Http)?;
+    let answer = sender.send_request(request).await.map_err(|error| match is_of_silence(&error) {
+        true => PassError::Slow,
+        false => PassError::Http,
+    })?;
     let (mut head, body) = answer.into_parts();
     strip(&mut head.headers);
     head.extensions.clear();
-    Ok(Response::from_parts(head, Body::new(Passed { body, _connection: connection })))
+    Ok(Response::from_parts(head, Body::new(Passed { body, _connection: connection, _place: place })))
+}
+
+fn is_of_silence(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Takes away what is about one connection, and what its `Connection` header names.
@@ -231,10 +302,11 @@ fn strip(headers: &mut HeaderMap) {
     headers.remove("proxy-connection");
 }
 
-/// The body of an answer, with the connection that it comes by, which ends with it.
+/// The body of an answer, with the connection that it comes by and its place among those passed on, which end with it.
 struct Passed {
     body: Incoming,
     _connection: AbortOnDropHandle<()>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl HttpBody for Passed {
@@ -258,58 +330,4 @@ impl HttpBody for Passed {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sign_in_leaves_this_machine_by_tls_only() {
-        for good in [
-            DEFAULT,
-            "https://chatgpt.com/backend-api/",
-            "http://127.0.0.1:9/x",
-            "http://[::1]:9",
-            "http://localhost:9/",
-            "https://10.0.0.1/a/b",
-        ] {
-            Upstream::new(good).unwrap_or_else(|error| panic!("{good}: {error}"));
-        }
-        for plain in ["http://chatgpt.com/backend-api", "http://10.0.0.1/", "http://127.0.0.1.example.com/"] {
-            assert!(matches!(Upstream::new(plain), Err(UpstreamError::Plain)), "{plain}");
-        }
-        for bad in [
-            "",
-            "chatgpt.com",
-            "ftp://chatgpt.com/",
-            "https://a:b@chatgpt.com/",
-            "https://chatgpt.com/?x",
-            "https://c/#x",
-        ] {
-            assert!(matches!(Upstream::new(bad), Err(UpstreamError::Url)), "{bad}");
-        }
-    }
-
-    #[test]
-    fn headers_of_one_connection_stay_on_it() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("connection", "close, X-Once"),
-            ("connection", "x-twice"),
-            ("x-once", "1"),
-            ("x-twice", "2"),
-            ("keep-alive", "5"),
-            ("transfer-encoding", "chunked"),
-            ("upgrade", "websocket"),
-            ("proxy-authorization", "x"),
-            ("proxy-connection", "x"),
-            ("te", "trailers"),
-            ("authorization", "Bearer x"),
-            ("accept", "text/event-stream"),
-        ] {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        strip(&mut headers);
-        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["accept", "authorization"]);
-    }
-}
+mod tests;

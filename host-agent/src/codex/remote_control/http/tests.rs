@@ -654,6 +654,56 @@ async fn connections_that_say_nothing_end_and_others_wait_for_their_place() {
     }
 }
 
+#[tokio::test]
+async fn what_the_vendor_is_slow_with_leaves_room_for_enrolling_and_has_an_end_itself() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let served = Served::before(&format!("http://{}/", listener.local_addr().unwrap())).await;
+    let path = format!("{}/ps/mcp", served.base);
+    let request = || served.request("POST", &path, &[]).body(Body::empty()).unwrap();
+    let (mut asking, mut vendors) = (Vec::new(), Vec::new());
+    for _ in 0..MAX_PASSED {
+        asking.push(AbortOnDropHandle::new(tokio::spawn(send(served.port, request()))));
+        vendors.push(timeout(DEADLINE, listener.accept()).await.expect("a request at the vendor's").unwrap().0);
+    }
+    for _ in 0..MAX_CONNECTIONS {
+        let (status, headers, body) = whole(send(served.port, request()).await).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            (&headers["retry-after"], body.as_ref()),
+            (&AGAIN, br#"{"detail":"Service Unavailable"}"#.as_slice())
+        );
+    }
+    served.enroll().await;
+
+    // Codex gave up on one, so there is a place.
+    drop(asking.pop());
+    let mut silent = vendors.pop().unwrap();
+    let mut asked = Vec::new();
+    timeout(DEADLINE, silent.read_to_end(&mut asked)).await.expect("the vendor's end is closed").unwrap();
+    let next = tokio::spawn(send(served.port, request()));
+    let (mut vendor, _) = timeout(DEADLINE, listener.accept()).await.expect("a request at the vendor's").unwrap();
+    // A place is held until the whole answer has come.
+    vendor.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n1").await.unwrap();
+    let answer = next.await.unwrap();
+    assert_eq!(whole(send(served.port, request()).await).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    vendor.write_all(b"2").await.unwrap();
+    assert_eq!(whole(answer).await.2, "12");
+}
+
+#[tokio::test]
+async fn a_vendor_that_answers_rubbish_is_told_from_one_that_is_not_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let served = Served::before(&format!("http://{}/", listener.local_addr().unwrap())).await;
+    let vendor = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"SSH-2.0-OpenSSH\r\n").await.unwrap();
+        stream
+    });
+    let answer = served.ask("GET", "/wham/settings/user", &[], Value::Null).await;
+    assert_eq!(answer, (StatusCode::BAD_GATEWAY, json!({"detail": "Bad Gateway"})));
+    drop(vendor);
+}
+
 /// All that is logged in a test's thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
