@@ -14,6 +14,7 @@ import { StartStore } from "../store/starts";
 import { type Theme, keepTheme, keptTheme, showTheme } from "../theme";
 import { describeDevice } from "./device";
 import { type Host, Hosts } from "./hosts";
+import { Layers } from "./layers";
 import { keepName, keptName } from "./name";
 import { Pairing } from "./pairing";
 import type { OwnRelay } from "./relay";
@@ -30,6 +31,8 @@ export interface AppSetup {
 export class AppState {
   readonly relay: OwnRelay;
   readonly route: Observable<Route>;
+  /** What lies over the screen. */
+  readonly layers: Layers;
   readonly hosts: Hosts;
   readonly pairing: Pairing;
   /** Whether the app had better be put on the Home Screen before it gets keys. */
@@ -54,6 +57,7 @@ export class AppState {
     this.page = page;
     this.belongsOnHomeScreen = isTabOfIphone(window.navigator);
     this.route = new Observable(routeOf(window.location.hash));
+    this.layers = new Layers(window);
     const database = new Database();
     const store = new HostStore(database);
     this.hosts = new Hosts({ store, starts: new StartStore(database), page, create: relay.create });
@@ -80,6 +84,7 @@ export class AppState {
 
   /** Begins. `code` is the pairing code that came with the address. */
   start(code: string | null): void {
+    this.layers.start();
     this.#window.addEventListener("hashchange", () => {
       this.#moved();
     });
@@ -117,6 +122,7 @@ export class AppState {
     } else {
       history.replaceState(null, "", hashOf(route));
     }
+    this.layers.clear();
     this.#show(route);
   }
 

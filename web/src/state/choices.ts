@@ -23,7 +23,9 @@ export interface Model {
 
 /** What the screen shows. */
 export interface ChoicesView {
-  /** `null` until they were read. */
+  /** The host's environments, by their names; of no use until `places` were read. */
+  readonly environments: readonly string[];
+  /** The workspaces in all of them; `null` until they were read. */
   readonly places: readonly Place[] | null;
   readonly models: readonly Model[];
   /** Why something can't be chosen: for a person. */
@@ -54,7 +56,7 @@ function effortOf({ reasoningEffort }: Json): string {
 
 /** See the module's header. {@link Choices.close} ends it. */
 export class Choices {
-  readonly view = new Observable<ChoicesView>({ places: null, models: [], fault: null });
+  readonly view = new Observable<ChoicesView>({ environments: [], places: null, models: [], fault: null });
   readonly #remote: RemoteHost;
   #environment: string | null = null;
   #asking = new AbortController();
@@ -105,7 +107,8 @@ export class Choices {
           return workspaces.data.map(({ path }): Place => ({ environment: name, path }));
         }),
       );
-      this.view.set({ ...this.view.value, places: places.flat(), fault: null });
+      const environments = data.map(({ name }) => name);
+      this.view.set({ ...this.view.value, environments, places: places.flat(), fault: null });
     } catch (error) {
       if (!(error instanceof RequestError)) {
         throw error;

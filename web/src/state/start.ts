@@ -48,7 +48,7 @@ export interface StartView {
 }
 
 /** What a person changes. */
-export type Draft = Pick<StartRow, "text" | "environment" | "folder" | "model" | "effort">;
+export type Draft = Pick<StartRow, "text" | "environment" | "folder" | "untrusted" | "model" | "effort">;
 
 /** Parameters of Codex's `thread/start`: nothing of what the host's own configuration decides. */
 export function startOf({ folder, model, effort }: Draft): Record<string, unknown> {

@@ -46,6 +46,8 @@ export interface StartRow {
   /** Where it works: a folder of an environment. */
   readonly environment: string | null;
   readonly folder: string | null;
+  /** Whether a person chose it though it is no workspace; left out before that could be done. */
+  readonly untrusted?: boolean;
   /** `null` for the host's own. */
   readonly model: string | null;
   readonly effort: string | null;

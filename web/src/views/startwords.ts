@@ -1,5 +1,6 @@
 /** What the screens say of a thread that is being begun. */
 import type { Progress, StartFault } from "../state/start";
+import type { StartRow } from "../store/schema";
 import { visibleLine } from "../visible";
 import { timeOf } from "./words";
 
@@ -25,22 +26,20 @@ export function progressWords(
   }
 }
 
-/** Most characters of a path that a select has room for on a phone. */
-const MOST_PATH = 34;
-
-/**
- * A path in one line. Of a long one stands its beginning and, as that tells folders apart, more of its end; one with
- * hidden characters stays whole, so that all of their names are seen.
- */
-export function pathWords(path: string): string {
-  const whole = visibleLine(path);
-  const letters = Array.from(whole);
-  if (letters.length <= MOST_PATH || whole !== path) {
-    return whole;
+/** What there is to say of the folder that was chosen, and whether a thread can begin there. */
+export function folderWords(
+  { folder, untrusted = false }: Pick<StartRow, "folder" | "untrusted">,
+  at: { readonly isWorkspace: boolean; readonly browses: boolean },
+): { readonly isOpen: boolean; readonly says: string } {
+  if (folder === null || at.isWorkspace) {
+    return { isOpen: at.isWorkspace, says: "" };
   }
-  const end = letters.slice(-24).join("");
-  const folder = end.indexOf("/");
-  return `${letters.slice(0, 9).join("")}…${folder === -1 ? end : end.slice(folder)}`;
+  if (!at.browses) {
+    return { isOpen: false, says: "It is not open to this device: choose a workspace." };
+  }
+  return untrusted
+    ? { isOpen: true, says: "Untrusted: its own Codex settings and tools stay off." }
+    : { isOpen: false, says: "It is no workspace any more: choose another one, or look for it to use it untrusted." };
 }
 
 const STEPS: Readonly<Record<string, string>> = {
@@ -56,9 +55,15 @@ const STEPS: Readonly<Record<string, string>> = {
   revoked: "Pair again, then start again.",
 };
 
+/** Parameters of Codex's that a prompt is refused for, and what of STEPS helps then. */
+const CHOSEN: Readonly<Record<string, string>> = { cwd: "folder", model: "model" };
+
 /** What was wrong, and what comes next. */
 export function faultWords({ reason, message }: StartFault): { readonly what: string; readonly next: string } {
-  const sentence = visibleLine(message).replace(/\.$/, "");
-  const next = STEPS[reason] ?? "Your text is still here: change it, or start again.";
+  // The host's firewall names the parameter at the head of its sentence.
+  const [named = "", parameter = ""] = /^`(\w+)`: /.exec(message) ?? [];
+  const chosen = CHOSEN[parameter];
+  const sentence = visibleLine(chosen === undefined ? message : message.slice(named.length)).replace(/\.$/, "");
+  const next = STEPS[chosen ?? reason] ?? "Your text is still here: change it, or start again.";
   return { what: `${sentence.charAt(0).toUpperCase()}${sentence.slice(1)}.`, next };
 }

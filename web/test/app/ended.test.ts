@@ -45,7 +45,7 @@ afterEach(() => leftovers.putAway());
 /** Begins a thread, and does not send it. */
 async function writes(): Promise<void> {
   await phone.taps("New");
-  await phone.page.getByLabel("Workspace").waitFor();
+  await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
   await phone.page.getByRole("textbox").fill(DRAFT);
   await phone.sees("Draft kept on this device");
 }
@@ -99,7 +99,7 @@ test("a revoked device is paired again, and has its draft", async () => {
   await phone.taps(/^Open/);
   await phone.sees("No threads on");
   await phone.taps("New");
-  await phone.page.getByLabel("Workspace").waitFor();
+  await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
   expect(await phone.page.getByRole("textbox").inputValue()).toBe(DRAFT);
 });
 
@@ -117,7 +117,7 @@ test("a pause is said in full; once the host's owner did what it says, a new try
   expect([program, what]).toEqual(["reachback", "devices"]);
   await owner(...args);
   await phone.taps("Try again");
-  await phone.page.getByLabel("Workspace").waitFor();
+  await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
   expect(phone.page.url()).toMatch(/\/new$/);
   expect(await phone.page.getByRole("textbox").inputValue()).toBe(DRAFT);
   await phone.taps("Start");

@@ -1,5 +1,5 @@
 /** A thread is begun from a phone: the real Codex runs it, once. */
-import { mkdirSync } from "node:fs";
+import { mkdirSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Browser } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
@@ -56,7 +56,7 @@ afterEach(() => leftovers.putAway());
 /** Opens the page, and writes. */
 async function writes(prompt: string): Promise<void> {
   await phone.taps("New");
-  await phone.page.getByLabel("Workspace").waitFor();
+  await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
   await phone.page.getByRole("textbox").fill(prompt);
   await phone.sees("Draft kept on this device");
 }
@@ -100,9 +100,6 @@ async function isKept(handed: boolean): Promise<void> {
 
 test("a new thread in a workspace streams its answer", async () => {
   await writes("@text N=60 ms=50 size=4");
-  const options = phone.page.getByLabel("Workspace").locator("option");
-  expect(await options.count()).toBe(1);
-  expect(await options.textContent()).toMatch(/^\/tmp\/reac….*\/reachback-project$/);
   await phone.sees(up.project);
   await phone.page.getByLabel("Model").locator("option").nth(1).waitFor({ state: "attached" });
   await phone.page.getByLabel("Model").selectOption({ index: 1 });
@@ -151,12 +148,12 @@ test("a draft survives a reload and leaving the page; Enter is a new line, Ctrl 
   await field.pressSequentially("the shop");
   await phone.sees("Draft kept on this device");
   await phone.page.reload();
-  await phone.page.getByLabel("Workspace").waitFor();
+  await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
   expect(await field.inputValue()).toBe("mend\nthe shop");
   await phone.taps("Close, keeps the draft");
   await phone.sees("No threads on");
   await phone.taps("New");
-  await phone.page.getByLabel("Workspace").waitFor();
+  await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
   expect(await field.inputValue()).toBe("mend\nthe shop");
   await field.press("Control+Enter");
   await phone.page.waitForURL(/\/t\//);
@@ -167,27 +164,186 @@ test("a folder that is opened shows up, and one that is open no more is said at 
   const site = join(up.env.HOME ?? "", "site");
   mkdirSync(site);
   await writes("mend the shop");
+  await phone.taps(/^Folder/);
   expect(await up.command("workspace", "add", site).exited()).toBe(0);
-  const folder = phone.page.getByLabel("Workspace");
-  const option = folder.getByTitle(site, { exact: true });
-  await option.waitFor({ state: "attached" });
-  await folder.selectOption(await option.getAttribute("value"));
+  await phone.shoots("new-thread-folder");
+  await phone.taps(site);
   await phone.sees("Draft kept on this device");
+  await isThere(site);
   expect(await up.command("workspace", "remove", site).exited()).toBe(0);
-  await phone.sees("is not open to devices any more");
+  await phone.sees("It is no workspace any more");
   expect(await phone.page.getByRole("button", { name: "Start" }).isDisabled()).toBe(true);
 });
 
 test("a device that may only look has no way there", async () => {
-  await phone.taps("About this host");
-  const id = (await phone.page.locator("dd code").nth(1).textContent()) ?? "";
-  await phone.taps("Back to threads");
-  await phone.taps("New");
-  await phone.page.getByLabel("Workspace").waitFor();
-  expect(await up.command("devices", "scope", id, "view").exited()).toBe(0);
+  await lowers("view");
   await phone.sees("No threads on");
   expect(await phone.page.getByRole("link", { name: "New" }).count()).toBe(0);
   await phone.page.reload();
   await phone.sees("No threads on");
   expect(phone.page.url()).toMatch(/\/new$/);
+});
+
+/** Waits until the page is there again, with this folder chosen. */
+async function isThere(folder: string): Promise<void> {
+  await phone.page.locator("dialog").waitFor({ state: "hidden" });
+  await phone.page.getByRole("button", { name: `Folder ${folder}`, exact: false }).waitFor();
+}
+
+/** Has the owner let this device do less, once its page for a new thread is there. */
+async function lowers(scope: "view" | "steer"): Promise<void> {
+  await phone.taps("About this host");
+  const id = (await phone.page.locator("dd code").nth(1).textContent()) ?? "";
+  await phone.taps("Back to threads");
+  await phone.taps("New");
+  await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
+  expect(await up.command("devices", "scope", id, scope).exited()).toBe(0);
+}
+
+/** Goes from the draft into the home folder of the host's owner; gives its path. */
+async function browses(): Promise<string> {
+  const home = up.env.HOME ?? "";
+  await phone.taps(/^Folder/);
+  await phone.taps(/^Another folder/);
+  await phone.taps(new RegExp(`^home ${home}`));
+  await phone.sees("No thread works in this folder itself");
+  return home;
+}
+
+/** What has the focus. */
+async function focused(): Promise<string> {
+  return phone.page.evaluate(() => document.activeElement?.textContent.trim() ?? "");
+}
+
+test("a thread begins in a folder that is no workspace, untrusted, after a look into folders", async () => {
+  const below = join(up.env.HOME ?? "", "lab", "pdf");
+  mkdirSync(join(below, "bench"), { recursive: true });
+  mkdirSync(join(up.env.HOME ?? "", "\u202Egnp"));
+  mkdirSync(join(up.env.HOME ?? "", ".dots"));
+  await writes("mend the shop");
+  await browses();
+  expect(await phone.page.getByRole("button", { name: /^Use it/ }).count()).toBe(0);
+  await phone.sees("U+202E right-to-left override");
+  expect(await phone.page.getByText(".dots").count()).toBe(0);
+  await phone.taps("Show them");
+  await phone.sees(".dots");
+  expect(await phone.page.getByRole("list", { name: "Folders in it" }).getByRole("listitem").count()).toBe(3);
+  await phone.shoots("new-thread-home");
+  await phone.taps(/^lab/);
+  await phone.taps(/^pdf/);
+  await phone.sees(`reachback workspace add ${below}`);
+  await phone.sees("bench");
+  await phone.shoots("new-thread-browse");
+  await phone.fits();
+  await phone.taps("Use it, untrusted");
+  await isThere(below);
+  await phone.sees("Untrusted: its own Codex settings and tools stay off");
+  await phone.shoots("new-thread-untrusted");
+  await phone.page.reload();
+  await isThere(below);
+  await phone.taps("Start");
+  await phone.page.waitForURL(/\/t\//);
+  await phone.sees("You are talking to the real Codex");
+  const { thread } = await desk.asks("thread/read", { threadId: threadShown(), includeTurns: false });
+  expect(json(thread).cwd).toBe(below);
+  // No entry is left in the history of what lay over the page.
+  await phone.page.goBack();
+  await phone.page.locator("li.thread").waitFor();
+});
+
+test("back leads up a folder, and then to the draft; so do a keyboard and a reload", async () => {
+  mkdirSync(join(up.env.HOME ?? "", "lab", "pdf"), { recursive: true });
+  await writes("mend the shop");
+  const home = await browses();
+  await phone.taps(/^lab/);
+  await phone.sees(join(home, "lab"));
+  await vi.waitUntil(async () => (await focused()) === "lab");
+  await phone.page.goBack();
+  await phone.sees("No thread works in this folder itself");
+  await vi.waitUntil(async () => (await focused()) === "lab");
+  await phone.page.goForward();
+  await phone.sees("reachback workspace add");
+  await phone.taps(/^Back$/);
+  await phone.sees("No thread works in this folder itself");
+  await phone.page.goBack();
+  await phone.page.goBack();
+  await phone.page.getByRole("heading", { name: "Workspaces" }).waitFor();
+  await vi.waitUntil(async () => (await focused()).startsWith("Another folder"));
+  await phone.page.goBack();
+  await isThere(up.project);
+  expect(await focused()).toMatch(/^Folder/);
+  await phone.page.keyboard.press("Enter");
+  await phone.page.getByRole("heading", { name: "Workspaces" }).waitFor();
+  await browsesOn();
+  await phone.page.keyboard.press("Escape");
+  await isThere(up.project);
+  expect(await focused()).toMatch(/^Folder/);
+  await browses();
+  await phone.page.reload();
+  await isThere(up.project);
+  expect(await phone.page.getByRole("textbox").inputValue()).toBe("mend the shop");
+  await phone.page.goBack();
+  await phone.sees("No threads on");
+});
+
+/** Goes on to the places where one begins, by keyboard. */
+async function browsesOn(): Promise<void> {
+  for (let key = 0; key < 9 && !(await focused()).startsWith("Another folder"); key += 1) {
+    await phone.page.keyboard.press("Tab");
+  }
+  await phone.page.keyboard.press("Enter");
+  await phone.page.getByRole("list", { name: "Folders in it" }).waitFor();
+}
+
+test("a folder that vanished says so, while it is looked for and once it was chosen", async () => {
+  const lab = join(up.env.HOME ?? "", "lab");
+  mkdirSync(lab);
+  await writes("mend the shop");
+  await browses();
+  await phone.page.getByRole("button", { name: /^lab/ }).waitFor();
+  rmdirSync(lab);
+  await phone.taps(/^lab/);
+  await phone.sees("There is no such folder on this host, or it can't be read. Go back, and choose another one.");
+  expect(await phone.page.getByRole("button", { name: /^Use it/ }).count()).toBe(0);
+  await phone.shoots("new-thread-vanished");
+  mkdirSync(lab);
+  await phone.taps("Try again");
+  await phone.taps("Use it, untrusted");
+  await isThere(lab);
+  rmdirSync(lab);
+  await phone.taps("Start");
+  await phone.sees("Not started.");
+  await phone.sees(/Choose another folder/);
+  await phone.shoots("new-thread-refused");
+  expect(await phone.page.getByRole("textbox").inputValue()).toBe("mend the shop");
+});
+
+test("a device that may not approve chooses among workspaces alone", async () => {
+  mkdirSync(join(up.env.HOME ?? "", "lab"));
+  await writes("mend the shop");
+  await browses();
+  await phone.taps(/^lab/);
+  await phone.taps("Use it, untrusted");
+  await phone.sees("Untrusted: its own");
+  await phone.taps("Close, keeps the draft");
+  await lowers("steer");
+  await phone.sees("It is not open to this device: choose a workspace");
+  expect(await phone.page.getByRole("button", { name: "Start" }).isDisabled()).toBe(true);
+  await phone.taps(/^Folder/);
+  await phone.page.getByRole("heading", { name: "Workspaces" }).waitFor();
+  expect(await phone.page.getByRole("button", { name: /^Another folder/ }).count()).toBe(0);
+  await phone.taps(up.project);
+  await isThere(up.project);
+  expect(await phone.page.getByRole("button", { name: "Start" }).isEnabled()).toBe(true);
+});
+
+test("a device that may approve no more is back at the workspaces", async () => {
+  await phone.taps("About this host");
+  const id = (await phone.page.locator("dd code").nth(1).textContent()) ?? "";
+  await phone.taps("Back to threads");
+  await writes("mend the shop");
+  await browses();
+  expect(await up.command("devices", "scope", id, "steer").exited()).toBe(0);
+  await phone.page.getByRole("heading", { name: "Workspaces" }).waitFor();
+  expect(await phone.page.getByRole("button", { name: /^Another folder/ }).count()).toBe(0);
 });

@@ -112,7 +112,7 @@ test("a host is forgotten with its keys and its draft, and not before a person s
   await phone.shoots("threads-tabs");
   await phone.fits();
   await phone.taps("New");
-  await phone.page.getByLabel("Workspace").waitFor();
+  await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
   await phone.page.getByRole("textbox").fill("mend the shop");
   await phone.sees("Draft kept on this device");
   await phone.taps("Close, keeps the draft");

@@ -11,7 +11,7 @@ import { Database } from "../../src/store/database";
 import type { SentRow } from "../../src/store/schema";
 import { HostStore } from "../../src/store/hosts";
 import { StartStore } from "../../src/store/starts";
-import { pathWords } from "../../src/views/startwords";
+import { faultWords } from "../../src/views/startwords";
 
 const DAY = 24 * 60 * 60 * 1_000;
 const HOST = { id: "tower", deviceId: "phone" };
@@ -286,9 +286,14 @@ test("a draft in another tab does not take the place of a prompt that is under w
   expect(await store.read(HOST.id)).toBe(null);
 });
 
-test("of a long path stand its beginning and its last folders", () => {
-  expect(pathWords("/home/me/shop")).toBe("/home/me/shop");
-  expect(pathWords("/Users/somebody/projects/clients/acme/services/ledger-api")).toBe("/Users/so…/services/ledger-api");
-  expect(pathWords(`/${"a".repeat(80)}`)).toHaveLength(34);
-  expect(pathWords("/home/me/\u202Eshop")).toBe("/home/me/[U+202E right-to-left override]shop");
+test("a refusal that names a parameter is said without it, and what helps is said", () => {
+  expect(faultWords({ reason: "params", message: "`cwd`: this folder is gone" })).toEqual({
+    what: "This folder is gone.",
+    next: "Choose another folder, or have the host's owner open this one: `reachback workspace add`.",
+  });
+  expect(faultWords({ reason: "params", message: "`model`: not there" }).next).toBe("Choose the host's default.");
+  expect(faultWords({ reason: "params", message: "`input`: too long" })).toEqual({
+    what: "`input`: too long.",
+    next: "Your text is still here: change it, or start again.",
+  });
 });
