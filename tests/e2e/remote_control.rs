@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use e2e::codex::{TestCodex, ready};
-use e2e::rpc::Client;
+use e2e::dice::Dice;
+use e2e::rpc::{Client, End};
 use e2e::stage::{self, Stage, TestDevice, client, origin};
 use e2e::{PATIENCE, eventually};
 use reachback_host::codex::CodexBackend;
@@ -12,6 +13,7 @@ use reachback_host::codex::remote_control::{RemoteControl, RemoteControlConfig};
 use reachback_host::connect::join::Invitation;
 use reachback_host::connect::remote::RemoteState;
 use reachback_host::local_api::{Answer, Event, Exchange, Handler, Request, Response, Shown};
+use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::pairing::{PairingUrl, TypedCode};
 use reachback_proto::scope::Scope;
 use serde_json::{Value, json};
@@ -19,6 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+
+use super::links::{first_difference, story};
 
 /// The port, and an enrolment as Codex asks for it, with the secret path.
 fn enrolment(home: &Path) -> (u16, String) {
@@ -207,5 +211,55 @@ async fn a_device_that_nobody_lets_in_by_codexs_code_stays_out() {
     assert!(refused.is_err(), "a device was let in that its person refused");
     assert_eq!(stage.agent.control().device_count(), 0);
     pairing.abort();
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_devices_link_that_is_cut_in_mid_turn_costs_no_word_of_it_and_a_gap_is_said() {
+    let seed = Dice::seed();
+    let stage = Stage::with(stage::remote_control()).await;
+    let device = stage.pair(Scope::Approve).await;
+    let remote = device.connect().await;
+    stage::every_piece(&remote).await;
+    let mut near = Client::connect(&*stage.backend).await;
+    let mut far = client(&remote).await;
+    let thread = near.thread(&stage.codex).await;
+    near.prompt(&thread, "@text N=1").await;
+    near.event("turn/completed").await;
+    far.resume(&thread).await;
+    near.take_thread(&thread);
+    far.take_thread(&thread);
+
+    // At a pace that this way to Codex takes.
+    far.prompt(&thread, "@text N=600 ms=10").await;
+    let completed = async { tokio::join!(near.event("turn/completed"), far.event("turn/completed")) };
+    let mut dice = Dice::new(seed);
+    let cuts = async {
+        for _ in 0..10 {
+            tokio::time::sleep(dice.between(100, 500)).await;
+            stage.device_side.reset();
+        }
+    };
+    let ((here, there), ()) = tokio::join!(completed, cuts);
+    assert_eq!(here, there, "seed {seed}");
+    let (here, there) = (story(&mut near, &thread), story(&mut far, &thread));
+    assert!(here == there, "seed {seed}: {}", first_difference(&here, &there));
+
+    // At one that it may not take: up to the end, or up to a gap that is said.
+    let input = json!([{ "type": "text", "text": "@text N=5000 size=6" }]);
+    let prompt = json!({ "id": 900, "method": "turn/start", "params": { "threadId": thread, "input": input } });
+    far.send(&prompt).await;
+    far.until("the turn's start", |message| message["method"] == "turn/started").await;
+    stage.device_side.reset();
+    let is_over = |message: &Value| message["method"] == "turn/completed";
+    let (heard, end) = far.until_or_end("the turn's end or a gap", is_over).await;
+    assert!(matches!(end, None | Some(End::Closed(ChannelCloseReason::Gap))), "seed {seed}: {end:?}");
+    let deltas = heard.iter().filter(|message| message["method"] == "item/agentMessage/delta");
+    for (n, delta) in deltas.enumerate() {
+        assert_eq!(delta["params"]["delta"], format!("{:x>6}", format!("{n} ")), "seed {seed}");
+    }
+    let read = client(&remote).await.read_completed(&thread).await;
+    let text: String = (0..5000).map(|n| format!("{:x>6}", format!("{n} "))).collect();
+    assert!(read.to_string().contains(text.trim_end()), "the thread has not all of the text");
     stage.stop().await;
 }

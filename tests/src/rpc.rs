@@ -258,6 +258,24 @@ impl Client {
         self.request("thread/resume", json!({ "threadId": thread })).await.unwrap()
     }
 
+    /// A thread as it is once its last turn is completed. It is not listened to: Codex may drop whoever listens at full speed.
+    pub async fn read_completed(&mut self, thread: &str) -> Value {
+        let patience = self.patience;
+        let reading = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(50));
+            loop {
+                ticks.tick().await;
+                let params = json!({ "threadId": thread, "includeTurns": true });
+                let read = self.request("thread/read", params).await.unwrap();
+                let last = read["thread"]["turns"].as_array().and_then(|turns| turns.last());
+                if last.is_some_and(|turn| turn["status"] == "completed") {
+                    return read;
+                }
+            }
+        };
+        tokio::time::timeout(patience, reading).await.expect("the turn is not completed")
+    }
+
     /// A round trip to Codex, short as they come.
     pub async fn echo(&mut self) {
         self.request("thread/loaded/list", json!({})).await.unwrap();

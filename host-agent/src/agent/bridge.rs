@@ -585,6 +585,27 @@ mod tests {
             "got {closed:?}"
         );
     }
+
+    #[tokio::test]
+    async fn a_device_is_told_of_a_gap_as_one_and_of_codexs_end_as_that_behind_what_was_said() {
+        for (error, wanted) in [
+            (ReceiveError::Gap, ChannelCloseReason::Gap),
+            (ReceiveError::TooLong, ChannelCloseReason::Gap),
+            (ReceiveError::Protocol, ChannelCloseReason::BackendGone),
+        ] {
+            let Bridged { mut device, server, _sessions, _scope, _home } = bridged(true).await;
+            let what = error.to_string();
+            server.send(r#"{"method":"thread/closed","params":{"threadId":"t"}}"#).await.unwrap();
+            server.fail(error).await;
+            let mut next =
+                async || timeout(PATIENCE, device.incoming.recv()).await.expect("nothing reaches the device");
+            let said = next().await;
+            assert!(matches!(said, Some(Incoming::Message { .. })), "{what}: {said:?}");
+            let end = next().await;
+            assert!(matches!(&end, Some(Incoming::Closed { reason, .. }) if *reason == wanted), "{what}: {end:?}");
+        }
+    }
+
     /// What reaches the device of `pieces` pieces of text, a message behind half of them, and Codex's end.
     async fn told(merged_text: bool, pieces: usize) -> Vec<Value> {
         let Bridged { mut device, server, _sessions, _scope, _home } = bridged(merged_text).await;

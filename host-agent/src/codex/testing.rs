@@ -5,12 +5,12 @@ use ring::rand::SystemRandom;
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 
-use super::{CodexConnection, Instance, SendError, Text};
+use super::{CodexConnection, Instance, ReceiveError, SendError, Text};
 
 /// The server's end of a connection; the connection ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
-    to_client: mpsc::Sender<Text>,
+    to_client: mpsc::Sender<Result<Text, ReceiveError>>,
     from_client: mpsc::Receiver<Text>,
 }
 
@@ -19,7 +19,7 @@ pub(crate) fn connection(room: usize) -> (CodexConnection, Server) {
     let (to_server, from_client) = mpsc::channel(room);
     let (to_client, mut from_server) = mpsc::channel(room);
     let sink = PollSender::new(to_server).sink_map_err(|_| SendError::Closed);
-    let stream = stream::poll_fn(move |cx| from_server.poll_recv(cx).map(|text| text.map(Ok)));
+    let stream = stream::poll_fn(move |cx| from_server.poll_recv(cx));
     let instance = Instance::random(&SystemRandom::new()).expect("the system has randomness");
     (CodexConnection::new(sink, stream, instance), Server { to_client, from_client })
 }
@@ -27,7 +27,13 @@ pub(crate) fn connection(room: usize) -> (CodexConnection, Server) {
 impl Server {
     /// Says something, once there is room; an error when the client is gone.
     pub(crate) async fn send(&self, text: impl Into<Text>) -> Result<(), SendError> {
-        self.to_client.send(text.into()).await.map_err(|_| SendError::Closed)
+        self.to_client.send(Ok(text.into())).await.map_err(|_| SendError::Closed)
+    }
+
+    /// Ends the connection with an error, behind what was said.
+    pub(crate) async fn fail(self, error: ReceiveError) {
+        // One that is gone hears nothing of it.
+        let _ = self.to_client.send(Err(error)).await;
     }
 
     /// What the client says next; `None` when it is gone.

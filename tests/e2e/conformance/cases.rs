@@ -95,13 +95,7 @@ async fn whole_or_a_gap_and_the_whole_after_it(place: &Place) {
     for (n, delta) in deltas.enumerate() {
         assert_eq!(delta["params"]["delta"], piece(n), "delta {n}");
     }
-    let mut next = place.client().await;
-    let status = |thread: &Value| thread["turns"][0]["status"].as_str().unwrap_or_default().to_owned();
-    let resumed = next.resume(&thread).await;
-    if status(&resumed["thread"]) != "completed" {
-        ends(&mut next, "completed").await;
-    }
-    let read = next.request("thread/read", json!({ "threadId": thread, "includeTurns": true })).await.unwrap();
+    let read = place.client().await.read_completed(&thread).await;
     let text: String = (0..5000).map(piece).collect();
     assert!(read.to_string().contains(text.trim_end()), "the thread has not all of the text");
 }

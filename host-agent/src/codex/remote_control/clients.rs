@@ -10,7 +10,8 @@
 //! while. Three things that Codex does shape this file. It sends at most 128
 //! envelopes that are not acknowledged, over all connections, and drops a
 //! connection whose messages then pile up: so an envelope is acknowledged as it
-//! is read. It drops a connection without a word: so each is pinged. And it
+//! is read. It drops a connection without a word: so each is pinged, soon after
+//! it fell silent and then less and less often. And it
 //! sends again what was not acknowledged: so what comes twice is told apart by
 //! its number, and a number left out is a loss.
 
@@ -26,7 +27,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use ring::rand::SecureRandom;
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::envelope::{self, Address, Body, Incoming, Mark};
 use super::inbox::{Inbox, Taker};
@@ -37,8 +38,11 @@ use crate::codex::{Allowance, CodexConnection, Instance, MAX_MESSAGE, ReceiveErr
 /// How long connections outlive their socket. Codex waits up to 30 s between two attempts.
 pub(super) const GRACE: Duration = Duration::from_secs(90);
 
-/// How often each connection is pinged. Codex ends one that was silent for 10 minutes; a ping counts.
+/// How often each connection is pinged at least. Codex ends one that was silent for 10 minutes; a ping counts.
 const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// How long a connection may be silent before it is asked whether Codex still has it: somebody may wait for what was lost.
+const FIRST_PING: Duration = Duration::from_secs(1);
 
 /// How long a write may take: Codex reads on also when it may not send.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
@@ -70,6 +74,8 @@ struct State {
     socket: u64,
     /// Wakes the writer of that socket.
     work: Arc<Notify>,
+    /// Wakes whoever pings on it: a ping is due earlier than it was.
+    sooner: Arc<Notify>,
     opened: u64,
     clients: HashMap<Arc<str>, Client>,
     acks: Acks,
@@ -94,6 +100,50 @@ struct Client {
     /// Up to where Codex was heard.
     heard: Mark,
     joining: Option<Joining>,
+    pace: Pace,
+}
+
+/// When a connection is pinged: once a second after the last word, then after twice as long each time, up to [`PING_EVERY`].
+#[derive(Debug)]
+struct Pace {
+    due: Instant,
+    /// How long after the next ping the one behind it is due.
+    pause: Duration,
+    /// When the last one was.
+    last: Instant,
+}
+
+impl Pace {
+    /// The first one is due then.
+    fn new(due: Instant) -> Self {
+        Self { due, pause: FIRST_PING, last: due }
+    }
+
+    /// A word came, and more may. Whether a ping is due earlier than it was.
+    fn heard(&mut self) -> bool {
+        let before = self.due;
+        self.pause = FIRST_PING;
+        self.due = (Instant::now() + FIRST_PING).min(self.last + PING_EVERY);
+        self.due < before
+    }
+
+    /// A word went, and an answer may come. Whether a ping is due earlier than it was.
+    fn said(&mut self) -> bool {
+        let before = self.due;
+        self.pause = FIRST_PING;
+        self.due = before.min(Instant::now() + FIRST_PING);
+        self.due < before
+    }
+
+    /// Whether it is time for one, which then counts as sent.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.due <= now;
+        if is_due {
+            (self.last, self.pause) = (now, (2 * self.pause).min(PING_EVERY));
+            self.due = now + self.pause;
+        }
+        is_due
+    }
 }
 
 /// What is to be acknowledged: the last mark of each stream stands for those before.
@@ -121,6 +171,7 @@ impl Acks {
 struct Turn {
     socket: u64,
     work: Arc<Notify>,
+    sooner: Arc<Notify>,
 }
 
 /// What a socket's writer does next.
@@ -163,6 +214,7 @@ impl Clients {
             sender: None,
             heard: Mark::NOTHING,
             joining: None,
+            pace: Pace::new(Instant::now()),
         };
         state.clients.insert(Arc::clone(&stream), client);
         let open = Arc::new(Open { shared: Arc::clone(&self.shared), stream });
@@ -254,15 +306,16 @@ impl Shared {
         let (sink, mut envelopes) = socket.split();
         let writing = self.write(turn, sink);
         tokio::pin!(writing);
-        let mut pings = interval(PING_EVERY);
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let pings = sleep_until(Instant::now());
+        tokio::pin!(pings);
         loop {
             // In this order, an acknowledgement leaves before the next envelope is read, and is joined with the next
             // where the socket takes none.
             tokio::select! {
                 biased;
                 () = &mut writing => return,
-                _ = pings.tick() => self.ping(turn),
+                () = &mut pings => pings.as_mut().reset(self.ping(turn)),
+                () = turn.sooner.notified() => pings.as_mut().reset(self.ping(turn)),
                 envelope = envelopes.next() => match envelope {
                     Some(Ok(envelope)) if self.read(turn, &envelope) => {}
                     _ => return,
@@ -323,31 +376,46 @@ impl Shared {
         within
     }
 
-    fn ping(&self, turn: &Turn) {
+    /// Has those pinged that are due, and says when the next ones will be.
+    fn ping(&self, turn: &Turn) -> Instant {
+        let now = Instant::now();
+        let mut next = now + PING_EVERY;
         let mut state = self.lock();
-        if state.socket == turn.socket {
-            // One that was not begun is not known to Codex.
-            let State { clients, pings, .. } = &mut *state;
-            *pings =
-                clients.iter().filter(|(_, client)| client.seq > 0).map(|(stream, _)| Arc::clone(stream)).collect();
-            state.work.notify_one();
+        if state.socket != turn.socket {
+            return next;
         }
+        let State { clients, pings, work, .. } = &mut *state;
+        // One that was not begun is not known to Codex.
+        for (stream, client) in clients.iter_mut().filter(|(_, client)| client.seq > 0) {
+            // One that waits to be written is enough.
+            if client.pace.is_due(now) && !pings.contains(stream) {
+                pings.push_back(Arc::clone(stream));
+                work.notify_one();
+            }
+            next = next.min(client.pace.due);
+        }
+        next
     }
 }
 
 impl State {
     fn begin(&mut self, taken: u64) -> Turn {
         self.socket += 1;
-        self.work = Arc::default();
+        (self.work, self.sooner) = (Arc::default(), Arc::default());
         self.acks = Acks::default();
         self.pings.clear();
+        // What happened to it meanwhile is not known.
+        let now = Instant::now();
+        for client in self.clients.values_mut() {
+            client.pace = Pace::new(now);
+        }
         self.strangers.clear();
         let Self { outbox, clients, .. } = self;
         let lost = outbox.rewind(taken, |stream| clients.get(stream).is_some_and(|client| client.heard.seq > 0));
         for stream in lost {
             self.end(&stream, Some(ReceiveError::Gap));
         }
-        Turn { socket: self.socket, work: Arc::clone(&self.work) }
+        Turn { socket: self.socket, work: Arc::clone(&self.work), sooner: Arc::clone(&self.sooner) }
     }
 
     /// The next envelope to write. Acknowledgements come first, for without them everything stops; a ping comes when
@@ -387,6 +455,10 @@ impl State {
         let follows = mark.follows(client.heard, client.joining.is_some());
         if !is_old {
             client.heard = mark;
+        }
+        // An answer to a ping says that there is no more than that.
+        if !matches!(body, Body::Pong { .. }) && client.pace.heard() {
+            self.sooner.notify_one();
         }
         self.acks.add(&client.address, client.heard);
         self.work.notify_one();
@@ -493,8 +565,14 @@ impl Sink<Text> for Sender {
             return Ok(());
         }
         let mut state = self.0.shared.lock();
-        let State { clients, outbox, work, .. } = &mut *state;
+        let State { clients, outbox, work, sooner, .. } = &mut *state;
         let Some(client) = clients.get_mut(&self.0.stream) else { return Err(SendError::Closed) };
+        if client.seq == 0 {
+            client.pace = Pace::new(Instant::now() + FIRST_PING);
+            sooner.notify_one();
+        } else if client.pace.said() {
+            sooner.notify_one();
+        }
         client.seq += 1;
         client.unsent += length;
         outbox.push(&self.0.stream, &client.address, client.seq, text);

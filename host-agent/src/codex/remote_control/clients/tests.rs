@@ -508,32 +508,93 @@ async fn what_is_lost_or_broken_on_one_connection_ends_that_one() {
     assert_eq!(codex.while_running(good.receiver.next()).await.unwrap().unwrap(), r#"{"last":1}"#);
 }
 
+/// When the connection was pinged, in seconds after `since`.
+fn pings(codex: &mut Codex, key: &Key, since: Instant) -> Vec<u64> {
+    let pings = std::mem::take(&mut codex.pings);
+    assert!(pings.iter().all(|(pinged, _)| pinged == key), "{pings:?}");
+    pings.iter().map(|(_, at)| (*at - since).as_secs()).collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_connection_is_pinged_from_its_begin_on_and_on_every_new_socket() {
     let mut codex = Codex::connected();
     let _not_begun = codex.open("not begun");
+    codex.run_for(Duration::from_secs(100)).await;
     let (_phone, a) = codex.begun("phone").await;
     let begun = Instant::now();
-    codex.run_for(4 * PING_EVERY).await;
-    let times: Vec<_> = codex.pings.iter().map(|(key, at)| (key == &a, (*at - begun).as_secs())).collect();
-    assert_eq!(times.len(), 4, "{times:?}");
-    assert!(times.iter().all(|(is_a, _)| *is_a), "{times:?}");
-    codex.pings.clear();
+    codex.run_for(Duration::from_secs(59)).await;
+    // Soon after the last word, then less and less often.
+    assert_eq!(pings(&mut codex, &a, begun), [1, 3, 7, 15, 30, 45]);
     codex.cut();
     codex.connect();
-    codex.run_for(Duration::from_secs(1)).await;
-    assert_eq!(codex.pings.len(), 1, "{:?}", codex.pings);
+    let connected = Instant::now();
+    codex.run_for(PING_EVERY).await;
+    assert_eq!(pings(&mut codex, &a, connected), [0, 2, 6, 14]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silence_is_asked_about_once_and_one_that_talks_all_the_time_now_and_then() {
+    let mut codex = Codex::connected();
+    let (mut phone, a) = codex.begun("phone").await;
+    codex.run_for(Duration::from_secs(100)).await;
+    codex.pings.clear();
+
+    // A word, and one more before a second is over.
+    codex.say(&a, json!({ "delta": 1 }));
+    let since = Instant::now();
+    codex.run_for(FIRST_PING / 2).await;
+    codex.say(&a, json!({ "delta": 2 }));
+    codex.run_for(FIRST_PING * 3 / 4).await;
+    assert_eq!(pings(&mut codex, &a, since), [] as [u64; 0]);
+    codex.run_for(FIRST_PING).await;
+    assert_eq!(pings(&mut codex, &a, since), [1]);
+
+    // The person says something into a silence.
+    codex.run_for(Duration::from_secs(100)).await;
+    codex.pings.clear();
+    phone.sender.send(r#"{"id":2,"method":"turn/start"}"#).await.unwrap();
+    let since = Instant::now();
+    codex.run_for(Duration::from_secs(4)).await;
+    assert_eq!(pings(&mut codex, &a, since), [1, 3]);
+
+    // Not a second without a word, for a minute.
+    let since = Instant::now();
+    for n in 0..120 {
+        codex.say(&a, json!({ "delta": n }));
+        codex.run_for(FIRST_PING / 2).await;
+    }
+    let times = pings(&mut codex, &a, since);
+    assert!((3..=4).contains(&times.len()), "{times:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_codex_dropped_ends_with_a_gap() {
     let mut codex = Codex::connected();
-    let (mut dropped, a) = codex.begun("dropped").await;
-    let (mut kept, b) = codex.begun("kept").await;
+    let (mut idle, a) = codex.begun("idle").await;
+    let (mut asking, b) = codex.begun("asking").await;
+    let (mut running, c) = codex.begun("running").await;
+    let (mut kept, d) = codex.begun("kept").await;
+    codex.run_for(Duration::from_secs(100)).await;
+    let since = Instant::now();
+
+    // Whoever waits for something hears of it at once: for an answer, or for the next word of a turn.
+    codex.known.remove(&b);
+    asking.sender.send(r#"{"id":2,"method":"thread/read"}"#).await.unwrap();
+    assert!(is_gap(codex.while_running(asking.receiver.next()).await));
+    assert!(since.elapsed() <= FIRST_PING + Duration::from_millis(10), "after {:?}", since.elapsed());
+    codex.say(&c, json!({ "delta": 1 }));
+    assert_eq!(codex.while_running(running.receiver.next()).await.unwrap().unwrap(), r#"{"delta":1}"#);
+    codex.known.remove(&c);
+    assert!(is_gap(codex.while_running(running.receiver.next()).await));
+    assert!(since.elapsed() <= 2 * FIRST_PING + Duration::from_millis(10), "after {:?}", since.elapsed());
+
     codex.known.remove(&a);
-    assert!(is_gap(codex.while_running(dropped.receiver.next()).await));
-    assert!(dropped.receiver.next().await.is_none());
-    codex.say(&b, json!({ "last": 1 }));
+    assert!(is_gap(codex.while_running(idle.receiver.next()).await));
+    assert!(since.elapsed() <= 2 * FIRST_PING + PING_EVERY, "after {:?}", since.elapsed());
+    for dropped in [&mut idle, &mut asking, &mut running] {
+        assert!(dropped.receiver.next().await.is_none());
+    }
+    codex.say(&d, json!({ "last": 1 }));
     assert_eq!(codex.while_running(kept.receiver.next()).await.unwrap().unwrap(), r#"{"last":1}"#);
 }
 
