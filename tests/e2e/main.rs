@@ -32,6 +32,7 @@ mod revoke;
 mod signals;
 mod state_files;
 mod status;
+mod troubles;
 mod tui;
 mod vendor;
 mod walk;

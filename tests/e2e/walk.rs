@@ -95,7 +95,10 @@ async fn up_tells_programs_each_event_with_its_fields() {
     has(&tunnel, &["state", "transport", "reason"]);
     assert_eq!((text(&tunnel["transport"]), &tunnel["reason"]), ("wss", &Value::Null));
     let codex = up.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
-    has(&codex, &["environment", "state", "adapter", "version", "joined", "keys", "keys_reason", "chatgpt_remote"]);
+    has(
+        &codex,
+        &["environment", "state", "adapter", "version", "joined", "keys", "keys_reason", "chatgpt_remote", "troubles"],
+    );
     assert_eq!((text(&codex["adapter"]), text(&codex["version"])), ("app-server", "0.169.0"));
     let pairing = up.event("pairing").await;
     has(&pairing, &["url", "code", "expires_at"]);
@@ -533,7 +536,10 @@ async fn without_codex_the_command_that_installs_it_is_named() {
         "{error}"
     );
     let state = up.line("codex failed", |line| line["event"] == "codex" && line["state"] == "failed").await;
-    has(&state, &["environment", "state", "adapter", "version", "joined", "keys", "keys_reason", "chatgpt_remote"]);
+    has(
+        &state,
+        &["environment", "state", "adapter", "version", "joined", "keys", "keys_reason", "chatgpt_remote", "troubles"],
+    );
 
     // The host is there all the same, and says so to whoever connects.
     let device = Home::new();

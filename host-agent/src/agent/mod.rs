@@ -83,8 +83,9 @@ use api::{ApiContext, Disk, EnvironmentInfo, Notice, Notices};
 use changes::DeviceChanges;
 use codex_requests::CodexRequests;
 use environments::changes::Changes;
+use environments::troubles::Trouble;
 use environments::workspaces::{ChangeError as WorkspaceError, NotOpen};
-use environments::{Environment, Environments, LocalEnvironment, keeper};
+use environments::{Environment, Environments, LocalEnvironment, keeper, troubles};
 use host_session::SessionContext;
 use housekeeping::Housekeeping;
 use outbox::{OutboxLimits, Outboxes};
@@ -531,7 +532,7 @@ impl Shared {
         vital: &Vital,
         environment: &Arc<Environment>,
         notices: &Notices,
-    ) -> [AbortOnDropHandle<()>; 4] {
+    ) -> [AbortOnDropHandle<()>; 5] {
         let Self { devices, audit, events, .. } = self.clone();
         let watching = watch_codex(Arc::clone(environment), events.clone(), notices.clone());
         let telling = api::tell_of_workspaces(Arc::clone(environment), notices.clone());
@@ -541,6 +542,8 @@ impl Shared {
             vital.spawn("the supervisor of Codex", watching),
             vital.spawn("what tells devices of workspaces", telling),
             vital.spawn_finite("what ends the work of devices", ender.run()),
+            // Ends at once where Codex is not on this machine.
+            vital.spawn_finite("what looks after Codex", troubles::look_after(Arc::clone(environment))),
             // Ends with Codex.
             vital.spawn_finite("the keeper of Codex's threads", keeper::run(Arc::clone(environment))),
         ]
@@ -588,6 +591,8 @@ async fn watch_codex(environment: Arc<Environment>, events: AgentEvents, notices
     let mut state = environment.codex.state();
     let mut account = environment.account.subscribe();
     let mut chatgpt = environment.chatgpt_remote.subscribe();
+    let mut troubles = environment.troubles.subscribe();
+    let mut told: Vec<Trouble> = Vec::new();
     let mut is_on = false;
     loop {
         let now = state.borrow_and_update().clone();
@@ -614,6 +619,13 @@ async fn watch_codex(environment: Arc<Environment>, events: AgentEvents, notices
                 },
                 // The environment has the sender.
                 _ = account.changed() => notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::of(&environment))),
+                _ = troubles.changed() => {
+                    let known = std::mem::replace(&mut told, troubles.borrow_and_update().clone());
+                    events.send(Event::Codex(codex_status(&environment, &now)));
+                    notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::of(&environment)));
+                    let new = told.iter().filter(|trouble| !known.contains(trouble));
+                    new.for_each(|trouble| events.send(Event::Notice(trouble.clone().into())));
+                }
                 _ = chatgpt.changed() => {
                     let was_on = std::mem::replace(&mut is_on, chatgpt.borrow_and_update().is_some_and(ChatgptRemote::is_on));
                     events.send(Event::Codex(codex_status(&environment, &now)));
@@ -637,6 +649,7 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
         keys: None,
         keys_reason: None,
         chatgpt_remote: None,
+        troubles: environment.troubles.current().into_iter().map(Failure::from).collect(),
     };
     match state {
         CodexState::Starting => is_not(CodexWord::Starting),

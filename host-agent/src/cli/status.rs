@@ -16,7 +16,8 @@ use crate::codex::keys::Keys;
 use crate::codex::remote_control::redirect::Redirect;
 use crate::local_api::events::{ChatgptRemote, CodexState, TunnelState};
 use crate::local_api::{
-    Client, ClientError, CodexStatus, CodexUse, Event, Request, Response, Status, TunnelStatus, WorkspaceStatus,
+    Client, ClientError, CodexStatus, CodexUse, Event, Failure, Request, Response, Status, TunnelStatus,
+    WorkspaceStatus,
 };
 use crate::state::host::HostState;
 use crate::state::timestamp::Timestamp;
@@ -169,6 +170,7 @@ fn screen(found: &Found) -> String {
     if let Some(codex) = &found.codex {
         rows.push(("Codex", codex_words(codex)));
         rows.extend(keys(codex).map(|keys| ("Keys", keys)));
+        rows.extend(codex.troubles.iter().map(|trouble| ("Trouble", sentence(trouble))));
         rows.extend(codex.chatgpt_remote.and_then(chatgpt).map(|words| ("ChatGPT", words)));
     }
     rows.extend(found.codex_use.as_ref().map(|now| ("App", app(now, line.running))));
@@ -210,6 +212,11 @@ fn codex_words(codex: &CodexStatus) -> String {
         (CodexState::Failed, _) => "not running; the agent says why, and tries again".to_owned(),
         (CodexState::Stopped, _) => "stopped".to_owned(),
     }
+}
+
+fn sentence(Failure { message, fix, .. }: &Failure) -> String {
+    let fix = fix.as_ref().map(|fix| format!("; {}", printable(fix)));
+    format!("{}{}", printable(message), fix.unwrap_or_default())
 }
 
 /// OpenAI's own remote control, for a person; nothing while it is off.
@@ -290,6 +297,7 @@ mod tests {
             keys,
             keys_reason: reason.map(str::to_owned),
             chatgpt_remote: keys.map(|_| ChatgptRemote::Disabled),
+            troubles: Vec::new(),
         }
     }
 
@@ -369,6 +377,14 @@ mod tests {
         assert_eq!(app(&now(true), true), "led here by /c/config.toml");
         let found = Found { codex_use: Some(now(true)), ..found() };
         assert!(screen(&found).contains("\nApp      still led here"), "{}", screen(&found));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_codex_that_answers_is_named_with_what_helps() {
+        let troubles = vec![Failure::new("codex_disk_full", "The disk is full").fix("make room there")];
+        let codex = CodexStatus { troubles, ..codex(Some(Keys::Protected), None) };
+        let screen = screen(&Found { codex: Some(codex), ..found() });
+        assert!(screen.contains("\nTrouble  The disk is full; make room there\n"), "{screen}");
     }
 
     #[test]

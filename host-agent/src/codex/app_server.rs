@@ -6,8 +6,9 @@
 //! the agent starts listens there too; phone and terminal then share live threads.
 //!
 //! One task supervises. It opens a connection of its own, the *probe*, which
-//! asks nothing and stays open: the server's end is the probe's end, whoever
-//! started it. Then it waits a little and begins again: join, else start.
+//! stays open: the server's end is the probe's end, whoever
+//! started it. Now and then it asks something that is refused, to see a server that runs and does nothing ([`Silence`]).
+//! After the end it waits a little and begins again: join, else start.
 //! What an agent that was killed left running is no server to join: it is ended
 //! first, by the note that its agent left ([`crate::state::codex`]).
 //! The probe never initializes, because the first client to do so names the server towards the vendor.
@@ -16,23 +17,24 @@
 
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
 use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::config::HomeError;
 use super::ground::Hold;
 use super::process::{INSTALL, Process};
-use super::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, idle_for_long, ready, reason};
+use super::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, STARTED_ANEW, idle_for_long, ready, reason};
 use super::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConfig, CodexConnection, CodexState, ConnectError,
-    HandshakeError, Instance, StartedBy,
+    HandshakeError, Instance, Silence, StartedBy,
 };
 use super::{config, ws};
 
@@ -45,6 +47,12 @@ const START_POLL: Duration = Duration::from_millis(20);
 
 /// A running server answers a request in milliseconds.
 const PROBE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What repairs a server of somebody else's that does not answer.
+const RESTART: &str = "restart the codex that is running: codex app-server daemon restart";
+
+/// What a server is asked: refused, as the probe is not initialized, but answered.
+const QUESTION: &str = r#"{"id":0,"method":"thread/loaded/list","params":{}}"#;
 
 /// The app-server could not be reached or started.
 #[derive(Debug, thiserror::Error)]
@@ -77,9 +85,7 @@ impl OpenError {
             Self::Socket(error) if error.stranger().is_some() => {
                 Some("end the codex of the other user, or give this one another CODEX_HOME".to_owned())
             }
-            Self::Silent | Self::Handshake(_) => {
-                Some("restart the codex that is running: codex app-server daemon restart".to_owned())
-            }
+            Self::Silent | Self::Handshake(_) => Some(RESTART.to_owned()),
             Self::Ended { .. } => Some("see what it says: codex app-server --listen unix://".to_owned()),
             _ => None,
         }
@@ -136,6 +142,10 @@ impl CodexBackend for AppServer {
         self.state.clone()
     }
 
+    fn config(&self) -> Option<&CodexConfig> {
+        Some(&self.config)
+    }
+
     fn connect(&self, allowance: Allowance) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
         self.open(allowance).boxed()
     }
@@ -169,21 +179,85 @@ struct Server {
     version: Option<String>,
 }
 
+/// What is seen of a server.
+enum Sign {
+    /// It answers again.
+    Answers,
+    /// It has not answered for a while.
+    Silent,
+    /// It has ended, or is to be ended as it does not answer at all.
+    Ended,
+}
+
+/// How a server is asked whether it still answers.
+enum Asking {
+    /// At this moment, for the next time.
+    Next(Instant),
+    /// It was asked, and people are told at this moment.
+    Asked(Instant),
+    /// They were told; it is ended at this moment, if it is the agent's.
+    Told(Instant),
+}
+
 impl Server {
-    /// Waits until the server has ended. Safe to cancel.
-    async fn ended(&mut self) {
-        let probe = async {
-            // An uninitialized client hears nothing; whatever comes is drained.
-            while let Some(Ok(_)) = self.probe.receiver.next().await {}
-        };
-        match &mut self.process {
-            None => probe.await,
-            Some(process) => tokio::select! {
-                () = probe => {}
-                _ = process.ended() => {}
-            },
+    /// Waits until there is something to tell. Not safe to cancel, but for good.
+    async fn sign(&mut self, asking: &mut Asking, silence: Silence) -> Sign {
+        loop {
+            let moment = match *asking {
+                Asking::Next(at) | Asking::Asked(at) => Some(at),
+                Asking::Told(at) => self.process.is_some().then_some(at),
+            };
+            let ended = async {
+                match &mut self.process {
+                    Some(process) => drop(process.ended().await),
+                    None => future::pending().await,
+                }
+            };
+            let due = async {
+                match moment {
+                    Some(at) => sleep_until(at).await,
+                    None => future::pending().await,
+                }
+            };
+            tokio::select! {
+                // An uninitialized client hears nothing but its answers.
+                heard = self.probe.receiver.next() => {
+                    if !matches!(heard, Some(Ok(_))) {
+                        return Sign::Ended;
+                    }
+                    let was_told = matches!(asking, Asking::Told(_));
+                    *asking = Asking::Next(Instant::now() + silence.ask_after);
+                    if was_told {
+                        return Sign::Answers;
+                    }
+                }
+                () = ended => return Sign::Ended,
+                () = due => match *asking {
+                    Asking::Next(_) => {
+                        if self.probe.sender.send(QUESTION).await.is_err() {
+                            return Sign::Ended;
+                        }
+                        *asking = Asking::Asked(Instant::now() + silence.told_after);
+                    }
+                    Asking::Asked(_) => {
+                        *asking = Asking::Told(Instant::now() + silence.ended_after);
+                        return Sign::Silent;
+                    }
+                    Asking::Told(_) => return Sign::Ended,
+                },
+            }
         }
     }
+}
+
+/// Why a server that runs is of no use, and what helps.
+fn silent(started_by: StartedBy) -> (String, String) {
+    let reason = OpenError::Silent.to_string();
+    let fix = match started_by {
+        StartedBy::Agent => STARTED_ANEW,
+        StartedBy::Others => RESTART,
+    };
+    (reason, fix.to_owned())
 }
 
 struct Supervisor {
@@ -214,7 +288,7 @@ impl Supervisor {
                     }
                 }
                 Err(error) => {
-                    let (reason, fix) = (reason(&error), error.fix());
+                    let (reason, fix) = self.config.or_full_disk(reason(&error), error.fix()).await;
                     tracing::warn!(reason, fix, "codex is not running");
                     self.state.send_replace(CodexState::Failed { reason, fix });
                 }
@@ -233,12 +307,30 @@ impl Supervisor {
         let started_by = if server.process.is_some() { StartedBy::Agent } else { StartedBy::Others };
         let (version, instance) = (server.version.take(), server.probe.instance);
         tracing::info!(adapter = %Adapter::AppServer, %started_by, version, %instance, "codex is ready");
-        self.state.send_replace(CodexState::Ready { version, started_by, instance });
-        tokio::select! {
-            () = self.stop.cancelled() => {}
-            () = server.ended() => {
-                tracing::warn!(adapter = %Adapter::AppServer, %started_by, %instance, "codex ended");
-                self.state.send_replace(CodexState::Starting);
+        let ready = CodexState::Ready { version, started_by, instance };
+        self.state.send_replace(ready.clone());
+        let silence = self.config.silence;
+        let mut asking = Asking::Next(Instant::now() + silence.ask_after);
+        loop {
+            let sign = tokio::select! {
+                () = self.stop.cancelled() => break,
+                sign = server.sign(&mut asking, silence) => sign,
+            };
+            match sign {
+                Sign::Answers => {
+                    tracing::info!(%instance, "codex answers again");
+                    self.state.send_replace(ready.clone());
+                }
+                Sign::Silent => {
+                    tracing::warn!(adapter = %Adapter::AppServer, %started_by, %instance, "codex does not answer");
+                    let (reason, fix) = silent(started_by);
+                    self.state.send_replace(CodexState::Failed { reason, fix: Some(fix) });
+                }
+                Sign::Ended => {
+                    tracing::warn!(adapter = %Adapter::AppServer, %started_by, %instance, "codex ended");
+                    self.state.send_replace(CodexState::Starting);
+                    break;
+                }
             }
         }
         if let Some(process) = server.process {
@@ -297,7 +389,7 @@ impl Supervisor {
         let instance = Instance::random(&self.rng).ok_or(OpenError::NoRandomness)?;
         let mut probe = ws::connect(stream, instance, Allowance::default()).await?;
         let answered = async {
-            probe.sender.send(r#"{"id":0,"method":"thread/loaded/list","params":{}}"#).await.ok()?;
+            probe.sender.send(QUESTION).await.ok()?;
             probe.receiver.next().await?.ok()
         };
         match tokio::time::timeout(PROBE_DEADLINE, answered).await {

@@ -3,11 +3,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use reachback_proto::words::quote;
 
 use super::ground::Ground;
 use super::permissions::Profiles;
+use crate::platform::files;
 use crate::state::codex::Note;
 
 /// A skill in a folder can make Codex ask whether to install an MCP server, and "Install" writes a command into the owner's
@@ -32,6 +34,8 @@ pub struct CodexConfig {
     /// What threads may do that choose nothing. Default: `None`, what `config.toml` says. A server that was already
     /// running does not know of them.
     pub profiles: Option<Arc<Profiles>>,
+    /// How long it may be silent.
+    pub silence: Silence,
     /// Where it is noted what was started, so that the next agent ends what this one could not. Default: `None`, nowhere.
     pub note: Option<Note>,
 }
@@ -45,12 +49,60 @@ impl Default for CodexConfig {
             ground: None,
             overrides: Vec::new(),
             profiles: None,
+            silence: Silence::default(),
             note: None,
         }
     }
 }
 
+/// How it is noticed that a Codex runs and does nothing: stopped, or stuck. A question that it refuses in milliseconds,
+/// however busy its threads are, is put to it now and then.
+#[derive(Debug, Clone, Copy)]
+pub struct Silence {
+    /// Between an answer and the next question.
+    pub ask_after: Duration,
+    /// Without an answer for so long, people are told.
+    pub told_after: Duration,
+    /// And so long after that, one that the agent started is ended and started anew.
+    pub ended_after: Duration,
+}
+
+/// Minutes for a disk that is woken, or a machine that swaps. The clock stands still while the machine sleeps.
+impl Default for Silence {
+    fn default() -> Self {
+        Self {
+            ask_after: Duration::from_secs(10),
+            told_after: Duration::from_secs(15),
+            ended_after: Duration::from_secs(100),
+        }
+    }
+}
+
+/// How long a disk may take to say how full it is.
+const DISK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A disk with less than this is full, in bytes: one turn with large outputs writes some megabytes.
+pub(crate) const FULL_DISK: u64 = 16 << 20;
+
 impl CodexConfig {
+    /// How many bytes there is room for where Codex has its state; `None` where that is not known.
+    pub(crate) async fn room(&self) -> Option<u64> {
+        let home = self.codex_home()?;
+        let asking = tokio::task::spawn_blocking(move || files::room(&home));
+        tokio::time::timeout(DISK_PATIENCE, asking).await.ok()?.ok()?
+    }
+
+    /// Why a start failed and what helps, where that is a full disk: what Codex says then does not name it.
+    pub(super) async fn or_full_disk(&self, reason: String, fix: Option<String>) -> (String, Option<String>) {
+        match (self.room().await, self.codex_home()) {
+            (Some(room), Some(home)) if room < FULL_DISK => {
+                let reason = format!("{reason}; the disk with {} is full", quote(home.display()));
+                (reason, Some("make room there".to_owned()))
+            }
+            _ => (reason, fix),
+        }
+    }
+
     /// Where the app-server of this home listens; `None` when the user has no home folder.
     pub fn control_socket(&self) -> Option<PathBuf> {
         self.codex_home().map(|home| control_socket(&home))

@@ -36,8 +36,10 @@ use std::sync::Weak;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-pub use config::CodexConfig;
+pub(crate) use config::FULL_DISK;
+pub use config::{CodexConfig, Silence};
 pub use connection::{Allowance, CodexConnection, CodexReceiver, CodexSender, ReceiveError, SendError, TOO_LARGE};
+pub(crate) use process::parse_plain_version;
 use remote_control::control::Host;
 pub(crate) use ws::send_text;
 pub use ws::{HandshakeError, MAX_FRAME, MAX_MESSAGE, Text};
@@ -58,6 +60,11 @@ pub trait CodexBackend: Send + Sync {
     /// While the server is starting this waits for it, at most
     /// [`CONNECT_PATIENCE`]; when it has failed or stopped this says so at once.
     fn connect(&self, allowance: Allowance) -> BoxFuture<'_, Result<CodexConnection, ConnectError>>;
+
+    /// Which Codex it starts, and where that has its state; `None` where it is not on this machine.
+    fn config(&self) -> Option<&CodexConfig> {
+        None
+    }
 
     /// Whom a Codex asks that pairs and lists devices in ways of its own; others never do. Only the first one is taken.
     fn introduce(&self, host: Weak<dyn Host>) {

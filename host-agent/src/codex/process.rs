@@ -33,6 +33,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::CodexConfig;
 use super::ground::Hold;
 use crate::platform::processes::Group;
+use crate::platform::programs;
 
 /// Codex closes its database and its turns within a second; after this it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -113,6 +114,16 @@ impl CodexConfig {
         }
     }
 
+    /// The file that is run, as far as it is found; a link is followed.
+    pub(crate) fn program_file(&self) -> Option<PathBuf> {
+        let is_name = self.program.parent().is_none_or(|parent| parent.as_os_str().is_empty());
+        let program = match self.program.to_str().filter(|_| is_name) {
+            Some(name) => programs::find(name)?,
+            None => self.program.clone(),
+        };
+        program.canonicalize().ok()
+    }
+
     /// Whether Codex is signed in with ChatGPT, as remote control needs it; `None` when it can't be asked.
     pub async fn signed_in_with_chatgpt(&self) -> Option<bool> {
         let mut command = self.command();
@@ -152,7 +163,11 @@ fn direct(config: &CodexConfig) -> [(OsString, OsString); 2] {
 
 /// The version in `codex-cli 0.169.0`.
 fn parse_version(said: &[u8]) -> Option<String> {
-    let version = std::str::from_utf8(said).ok()?.trim().strip_prefix("codex-cli ")?;
+    parse_plain_version(std::str::from_utf8(said).ok()?.trim().strip_prefix("codex-cli ")?)
+}
+
+/// A version as it is, if it is one.
+pub(crate) fn parse_plain_version(version: &str) -> Option<String> {
     let plain = version.len() <= 64 && version.chars().all(|c| c.is_ascii_alphanumeric() || ".-+".contains(c));
     (plain && version.starts_with(|c: char| c.is_ascii_digit())).then(|| version.to_owned())
 }

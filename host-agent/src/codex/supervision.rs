@@ -30,6 +30,10 @@ pub(super) const RESTARTS: BackoffConfig =
 /// A server that ran this long was healthy: the next failure is a first one.
 pub(super) const HEALTHY: Duration = Duration::from_secs(60);
 
+/// What helps with a Codex of the agent's own that does not answer.
+pub(super) const STARTED_ANEW: &str =
+    "wait: if it stays so for two minutes it is started anew, which ends the turns that run there";
+
 /// A failure with its causes, for people.
 pub(super) fn reason(error: &dyn Error) -> String {
     let mut reason = error.to_string();

@@ -186,6 +186,9 @@ pub struct CodexStatus {
     /// OpenAI's own remote control of it, which leads past this agent; while it is known.
     #[serde(default)]
     pub chatgpt_remote: Option<ChatgptRemote>,
+    /// What is wrong with it although it answers, for the owner to see to.
+    #[serde(default)]
+    pub troubles: Vec<Failure>,
 }
 
 /// OpenAI's own remote control of a Codex, in Codex's words.
@@ -365,8 +368,9 @@ mod tests {
                     keys: Some(Keys::Partly),
                     keys_reason: Some("why".into()),
                     chatgpt_remote: Some(ChatgptRemote::Connected),
+                    troubles: vec![Failure::new("disk_full", "full").fix("make room")],
                 }),
-                r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","version":null,"joined":false,"keys":"partly","keys_reason":"why","chatgpt_remote":"connected"}"#
+                r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","version":null,"joined":false,"keys":"partly","keys_reason":"why","chatgpt_remote":"connected","troubles":[{"code":"disk_full","message":"full","fix":"make room"}]}"#
                     .into(),
             ),
             (

@@ -57,6 +57,12 @@ impl AccessError {
     }
 }
 
+/// How many bytes this user may still write on the disk of a file or folder that is there; `None` where the system does not
+/// say. It asks the disk, and may take long.
+pub(crate) fn room(path: &Path) -> Option<u64> {
+    imp::room(path)
+}
+
 /// Makes (with its parents) or checks the directory that state is kept in: this user's, and nobody else writes to it.
 ///
 /// Others may list it, because a person may point REACHBACK_HOME at a folder

@@ -95,6 +95,10 @@ pub(super) fn restrict(_: &Path) -> io::Result<()> {
 }
 
 /// There are no sockets in folders here.
+pub(super) fn room(_: &Path) -> Option<u64> {
+    None
+}
+
 pub(super) fn is_socket(_: &Metadata) -> bool {
     false
 }

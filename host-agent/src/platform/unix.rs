@@ -181,6 +181,12 @@ pub(super) fn restrict(path: &Path) -> io::Result<()> {
 }
 
 /// Whether this is a socket, not a link to one.
+pub(super) fn room(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    // Some that are no disks say nothing.
+    (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 pub(super) fn is_socket(metadata: &Metadata) -> bool {
     metadata.file_type().is_socket()
 }

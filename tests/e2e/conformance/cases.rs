@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use e2e::codex::until;
 use e2e::rpc::{Client, End};
-use reachback_host::codex::{Allowance, CodexState, MAX_MESSAGE, SendError};
+use reachback_host::codex::{Allowance, CodexState, Instance, MAX_MESSAGE, SendError};
 use serde_json::{Value, json};
 
-use super::Place;
+use super::{Adapter, Place};
 
 /// The end of a turn, which has to be this.
 async fn ends(client: &mut Client, status: &str) -> Value {
@@ -248,6 +248,37 @@ pub(super) async fn a_killed_codex_comes_back_and_remembers(place: Place) {
     let mut client = place.client().await;
     let read = client.request("thread/read", json!({ "threadId": thread, "includeTurns": true })).await.unwrap();
     assert_eq!(read["thread"]["turns"][0]["status"], "completed", "{read}");
+    place.stop().await;
+}
+
+pub(super) async fn a_codex_that_hangs_is_told_and_answers_again_or_is_started_anew(place: Place) {
+    let first = place.instance().await;
+    let server = place.server().await;
+    let stops = async || {
+        signal("-STOP", server);
+        match until(&*place.backend, "told to hang", |state| matches!(state, CodexState::Failed { .. })).await {
+            CodexState::Failed { reason, fix } => {
+                assert!(reason.contains("does not answer") && fix.is_some(), "{reason}")
+            }
+            other => panic!("waited for a failure, got {other:?}"),
+        }
+    };
+    let is_back = async |wanted: fn(&Instance, &Instance) -> bool| {
+        let is_it = |state: &CodexState| match state {
+            CodexState::Ready { instance, .. } => wanted(instance, &first),
+            _ => false,
+        };
+        until(&*place.backend, "well again", is_it).await;
+        let mut client = place.client().await;
+        client.request("thread/loaded/list", json!({})).await.unwrap();
+    };
+    stops().await;
+    signal("-CONT", server);
+    is_back(Instance::eq).await;
+    if place.adapter != Adapter::Joined {
+        stops().await;
+        is_back(Instance::ne).await;
+    }
     place.stop().await;
 }
 

@@ -8,6 +8,7 @@ mod guards;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use e2e::codex::{TestCodex, ready};
 use e2e::rpc::Client;
@@ -15,7 +16,7 @@ use e2e::stage::{Stage, Tuning};
 use reachback_host::codex::app_server::AppServer;
 use reachback_host::codex::permissions::Profiles;
 use reachback_host::codex::remote_control::{RemoteControl, RemoteControlConfig};
-use reachback_host::codex::{CodexBackend, CodexConfig, CodexState, Instance};
+use reachback_host::codex::{CodexBackend, CodexConfig, CodexState, Instance, Silence};
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 
@@ -97,7 +98,7 @@ impl Place {
         }
         let agent = tempfile::tempdir().unwrap();
         let profiles = codex.profiles(vec![closed.clone(), agent.path().to_owned()]);
-        let config = CodexConfig { profiles: Some(Arc::clone(&profiles)), ..codex.config() };
+        let config = CodexConfig { profiles: Some(Arc::clone(&profiles)), silence: SILENCE, ..codex.config() };
         let backend: Arc<dyn CodexBackend> = match adapter {
             Adapter::Started | Adapter::Joined => Arc::new(AppServer::start(config)),
             Adapter::RemoteControl => {
@@ -157,6 +158,13 @@ impl Place {
         }
     }
 }
+
+/// Shorter than a person has, and longer than a machine that runs tests needs. Codex's remote control says something every 10 s.
+const SILENCE: Silence = Silence {
+    ask_after: Duration::from_secs(3),
+    told_after: Duration::from_secs(15),
+    ended_after: Duration::from_secs(6),
+};
 
 /// The `codex remote-control` of this home, the package's script before the program itself.
 pub(super) fn processes_of(codex_home: &Path) -> Vec<i32> {
@@ -221,6 +229,7 @@ suite! {
         a_message_of_60_mib_passes: "A message of 60 MiB";
         a_message_over_the_limit_is_refused_and_nothing_else: "A message over 64 MiB is refused before it is sent";
         a_killed_codex_comes_back_and_remembers: "Codex is killed: it comes back by itself, with its threads";
+        a_codex_that_hangs_is_told_and_answers_again_or_is_started_anew: "Codex hangs: it is said, and it is well again by itself, started anew where it is the agent's";
         the_agents_settings_hold: "Folders that the agent closes are closed to every thread by the process's own settings",
             except Joined: "Not the agent's process: the profile travels in each request of a device";
         codex_ends_with_the_agent: "Codex ends with the agent",

@@ -195,6 +195,10 @@ export type CodexInfo = {
    */
   account?: Account;
   /**
+   * What is wrong with it although it answers; absent where nothing is.
+   */
+  troubles?: Array<Trouble>;
+  /**
    * Why it failed, for a person.
    */
   reason?: string;
@@ -300,6 +304,10 @@ export type EnvironmentInfo = {
    * Whether it is signed in; while it is ready, once it has said so.
    */
   account?: Account;
+  /**
+   * What is wrong with it although it answers; absent where nothing is.
+   */
+  troubles?: Array<Trouble>;
   /**
    * Why it failed, for a person.
    */
@@ -775,6 +783,29 @@ export type ThreadPageResult = {
    */
   nextCursor?: string;
 };
+
+/**
+ * Something that its owner should see to.
+ */
+export type Trouble = {
+  /**
+   * Which one.
+   */
+  code: TroubleCode;
+  /**
+   * What it is, a sentence for a person.
+   */
+  message: string;
+  /**
+   * What the owner does about it.
+   */
+  fix: string;
+};
+
+/**
+ * What kind of trouble it is.
+ */
+export type TroubleCode = "diskFull" | "upgraded";
 
 /**
  * A turn.

@@ -6,6 +6,7 @@ use super::error::Refusal;
 use super::{Call, NoParams};
 use crate::agent::environments::Environment;
 use crate::agent::environments::account::Account;
+use crate::agent::environments::troubles::Trouble;
 use crate::codex::{CodexState, StartedBy};
 
 #[derive(Serialize)]
@@ -40,6 +41,10 @@ pub(super) struct CodexInfo {
     /// Whether it is signed in; while it is ready, once it has said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<Account>,
+    /// What is wrong with it although it answers; absent where nothing is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<Vec<Trouble>>", optional))]
+    troubles: Vec<Trouble>,
     /// Why it failed, for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -79,14 +84,16 @@ impl From<StartedBy> for AdapterWord {
 
 impl CodexInfo {
     pub(super) fn of(environment: &Environment) -> Self {
-        Self::new(&environment.codex.state().borrow(), environment.account.current())
+        Self::new(&environment.codex.state().borrow(), environment)
     }
 
-    fn new(state: &CodexState, account: Option<Account>) -> Self {
-        let is = |state| Self { state, version: None, adapter: None, account: None, reason: None, fix: None };
+    fn new(state: &CodexState, environment: &Environment) -> Self {
+        let troubles = environment.troubles.current();
+        let is = |state| Self { state, version: None, adapter: None, account: None, troubles, reason: None, fix: None };
         match state {
             CodexState::Starting => is(CodexWord::Starting),
             CodexState::Ready { version, started_by, .. } => {
+                let account = environment.account.current();
                 Self { version: version.clone(), adapter: Some((*started_by).into()), account, ..is(CodexWord::Ready) }
             }
             CodexState::Failed { reason, fix } => {
@@ -109,7 +116,7 @@ impl EnvironmentInfo {
 
     /// An environment whose Codex is in this state.
     pub(super) fn new(environment: &Environment, state: &CodexState) -> Self {
-        Self { name: environment.name.clone(), codex: CodexInfo::new(state, environment.account.current()) }
+        Self { name: environment.name.clone(), codex: CodexInfo::new(state, environment) }
     }
 }
 

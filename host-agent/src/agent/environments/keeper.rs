@@ -36,6 +36,7 @@ use super::Environment;
 use super::account::CodexAccount;
 use super::chatgpt_remote::CodexChatgptRemote;
 use super::live_text::ABOUT_ITEMS;
+use super::troubles::Troubles;
 use crate::agent::attention::{Attention, SETTLING};
 use crate::agent::outbox::adds_to_text;
 use crate::agent::requests::Requests;
@@ -103,6 +104,7 @@ pub(crate) async fn run(environment: Arc<Environment>) {
         environment.kept.clear();
         environment.account.clear();
         environment.chatgpt_remote.clear();
+        environment.troubles.clear();
         environment.providers.clear();
         environment.requests.disconnected();
         environment.attention.disconnected(now_ms());
@@ -232,13 +234,14 @@ struct About<'a> {
     providers: &'a Providers,
     /// `None` where its remote control leads to the agent.
     chatgpt_remote: Option<&'a CodexChatgptRemote>,
+    troubles: &'a Troubles,
 }
 
 impl<'a> About<'a> {
     fn of(environment: &'a Environment) -> Self {
-        let Environment { codex, account, providers, chatgpt_remote, .. } = environment;
+        let Environment { codex, account, providers, chatgpt_remote, troubles, .. } = environment;
         let chatgpt_remote = (codex.adapter() != Adapter::RemoteControl).then_some(chatgpt_remote);
-        Self { account, providers, chatgpt_remote }
+        Self { account, providers, chatgpt_remote, troubles }
     }
 }
 
@@ -441,6 +444,7 @@ impl<'a> Keeper<'a> {
     fn answered(&mut self, asked: Asked, result: Option<&RawValue>, now: Instant) {
         match asked {
             Asked::Initialize => {
+                self.about.troubles.introduced(result);
                 self.is_known = true;
                 self.out.push(json!({ "method": "initialized" }));
                 self.ask(Asked::Account, "account/read", json!({}));
@@ -660,7 +664,9 @@ mod tests {
     fn play(test: impl FnOnce(Play<'_>, &Kept)) {
         let (account, providers, remote) =
             (CodexAccount::default(), Providers::default(), CodexChatgptRemote::default());
-        let about = About { account: &account, providers: &providers, chatgpt_remote: Some(&remote) };
+        let troubles = Troubles::default();
+        let about =
+            About { account: &account, providers: &providers, chatgpt_remote: Some(&remote), troubles: &troubles };
         let (kept, profiles) = (Kept::default(), Profiles::new(&SystemRandom::new(), Vec::new(), None).unwrap());
         let requests = Requests::new("local", requests::changes());
         let attention = Attention::new("local", attention::changes());

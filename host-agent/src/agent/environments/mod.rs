@@ -10,6 +10,7 @@ pub mod chatgpt_remote;
 pub mod folders;
 pub(crate) mod keeper;
 pub(crate) mod live_text;
+pub mod troubles;
 pub mod workspaces;
 
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ use crate::state::workspaces::WorkspaceStore;
 use account::CodexAccount;
 use chatgpt_remote::CodexChatgptRemote;
 use live_text::LiveText;
+use troubles::Troubles;
 use workspaces::{Surroundings, Workspaces};
 
 /// How long a device waits for the agent to have been there first; an `initialize` takes milliseconds.
@@ -63,6 +65,8 @@ pub struct Environment {
     pub account: CodexAccount,
     /// Whether OpenAI's remote control is on there.
     pub chatgpt_remote: CodexChatgptRemote,
+    /// What is wrong with it although it answers.
+    pub troubles: Troubles,
     /// What devices began there.
     pub work: Arc<WorkStore>,
     /// What it asks.
@@ -154,6 +158,7 @@ impl Environments {
             providers: Arc::default(),
             account: CodexAccount::default(),
             chatgpt_remote: CodexChatgptRemote::default(),
+            troubles: Troubles::default(),
             work,
             requests: Arc::new(Requests::new(LOCAL_ENVIRONMENT, requests::changes())),
             attention: Arc::new(Attention::new(LOCAL_ENVIRONMENT, attention::changes())),

@@ -52,12 +52,7 @@ fn listen(home: &Path) -> UnixListener {
 
 /// Answers every message of every client with `{}` until it is dropped, which cuts all clients.
 fn answering(listener: UnixListener) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut clients = tokio::task::JoinSet::new();
-        while let Ok((stream, _)) = listener.accept().await {
-            clients.spawn(ws::testing::answer_all(stream));
-        }
-    }))
+    answering_while(listener, watch::channel(true).1)
 }
 
 #[tokio::test]
@@ -120,6 +115,75 @@ async fn a_server_that_comes_back_is_another_instance() {
     let (second, ..) = instance(&server).await;
     assert_ne!(first, second);
     server.stop().await;
+}
+
+/// What is noticed soon, and said soon.
+const SHORT: Silence = Silence {
+    ask_after: Duration::from_millis(10),
+    told_after: Duration::from_millis(200),
+    ended_after: Duration::from_millis(10),
+};
+
+/// As [`answering`], while `answers` says so.
+fn answering_while(listener: UnixListener, answers: watch::Receiver<bool>) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut clients = tokio::task::JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            clients.spawn(ws::testing::answer_while(stream, answers.clone()));
+        }
+    }))
+}
+
+#[tokio::test]
+async fn a_server_that_runs_and_does_nothing_is_a_failure_until_it_answers_again() {
+    let (home, mut config) = home("echo codex-cli 1.2.3");
+    config.silence = SHORT;
+    let (answers, answered) = watch::channel(true);
+    let _running = answering_while(listen(home.path()), answered);
+    let server = AppServer::start(config);
+    let first = instance(&server).await;
+    for _ in 0..2 {
+        answers.send_replace(false);
+        let (reason, fix) = failure(&server).await;
+        assert!(reason.contains("does not answer") && fix.as_deref() == Some(RESTART), "{reason} {fix:?}");
+        assert!(matches!(server.connect(Allowance::default()).await, Err(ConnectError::Failed { .. })));
+        answers.send_replace(true);
+        assert_eq!(instance(&server).await, first, "it is the same run: somebody else's is never ended");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_of_the_agents_own_that_stays_silent_is_started_anew() {
+    let (home, mut config) = home("echo started >> \"$CODEX_HOME/starts\"; [ \"$1\" = --version ] || sleep 1000");
+    config.silence = SHORT;
+    let (answers, answered) = watch::channel(true);
+    let server = AppServer::start(config);
+    let starts = || std::fs::read_to_string(home.path().join("starts")).unwrap_or_default();
+    // Once it runs: one that listens before is joined.
+    eventually(|| !starts().is_empty()).await;
+    let _running = answering_while(listen(home.path()), answered);
+    let (first, started_by, _) = instance(&server).await;
+    assert_eq!(started_by, StartedBy::Agent);
+    answers.send_replace(false);
+    let (_, fix) = failure(&server).await;
+    assert!(fix.unwrap().contains("started anew"));
+    until(&server, "started anew", |state| *state == CodexState::Starting).await;
+    // The stand-in goes on listening, so what comes next is joined.
+    answers.send_replace(true);
+    let (second, started_by, _) = instance(&server).await;
+    assert_ne!(first, second);
+    assert_eq!(started_by, StartedBy::Others);
+    server.stop().await;
+}
+
+async fn eventually(is: impl Fn() -> bool) {
+    let waiting = async {
+        while !is() {
+            tokio::time::sleep(START_POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("waited in vain");
 }
 
 #[tokio::test]

@@ -69,6 +69,7 @@ pub struct RemoteControlConfig {
 ///
 /// Dropping it kills the Codex that it started; [`CodexBackend::stop`] ends it gently.
 pub struct RemoteControl {
+    codex: CodexConfig,
     clients: Clients,
     reception: Reception,
     state: watch::Receiver<CodexState>,
@@ -83,9 +84,10 @@ impl RemoteControl {
         let (sender, state) = watch::channel(CodexState::Starting);
         let stop = CancellationToken::new();
         let reception = Reception::default();
+        let codex = config.codex.clone();
         let supervisor = Supervisor::new(config, clients.clone(), reception.clone(), sender, stop.clone());
         let _supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
-        Some(Self { clients, reception, state, stop, _supervisor })
+        Some(Self { codex, clients, reception, state, stop, _supervisor })
     }
 
     async fn open(&self, allowance: Allowance) -> Result<CodexConnection, ConnectError> {
@@ -103,6 +105,10 @@ impl CodexBackend for RemoteControl {
 
     fn state(&self) -> watch::Receiver<CodexState> {
         self.state.clone()
+    }
+
+    fn config(&self) -> Option<&CodexConfig> {
+        Some(&self.codex)
     }
 
     fn connect(&self, allowance: Allowance) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {

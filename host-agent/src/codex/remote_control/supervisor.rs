@@ -32,12 +32,15 @@ use crate::backoff::Backoff;
 use crate::codex::config::HomeError;
 use crate::codex::ground::Hold;
 use crate::codex::process::{INSTALL, Process, SpawnError};
-use crate::codex::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, idle_for_long, reason};
+use crate::codex::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, STARTED_ANEW, idle_for_long, reason};
 use crate::codex::{Adapter, CodexState, Instance, StartedBy, Text};
 use crate::state::timestamp::Timestamp;
 
 /// A Codex without a socket for so long has been given up by all its clients ([`super::clients::GRACE`]), and is started anew.
 const AWAY: Duration = super::clients::GRACE;
+
+/// Why one that has a socket is of no use.
+const DOES_NOT_ANSWER: &str = "codex has a connection to the agent, but does not answer";
 
 /// What Codex says of a remote control that can't be: without a sign-in with ChatGPT it ends at once.
 const REFUSED: &str = "the connection is errored";
@@ -85,6 +88,8 @@ pub(super) struct Supervisor {
     state: watch::Sender<CodexState>,
     /// Which run of Codex has a socket here; `None` before its first.
     run: watch::Sender<Option<Instance>>,
+    /// When anything came from it last.
+    heard: watch::Sender<tokio::time::Instant>,
     stop: CancellationToken,
     ledger: Ledger,
 }
@@ -111,6 +116,7 @@ impl Supervisor {
             reception,
             state,
             run: watch::Sender::new(None),
+            heard: watch::Sender::new(tokio::time::Instant::now()),
             stop,
             ledger,
         }
@@ -178,10 +184,11 @@ impl Supervisor {
 
     /// What is done with a socket that Codex opens.
     fn sockets(&self) -> Sockets {
-        let (clients, run) = (self.clients.clone(), self.run.clone());
+        let (clients, run, heard) = (self.clients.clone(), self.run.clone(), self.heard.clone());
         Arc::new(move |socket, cursor| {
-            let (clients, run) = (clients.clone(), run.clone());
+            let (clients, run, heard) = (clients.clone(), run.clone(), heard.clone());
             async move {
+                heard.send_replace(tokio::time::Instant::now());
                 if cursor.is_none() || run.borrow().is_none() {
                     clients.forget_all();
                     let Some(instance) = Instance::random(&SystemRandom::new()) else {
@@ -190,7 +197,7 @@ impl Supervisor {
                     };
                     run.send_replace(Some(instance));
                 }
-                clients.serve(texts(socket), cursor.as_ref().map(|cursor| &*cursor.0)).await;
+                clients.serve(texts(socket, heard), cursor.as_ref().map(|cursor| &*cursor.0)).await;
             }
             .boxed()
         })
@@ -216,7 +223,8 @@ impl Supervisor {
                 }
                 Err(error) => {
                     self.callers.nobody();
-                    self.failed(&error);
+                    let (reason, fix) = self.config.codex.or_full_disk(reason(&error), error.fix()).await;
+                    self.say_failed(reason, fix);
                 }
             }
             pause(until, &mut backoff).await;
@@ -269,9 +277,13 @@ impl Supervisor {
             let Some(instance) = *run.borrow_and_update() else { break };
             tracing::info!(adapter = %Adapter::RemoteControl, version, %instance, "codex is ready");
             let started_by = StartedBy::Agent;
-            self.state.send_replace(CodexState::Ready { version: version.clone(), started_by, instance });
+            let ready = CodexState::Ready { version: version.clone(), started_by, instance };
             tokio::select! {
                 () = until.cancelled() => break,
+                () = self.attend(ready) => {
+                    tracing::warn!(adapter = %Adapter::RemoteControl, %instance, "codex does not answer: it is ended");
+                    break;
+                }
                 _ = process.ended() => {
                     tracing::warn!(adapter = %Adapter::RemoteControl, %instance, "codex ended");
                     break;
@@ -290,6 +302,53 @@ impl Supervisor {
         self.clients.forget_all();
         process.end().await;
         self.ledger.forget();
+    }
+
+    /// Says that a Codex is ready, and when it falls silent. Ends when one that the agent started has been silent for too long.
+    async fn attend(&self, ready: CodexState) {
+        let CodexState::Ready { started_by, .. } = ready else { return };
+        let mut heard = self.heard.subscribe();
+        loop {
+            self.state.send_replace(ready.clone());
+            self.falls_silent().await;
+            heard.mark_unchanged();
+            tracing::warn!(adapter = %Adapter::RemoteControl, %started_by, "codex does not answer");
+            let fix = match started_by {
+                StartedBy::Agent => STARTED_ANEW,
+                StartedBy::Others => {
+                    "quit the Codex App and open it again, or restart the codex remote-control that you started"
+                }
+            };
+            let (reason, fix) = (DOES_NOT_ANSWER.to_owned(), Some(fix.to_owned()));
+            self.state.send_replace(CodexState::Failed { reason, fix });
+            // The sender lives as long as this does.
+            let again = heard.changed();
+            if started_by == StartedBy::Others {
+                let _ = again.await;
+            } else if timeout(self.config.codex.silence.ended_after, again).await.is_err() {
+                return;
+            }
+            tracing::info!(adapter = %Adapter::RemoteControl, "codex answers again");
+        }
+    }
+
+    /// How long it may say nothing: one that is well pings its socket every 10 s (measured on 0.169.0).
+    fn silence(&self) -> Duration {
+        let silence = self.config.codex.silence;
+        silence.ask_after + silence.told_after
+    }
+
+    /// Ends when nothing has come for long from a Codex that has a socket.
+    async fn falls_silent(&self) {
+        let mut connected = self.clients.connected();
+        loop {
+            let _ = connected.wait_for(|connected| *connected).await;
+            let until = *self.heard.borrow() + self.silence();
+            if until <= tokio::time::Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
     }
 
     /// Ends when Codex has had no socket for so long.
@@ -313,8 +372,11 @@ async fn pause(until: &CancellationToken, backoff: &mut Backoff) {
     }
 }
 
-/// The texts in a socket; anything else in it is left out.
-fn texts(socket: WebSocket) -> impl Stream<Item = Result<Text, axum::Error>> + Sink<Text, Error = axum::Error> + Unpin {
+/// The texts in a socket; anything else in it is left out, and `heard`.
+fn texts(
+    socket: WebSocket,
+    heard: watch::Sender<tokio::time::Instant>,
+) -> impl Stream<Item = Result<Text, axum::Error>> + Sink<Text, Error = axum::Error> + Unpin {
     let of_text = |message| match message {
         Ok(Message::Text(text)) => Some(Ok(Text::from(text.as_str()))),
         Ok(_) => None,
@@ -322,7 +384,10 @@ fn texts(socket: WebSocket) -> impl Stream<Item = Result<Text, axum::Error>> + S
     };
     Box::pin(
         socket
-            .filter_map(move |message| future::ready(of_text(message)))
+            .filter_map(move |message| {
+                heard.send_replace(tokio::time::Instant::now());
+                future::ready(of_text(message))
+            })
             .with(|text: Text| future::ok::<_, axum::Error>(Message::Text(text.as_str().into()))),
     )
 }

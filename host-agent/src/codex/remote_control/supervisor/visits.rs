@@ -66,9 +66,11 @@ impl Supervisor {
             loop {
                 let Some(instance) = *run.borrow_and_update() else { break };
                 tracing::info!(adapter = %Adapter::RemoteControl, %instance, "codex has come");
-                self.state.send_replace(CodexState::Ready { version: None, started_by: StartedBy::Others, instance });
+                let ready = CodexState::Ready { version: None, started_by: StartedBy::Others, instance };
                 tokio::select! {
                     () = self.stays_away(GONE) => break,
+                    // Never: it is somebody else's.
+                    () = self.attend(ready) => break,
                     _ = run.changed() => {}
                 }
             }
