@@ -1,26 +1,11 @@
 /** A model whose effort can be chosen: the real Codex, with a catalog in which the scripted model has some. */
 import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import type { Browser } from "playwright-core";
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { CODEX } from "../real/homes";
-import { Up } from "../real/up";
-import { Desk } from "./desk";
-import { Leftovers } from "./leftovers";
-import { Phone, startChromium } from "./phone";
+import { Stage } from "./stage";
 
-let browser: Browser;
-const leftovers = new Leftovers();
-
-beforeAll(async () => {
-  browser = await startChromium();
-});
-
-afterAll(async () => {
-  await browser.close();
-});
-
-afterEach(() => leftovers.putAway());
+const stage = Stage.ofFile();
 
 /** A program that puts efforts into the catalog, which the demo writes at its start, and is Codex then. */
 function codexWithEfforts(env: NodeJS.ProcessEnv): string {
@@ -37,20 +22,10 @@ function codexWithEfforts(env: NodeJS.ProcessEnv): string {
 }
 
 test("the effort of a model is chosen, and the thread has it", async () => {
-  const up = await Up.start(codexWithEfforts);
-  leftovers.add(async () => {
-    expect(await up.stop()).toBe(0);
-  });
-  const phone = await Phone.unbox(browser);
-  leftovers.add(async () => {
-    expect(await phone.close()).toEqual([]);
-  });
-  await phone.opens(up.pairingUrl);
-  await phone.sees("Paired with");
-  const desk = await Desk.at(up);
-  leftovers.add(() => desk.leaves());
-  await phone.taps(/^Open/);
-  await phone.sees("No threads on");
+  const phone = await stage.unbox();
+  const up = await stage.pairs(phone, codexWithEfforts);
+  const desk = await stage.desk(up);
+  await phone.goesOn();
   await phone.taps("New");
   const [model, effort] = [phone.page.getByLabel("Model"), phone.page.getByLabel("Effort")];
   await model.locator("option").nth(1).waitFor({ state: "attached" });

@@ -1,54 +1,23 @@
 /** A phone whose host lets it go: for good, or for now. */
-import type { Browser } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { Up } from "../real/up";
-import { Leftovers } from "./leftovers";
-import { Phone, startChromium } from "./phone";
+import { beforeEach, expect, test } from "vitest";
+import type { Up } from "../real/up";
+import type { Phone } from "./phone";
+import { Stage } from "./stage";
 
 const DRAFT = "mend the shop, and say what was wrong";
 
-let browser: Browser;
 let up: Up;
 let phone: Phone;
 /** This device's id at the host. */
 let device: string;
-const leftovers = new Leftovers();
-
-beforeAll(async () => {
-  browser = await startChromium();
-});
-
-afterAll(async () => {
-  await browser.close();
-});
+const stage = Stage.ofFile();
 
 beforeEach(async () => {
-  up = await Up.start();
-  leftovers.add(async () => {
-    expect(await up.stop()).toBe(0);
-  });
-  phone = await Phone.unbox(browser);
-  leftovers.add(async () => {
-    expect(await phone.close()).toEqual([]);
-  });
-  await phone.opens(up.pairingUrl);
-  await phone.sees("Paired with");
-  await phone.taps(/^Open/);
-  await phone.sees("No threads on");
-  await phone.taps("About this host");
-  device = (await phone.page.locator("dd code").nth(1).textContent()) ?? "";
-  await phone.taps("Back to threads");
+  phone = await stage.unbox();
+  up = await stage.pairs(phone);
+  await phone.goesOn();
+  device = await phone.deviceId();
 });
-
-afterEach(() => leftovers.putAway());
-
-/** Begins a thread, and does not send it. */
-async function writes(): Promise<void> {
-  await phone.taps("New");
-  await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
-  await phone.page.getByRole("textbox").fill(DRAFT);
-  await phone.sees("Draft kept on this device");
-}
 
 async function owner(...args: readonly string[]): Promise<void> {
   expect(await up.command("devices", ...args).exited()).toBe(0);
@@ -60,7 +29,7 @@ async function command(): Promise<readonly string[]> {
 }
 
 test("a revocation is said in full, also after a reload; the draft is there until all of it is removed", async () => {
-  await writes();
+  await phone.drafts(DRAFT);
   await owner("revoke", device);
   await phone.sees(/took this device off$/);
   await phone.sees(/itself said so, sealed end to end/);
@@ -87,24 +56,23 @@ test("a revocation is said in full, also after a reload; the draft is there unti
 });
 
 test("a revoked device is paired again, and has its draft", async () => {
-  await writes();
+  await phone.drafts(DRAFT);
   await owner("revoke", device);
   await phone.sees(/took this device off$/);
   const pairing = up.command(...(await command()).slice(1), "--yes");
-  leftovers.add(async () => {
+  stage.leftovers.add(async () => {
     await pairing.stop("SIGTERM");
   });
   await phone.opens(await pairing.says("pairing", "url"));
   await phone.sees("Paired with");
-  await phone.taps(/^Open/);
-  await phone.sees("No threads on");
+  await phone.goesOn();
   await phone.taps("New");
   await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
   expect(await phone.page.getByRole("textbox").inputValue()).toBe(DRAFT);
 });
 
 test("a pause is said in full; once the host's owner did what it says, a new try goes on with the draft", async () => {
-  await writes();
+  await phone.drafts(DRAFT);
   await owner("pause", device);
   await phone.sees(/has paused this device$/);
   await phone.sees(DRAFT);

@@ -1,8 +1,7 @@
 /** That the app can be put on a Home Screen, as the relay serves it, and says so where a person has to do it. */
-import type { Browser } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { Apart } from "../real/apart";
-import { Phone, startChromium } from "./phone";
+import { beforeEach, expect, test } from "vitest";
+import type { Phone } from "./phone";
+import { Stage } from "./stage";
 
 const SAFARI =
   "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1";
@@ -14,24 +13,11 @@ const ICONS = [
   { src: "/icon-512.png", sizes: "512x512", type: "image/png", purpose: "maskable" },
 ] as const;
 
-let apart: Apart;
-let browser: Browser;
+const stage = Stage.ofFile({ apart: true });
 let phone: Phone;
 
-beforeAll(async () => {
-  [apart, browser] = await Promise.all([Apart.start(), startChromium()]);
-});
-
-afterAll(async () => {
-  await Promise.all([apart.stop(), browser.close()]);
-});
-
 beforeEach(async () => {
-  phone = await Phone.unbox(browser);
-});
-
-afterEach(async () => {
-  expect(await phone.close()).toEqual([]);
+  phone = await stage.unbox();
 });
 
 /** Makes the phone one whose Safari shows the page in a tab, or from the Home Screen. */
@@ -46,12 +32,12 @@ async function isIphone(standalone: boolean): Promise<void> {
 }
 
 test("the browser finds nothing wrong with the manifest, and its icons are what it says", async () => {
-  await phone.page.goto(apart.relayUrl);
+  await phone.page.goto(stage.apart.relayUrl);
   await phone.sees("Your Codex, from here");
   const browserOfPage = await phone.page.context().newCDPSession(phone.page);
   const { url, errors, data } = await browserOfPage.send("Page.getAppManifest");
   expect(errors).toEqual([]);
-  expect(url).toBe(new URL("/manifest.webmanifest", apart.relayUrl).href);
+  expect(url).toBe(new URL("/manifest.webmanifest", stage.apart.relayUrl).href);
   const answer = await phone.page.request.get(url);
   expect(answer.headers()["content-type"]).toBe("application/manifest+json");
   const manifest: unknown = JSON.parse(data ?? "");
@@ -59,7 +45,7 @@ test("the browser finds nothing wrong with the manifest, and its icons are what 
   expect(manifest).toMatchObject(kept);
   const touch = (await phone.page.locator("link[rel=apple-touch-icon]").getAttribute("href")) ?? "";
   for (const { src, sizes, type } of [...ICONS, { src: touch, sizes: "180x180", type: "image/png" }]) {
-    const icon = await phone.page.request.get(new URL(src, apart.relayUrl).href);
+    const icon = await phone.page.request.get(new URL(src, stage.apart.relayUrl).href);
     expect([icon.status(), icon.headers()["content-type"]], src).toEqual([200, type]);
     // Width and height follow the signature and the first chunk's head.
     const body = await icon.body();
@@ -69,7 +55,7 @@ test("the browser finds nothing wrong with the manifest, and its icons are what 
 
 test("a tab of an iPhone's Safari is told to use the Home Screen first, and can pair all the same", async () => {
   await isIphone(false);
-  await phone.page.goto(apart.relayUrl);
+  await phone.page.goto(stage.apart.relayUrl);
   await phone.sees("First, add Reachback to your Home Screen");
   await phone.shoots("homescreen");
   await phone.taps("Pair this tab anyway");
@@ -79,7 +65,7 @@ test("a tab of an iPhone's Safari is told to use the Home Screen first, and can 
 
 test("the app on an iPhone's Home Screen does not advise what was done", async () => {
   await isIphone(true);
-  await phone.page.goto(apart.relayUrl);
+  await phone.page.goto(stage.apart.relayUrl);
   await phone.sees("Your Codex, from here");
   expect(await phone.page.getByText("Home Screen").count()).toBe(0);
 });

@@ -9,6 +9,11 @@ export class Leftovers {
     this.#all.unshift(putAway);
   }
 
+  /** Has this done after the test, after what was added earlier. */
+  addLast(putAway: () => Promise<void>): void {
+    this.#all.push(putAway);
+  }
+
   /** Does all of it, whatever fails of it, and says then what failed. */
   async putAway(): Promise<void> {
     const all = this.#all;

@@ -1,39 +1,22 @@
 /** A thread is begun from a phone: the real Codex runs it, once. */
 import { mkdirSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
-import type { Browser } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { type Json, isJson, json, list } from "../../src/json";
-import { Up } from "../real/up";
-import { Desk } from "./desk";
-import { Leftovers } from "./leftovers";
-import { Phone, startChromium } from "./phone";
+import type { Up } from "../real/up";
+import type { Desk } from "./desk";
+import type { Phone } from "./phone";
+import { Stage } from "./stage";
 
-let browser: Browser;
 let up: Up;
 let desk: Desk;
 let phone: Phone;
 /** Whether what the phone sends is lost on the way. */
 let mute = false;
-const leftovers = new Leftovers();
-
-beforeAll(async () => {
-  browser = await startChromium();
-});
-
-afterAll(async () => {
-  await browser.close();
-});
+const stage = Stage.ofFile();
 
 beforeEach(async () => {
-  up = await Up.start();
-  leftovers.add(async () => {
-    expect(await up.stop()).toBe(0);
-  });
-  phone = await Phone.unbox(browser);
-  leftovers.add(async () => {
-    expect(await phone.close()).toEqual([]);
-  });
+  phone = await stage.unbox();
   mute = false;
   await phone.page.routeWebSocket(/.*/, (socket) => {
     const relay = socket.connectToServer();
@@ -43,23 +26,10 @@ beforeEach(async () => {
       }
     });
   });
-  await phone.opens(up.pairingUrl);
-  await phone.sees("Paired with");
-  desk = await Desk.at(up);
-  leftovers.add(() => desk.leaves());
-  await phone.taps(/^Open/);
-  await phone.sees("No threads on");
+  up = await stage.pairs(phone);
+  desk = await stage.desk(up);
+  await phone.goesOn();
 });
-
-afterEach(() => leftovers.putAway());
-
-/** Opens the page, and writes. */
-async function writes(prompt: string): Promise<void> {
-  await phone.taps("New");
-  await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
-  await phone.page.getByRole("textbox").fill(prompt);
-  await phone.sees("Draft kept on this device");
-}
 
 /** The id of the thread on the screen. */
 function threadShown(): string {
@@ -99,7 +69,7 @@ async function isKept(handed: boolean): Promise<void> {
 }
 
 test("a new thread in a workspace streams its answer", async () => {
-  await writes("@text N=60 ms=50 size=4");
+  await phone.drafts("@text N=60 ms=50 size=4");
   await phone.sees(up.project);
   await phone.page.getByLabel("Model").locator("option").nth(1).waitFor({ state: "attached" });
   await phone.page.getByLabel("Model").selectOption({ index: 1 });
@@ -116,7 +86,7 @@ test("a new thread in a workspace streams its answer", async () => {
 });
 
 test("a prompt that did not get through is held, and sent once after a reload", async () => {
-  await writes("mend the shop");
+  await phone.drafts("mend the shop");
   mute = true;
   await phone.taps("Start");
   await phone.sees(/Sending|Held on this device/);
@@ -131,7 +101,7 @@ test("a prompt that did not get through is held, and sent once after a reload", 
 });
 
 test.each([false, true])("a reload while it is being sent sends it once; handed to the link: %s", async (handed) => {
-  await writes("mend the shop");
+  await phone.drafts("mend the shop");
   await phone.taps("Start");
   await isKept(handed);
   await phone.page.reload();
@@ -141,7 +111,7 @@ test.each([false, true])("a reload while it is being sent sends it once; handed 
 });
 
 test("a draft survives a reload and leaving the page; Enter is a new line, Ctrl and Enter sends", async () => {
-  await writes("mend");
+  await phone.drafts("mend");
   const field = phone.page.getByRole("textbox");
   await field.press("End");
   await field.press("Enter");
@@ -163,7 +133,7 @@ test("a draft survives a reload and leaving the page; Enter is a new line, Ctrl 
 test("a folder that is opened shows up, and one that is open no more is said at once", async () => {
   const site = join(up.env.HOME ?? "", "site");
   mkdirSync(site);
-  await writes("mend the shop");
+  await phone.drafts("mend the shop");
   await phone.taps(/^Folder/);
   expect(await up.command("workspace", "add", site).exited()).toBe(0);
   await phone.shoots("new-thread-folder");
@@ -192,9 +162,7 @@ async function isThere(folder: string): Promise<void> {
 
 /** Has the owner let this device do less, once its page for a new thread is there. */
 async function lowers(scope: "view" | "steer"): Promise<void> {
-  await phone.taps("About this host");
-  const id = (await phone.page.locator("dd code").nth(1).textContent()) ?? "";
-  await phone.taps("Back to threads");
+  const id = await phone.deviceId();
   await phone.taps("New");
   await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
   expect(await up.command("devices", "scope", id, scope).exited()).toBe(0);
@@ -220,7 +188,7 @@ test("a thread begins in a folder that is no workspace, untrusted, after a look 
   mkdirSync(join(below, "bench"), { recursive: true });
   mkdirSync(join(up.env.HOME ?? "", "\u202Egnp"));
   mkdirSync(join(up.env.HOME ?? "", ".dots"));
-  await writes("mend the shop");
+  await phone.drafts("mend the shop");
   await browses();
   expect(await phone.page.getByRole("button", { name: /^Use it/ }).count()).toBe(0);
   await phone.sees("U+202E right-to-left override");
@@ -253,7 +221,7 @@ test("a thread begins in a folder that is no workspace, untrusted, after a look 
 
 test("back leads up a folder, and then to the draft; so do a keyboard and a reload", async () => {
   mkdirSync(join(up.env.HOME ?? "", "lab", "pdf"), { recursive: true });
-  await writes("mend the shop");
+  await phone.drafts("mend the shop");
   const home = await browses();
   await phone.taps(/^lab/);
   await phone.sees(join(home, "lab"));
@@ -298,7 +266,7 @@ async function browsesOn(): Promise<void> {
 test("a folder that vanished says so, while it is looked for and once it was chosen", async () => {
   const lab = join(up.env.HOME ?? "", "lab");
   mkdirSync(lab);
-  await writes("mend the shop");
+  await phone.drafts("mend the shop");
   await browses();
   await phone.page.getByRole("button", { name: /^lab/ }).waitFor();
   rmdirSync(lab);
@@ -320,7 +288,7 @@ test("a folder that vanished says so, while it is looked for and once it was cho
 
 test("a device that may not approve chooses among workspaces alone", async () => {
   mkdirSync(join(up.env.HOME ?? "", "lab"));
-  await writes("mend the shop");
+  await phone.drafts("mend the shop");
   await browses();
   await phone.taps(/^lab/);
   await phone.taps("Use it, untrusted");
@@ -338,10 +306,8 @@ test("a device that may not approve chooses among workspaces alone", async () =>
 });
 
 test("a device that may approve no more is back at the workspaces", async () => {
-  await phone.taps("About this host");
-  const id = (await phone.page.locator("dd code").nth(1).textContent()) ?? "";
-  await phone.taps("Back to threads");
-  await writes("mend the shop");
+  const id = await phone.deviceId();
+  await phone.drafts("mend the shop");
   await browses();
   expect(await up.command("devices", "scope", id, "steer").exited()).toBe(0);
   await phone.page.getByRole("heading", { name: "Workspaces" }).waitFor();

@@ -2,14 +2,12 @@
 import { appendFileSync, cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Browser } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { TrustedTypes } from "../../src/update";
-import { Apart } from "../real/apart";
-import { Leftovers } from "./leftovers";
-import { Phone, startChromium } from "./phone";
+import type { Apart } from "../real/apart";
+import type { Phone } from "./phone";
 import { BUILT, Site, keptOf, rebuild } from "./site";
-import { Terminal } from "./terminal";
+import { Stage } from "./stage";
 
 /** What the browser says of a file that the server does not give. */
 const NOT_GIVEN = /^(Failed to load resource: |A bad HTTP response code \(404\) was received when fetching the script)/;
@@ -17,29 +15,15 @@ const NOT_GIVEN = /^(Failed to load resource: |A bad HTTP response code \(404\) 
 /** How long it may take until something shows, in milliseconds. */
 const SOON = { timeout: 30_000 };
 
+const stage = Stage.ofFile({ apart: true });
 let apart: Apart;
-let browser: Browser;
 let phone: Phone;
-const leftovers = new Leftovers();
-
-beforeAll(async () => {
-  [apart, browser] = await Promise.all([Apart.start(), startChromium()]);
-});
-
-afterAll(async () => {
-  await Promise.all([apart.stop(), browser.close()]);
-});
 
 beforeEach(async () => {
-  phone = await Phone.unbox(browser);
-  leftovers.add(async () => {
-    // What the server does not give is no fault of the page's.
-    const faults = (await phone.close()).filter((complaint) => !NOT_GIVEN.test(complaint));
-    expect(faults).toEqual([]);
-  });
+  ({ apart } = stage);
+  // What the server does not give is no fault of the page's.
+  phone = await stage.unbox({ bears: NOT_GIVEN });
 });
-
-afterEach(() => leftovers.putAway());
 
 /** Waits until a worker is in charge of the origin. */
 async function isKept(): Promise<void> {
@@ -71,11 +55,7 @@ async function kept(): Promise<readonly (readonly string[])[]> {
 
 describe("with a relay and a host", () => {
   test("it opens without network after one visit, with its hosts, and is online again with it", async () => {
-    const terminal = new Terminal(apart.env, "pair");
-    leftovers.add(async () => {
-      await Promise.resolve();
-      terminal.close();
-    });
+    const terminal = stage.terminal("pair");
     const code = await terminal.shows(/reachback join '(\S+)'/);
     await phone.opens(code);
     await phone.sees("Type these six digits");
@@ -109,8 +89,8 @@ describe("with a relay and a host", () => {
 
   test("nothing but the worker's script can become a worker, and the browser always asks for it", async () => {
     // One that does not complain of what is refused.
-    const context = await browser.newContext();
-    leftovers.add(() => context.close());
+    const context = await stage.browser.newContext();
+    stage.leftovers.add(() => context.close());
     const page = await context.newPage();
     await page.goto(apart.relayUrl);
     const script = await page.request.get(new URL("/sw.js", apart.relayUrl).href);
@@ -161,7 +141,7 @@ describe("with one build after another", () => {
 
   beforeEach(async () => {
     site = await Site.start(apart.relayUrl);
-    leftovers.add(() => site.stop());
+    stage.leftovers.add(() => site.stop());
     await phone.page.goto(site.url);
     await phone.sees(PAGES.first[1] ?? "");
     await isKept();

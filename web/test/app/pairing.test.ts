@@ -1,43 +1,32 @@
 /** From a pairing code to a host that is online, in a browser. */
-import type { Browser } from "playwright-core";
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { Apart } from "../real/apart";
-import { Phone, startChromium } from "./phone";
-import { Terminal } from "./terminal";
+import { beforeEach, expect, test } from "vitest";
+import type { Apart } from "../real/apart";
+import type { Phone } from "./phone";
+import { Stage } from "./stage";
+import type { Terminal } from "./terminal";
 
 const URL_SHOWN = /reachback join '(\S+)'/;
 const CODE_SHOWN = /type {3}([0-9A-Z-]{19})/;
 const ASKED = /(wants to pair)/;
 
+const stage = Stage.ofFile({ apart: true });
 let apart: Apart;
-let browser: Browser;
 let phone: Phone;
-let terminal: Terminal | null = null;
 
-beforeAll(async () => {
-  [apart, browser] = await Promise.all([Apart.start(), startChromium()]);
-});
-
-afterAll(async () => {
-  await Promise.all([apart.stop(), browser.close()]);
-});
-
-afterEach(async () => {
-  terminal?.close();
-  terminal = null;
-  expect(await phone.close()).toEqual([]);
+beforeEach(async () => {
+  ({ apart } = stage);
+  phone = await stage.unbox();
 });
 
 /** `reachback pair` in a terminal; gives what it shows. */
 async function pairCommand(shown: RegExp, ...args: readonly string[]): Promise<{ terminal: Terminal; shown: string }> {
-  terminal = new Terminal(apart.env, "pair", ...args);
+  const terminal = stage.terminal("pair", ...args);
   return { terminal, shown: await terminal.shows(shown) };
 }
 
 /** A phone that has opened what a pairing code leads to, and shows digits. */
 async function opened(): Promise<{ terminal: Terminal; code: string }> {
   const { terminal, shown } = await pairCommand(URL_SHOWN);
-  phone = await Phone.unbox(browser);
   await phone.opens(shown);
   await phone.sees("Type these six digits");
   await terminal.shows(ASKED);
@@ -81,7 +70,6 @@ test("a code leads to digits, digits to a host that is online, and a reload keep
 
 test("the code has left the address before the app is there", async () => {
   const { shown } = await pairCommand(URL_SHOWN);
-  phone = await Phone.unbox(browser);
   // The app never comes.
   await phone.page.route(/\/assets\/app-.*\.js$/, () => undefined);
   await phone.page.goto(shown, { waitUntil: "domcontentloaded" });
@@ -90,7 +78,6 @@ test("the code has left the address before the app is there", async () => {
 
 test("a code that is typed pairs too, with less, and one that is wrong does not", async () => {
   const { terminal, shown } = await pairCommand(CODE_SHOWN);
-  phone = await Phone.unbox(browser);
   await phone.page.goto(apart.relayUrl);
   await phone.sees("Your Codex, from here");
   await phone.shoots("welcome");
@@ -157,7 +144,6 @@ test("a host says when it sleeps, and when this device was taken off", async () 
 });
 
 test("a browser without the cryptography is told what would do", async () => {
-  phone = await Phone.unbox(browser);
   await phone.page.addInitScript(() => {
     const value = (): Promise<never> => Promise.reject(new DOMException("no", "NotSupportedError"));
     Object.defineProperty(crypto.subtle, "generateKey", { value });
@@ -169,7 +155,6 @@ test("a browser without the cryptography is told what would do", async () => {
 });
 
 test("what is no code says so", async () => {
-  phone = await Phone.unbox(browser);
   await phone.page.goto(`${apart.relayUrl}/#AEAQ`);
   await phone.sees("That is no pairing code");
   await phone.shoots("no-code");

@@ -59,6 +59,28 @@ export class Phone {
     await this.taps(/^Pair$/);
   }
 
+  /** Goes from a pairing that is done to the threads of the host, which has none yet. */
+  async goesOn(): Promise<void> {
+    await this.taps(/^Open/);
+    await this.sees("No threads on");
+  }
+
+  /** This device's id at the host whose threads are shown. */
+  async deviceId(): Promise<string> {
+    await this.taps("About this host");
+    const id = (await this.page.locator("dd code").nth(1).textContent()) ?? "";
+    await this.taps("Back to threads");
+    return id;
+  }
+
+  /** Begins a thread at the host whose threads are shown: writes, and does not send. */
+  async drafts(prompt: string): Promise<void> {
+    await this.taps("New");
+    await this.page.getByRole("button", { name: /^Folder/ }).waitFor();
+    await this.page.getByRole("textbox").fill(prompt);
+    await this.sees("Draft kept on this device");
+  }
+
   /** The six digits on its screen. */
   async digits(): Promise<string> {
     const shown = await this.page.locator(".digits").getAttribute("aria-label");

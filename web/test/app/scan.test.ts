@@ -1,11 +1,10 @@
 /** A code that is read through the camera, the name that the device gets, and a camera that is let go. */
-import type { Browser } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { Apart } from "../real/apart";
+import { afterAll, beforeEach, expect, test } from "vitest";
+import type { Apart } from "../real/apart";
 import { Camera } from "./camera";
-import { Leftovers } from "./leftovers";
-import { Phone, startChromium } from "./phone";
-import { Terminal } from "./terminal";
+import { type Phone, startChromium } from "./phone";
+import { Stage } from "./stage";
+import type { Terminal } from "./terminal";
 
 const LOOKING = "Point at the QR code in the terminal";
 
@@ -16,34 +15,23 @@ declare global {
   }
 }
 
-let apart: Apart;
-let browser: Browser;
-let camera: Camera;
-let phone: Phone;
-const leftovers = new Leftovers();
-
-beforeAll(async () => {
-  camera = new Camera();
-  [apart, browser] = await Promise.all([Apart.start(), startChromium(...camera.args)]);
-});
-
-afterAll(async () => {
-  await Promise.all([apart.stop(), browser.close()]);
+const camera = new Camera();
+// What is said first is done last: the browser is closed before.
+afterAll(() => {
   camera.putAway();
 });
+const stage = Stage.ofFile({ apart: true, chromium: camera.args });
+let apart: Apart;
+let phone: Phone;
 
 beforeEach(() => {
+  ({ apart } = stage);
   camera.sees(null);
 });
 
-afterEach(() => leftovers.putAway());
-
 /** A phone whose page remembers what its cameras gave it. */
-async function unbox(where: Browser, allows: boolean): Promise<void> {
-  phone = await Phone.unbox(where);
-  leftovers.add(async () => {
-    expect(await phone.close()).toEqual([]);
-  });
+async function unbox(allows: boolean, browser = stage.browser): Promise<void> {
+  phone = await stage.unbox({ browser });
   if (allows) {
     await phone.page.context().grantPermissions(["camera"]);
   }
@@ -93,17 +81,13 @@ async function looksAt(text: string): Promise<void> {
 
 /** `reachback pair` in a terminal; gives the URL of its code. */
 async function pairing(): Promise<{ readonly terminal: Terminal; readonly url: string }> {
-  const terminal = new Terminal(apart.env, "pair");
-  leftovers.add(async () => {
-    await Promise.resolve();
-    terminal.close();
-  });
+  const terminal = stage.terminal("pair");
   return { terminal, url: await terminal.shows(/reachback join '(\S+)'/) };
 }
 
 test("a code that is scanned pairs, under the name that was chosen; the camera is free before", async () => {
   const { terminal, url } = await pairing();
-  await unbox(browser, true);
+  await unbox(true);
   camera.sees(url);
   await phone.taps("Scan the code");
   await phone.sees("The code is still good");
@@ -135,7 +119,7 @@ test("a code that is scanned pairs, under the name that was chosen; the camera i
 });
 
 test("what is no pairing code, and what is another relay's, is said, and the next one is read", async () => {
-  await unbox(browser, true);
+  await unbox(true);
   await scans();
   await phone.shoots("scan");
   await phone.fits();
@@ -155,7 +139,7 @@ test("what is no pairing code, and what is another relay's, is said, and the nex
 });
 
 test("the camera is free once the page is hidden or the scanner left, and asked for by nothing else", async () => {
-  await unbox(browser, true);
+  await unbox(true);
   await phone.taps("Type a code instead");
   await phone.page.goBack();
   expect(await tracks()).toEqual([]);
@@ -171,7 +155,7 @@ test("the camera is free once the page is hidden or the scanner left, and asked 
 });
 
 test("the decoder comes with the scanner, and not before", async () => {
-  await unbox(browser, true);
+  await unbox(true);
   const loaded = (): Promise<readonly string[]> =>
     phone.page.evaluate(() => performance.getEntriesByType("resource").map(({ name }) => new URL(name).pathname));
   expect((await loaded()).filter((path) => path.includes("decoder"))).toEqual([]);
@@ -180,7 +164,7 @@ test("the decoder comes with the scanner, and not before", async () => {
 });
 
 test("who does not let it have the camera is told how to, and types the code", async () => {
-  await unbox(browser, false);
+  await unbox(false);
   await phone.taps("Scan the code");
   await phone.sees("Camera is off for Reachback");
   await phone.shoots("scan-denied");
@@ -197,8 +181,8 @@ test("who does not let it have the camera is told how to, and types the code", a
 
 test("a device without a camera is told so, and types the code", async () => {
   const bare = await startChromium("--use-fake-device-for-media-stream=device-count=0");
-  leftovers.add(() => bare.close());
-  await unbox(bare, true);
+  stage.leftovers.add(() => bare.close());
+  await unbox(true, bare);
   await phone.taps("Scan the code");
   await phone.sees("This device has no camera");
   await phone.shoots("scan-none");

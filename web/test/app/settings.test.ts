@@ -1,48 +1,25 @@
 /** What a phone is, keeps and may, on one page; and a host that it forgets. */
 import { execFileSync } from "node:child_process";
 import { resolve } from "node:path";
-import type { Browser } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import { REACHBACK } from "../real/homes";
-import { Up } from "../real/up";
-import { Leftovers } from "./leftovers";
-import { Phone, startChromium } from "./phone";
+import type { Up } from "../real/up";
+import type { Phone } from "./phone";
+import { Stage } from "./stage";
 
-let browser: Browser;
 let up: Up;
 let phone: Phone;
 /** This device's id at the host. */
 let device: string;
-const leftovers = new Leftovers();
-
-beforeAll(async () => {
-  browser = await startChromium();
-});
-
-afterAll(async () => {
-  await browser.close();
-});
+const stage = Stage.ofFile();
 
 beforeEach(async () => {
-  up = await Up.start();
-  leftovers.add(async () => {
-    expect(await up.stop()).toBe(0);
-  });
-  phone = await Phone.unbox(browser);
-  leftovers.add(async () => {
-    expect(await phone.close()).toEqual([]);
-  });
-  await phone.opens(up.pairingUrl);
-  await phone.sees("Paired with");
-  await phone.taps(/^Open/);
-  await phone.sees("No threads on");
-  await phone.taps("About this host");
-  device = (await phone.page.locator("dd code").nth(1).textContent()) ?? "";
-  await phone.taps("Back to threads");
+  phone = await stage.unbox();
+  up = await stage.pairs(phone);
+  await phone.goesOn();
+  device = await phone.deviceId();
   await phone.taps("Settings");
 });
-
-afterEach(() => leftovers.putAway());
 
 /** What is behind everything, and what the browser paints around the page. */
 async function colours(): Promise<readonly (string | null)[]> {
@@ -111,10 +88,7 @@ test("a host is forgotten with its keys and its draft, and not before a person s
   await phone.sees("No threads on");
   await phone.shoots("threads-tabs");
   await phone.fits();
-  await phone.taps("New");
-  await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
-  await phone.page.getByRole("textbox").fill("mend the shop");
-  await phone.sees("Draft kept on this device");
+  await phone.drafts("mend the shop");
   await phone.taps("Close, keeps the draft");
   await phone.taps("Settings");
   await phone.taps(/^Forget/);

@@ -1,44 +1,24 @@
 /** The threads of a host on a phone, while somebody works at another device. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import type { Browser } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { Up } from "../real/up";
-import { Desk } from "./desk";
-import { Leftovers } from "./leftovers";
-import { Phone, startChromium } from "./phone";
+import { beforeEach, describe, expect, test } from "vitest";
+import type { Up } from "../real/up";
+import type { Desk } from "./desk";
+import type { Phone } from "./phone";
 import { writeThreads } from "./recordings";
+import { Stage } from "./stage";
 
-let browser: Browser;
 let up: Up;
 let desk: Desk;
 let phone: Phone;
-const leftovers = new Leftovers();
+const stage = Stage.ofFile();
 
-beforeAll(async () => {
-  browser = await startChromium();
-});
-
-afterAll(async () => {
-  await browser.close();
-});
-
-async function stage(prepare?: Parameters<typeof Up.start>[0]): Promise<void> {
-  up = await Up.start(prepare);
-  leftovers.add(async () => {
-    expect(await up.stop()).toBe(0);
-  });
-  phone = await Phone.unbox(browser);
-  leftovers.add(async () => {
-    expect(await phone.close()).toEqual([]);
-  });
-  await phone.opens(up.pairingUrl);
-  await phone.sees("Paired with");
-  desk = await Desk.at(up);
-  leftovers.add(() => desk.leaves());
+/** Has a phone paired with a host, and somebody at another device of it. */
+async function sets(prepare?: Parameters<Stage["pairs"]>[1]): Promise<void> {
+  phone = await stage.unbox();
+  up = await stage.pairs(phone, prepare);
+  desk = await stage.desk(up);
 }
-
-afterEach(() => leftovers.putAway());
 
 /** The row of the thread with this title. */
 function row(title: string): ReturnType<Phone["page"]["locator"]> {
@@ -52,12 +32,11 @@ async function chooses(name: string): Promise<void> {
 
 describe("a host with a few threads", () => {
   beforeEach(async () => {
-    await stage();
+    await sets();
   });
 
   test("shows them by folder, and one that runs is done without a reload", async () => {
-    await phone.taps(/^Open/);
-    await phone.sees("No threads on");
+    await phone.goesOn();
     await phone.shoots("threads-empty");
     const site = join(up.env.HOME ?? "", "site");
     mkdirSync(site);
@@ -170,13 +149,9 @@ describe("a host with a few threads", () => {
     const thread = await desk.finishes(up.project, "mend the shop");
     await phone.taps(/^Open/);
     await row("mend the shop").waitFor();
-    await phone.taps("About this host");
-    const id = await phone.page.locator("dd code").nth(1).textContent();
-    expect(await up.command("devices", "scope", id ?? "", "view").exited()).toBe(0);
-    await phone.sees("watch");
-    await phone.taps("Back to threads");
+    expect(await up.command("devices", "scope", await phone.deviceId(), "view").exited()).toBe(0);
     await row("mend the shop").waitFor();
-    expect(await phone.page.getByRole("button", { name: /^Menu of/ }).count()).toBe(0);
+    await phone.page.getByRole("button", { name: /^Menu of/ }).waitFor({ state: "detached" });
     await row("mend the shop").tap();
     await phone.sees("You are talking to the real Codex");
     expect(await phone.page.getByRole("button", { name: "Thread menu" }).count()).toBe(0);
@@ -186,7 +161,7 @@ describe("a host with a few threads", () => {
 });
 
 test("five hundred threads come as one scrolls, each once and in order", async () => {
-  await stage((env) => {
+  await sets((env) => {
     const home = env.REACHBACK_HOME ?? "";
     writeThreads(join(home, "demo", "codex-home"), `${home}-project`, 500);
   });

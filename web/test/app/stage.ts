@@ -1,0 +1,102 @@
+/**
+ * What browser tests stand on: one browser for all of a file, and for each of them its own phone, with a host of its own
+ * or, where a file needs both as programs of their own, with one relay and one host for all. It puts all of that away.
+ */
+import type { Browser } from "playwright-core";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
+import { Apart } from "../real/apart";
+import { Up } from "../real/up";
+import { Desk } from "./desk";
+import { Leftovers } from "./leftovers";
+import { Phone, startChromium } from "./phone";
+import { Terminal } from "./terminal";
+
+/** What a file needs besides. */
+export interface Needs {
+  /** A relay and a host, for all of its tests together. */
+  readonly apart?: boolean;
+  /** More arguments of Chromium's. */
+  readonly chromium?: readonly string[];
+}
+
+export class Stage {
+  /** What a test has started, and what is put away after it. */
+  readonly leftovers = new Leftovers();
+  #browser: Browser | null = null;
+  #apart: Apart | null = null;
+
+  private constructor() {
+    afterEach(() => this.leftovers.putAway());
+  }
+
+  /** For the tests of the file that asks. */
+  static ofFile({ apart = false, chromium = [] }: Needs = {}): Stage {
+    const stage = new Stage();
+    beforeAll(async () => {
+      [stage.#browser, stage.#apart] = await Promise.all([
+        startChromium(...chromium),
+        apart ? Apart.start() : Promise.resolve(null),
+      ]);
+    });
+    afterAll(async () => {
+      await Promise.all([stage.#browser?.close(), stage.#apart?.stop()]);
+    });
+    return stage;
+  }
+
+  get browser(): Browser {
+    return there(this.#browser);
+  }
+
+  get apart(): Apart {
+    return there(this.#apart);
+  }
+
+  /** A phone that has never been here. What its page complains of fails the test, unless `bears` says that it may. */
+  async unbox({ browser = this.browser, bears = NOTHING }: { browser?: Browser; bears?: RegExp } = {}): Promise<Phone> {
+    const phone = await Phone.unbox(browser);
+    this.leftovers.add(async () => {
+      expect((await phone.close()).filter((complaint) => !bears.test(complaint))).toEqual([]);
+    });
+    return phone;
+  }
+
+  /** Starts a host of its own, and pairs the phone with it. */
+  async pairs(phone: Phone, prepare?: Parameters<typeof Up.start>[0]): Promise<Up> {
+    const up = await Up.start(prepare);
+    // The phone is put away before: what its page says of a host that ends is none of a test's.
+    this.leftovers.addLast(async () => {
+      expect(await up.stop()).toBe(0);
+    });
+    await phone.opens(up.pairingUrl);
+    await phone.sees("Paired with");
+    return up;
+  }
+
+  /** Somebody at another device of the host. */
+  async desk(up: Up): Promise<Desk> {
+    const desk = await Desk.at(up);
+    this.leftovers.add(() => desk.leaves());
+    return desk;
+  }
+
+  /** Runs this command of the host's owner in a terminal: of the host that is there for all tests. */
+  terminal(...args: readonly string[]): Terminal {
+    const terminal = new Terminal(this.apart.env, ...args);
+    this.leftovers.add(async () => {
+      await Promise.resolve();
+      terminal.close();
+    });
+    return terminal;
+  }
+}
+
+/** A pattern that nothing matches. */
+const NOTHING = /(?!)/;
+
+function there<T>(value: T | null): T {
+  if (value === null) {
+    throw new Error("it has not started, or the file did not ask for it");
+  }
+  return value;
+}
