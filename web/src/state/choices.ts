@@ -3,7 +3,7 @@ import { RequestError } from "../api/error";
 import type { Notification } from "../api/types";
 import { Codex, CodexError } from "../host/codex";
 import type { RemoteHost } from "../host/remote";
-import { type Json, isJson, list, text } from "../json";
+import { type Json, isJson, json, list, text } from "../json";
 import { Observable } from "../observable";
 
 /** A folder to work in. */
@@ -28,6 +28,8 @@ export interface ChoicesView {
   /** The workspaces in all of them; `null` until they were read. */
   readonly places: readonly Place[] | null;
   readonly models: readonly Model[];
+  /** Codex's configuration for the folder that was chosen; `null` until it was read. */
+  readonly config: Json | null;
   /** Why something can't be chosen: for a person. */
   readonly fault: string | null;
 }
@@ -56,9 +58,16 @@ function effortOf({ reasoningEffort }: Json): string {
 
 /** See the module's header. {@link Choices.close} ends it. */
 export class Choices {
-  readonly view = new Observable<ChoicesView>({ environments: [], places: null, models: [], fault: null });
+  readonly view = new Observable<ChoicesView>({
+    environments: [],
+    places: null,
+    models: [],
+    config: null,
+    fault: null,
+  });
   readonly #remote: RemoteHost;
   #environment: string | null = null;
+  #place: Place | null = null;
   #asking = new AbortController();
 
   constructor(remote: RemoteHost) {
@@ -79,6 +88,15 @@ export class Choices {
     }
   }
 
+  /** Reads Codex's configuration for this folder. */
+  configOf(place: Place): void {
+    if (place.environment !== this.#place?.environment || place.path !== this.#place.path) {
+      this.#place = place;
+      this.view.set({ ...this.view.value, config: null });
+      void this.#config(place);
+    }
+  }
+
   /** What the host says by itself. */
   notified({ method }: Exclude<Notification, { method: "notices/missed" }>): void {
     if (method === "workspace/changed" || method === "environment/changed") {
@@ -91,6 +109,9 @@ export class Choices {
     void this.#look();
     if (this.#environment !== null) {
       void this.#models(this.#environment);
+    }
+    if (this.#place !== null) {
+      void this.#config(this.#place);
     }
   }
 
@@ -132,6 +153,19 @@ export class Choices {
       }
       // Without them the host's own model is what there is; they are read again when Codex is ready.
       this.view.set({ ...this.view.value, models: [] });
+    }
+  }
+  async #config(place: Place): Promise<void> {
+    try {
+      const { config } = await Codex.once(this.#remote.session, place.environment, "config/read", { cwd: place.path });
+      if (place === this.#place) {
+        this.view.set({ ...this.view.value, config: json(config) });
+      }
+    } catch (error) {
+      if (!(error instanceof CodexError)) {
+        throw error;
+      }
+      // It is read again when Codex is ready; until then nothing is said of it.
     }
   }
 }

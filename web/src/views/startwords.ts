@@ -1,4 +1,5 @@
 /** What the screens say of a thread that is being begun. */
+import type { Policy } from "../state/policy";
 import type { Progress, StartFault } from "../state/start";
 import type { StartRow } from "../store/schema";
 import { visibleLine } from "../visible";
@@ -25,6 +26,17 @@ export function progressWords(
       return { dots: 1, text: `${name} can't say if this arrived` };
   }
 }
+
+/** How far Codex goes before it asks, as the host's configuration has it. */
+export const POLICY_WORDS: { readonly [K in keyof Policy]: Readonly<Record<Policy[K], string>> } = {
+  asks: { always: "always", must: "when it must", never: "never", rules: "as the host's own rules say" },
+  writes: {
+    nothing: "nothing",
+    folder: "this folder",
+    anywhere: "anywhere",
+    profile: "what the host's own profile says",
+  },
+};
 
 /** What there is to say of the folder that was chosen, and whether a thread can begin there. */
 export function folderWords(

@@ -2,7 +2,7 @@
 import { mkdirSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, expect, test, vi } from "vitest";
-import { type Json, isJson, json, list } from "../../src/json";
+import { type Json, isJson, json, list, text } from "../../src/json";
 import type { Up } from "../real/up";
 import type { Desk } from "./desk";
 import type { Phone } from "./phone";
@@ -34,6 +34,21 @@ beforeEach(async () => {
 /** The id of the thread on the screen. */
 function threadShown(): string {
   return new URL(phone.page.url()).hash.split("/").at(-1) ?? "";
+}
+
+/** What the page says of how far Codex goes: when it asks, and what it may write. */
+async function policy(): Promise<readonly string[]> {
+  const title = (sub: string): Promise<string> =>
+    phone.page.locator(".row").filter({ hasText: sub }).locator(".row__title").innerText();
+  const said = (): Promise<readonly string[]> => Promise.all([title("Codex asks"), title("It may write")]);
+  await vi.waitUntil(async () => !(await said()).includes("…"), { timeout: 30_000, interval: 50 });
+  return said();
+}
+
+/** How far Codex goes in the thread on the screen, as it says itself. */
+async function given(): Promise<readonly string[]> {
+  const { approvalPolicy, sandbox } = await desk.asks("thread/resume", { threadId: threadShown() });
+  return [text(approvalPolicy), text(json(sandbox).type)];
 }
 
 /** How many turns the only thread has that Codex knows. */
@@ -71,6 +86,7 @@ async function isKept(handed: boolean): Promise<void> {
 test("a new thread in a workspace streams its answer", async () => {
   await phone.drafts("@text N=60 ms=50 size=4");
   await phone.sees(up.project);
+  expect(await policy()).toEqual(["when it must", "this folder"]);
   await phone.page.getByLabel("Model").locator("option").nth(1).waitFor({ state: "attached" });
   await phone.page.getByLabel("Model").selectOption({ index: 1 });
   await phone.shoots("new-thread");
@@ -79,6 +95,7 @@ test("a new thread in a workspace streams its answer", async () => {
   await phone.page.locator(".say[aria-busy=true]").waitFor();
   await phone.page.locator(".say[aria-busy=false]").waitFor();
   expect(await turns()).toBe(1);
+  expect(await given()).toEqual(["on-request", "workspaceWrite"]);
   await phone.page.goBack();
   await phone.page.locator("li.thread").waitFor();
   await phone.taps("New");
@@ -206,6 +223,7 @@ test("a thread begins in a folder that is no workspace, untrusted, after a look 
   await phone.taps("Use it, untrusted");
   await isThere(below);
   await phone.sees("Untrusted: its own Codex settings and tools stay off");
+  expect(await policy()).toEqual(["when it must", "nothing"]);
   await phone.shoots("new-thread-untrusted");
   await phone.page.reload();
   await isThere(below);
@@ -214,6 +232,7 @@ test("a thread begins in a folder that is no workspace, untrusted, after a look 
   await phone.sees("You are talking to the real Codex");
   const { thread } = await desk.asks("thread/read", { threadId: threadShown(), includeTurns: false });
   expect(json(thread).cwd).toBe(below);
+  expect(await given()).toEqual(["on-request", "readOnly"]);
   // No entry is left in the history of what lay over the page.
   await phone.page.goBack();
   await phone.page.locator("li.thread").waitFor();
