@@ -5,7 +5,7 @@ import { LinkError } from "../src/link/error";
 import type { End } from "../src/link/reach";
 import { SessionError } from "../src/session/error";
 import { draftWords, endWords } from "../src/views/endwords";
-import { refusalWords, statusOf } from "../src/views/words";
+import { awayWords, refusalWords, statusOf } from "../src/views/words";
 import { ByeReason } from "../src/wire/frame";
 
 const NOON = new Date(2026, 10, 27, 12).getTime();
@@ -35,6 +35,18 @@ test("an end of this device's own is not put in the host's mouth", () => {
     expect(endWords(own, AT).says).not.toMatch(/itself said so/);
     expect(statusOf(own, NOON).text).toBe("The session ended");
   }
+});
+
+test("a host that can't be reached is said to be away only where the relay is there to know it", () => {
+  const at = { since: NOON, next: null };
+  const offline = { at: "hostOffline", hostSince: null, ...at } as const;
+  expect(awayWords({ ...offline, asleep: false }, "tower")?.title).toBe("tower is away");
+  expect(awayWords({ ...offline, asleep: true }, "tower")?.title).toBe("tower is asleep");
+  const relay = { at: "relayUnreachable", error: null, ...at } as const;
+  expect(awayWords({ ...relay, online: true }, "tower")?.title).toBe("There is no way to the relay");
+  expect(awayWords({ ...relay, online: false }, "tower")?.title).toBe("This device has no network");
+  expect(awayWords({ at: "reconnecting", error: null, ...at }, "tower")).toBe(null);
+  expect(awayWords({ at: "online", since: NOON, rttMs: null }, "tower")).toBe(null);
 });
 
 test("a relay's word on a revocation is the relay's", () => {

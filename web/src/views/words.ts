@@ -43,6 +43,22 @@ export function statusOf(reach: Reach, now: number): Status {
   }
 }
 
+/** Why nothing of a host is there to show, and what comes next; `null` while it may come in a moment. */
+export function awayWords(reach: Reach, name: string): Failure | null {
+  const threads = "Its threads are kept there alone: they show by themselves, once there is a link.";
+  if (reach.at === "hostOffline") {
+    return reach.asleep
+      ? { title: `${name} is asleep`, text: `${threads} Wake it up.` }
+      : { title: `${name} is away`, text: `${threads} Is it on, and does Reachback run there?` };
+  }
+  if (reach.at === "relayUnreachable") {
+    return reach.online
+      ? { title: "There is no way to the relay", text: `How ${name} is can't be known. ${threads}` }
+      : { title: "This device has no network", text: `How ${name} is can't be known. ${threads}` };
+  }
+  return null;
+}
+
 /** What a relay says that does not let this device in, by one of `CloseCode`: it is the relay's word alone. */
 export function refusalWords(code: number): string {
   switch (code) {

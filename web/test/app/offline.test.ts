@@ -69,7 +69,8 @@ describe("with a relay and a host", () => {
     await apart.stopRelay("SIGKILL");
     await phone.page.context().setOffline(true);
     await phone.page.reload();
-    await phone.sees("this device has no network");
+    await phone.sees("This device has no network");
+    expect(await phone.page.getByLabel("Loading threads").count()).toBe(0);
     await phone.shoots("offline-host");
     await phone.page.goto(apart.relayUrl);
     await phone.sees("Add a host");

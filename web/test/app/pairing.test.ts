@@ -131,6 +131,9 @@ test("a host says when it sleeps, and when this device was taken off", async () 
   await phone.sees("Online");
   await apart.stopAgent("SIGTERM");
   await phone.sees("Asleep since");
+  await phone.page.reload();
+  // After a reload only the relay can tell, and it does not know why.
+  await phone.sees(/ is (asleep|away)$/);
   await phone.shoots("host-asleep");
   await apart.startAgent();
   await phone.sees("Online");
