@@ -8,6 +8,7 @@ import { StoreError } from "../store/error";
 import type { HostStore, StoredHost } from "../store/hosts";
 import type { StartStore } from "../store/starts";
 import { ByeReason } from "../wire/frame";
+import { Codexes } from "./codexes";
 import { NewThread } from "./start";
 import { Threads } from "./threads";
 
@@ -19,6 +20,8 @@ export interface Host {
   readonly stored: StoredHost;
   readonly remote: RemoteHost;
   readonly threads: Threads;
+  /** How Codex is there. */
+  readonly codexes: Codexes;
   /** The thread that is begun next. */
   readonly start: NewThread;
   /** What is open on the screen, and hears what the host says. */
@@ -96,12 +99,12 @@ export class Hosts {
       // Each item comes whole before its turn ends.
       read: { leanTurns: true },
       notified: (notification) => {
-        for (const listener of [threads, start, ...open]) {
+        for (const listener of [threads, codexes, start, ...open]) {
           listener.notified(notification);
         }
       },
       missed: () => {
-        for (const listener of [threads, start, ...open]) {
+        for (const listener of [threads, codexes, start, ...open]) {
           listener.missed();
         }
       },
@@ -112,6 +115,7 @@ export class Hosts {
       },
     });
     const threads = new Threads(remote);
+    const codexes = new Codexes(remote.api);
     const start = draft ?? new NewThread(remote.api, starts, stored);
     if (stored.revokedAt !== null) {
       // The host's word on that is its last one: no later list of its devices has these keys.
@@ -124,7 +128,7 @@ export class Hosts {
         this.#ended(stored, remote, reach);
       }
     });
-    return { stored, remote, threads, start, open, over: revocation(stored) };
+    return { stored, remote, threads, codexes, start, open, over: revocation(stored) };
   }
 
   #ended(stored: StoredHost, remote: RemoteHost, over: End): void {

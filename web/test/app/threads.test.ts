@@ -1,7 +1,8 @@
 /** The threads of a host on a phone, while somebody works at another device. */
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
+import { CODEX } from "../real/homes";
 import type { Up } from "../real/up";
 import type { Desk } from "./desk";
 import type { Phone } from "./phone";
@@ -176,4 +177,25 @@ test("five hundred threads come as one scrolls, each once and in order", async (
   }
   const titles = await phone.page.locator(".row__title").allTextContents();
   expect(titles).toEqual(Array.from({ length: 500 }, (_, index) => `thread ${499 - index} of many`));
+});
+
+test("a Codex that does not start is said with what helps, until it does", async () => {
+  const broken = "the ghost is out";
+  let flag = "";
+  phone = await stage.unbox();
+  up = await stage.pairs(phone, (env) => {
+    flag = join(env.HOME ?? "", "mended");
+    const program = join(env.HOME ?? "", "codex");
+    const script = `#!/bin/sh\n[ -e '${flag}' ] || { echo '${broken}' >&2; exit 3; }\nexec '${resolve(CODEX)}' "$@"\n`;
+    writeFileSync(program, script, { mode: 0o755 });
+    return program;
+  });
+  await phone.taps(/^Open/);
+  await phone.sees(/Codex does not run: .*the ghost is out.*At the host: see what it says/);
+  await phone.shoots("threads-codex-failed");
+  writeFileSync(flag, "");
+  await phone.page.getByText(/Codex does not run/).waitFor({ state: "detached" });
+  desk = await stage.desk(up);
+  await desk.begins(up.project, "hello");
+  await row("hello").getByText("Done").waitFor();
 });

@@ -1,0 +1,46 @@
+/** How Codex is in each environment of a host, by the host's own word. */
+import type { ApiClient } from "../api/client";
+import { RequestError } from "../api/error";
+import type { EnvironmentInfo, Notification } from "../api/types";
+import { Observable } from "../observable";
+
+/** See the module's header. */
+export class Codexes {
+  /** By their names, in the host's order; empty until they were read. */
+  readonly view = new Observable<ReadonlyMap<string, EnvironmentInfo>>(new Map());
+  readonly #api: ApiClient;
+  #asking = new AbortController();
+
+  constructor(api: ApiClient) {
+    this.#api = api;
+  }
+
+  /** Reads them, where somebody looks. */
+  async read(): Promise<void> {
+    this.#asking.abort();
+    this.#asking = new AbortController();
+    const { signal } = this.#asking;
+    try {
+      const { data } = await this.#api.request("environment/list", {}, signal);
+      this.view.set(new Map(data.map((info) => [info.name, info])));
+    } catch (error) {
+      // They are read again when the host is there again; until then what it said last stands.
+      if (!(error instanceof RequestError)) {
+        throw error;
+      }
+    }
+  }
+
+  /** What the host says by itself. */
+  notified(notification: Exclude<Notification, { method: "notices/missed" }>): void {
+    if (notification.method === "environment/changed") {
+      const info = notification.params;
+      this.view.set(new Map([...this.view.value, [info.name, info]]));
+    }
+  }
+
+  /** Something was not heard. */
+  missed(): void {
+    void this.read();
+  }
+}
