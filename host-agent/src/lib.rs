@@ -13,4 +13,5 @@ pub mod local_api;
 pub(crate) mod platform;
 pub(crate) mod qr;
 pub mod session;
+pub mod ssh;
 pub mod state;

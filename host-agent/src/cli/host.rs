@@ -288,7 +288,8 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
         | Event::PairingDigitsWanted { .. }
         | Event::ChatgptPairing { .. }
         | Event::ChatgptDevice(_)
-        | Event::Workspace(_) => return None,
+        | Event::Workspace(_)
+        | Event::SshHost(_) => return None,
     })
 }
 

@@ -18,6 +18,7 @@ mod output;
 mod pair;
 mod preflight;
 mod reasons;
+mod ssh;
 mod status;
 mod up;
 mod workspace;
@@ -76,6 +77,7 @@ enum Command {
     Devices(devices::DevicesArgs),
     Workspace(workspace::WorkspaceArgs),
     Codex(codex::CodexUseArgs),
+    Ssh(ssh::SshArgs),
     Audit(audit::AuditArgs),
     Join(join::JoinArgs),
     Hosts(hosts::HostsArgs),
@@ -124,6 +126,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Devices(args) => devices::run(&home, args, output).await,
         Command::Workspace(args) => workspace::run(&home, args, output).await,
         Command::Codex(args) => codex::run(&home, args, output).await,
+        Command::Ssh(args) => ssh::run(&home, args, output).await,
         Command::Audit(args) => audit::run(&home, &args, output).await,
         Command::Join(args) => join::run(&home, args, output).await,
         Command::Hosts(args) => hosts::run(&home, args, output).await,

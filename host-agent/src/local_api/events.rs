@@ -101,6 +101,8 @@ pub enum Event {
     WorkspaceAdded(WorkspaceStatus),
     /// A folder was closed to devices.
     WorkspaceRemoved(WorkspaceStatus),
+    /// A machine that this one may reach over SSH.
+    SshHost(SshHost),
     /// Nothing is wrong, but someone should know.
     Notice(Failure),
     /// Something went wrong.
@@ -271,6 +273,29 @@ pub struct WorkspaceStatus {
     pub reason: Option<String>,
 }
 
+/// A machine that an SSH configuration names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshHost {
+    /// Its name there, for `ssh` and for Reachback.
+    pub alias: String,
+    /// Who one is there; `null`, as the next two, when `ssh` does not take the name.
+    pub user: Option<String>,
+    /// Its name or address in the network.
+    pub host_name: Option<String>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// Machines on the way there, `[user@]host[:port]`, the first one first.
+    pub jumps: Vec<String>,
+    /// Whether a command of the configuration carries the connection.
+    pub proxy_command: bool,
+    /// The file that names it first.
+    pub file: String,
+    /// The line there, from 1.
+    pub line: usize,
+    /// Why `ssh` does not take it.
+    pub error: Option<String>,
+}
+
 /// What went wrong, or what to know, for a program and a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -422,6 +447,21 @@ mod tests {
                     reason: Some("it is a link".into()),
                 }),
                 r#"{"event":"workspace","environment":"local","path":"/srv","by":"codex","open":false,"reason":"it is a link"}"#
+                    .into(),
+            ),
+            (
+                Event::SshHost(SshHost {
+                    alias: "devbox".into(),
+                    user: Some("ada".into()),
+                    host_name: Some("192.0.2.7".into()),
+                    port: Some(22),
+                    jumps: vec!["jump".into()],
+                    proxy_command: false,
+                    file: "/home/ada/.ssh/config".into(),
+                    line: 3,
+                    error: None,
+                }),
+                r#"{"event":"ssh_host","alias":"devbox","user":"ada","host_name":"192.0.2.7","port":22,"jumps":["jump"],"proxy_command":false,"file":"/home/ada/.ssh/config","line":3,"error":null}"#
                     .into(),
             ),
             (

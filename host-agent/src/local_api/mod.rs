@@ -30,7 +30,7 @@ pub(crate) mod server;
 
 pub use client::{Client, ClientError};
 pub use events::{
-    ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, TunnelStatus, WorkspaceStatus,
+    ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshHost, TunnelStatus, WorkspaceStatus,
 };
 pub use server::{Exchange, Handler, serve};
 
