@@ -6,10 +6,12 @@
 //!
 //! [`aliases`] finds the names that the person gave to machines. What a name
 //! means is OpenSSH's to say ([`settings`]): `Match`, `ProxyJump`, `Include` and
-//! all the rest then mean here what they mean in a terminal.
+//! all the rest then mean here what they mean in a terminal. Which keys machines
+//! are known by, [`known_hosts`] says.
 
 mod aliases;
 mod discovery;
+pub mod known_hosts;
 mod pattern;
 mod settings;
 
