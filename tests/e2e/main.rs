@@ -30,6 +30,7 @@ mod refusals;
 mod remote_control;
 mod revoke;
 mod signals;
+mod ssh;
 mod state_files;
 mod status;
 mod troubles;

@@ -13,6 +13,7 @@ pub mod process;
 pub mod recorder;
 pub mod recordings;
 pub mod rpc;
+pub mod sshd;
 pub mod stage;
 pub mod tmux;
 

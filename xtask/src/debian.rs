@@ -17,9 +17,12 @@ struct Tool {
     package: &'static str,
 }
 
-/// What tests use: tmux plays the person at the terminal, Chromium the one with a phone.
+/// What tests use: tmux plays the person at the terminal, Chromium the one with a phone, OpenSSH both ends of a way to another
+/// machine.
 const TOOLS: &[Tool] = &[
     Tool { program: "tmux", probe: "-V", package: "tmux" },
+    Tool { program: "ssh", probe: "-V", package: "openssh-client" },
+    Tool { program: "/usr/sbin/sshd", probe: "-V", package: "openssh-server" },
     Tool { program: "chromium", probe: "--version", package: "chromium" },
 ];
 

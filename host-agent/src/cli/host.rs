@@ -289,7 +289,8 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
         | Event::ChatgptPairing { .. }
         | Event::ChatgptDevice(_)
         | Event::Workspace(_)
-        | Event::SshHost(_) => return None,
+        | Event::SshHost(_)
+        | Event::SshChecked(_) => return None,
     })
 }
 

@@ -1,19 +1,24 @@
 //! `reachback ssh`: the machines that this one reaches over SSH.
 
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use reachback_proto::words::printable;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use reachback_proto::words::{printable, printable_lines, quote};
 
 use super::Home;
 use super::output::{Output, table};
-use crate::local_api::{Event, Failure, SshHost};
-use crate::ssh::{Discovery, DiscoveryError, Found, Settings};
+use crate::local_api::{Event, Failure, SshChecked, SshHost};
+use crate::ssh::{About, Discovery, DiscoveryError, Found, Nobody, Person, Question, Secret, Settings, UnknownKey};
 
 const EXAMPLES: &str = "Examples, on the host:\n  \
     reachback ssh list                          which machines ~/.ssh/config names, and what each name means\n  \
-    reachback ssh list --json                   the same for programs, one machine a line\n  \
+    reachback ssh check devbox                  connect to one once, as `ssh devbox` would, and say how that went\n  \
+    reachback ssh list --json                   the list for programs, one machine a line\n  \
     reachback ssh list --ssh-config work.conf   of another file, as `ssh -F` takes it";
 
 /// The machines that this host reaches over SSH, by the names that you gave them.
@@ -37,10 +42,19 @@ enum Action {
     ///
     /// For each name OpenSSH is asked what it means, which runs what `Match exec` names there.
     List,
+    /// Connect to a machine once, and say how that went.
+    ///
+    /// It goes the way that `ssh NAME` goes, with the same keys and the same known_hosts. At a terminal you are asked whether
+    /// to trust a machine that nobody knows yet, and for passphrases and passwords. A machine whose key has changed is
+    /// refused, whatever `StrictHostKeyChecking` says. Nothing runs there.
+    Check {
+        /// The machine, as your SSH configuration names it.
+        name: String,
+    },
 }
 
 pub(super) async fn run(home: &Home, args: SshArgs, output: Output) -> anyhow::Result<ExitCode> {
-    let SshArgs { action: Action::List, ssh_config } = args;
+    let SshArgs { action, ssh_config } = args;
     let failure = |error: DiscoveryError| {
         let fix = error.fix();
         let code = if matches!(error, DiscoveryError::NoSsh) { "ssh_missing" } else { "ssh_config" };
@@ -48,6 +62,9 @@ pub(super) async fn run(home: &Home, args: SshArgs, output: Output) -> anyhow::R
     };
     let config = ssh_config.map(std::path::absolute).transpose()?;
     let discovery = Discovery::new(home.places.home.clone(), config).map_err(failure)?;
+    if let Action::Check { name } = action {
+        return check(&discovery, &name, output).await;
+    }
     let listing = discovery.list().await.map_err(failure)?;
     for unread in &listing.unread {
         output.remark(format_args!("Not read: {unread}"));
@@ -63,6 +80,64 @@ pub(super) async fn run(home: &Home, args: SshArgs, output: Output) -> anyhow::R
     }
     hosts.into_iter().for_each(|host| output.event(&Event::SshHost(host)));
     Ok(ExitCode::SUCCESS)
+}
+
+async fn check(discovery: &Discovery, name: &str, output: Output) -> anyhow::Result<ExitCode> {
+    let has_person = !output.is_json() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let person: Arc<dyn Person> = if has_person { Arc::new(Terminal) } else { Arc::new(Nobody) };
+    let connected = discovery.connect(name, &person).await;
+    let connected = connected.map_err(|error| Failure::new(error.code(), error.to_string()).fix(error.fix(name)))?;
+    let Some(connection) = connected else {
+        let message = format!("{} is no machine that {} names", quote(name), quote(discovery.config().display()));
+        return Err(Failure::new("ssh_unknown_name", message).fix("see which it names: reachback ssh list").into());
+    };
+    let About { user, fingerprint, by } = connection.about().clone();
+    output.say(format_args!("{name} lets {user} in, by {by}"));
+    output.say(format_args!("Its own key: {}", fingerprint.as_deref().unwrap_or("none")));
+    output.event(&Event::SshChecked(SshChecked { alias: name.to_owned(), user, fingerprint, by }));
+    connection.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever sits at this terminal.
+struct Terminal;
+
+impl Person for Terminal {
+    fn trusts(&self, key: UnknownKey) -> BoxFuture<'_, bool> {
+        async move {
+            let UnknownKey { host, kind, fingerprint, other } = key;
+            let mut words = format!("Nobody knows {} yet. It shows this key:\n  {kind} {fingerprint}", quote(host));
+            if let Some(other) = other {
+                words += &format!("\nIt is known by a key of another kind: {other}");
+            }
+            ask_aside(&format!("{words}\nCompare it with the machine's own (ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub).\nTrust it from now on? Type yes: "));
+            super::pair::read_line().await.is_ok_and(|line| line.trim() == "yes")
+        }
+        .boxed()
+    }
+
+    fn answers(&self, question: Question) -> BoxFuture<'_, Option<Secret>> {
+        async move {
+            let (words, echo) = match question {
+                Question::Passphrase { file } => (format!("Passphrase of {}: ", quote(file)), false),
+                Question::Password { at } => (format!("Password of {}: ", quote(at)), false),
+                Question::Server { at, words, echo } => (format!("{} asks: {} ", quote(at), quote(words)), echo),
+            };
+            if echo {
+                ask_aside(&words);
+                return super::pair::read_line().await.ok().map(|line| Secret::new(line.trim_end().to_owned()));
+            }
+            let typed = tokio::task::spawn_blocking(move || rpassword::prompt_password(words));
+            typed.await.ok()?.ok().filter(|typed| !typed.is_empty()).map(Secret::new)
+        }
+        .boxed()
+    }
+}
+
+/// A question at the terminal, beside what the command prints.
+fn ask_aside(words: &str) {
+    let mut err = std::io::stderr().lock();
+    let _ = write!(err, "{}", printable_lines(words)).and_then(|()| err.flush());
 }
 
 /// What is told of a machine.

@@ -67,7 +67,7 @@ fn beside_silence(tried: usize, failed: Option<&io::Error>) -> String {
 }
 
 /// Connects to the first address of `host` that answers before `deadline`. Small frames go out at once (`TCP_NODELAY`).
-pub(super) async fn connect(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, DialError> {
+pub(crate) async fn connect(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, DialError> {
     let found = timeout_at(deadline, lookup_host((host, port))).await;
     let found = found.map_err(|_| DialError::TimedOut { tried: 0, failed: None })?.map_err(DialError::Lookup)?;
     race(&in_turns(found), deadline, async |address| {

@@ -103,6 +103,8 @@ pub enum Event {
     WorkspaceRemoved(WorkspaceStatus),
     /// A machine that this one may reach over SSH.
     SshHost(SshHost),
+    /// A machine was reached over SSH, and let this one in.
+    SshChecked(SshChecked),
     /// Nothing is wrong, but someone should know.
     Notice(Failure),
     /// Something went wrong.
@@ -296,6 +298,19 @@ pub struct SshHost {
     pub error: Option<String>,
 }
 
+/// How a machine was reached over SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshChecked {
+    /// Its name in the SSH configuration.
+    pub alias: String,
+    /// Who one is there.
+    pub user: String,
+    /// SHA-256 of its key.
+    pub fingerprint: Option<String>,
+    /// What let one in, for people.
+    pub by: String,
+}
+
 /// What went wrong, or what to know, for a program and a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -463,6 +478,15 @@ mod tests {
                 }),
                 r#"{"event":"ssh_host","alias":"devbox","user":"ada","host_name":"192.0.2.7","port":22,"jumps":["jump"],"proxy_command":false,"file":"/home/ada/.ssh/config","line":3,"error":null}"#
                     .into(),
+            ),
+            (
+                Event::SshChecked(SshChecked {
+                    alias: "devbox".into(),
+                    user: "ada".into(),
+                    fingerprint: Some("SHA256:x".into()),
+                    by: "a password".into(),
+                }),
+                r#"{"event":"ssh_checked","alias":"devbox","user":"ada","fingerprint":"SHA256:x","by":"a password"}"#.into(),
             ),
             (
                 Event::Notice(Failure::new("no_workspace", "no folder").fix("add one")),

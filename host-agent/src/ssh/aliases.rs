@@ -176,7 +176,7 @@ fn text(path: &Path) -> io::Result<String> {
 
 /// Whether the word names a machine: no pattern, no option, and nothing in it that `ssh` refuses in a name or reads as
 /// something else (`valid_hostname` of OpenSSH 9.6; `user@` and `ssh://`).
-fn is_name(word: &str) -> bool {
+pub(super) fn is_name(word: &str) -> bool {
     let is_plain = |c: char| c.is_alphanumeric() || (c.is_ascii_punctuation() && !"'`\"$\\;&<>|(){}@/#,!".contains(c));
     !pattern::is_pattern(word)
         && !word.is_empty()

@@ -11,7 +11,10 @@ use futures_util::{StreamExt, stream};
 use reachback_proto::words::quote;
 
 use super::aliases::{self, Alias, Places};
+use super::connection::{ConnectError, Connection};
+use super::person::Person;
 use super::settings::{PATIENCE, Settings, SettingsError, Ssh};
+use super::way::{self, Jump};
 use crate::platform::programs;
 
 /// `ssh -G` at once. Each is a process of some milliseconds; more of them would take the machine from who uses it.
@@ -120,6 +123,16 @@ impl Discovery {
         &self.config
     }
 
+    /// Connects to a machine that the configuration names, and to no other: a name from elsewhere could be anything.
+    pub async fn connect(&self, name: &str, person: &Arc<dyn Person>) -> Result<Option<Connection>, ConnectError> {
+        let names = aliases::read(&self.config, &self.places);
+        if !names.aliases.iter().any(|alias| alias.name == name) {
+            return Ok(None);
+        }
+        let way = way::to(&self.ssh, name).await?;
+        Connection::open(&way, self.places.home.as_ref(), person).await.map(Some)
+    }
+
     /// All machines, each with what its name means now.
     pub async fn list(&self) -> Result<Arc<Listing>, DiscoveryError> {
         let names = aliases::read(&self.config, &self.places);
@@ -139,7 +152,8 @@ impl Discovery {
             return Ok(Arc::clone(&known.listing));
         }
         let ask = |alias: Alias| async {
-            let settings = Settings::of(&self.ssh, &alias).await;
+            let name = Jump { user: None, host: alias.name.clone(), port: None };
+            let settings = Settings::of(&self.ssh, &name).await;
             Found { alias, settings }
         };
         let found = stream::iter(names.aliases).map(ask).buffered(AT_ONCE).collect().await;
@@ -180,6 +194,20 @@ mod tests {
         assert_eq!(settings.jumps(), ["me@one:2200", "two"]);
         let settings = plain.settings.as_ref().unwrap();
         assert_eq!((settings.user(), settings.host_name(), settings.port()), ("ada", "plain", Some(22)));
+    }
+
+    #[tokio::test]
+    async fn a_way_has_every_jump_in_order_and_is_no_circle() {
+        let (_home, discovery) = home(
+            "Host far\n  ProxyJump one,me@two:2200\nHost one\n  ProxyJump zero\nHost two\n  ProxyJump nowhere\n\
+             Host here\n  ProxyJump there\nHost there\n  ProxyJump here\nHost odd\n  ProxyJump one,-oX\n",
+        );
+        let way = way::to(&discovery.ssh, "far").await.unwrap();
+        let hops: Vec<_> = way.iter().map(|hop| (hop.name.as_str(), hop.settings.port())).collect();
+        assert_eq!(hops, [("zero", Some(22)), ("one", Some(22)), ("two", Some(2200)), ("far", Some(22))]);
+        assert_eq!(way[2].settings.user(), "me");
+        assert!(matches!(way::to(&discovery.ssh, "here").await, Err(way::WayError::Circle)));
+        assert!(way::to(&discovery.ssh, "odd").await.is_err());
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! SSH hosts: machines that this one reaches over SSH, each an environment of this host.
 //!
 //! ```text
-//! ~/.ssh/config ── aliases ── ssh -G ── settings
+//! ~/.ssh/config ── aliases ── ssh -G ── settings ── way ── connection: host key, identities
 //! ```
 //!
 //! [`aliases`] finds the names that the person gave to machines. What a name
@@ -10,11 +10,22 @@
 //! are known by, [`known_hosts`] says.
 
 mod aliases;
+mod carrier;
+mod connection;
 mod discovery;
+mod host_key;
+mod identities;
 pub mod known_hosts;
 mod pattern;
+mod person;
 mod settings;
+mod way;
 
 pub use aliases::Alias;
+pub use connection::{About, ConnectError, Connection};
 pub use discovery::{Discovery, DiscoveryError, Found, Listing};
+pub use host_key::HostKeyError;
+pub use identities::AuthError;
+pub use person::{Nobody, Person, Question, Secret, UnknownKey};
 pub use settings::{Settings, SettingsError};
+pub use way::{Hop, WayError};

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::aliases::Alias;
+use super::way::Jump;
 use crate::platform::processes::Group;
 
 /// `ssh -G` reads files, which takes milliseconds, and runs what `Match exec` names.
@@ -72,10 +72,13 @@ pub struct Settings {
 
 impl Settings {
     /// Asks OpenSSH.
-    pub(super) async fn of(ssh: &Ssh, alias: &Alias) -> Result<Self, SettingsError> {
+    pub(super) async fn of(ssh: &Ssh, name: &Jump) -> Result<Self, SettingsError> {
         let mut command = Command::new(&ssh.program);
         command.args(ssh.config.iter().flat_map(|file| [OsString::from("-F"), file.into()]));
-        command.args(["-G", "--", &alias.name]);
+        command.arg("-G");
+        command.args(name.user.iter().flat_map(|user| ["-l", user]));
+        command.args(name.port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]));
+        command.args(["--", &name.host]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         // What `Match exec` runs ends with it.
         Group::own(&mut command);
@@ -139,9 +142,50 @@ impl Settings {
         self.values.get(keyword)?.first().map(String::as_str)
     }
 
-    /// The same, but for `none`, which OpenSSH says where nothing is set.
-    fn set(&self, keyword: &str) -> Option<&str> {
+    /// The value of a keyword; nothing for `none`, which OpenSSH says where nothing is set.
+    pub(super) fn one(&self, keyword: &str) -> Option<&str> {
         self.first(keyword).filter(|value| !value.eq_ignore_ascii_case("none"))
+    }
+
+    /// All values of a keyword that may be there several times.
+    pub(super) fn all(&self, keyword: &str) -> impl Iterator<Item = &str> {
+        self.values
+            .get(keyword)
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .filter(|value| !value.eq_ignore_ascii_case("none"))
+    }
+
+    /// Whether a keyword is on.
+    pub(super) fn is_on(&self, keyword: &str) -> bool {
+        matches!(self.first(keyword), Some("yes" | "true" | "unbound" | "host-bound"))
+    }
+
+    /// A time that is set; nothing for zero, which switches it off.
+    pub(super) fn seconds(&self, keyword: &str) -> Option<Duration> {
+        self.one(keyword)?.parse().ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+    }
+
+    /// Paths that stand in one line, parted by blanks. One may hold blanks itself: each begins at the root or at home.
+    pub(super) fn paths(&self, keyword: &str) -> Vec<String> {
+        let mut paths: Vec<String> = Vec::new();
+        for word in self.one(keyword).unwrap_or_default().split(' ') {
+            match paths.last_mut() {
+                Some(path) if !word.starts_with(['/', '~', '%', '$']) => {
+                    path.push(' ');
+                    path.push_str(word);
+                }
+                _ => paths.push(word.to_owned()),
+            }
+        }
+        paths.retain(|path| !path.is_empty());
+        paths
+    }
+
+    /// What the machine is called where its key is looked up.
+    pub fn host_key_alias(&self) -> Option<&str> {
+        self.one("hostkeyalias")
     }
 
     /// The machine's name or address in the network.
@@ -161,12 +205,12 @@ impl Settings {
 
     /// The machines on the way there, `[user@]host[:port]`, as `ProxyJump` has them, the first one first.
     pub fn jumps(&self) -> Vec<&str> {
-        self.set("proxyjump").into_iter().flat_map(|jumps| jumps.split(',')).map(str::trim).collect()
+        self.one("proxyjump").into_iter().flat_map(|jumps| jumps.split(',')).map(str::trim).collect()
     }
 
     /// The command that carries the connection in place of the network; it is the user's own.
     pub fn proxy_command(&self) -> Option<&str> {
-        self.set("proxycommand")
+        self.one("proxycommand")
     }
 }
 
@@ -182,6 +226,9 @@ mod tests {
         assert_eq!((settings.user(), settings.host_name(), settings.port()), ("me", "10.0.0.1", Some(2222)));
         assert_eq!(settings.jumps(), ["a@one:22", "two"]);
         assert_eq!(settings.proxy_command(), None);
+        let paths = Settings::parse("userknownhostsfile /home/a/.ssh/kh /tmp/k h ~/x\nglobalknownhostsfile none\n");
+        assert_eq!(paths.paths("userknownhostsfile"), ["/home/a/.ssh/kh", "/tmp/k h", "~/x"]);
+        assert!(paths.paths("globalknownhostsfile").is_empty());
         let none = Settings::parse("proxyjump none\nport 70000\n");
         assert!(none.jumps().is_empty());
         assert_eq!(none.port(), None);

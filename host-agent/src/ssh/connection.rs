@@ -1,0 +1,429 @@
+//! A connection to a machine, through all machines on the way there.
+//!
+//! The SSH library speaks the protocol; here stands what it is told: the way, the
+//! keys by which machines are known, who one is, and that a machine gets nothing
+//! of this one. It can't open a channel to here, and no agent is forwarded.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reachback_proto::words::{quote, shell_word};
+use russh::client::{self, Handle};
+use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg};
+use russh::{Disconnect, Preferred, kex, mac};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::process::Command;
+use tokio::time::{Instant, timeout_at};
+
+use super::carrier::Carrier;
+use super::host_key::{Guard, GuardError, HostKeyError, Outcome};
+use super::identities::{self, AuthError};
+use super::known_hosts::{HostName, KnownHosts, KnownHostsError};
+use super::person::Person;
+use super::way::{Hop, WayError, expand};
+use crate::link::dial::{self, DialError};
+use crate::platform::processes::Group;
+
+/// How long a machine may take to be reached and to show its key, where the configuration has no `ConnectTimeout`.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it may take to let one in, without the time in which a person types.
+const AUTH_PATIENCE: Duration = Duration::from_secs(120);
+/// The same when a person is asked whether to trust its key.
+const TRUST_PATIENCE: Duration = Duration::from_secs(120);
+/// A link without a word for so long is asked for one, where the configuration has no `ServerAliveInterval`.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Room for what is under way on a channel, in bytes.
+const WINDOW: u32 = 1 << 20;
+
+/// There is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nobody knows how to get there.
+    #[error(transparent)]
+    Way(#[from] WayError),
+    /// The machine does not answer.
+    #[error("{} can't be reached: {source}", quote(machine))]
+    Dial {
+        /// Its name in the configuration.
+        machine: String,
+        /// Why not.
+        source: DialError,
+    },
+    /// The command that carries the connection does not run, or the machine before does not pass it on.
+    #[error("{} can't be reached {by}: {reason}", quote(machine))]
+    Carrier {
+        /// Its name in the configuration.
+        machine: String,
+        /// By what.
+        by: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The machine may be another one than is meant.
+    #[error("{}: {source}", quote(machine))]
+    HostKey {
+        /// Its name in the configuration.
+        machine: String,
+        /// Why.
+        source: Box<HostKeyError>,
+    },
+    /// Nobody knows which keys are good.
+    #[error(transparent)]
+    KnownHosts(#[from] KnownHostsError),
+    /// The configuration asks for something that is not done here.
+    #[error("{}: its configuration asks for {what}, which Reachback does not do", quote(machine))]
+    Unsupported {
+        /// Its name in the configuration.
+        machine: String,
+        /// What it asks for.
+        what: &'static str,
+    },
+    /// What is there speaks no SSH that is good enough.
+    #[error("{} and this computer have no common {kind} (it offers {theirs})", quote(machine))]
+    Algorithms {
+        /// Its name in the configuration.
+        machine: String,
+        /// Of what kind.
+        kind: String,
+        /// What it has.
+        theirs: String,
+    },
+    /// It did not answer in time.
+    #[error("{} does not speak SSH, or not within {} s", quote(machine), after.as_secs())]
+    TimedOut {
+        /// Its name in the configuration.
+        machine: String,
+        /// How long it had.
+        after: Duration,
+    },
+    /// Something else in the protocol.
+    #[error("{}: {reason}", quote(machine))]
+    Protocol {
+        /// Its name in the configuration.
+        machine: String,
+        /// What.
+        reason: String,
+    },
+    /// It does not let one in.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+}
+
+impl ConnectError {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Way(_) => "ssh_config",
+            Self::Dial { .. } | Self::Carrier { .. } | Self::TimedOut { .. } => "ssh_unreachable",
+            Self::HostKey { source, .. } if matches!(**source, HostKeyError::Unknown { .. }) => "ssh_host_unknown",
+            Self::HostKey { .. } | Self::KnownHosts(_) => "ssh_host_key",
+            Self::Unsupported { .. } => "ssh_unsupported",
+            Self::Algorithms { .. } | Self::Protocol { .. } => "ssh_protocol",
+            Self::Auth(_) => "ssh_auth",
+        }
+    }
+
+    /// What a person can do about it.
+    ///
+    /// `name` is the machine that was wanted.
+    pub fn fix(&self, name: &str) -> String {
+        match self {
+            Self::Way(_) => "see what OpenSSH makes of the name: ssh -G NAME".to_owned(),
+            Self::Dial { .. } | Self::Carrier { .. } | Self::TimedOut { .. } => {
+                "is it on, and does ssh reach it from here?".to_owned()
+            }
+            Self::HostKey { source, .. } => match &**source {
+                HostKeyError::Unknown { .. } => format!(
+                    "compare the fingerprint with the machine's own, and say yes at this host's terminal: reachback ssh check {name}"
+                ),
+                HostKeyError::Changed { host, known, .. } => format!(
+                    "ask whoever runs the machine; if its key was changed on purpose: ssh-keygen -f {} -R {}",
+                    shell_word(known.file.display()),
+                    shell_word(host)
+                ),
+                _ => "ask whoever runs the machine".to_owned(),
+            },
+            Self::KnownHosts(error) => {
+                format!("make it readable for this user: {}", shell_word(error.path.display()))
+            }
+            Self::Unsupported { .. } => "leave it out for this machine, or reach the machine with ssh".to_owned(),
+            Self::Algorithms { .. } => "bring its SSH server up to date".to_owned(),
+            Self::Protocol { .. } => "see what ssh says, and the machine's own log".to_owned(),
+            Self::Auth(error) => error.fix(),
+        }
+    }
+}
+
+/// A connection to a machine. Dropping it ends it.
+pub struct Connection {
+    handle: Handle<Guard>,
+    /// The connections that carry it, the last one first.
+    _through: Vec<Handle<Guard>>,
+    about: About,
+}
+
+/// How a machine was reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Who one is there.
+    pub user: String,
+    /// SHA-256 of its key.
+    pub fingerprint: Option<String>,
+    /// What let one in.
+    pub by: String,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Goes the way, machine by machine.
+    pub(super) async fn open(
+        way: &[Hop],
+        home: Option<&PathBuf>,
+        person: &Arc<dyn Person>,
+    ) -> Result<Self, ConnectError> {
+        let mut through: Vec<Handle<Guard>> = Vec::new();
+        let mut about = None;
+        for hop in way {
+            let (handle, reached) = Opening { hop, home, person }.open(through.last()).await?;
+            through.push(handle);
+            about = Some(reached);
+        }
+        let (Some(handle), Some(about)) = (through.pop(), about) else {
+            let reason = "there is no machine on the way".to_owned();
+            return Err(ConnectError::Protocol { machine: String::new(), reason });
+        };
+        through.reverse();
+        Ok(Self { handle, _through: through, about })
+    }
+
+    /// How it was reached.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// Ends it in order.
+    pub async fn close(&self) {
+        let _ = self.handle.disconnect(Disconnect::ByApplication, "", "en").await;
+    }
+}
+
+/// One machine that is being reached.
+struct Opening<'a> {
+    hop: &'a Hop,
+    home: Option<&'a PathBuf>,
+    person: &'a Arc<dyn Person>,
+}
+
+impl Opening<'_> {
+    async fn open(&self, before: Option<&Handle<Guard>>) -> Result<(Handle<Guard>, About), ConnectError> {
+        let settings = &self.hop.settings;
+        let guard = self.guard()?;
+        let outcome = Arc::clone(&guard.outcome);
+        let config = Arc::new(self.config(&guard));
+        let patience = settings.seconds("connecttimeout").unwrap_or(PATIENCE);
+        let deadline = Instant::now() + patience;
+        let handle = match before {
+            Some(before) => {
+                let (host, port) = (settings.host_name(), settings.port().unwrap_or_default());
+                let channel = before.channel_open_direct_tcpip(host, port.into(), "127.0.0.1", 0);
+                let channel = timeout_at(deadline, channel).await.map_err(|_| self.late(patience))?;
+                let by = "through the machine before it".to_owned();
+                let failed = |error: russh::Error| self.carrier(by, error.to_string());
+                self.shake_hands(config, channel.map_err(failed)?.into_stream(), guard, deadline).await
+            }
+            None => match settings.proxy_command() {
+                Some(command) => {
+                    let carrier = self.carry(command)?;
+                    let said = carrier.said();
+                    let shaken = self.shake_hands(config, carrier, guard, deadline).await;
+                    let is_refused = outcome.lock().unwrap_or_else(PoisonError::into_inner).refused.is_some();
+                    if shaken.is_err()
+                        && !is_refused
+                        && let Some(said) = said.last_line().await
+                    {
+                        return Err(self.carrier("by its ProxyCommand".to_owned(), said));
+                    }
+                    shaken
+                }
+                None => {
+                    let port = settings.port().unwrap_or_default();
+                    let stream = dial::connect(settings.host_name(), port, deadline).await;
+                    let failed = |source| ConnectError::Dial { machine: self.machine(), source };
+                    self.shake_hands(config, stream.map_err(failed)?, guard, deadline).await
+                }
+            },
+        };
+        let mut handle = handle.map_err(|failed| self.explain(failed, &outcome, patience))?;
+        let admitted = identities::authenticate(&mut handle, self.hop, self.home, self.person);
+        let by = tokio::time::timeout(AUTH_PATIENCE, admitted).await.map_err(|_| self.late(AUTH_PATIENCE))??;
+        let fingerprint = outcome.lock().unwrap_or_else(PoisonError::into_inner).fingerprint.clone();
+        Ok((handle, About { user: settings.user().to_owned(), fingerprint, by }))
+    }
+
+    /// `None` where the time was over. A person who looks at a fingerprint has more of it.
+    async fn shake_hands<S>(
+        &self,
+        config: Arc<client::Config>,
+        stream: S,
+        guard: Guard,
+        deadline: Instant,
+    ) -> Result<Handle<Guard>, Option<russh::Error>>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let asking = Arc::clone(&guard.asking);
+        let mut shaking = std::pin::pin!(client::connect_stream(config, stream, guard));
+        let done = match timeout_at(deadline, &mut shaking).await {
+            Ok(done) => done,
+            Err(_) if *asking.lock().unwrap_or_else(PoisonError::into_inner) => {
+                tokio::time::timeout(TRUST_PATIENCE, shaking).await.map_err(|_| None)?
+            }
+            Err(_) => return Err(None),
+        };
+        done.map_err(|GuardError(error)| Some(error))
+    }
+
+    fn machine(&self) -> String {
+        self.hop.name.clone()
+    }
+
+    fn late(&self, after: Duration) -> ConnectError {
+        ConnectError::TimedOut { machine: self.machine(), after }
+    }
+
+    fn carrier(&self, by: String, reason: String) -> ConnectError {
+        ConnectError::Carrier { machine: self.machine(), by, reason }
+    }
+
+    /// Why hands were not shaken. What the guard found comes first: the library only says that a key was refused.
+    fn explain(&self, failed: Option<russh::Error>, outcome: &Mutex<Outcome>, patience: Duration) -> ConnectError {
+        let machine = self.machine();
+        let outcome = std::mem::take(&mut *outcome.lock().unwrap_or_else(PoisonError::into_inner));
+        match (outcome.refused, failed) {
+            (Some(source), _) => ConnectError::HostKey { machine, source: Box::new(source) },
+            (None, None) => self.late(patience),
+            (None, Some(russh::Error::NoCommonAlgo { kind, theirs, .. })) => ConnectError::Algorithms {
+                machine,
+                kind: format!("{kind:?}").to_lowercase(),
+                theirs: theirs.join(", "),
+            },
+            (None, Some(error)) => {
+                let said = outcome.last_words.map(|words| format!("; it says {}", quote(words))).unwrap_or_default();
+                ConnectError::Protocol { machine, reason: format!("{error}{said}") }
+            }
+        }
+    }
+
+    fn guard(&self) -> Result<Guard, ConnectError> {
+        let settings = &self.hop.settings;
+        let unsupported = |what| ConnectError::Unsupported { machine: self.machine(), what };
+        if settings.one("knownhostscommand").is_some() {
+            return Err(unsupported("KnownHostsCommand"));
+        }
+        if settings.one("revokedhostkeys").is_some() {
+            return Err(unsupported("RevokedHostKeys"));
+        }
+        let files = |keyword| {
+            let paths = settings.paths(keyword).into_iter();
+            paths.filter_map(|path| expand(&path, self.hop, self.home)).map(PathBuf::from).collect::<Vec<_>>()
+        };
+        let own = files("userknownhostsfile");
+        let known = KnownHosts::read(&[own.clone(), files("globalknownhostsfile")].concat())?;
+        let host = match settings.host_key_alias() {
+            Some(alias) => HostName::alias(alias),
+            None => HostName::new(settings.host_name(), settings.port().unwrap_or_default()),
+        };
+        Ok(Guard {
+            host,
+            known,
+            keep_in: own.into_iter().next(),
+            hashed: settings.is_on("hashknownhosts"),
+            person: Arc::clone(self.person),
+            outcome: Arc::default(),
+            asking: Arc::default(),
+        })
+    }
+
+    /// Modern algorithms; of keys those first by which the machine is known.
+    fn config(&self, guard: &Guard) -> client::Config {
+        let kinds = guard.known.kinds(&guard.host);
+        let mut keys = KEYS.to_vec();
+        let is_known = |key: &Algorithm| match key {
+            Algorithm::Rsa { .. } => kinds.iter().any(|kind| matches!(kind, Algorithm::Rsa { .. })),
+            key => kinds.contains(key),
+        };
+        keys.sort_by_key(|key| !is_known(key));
+        let certificates = if guard.known.has_authority(&guard.host) { KEYS.to_vec() } else { Vec::new() };
+        let preferred = Preferred {
+            kex: Cow::Borrowed(KEX),
+            key: Cow::Owned(keys),
+            host_key_certificates: Cow::Owned(certificates),
+            mac: Cow::Borrowed(MAC),
+            ..Preferred::DEFAULT
+        };
+        let settings = &self.hop.settings;
+        client::Config {
+            preferred,
+            window_size: WINDOW,
+            keepalive_interval: Some(settings.seconds("serveraliveinterval").unwrap_or(KEEPALIVE)),
+            keepalive_max: settings.one("serveralivecountmax").and_then(|max| max.parse().ok()).unwrap_or(3),
+            nodelay: true,
+            ..client::Config::default()
+        }
+    }
+
+    /// A command of the person's own that carries the connection.
+    fn carry(&self, command: &str) -> Result<Carrier, ConnectError> {
+        let by = || "by its ProxyCommand".to_owned();
+        let Some(command) = expand(command, self.hop, self.home) else {
+            return Err(self.carrier(by(), "it names something that is not known here".to_owned()));
+        };
+        if cfg!(windows) {
+            return Err(ConnectError::Unsupported { machine: self.machine(), what: "ProxyCommand on Windows" });
+        }
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(format!("exec {command}"));
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        Group::own(&mut shell);
+        let child = shell.spawn().map_err(|error| self.carrier(by(), error.to_string()))?;
+        Carrier::new(child).ok_or_else(|| self.carrier(by(), "it has no input or output".to_owned()))
+    }
+}
+
+/// Kinds of keys, and the hashes of RSA signatures: no SHA-1, no DSA.
+const KEYS: &[Algorithm] = &[
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+];
+
+/// Key exchanges of OpenSSH's own defaults that the library has, and the names by which both say what else they know.
+const KEX: &[kex::Name] = &[
+    kex::MLKEM768X25519_SHA256,
+    kex::CURVE25519,
+    kex::CURVE25519_PRE_RFC_8731,
+    kex::ECDH_SHA2_NISTP256,
+    kex::ECDH_SHA2_NISTP384,
+    kex::ECDH_SHA2_NISTP521,
+    kex::DH_GEX_SHA256,
+    kex::DH_G16_SHA512,
+    kex::DH_G18_SHA512,
+    kex::DH_G14_SHA256,
+    kex::EXTENSION_SUPPORT_AS_CLIENT,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+];
+
+/// For ciphers that need one. No SHA-1.
+const MAC: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM, mac::HMAC_SHA512, mac::HMAC_SHA256];

@@ -1,0 +1,425 @@
+//! Proving to a machine who one is: keys of the SSH agent, keys in files, certificates, and what a person types.
+//!
+//! In OpenSSH's order (ssh_config(5), IdentityFile): keys of the agent that the
+//! configuration names, the agent's others, then files; after that what the
+//! machine asks a person for.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use reachback_proto::words::{printable, quote};
+use russh::MethodKind;
+use russh::client::{Handle, KeyboardInteractiveAuthResponse};
+use russh::keys::agent::AgentIdentity;
+use russh::keys::agent::client::{AgentClient, AgentStream};
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::ssh_key::{Certificate, HashAlg, PublicKey};
+use russh::keys::{PrivateKey, PrivateKeyWithHashAlg};
+use russh::{MethodSet, client::AuthResult};
+use zeroize::Zeroizing;
+
+use super::host_key::Guard;
+use super::person::{Person, Question};
+use super::way::{Hop, expand};
+use crate::platform::files;
+
+/// Largest file with a key, in bytes; an RSA key of 16,384 bits has 13 KB.
+const MAX_FILE: u64 = 64 << 10;
+/// Keys that are offered. Servers end the connection after six as a rule (`MaxAuthTries`).
+const MAX_OFFERS: usize = 20;
+/// How often a passphrase or password may be wrong (`NumberOfPasswordPrompts`).
+const TRIES: usize = 3;
+/// Rounds of questions of a machine, and questions in one.
+const MAX_ROUNDS: usize = 8;
+/// What is shown of a question, in characters.
+const MAX_QUESTION: usize = 400;
+
+/// The machine did not let one in.
+#[derive(Debug, Clone, Default, thiserror::Error)]
+#[error("{}", self.words())]
+pub struct AuthError {
+    /// `user@machine`.
+    pub at: String,
+    /// What was offered.
+    pub tried: Vec<String>,
+    /// Keys that nobody opened.
+    pub locked: Vec<PathBuf>,
+    /// Keys that are there and were not used, and why.
+    pub passed_over: Vec<String>,
+    /// Whether it ended the connection.
+    pub closed: bool,
+}
+
+impl AuthError {
+    fn words(&self) -> String {
+        let mut words = format!("{} does not let this computer in", quote(&self.at));
+        if self.tried.is_empty() {
+            words += ": there was no key to offer";
+        } else {
+            words += &format!(": it takes none of {}", self.tried.join(", "));
+        }
+        for file in &self.locked {
+            words += &format!("; {} needs its passphrase", quote(file.display()));
+        }
+        for why in &self.passed_over {
+            words += &format!("; {why}");
+        }
+        if self.closed {
+            words += "; it ended the connection after these tries";
+        }
+        words
+    }
+
+    /// What a person can do about it.
+    pub fn fix(&self) -> String {
+        if self.closed {
+            return "offer fewer keys: set IdentityFile and IdentitiesOnly yes for it in the SSH configuration"
+                .to_owned();
+        }
+        match self.locked.first() {
+            Some(file) => {
+                format!("add the key to the agent: ssh-add {}", reachback_proto::words::shell_word(file.display()))
+            }
+            None => format!("see what ssh says: ssh {}", self.at.split_once('@').map_or("", |(_, host)| host)),
+        }
+    }
+}
+
+/// A way in that worked, in words.
+pub(super) async fn authenticate(
+    handle: &mut Handle<Guard>,
+    hop: &Hop,
+    home: Option<&PathBuf>,
+    person: &Arc<dyn Person>,
+) -> Result<String, AuthError> {
+    let user = hop.settings.user().to_owned();
+    let error = AuthError { at: format!("{user}@{}", hop.name), ..AuthError::default() };
+    let mut attempt =
+        Attempt { handle, hop, home, person, user, error, methods: MethodSet::empty(), offered: HashSet::new() };
+    match attempt.run().await {
+        Some(how) => Ok(how),
+        None => {
+            attempt.error.closed = attempt.handle.is_closed();
+            Err(attempt.error)
+        }
+    }
+}
+
+struct Attempt<'a> {
+    handle: &'a mut Handle<Guard>,
+    hop: &'a Hop,
+    home: Option<&'a PathBuf>,
+    person: &'a Arc<dyn Person>,
+    user: String,
+    error: AuthError,
+    /// What the machine would take now.
+    methods: MethodSet,
+    offered: HashSet<Vec<u8>>,
+}
+
+/// A key of the configuration.
+struct Named {
+    path: PathBuf,
+    /// Its public half, where that is beside it.
+    public: Option<KeyData>,
+    certificates: Vec<Certificate>,
+}
+
+impl Attempt<'_> {
+    async fn run(&mut self) -> Option<String> {
+        let none = self.handle.authenticate_none(self.user.clone()).await;
+        if self.took(none) {
+            return Some("nothing".to_owned());
+        }
+        if self.takes(MethodKind::PublicKey) && self.hop.settings.is_on("pubkeyauthentication") {
+            let named = self.named();
+            if let Some(how) = self.agent(&named).await {
+                return Some(how);
+            }
+            for key in &named {
+                if !self.takes(MethodKind::PublicKey) {
+                    break;
+                }
+                if let Some(how) = self.file(key).await {
+                    return Some(how);
+                }
+            }
+        }
+        if self.takes(MethodKind::KeyboardInteractive)
+            && self.hop.settings.is_on("kbdinteractiveauthentication")
+            && let Some(how) = self.keyboard().await
+        {
+            return Some(how);
+        }
+        if self.takes(MethodKind::Password) && self.hop.settings.is_on("passwordauthentication") {
+            return self.password().await;
+        }
+        None
+    }
+
+    fn takes(&self, method: MethodKind) -> bool {
+        !self.handle.is_closed() && self.methods.contains(&method) && self.error.tried.len() < MAX_OFFERS
+    }
+
+    /// Whether the machine let one in; notes what it would take otherwise.
+    fn took<E>(&mut self, result: Result<AuthResult, E>) -> bool {
+        match result {
+            Ok(AuthResult::Success) => true,
+            Ok(AuthResult::Failure { remaining_methods, .. }) => {
+                self.methods = remaining_methods;
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The keys of the configuration, with what lies beside them.
+    fn named(&mut self) -> Vec<Named> {
+        let settings = &self.hop.settings;
+        let paths = |keyword| {
+            settings
+                .all(keyword)
+                .filter_map(|path| expand(path, self.hop, self.home))
+                .map(PathBuf::from)
+                .collect::<Vec<_>>()
+        };
+        let certificate = |path: &Path| Certificate::from_openssh(read(path)?.trim()).ok();
+        let certificates: Vec<Certificate> =
+            paths("certificatefile").iter().filter_map(|path| certificate(path)).collect();
+        let named = paths("identityfile").into_iter().map(|path| {
+            let beside = |ending: &str| PathBuf::from(format!("{}{ending}", path.display()));
+            let own = certificate(&beside("-cert.pub"));
+            let public = read(&beside(".pub")).and_then(|text| PublicKey::from_openssh(text.trim()).ok());
+            let public = public.map(|key| key.key_data().clone()).or_else(|| Some(own.as_ref()?.public_key().clone()));
+            let certificates = certificates.iter().cloned().chain(own).collect();
+            Named { path, public, certificates }
+        });
+        named.collect()
+    }
+
+    async fn agent(&mut self, named: &[Named]) -> Option<String> {
+        let mut agent = connect_agent(self.hop, self.home).await?;
+        let identities = match agent.request_identities().await {
+            Ok(identities) => identities,
+            Err(_) => {
+                self.error.passed_over.push("the SSH agent does not say which keys it has".to_owned());
+                return None;
+            }
+        };
+        let place = |identity: &AgentIdentity| {
+            let key = identity.public_key();
+            named.iter().position(|named| named.public.as_ref() == Some(key.key_data()))
+        };
+        let mut ordered: Vec<(Option<usize>, AgentIdentity)> =
+            identities.into_iter().map(|identity| (place(&identity), identity)).collect();
+        if self.hop.settings.is_on("identitiesonly") {
+            ordered.retain(|(place, _)| place.is_some());
+        }
+        ordered.sort_by_key(|(place, _)| place.unwrap_or(usize::MAX));
+        for (place, identity) in ordered {
+            if !self.takes(MethodKind::PublicKey) {
+                return None;
+            }
+            let key = identity.public_key().into_owned();
+            let Some(hash) = self.hash(&key).await else { continue };
+            let said = describe("the agent's", &key);
+            let certificates = place.map(|place| named[place].certificates.as_slice()).unwrap_or_default();
+            for certificate in certificates.iter().filter(|certificate| certificate.public_key() == key.key_data()) {
+                let done =
+                    self.handle.authenticate_certificate_with(self.user.clone(), certificate.clone(), hash, &mut agent);
+                let done = done.await;
+                if self.took(done) {
+                    return Some(format!("a certificate with {said}"));
+                }
+            }
+            let done = match identity {
+                AgentIdentity::Certificate { certificate, .. } => {
+                    self.handle.authenticate_certificate_with(self.user.clone(), certificate, hash, &mut agent).await
+                }
+                AgentIdentity::PublicKey { key, .. } => {
+                    self.handle.authenticate_publickey_with(self.user.clone(), key, hash, &mut agent).await
+                }
+            };
+            self.offered.insert(key.to_bytes().unwrap_or_default());
+            self.error.tried.push(said.clone());
+            if self.took(done) {
+                return Some(said);
+            }
+        }
+        None
+    }
+
+    async fn file(&mut self, named: &Named) -> Option<String> {
+        let is_offered =
+            |key: &KeyData| PublicKey::from(key.clone()).to_bytes().is_ok_and(|bytes| self.offered.contains(&bytes));
+        if !named.path.is_file() || named.public.as_ref().is_some_and(is_offered) {
+            return None;
+        }
+        let key = Arc::new(self.open(&named.path).await?);
+        let public = key.public_key().clone();
+        let hash = self.hash(&public).await?;
+        let said = describe(&named.path.display().to_string(), &public);
+        for certificate in named.certificates.iter().filter(|certificate| certificate.public_key() == public.key_data())
+        {
+            let done =
+                self.handle.authenticate_openssh_cert(self.user.clone(), Arc::clone(&key), certificate.clone()).await;
+            self.error.tried.push(format!("a certificate with {said}"));
+            if self.took(done) {
+                return Some(format!("a certificate with {said}"));
+            }
+        }
+        let done = self.handle.authenticate_publickey(self.user.clone(), PrivateKeyWithHashAlg::new(key, hash)).await;
+        self.error.tried.push(said.clone());
+        self.took(done).then_some(said)
+    }
+
+    /// The key in a file, opened with what a person types where it is locked.
+    async fn open(&mut self, path: &Path) -> Option<PrivateKey> {
+        let text = match secret(path) {
+            Ok(text) => text,
+            Err(why) => {
+                self.error.passed_over.push(format!("{}: {why}", quote(path.display())));
+                return None;
+            }
+        };
+        match russh::keys::decode_secret_key(&text, None) {
+            Ok(key) => return Some(key),
+            Err(russh::keys::Error::KeyIsEncrypted) => {}
+            Err(error) => {
+                self.error.passed_over.push(format!(
+                    "{} can't be read: {}",
+                    quote(path.display()),
+                    printable(&error.to_string())
+                ));
+                return None;
+            }
+        }
+        for _ in 0..TRIES {
+            let question = Question::Passphrase { file: path.display().to_string() };
+            let Some(passphrase) = self.person.answers(question).await else { break };
+            let opened = tokio::task::spawn_blocking({
+                let (text, passphrase) = (text.clone(), passphrase.clone());
+                move || russh::keys::decode_secret_key(&text, Some(&passphrase)).ok()
+            });
+            if let Ok(Some(key)) = opened.await {
+                return Some(key);
+            }
+        }
+        self.error.locked.push(path.to_owned());
+        None
+    }
+
+    /// The hash that an RSA key signs with; `None` where the machine takes SHA-1 only, which is not used.
+    async fn hash(&mut self, key: &PublicKey) -> Option<Option<HashAlg>> {
+        if !key.algorithm().is_rsa() {
+            return Some(None);
+        }
+        match self.handle.best_supported_rsa_hash().await {
+            Ok(Some(Some(hash))) => Some(Some(hash)),
+            // It does not say.
+            Ok(None) => Some(Some(HashAlg::Sha512)),
+            Ok(Some(None)) => {
+                self.error.passed_over.push("it takes RSA keys with SHA-1 only, which is not used".to_owned());
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn keyboard(&mut self) -> Option<String> {
+        for _ in 0..TRIES {
+            let mut step = self.handle.authenticate_keyboard_interactive_start(self.user.clone(), None::<String>).await;
+            for _ in 0..MAX_ROUNDS {
+                match step {
+                    Ok(KeyboardInteractiveAuthResponse::Success) => return Some("answers at the terminal".to_owned()),
+                    Ok(KeyboardInteractiveAuthResponse::InfoRequest { instructions, prompts, .. }) => {
+                        if prompts.len() > MAX_ROUNDS {
+                            return None;
+                        }
+                        let mut answers = Vec::new();
+                        for prompt in prompts {
+                            let words: String = [instructions.trim(), prompt.prompt.trim()].join(" ");
+                            let words = printable(words.trim()).chars().take(MAX_QUESTION).collect();
+                            let question = Question::Server { at: self.error.at.clone(), words, echo: prompt.echo };
+                            answers.push(self.person.answers(question).await?.to_string());
+                        }
+                        step = self.handle.authenticate_keyboard_interactive_respond(answers).await;
+                    }
+                    Ok(KeyboardInteractiveAuthResponse::Failure { remaining_methods, .. }) => {
+                        self.methods = remaining_methods;
+                        break;
+                    }
+                    Err(_) => return None,
+                }
+            }
+            if self.error.tried.last().is_none_or(|last| last != "what was typed") {
+                self.error.tried.push("what was typed".to_owned());
+            }
+            if !self.takes(MethodKind::KeyboardInteractive) {
+                return None;
+            }
+        }
+        None
+    }
+
+    async fn password(&mut self) -> Option<String> {
+        for _ in 0..TRIES {
+            let question = Question::Password { at: self.error.at.clone() };
+            let password = self.person.answers(question).await?;
+            let done = self.handle.authenticate_password(self.user.clone(), password.to_string()).await;
+            if self.took(done) {
+                return Some("a password".to_owned());
+            }
+            if !self.takes(MethodKind::Password) {
+                return None;
+            }
+        }
+        None
+    }
+}
+
+fn describe(whose: &str, key: &PublicKey) -> String {
+    printable(&format!("{whose} {} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256)))
+}
+
+/// What a small file holds.
+fn read(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(MAX_FILE).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// The same of a file that nobody else may read.
+fn secret(path: &Path) -> Result<Zeroizing<String>, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    files::check_secret_file(&file, path).map_err(|error| error.to_string())?;
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    Ok(text)
+}
+
+/// The agent that the configuration names, or the environment's. `None` where there is none.
+async fn connect_agent(hop: &Hop, home: Option<&PathBuf>) -> Option<AgentClient<Box<dyn AgentStream + Send + Unpin>>> {
+    let path = match hop.settings.one("identityagent") {
+        Some(none) if none.eq_ignore_ascii_case("none") => return None,
+        None | Some("SSH_AUTH_SOCK") => std::env::var_os("SSH_AUTH_SOCK")?.into(),
+        Some(named) => match named.strip_prefix('$').filter(|name| !name.starts_with('{')) {
+            Some(variable) => std::env::var_os(variable)?.into(),
+            None => PathBuf::from(expand(named, hop, home)?),
+        },
+    };
+    agent_at(&path).await
+}
+
+#[cfg(unix)]
+async fn agent_at(path: &Path) -> Option<AgentClient<Box<dyn AgentStream + Send + Unpin>>> {
+    Some(AgentClient::connect_uds(path).await.ok()?.dynamic())
+}
+
+#[cfg(windows)]
+async fn agent_at(path: &Path) -> Option<AgentClient<Box<dyn AgentStream + Send + Unpin>>> {
+    Some(AgentClient::connect_named_pipe(path).await.ok()?.dynamic())
+}

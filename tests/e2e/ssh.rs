@@ -1,0 +1,252 @@
+//! Machines that a host reaches over SSH: real servers, agents and keys.
+
+use std::os::unix::fs::PermissionsExt;
+
+use e2e::process::{Finished, Home};
+use e2e::sshd::Ssh;
+use e2e::tmux::Terminal;
+use serde_json::{Value, json};
+
+/// A person with an SSH configuration.
+struct Person {
+    home: Home,
+    ssh: Ssh,
+}
+
+impl Person {
+    fn prepare() -> Self {
+        Self { home: Home::new(), ssh: Ssh::prepare() }
+    }
+
+    async fn check(&self, name: &str) -> Finished {
+        self.home.json(&["ssh", "--ssh-config", &self.ssh.at("config"), "check", name]).await
+    }
+
+    /// What `check` says that the machine was let in by.
+    async fn let_in_by(&self, name: &str) -> String {
+        let checked = self.check(name).await.ok().event("ssh_checked");
+        assert_eq!(checked["user"], self.ssh.user(), "{checked}");
+        assert_eq!(checked["fingerprint"], self.ssh.fingerprint("host"), "{checked}");
+        checked["by"].as_str().unwrap().to_owned()
+    }
+
+    /// The `code` and the words of what went wrong.
+    async fn refused(&self, name: &str) -> (String, String) {
+        let refused = self.check(name).await;
+        assert_eq!(refused.code, 1, "{refused:?}");
+        let error = refused.event("error");
+        assert!(error["fix"].is_string(), "no way on: {error}");
+        (error["code"].as_str().unwrap().to_owned(), error["message"].as_str().unwrap().to_owned())
+    }
+
+    fn at_the_terminal(&self, name: &str) -> Terminal {
+        self.home.terminal(&["ssh", "--ssh-config", &self.ssh.at("config"), "check", name])
+    }
+}
+
+#[tokio::test]
+async fn a_machine_is_reached_through_two_others_with_every_kind_of_key() {
+    let person = Person::prepare();
+    let ssh = &person.ssh;
+    ssh.key("authority", "ed25519", "");
+    ssh.key("signed", "ed25519", "");
+    ssh.key("held", "ed25519", "");
+    ssh.keygen(&["-q", "-s", "authority", "-I", "test", "-n", ssh.user(), "signed.pub"]);
+    ssh.lets_in(&["one", "two", "three", "held"]);
+    let trust = format!("TrustedUserCAKeys {}", ssh.at("authority.pub"));
+    let (target, one, two) = (ssh.server(&trust).await, ssh.server("").await, ssh.server("").await);
+    ssh.knows(&[&target, &one, &two]);
+    let agent = ssh.agent("held").await;
+    let key = |name: &str| format!("  IdentityFile {}\n", ssh.at(name));
+    ssh.configure(&format!(
+        "Host first\n  Port {}\n{}Host second\n  Port {}\n{}\
+         Host ed25519\n{}Host ecdsa\n{}Host rsa\n{}Host certificate\n{}Host held\n  IdentityAgent {}\n\
+         Host ed25519 ecdsa rsa certificate held\n  Port {}\n  ProxyJump first,second\n",
+        one.port,
+        key("one"),
+        two.port,
+        key("two"),
+        key("one"),
+        key("two"),
+        key("three"),
+        key("signed"),
+        agent.socket.display(),
+        target.port,
+    ));
+    for (name, by) in [
+        ("first", "one"),
+        ("ed25519", "one"),
+        ("ecdsa", "two"),
+        ("rsa", "three"),
+        ("certificate", "signed"),
+        ("held", "held"),
+    ] {
+        let said = person.let_in_by(name).await;
+        assert!(said.ends_with(&ssh.fingerprint(by)), "{name}: {said}");
+        assert_eq!(said.starts_with("a certificate with"), name == "certificate", "{said}");
+        assert_eq!(said.starts_with("the agent's"), name == "held", "{said}");
+    }
+    let (code, message) = person.refused("nobody").await;
+    assert!(code == "ssh_unknown_name" && message.contains("“nobody” is no machine"), "{code}: {message}");
+}
+
+#[tokio::test]
+async fn a_command_of_the_configuration_carries_a_connection_and_ends_with_it() {
+    let person = Person::prepare();
+    let ssh = &person.ssh;
+    let (target, jump) = (ssh.server("").await, ssh.server("").await);
+    ssh.knows(&[&target, &jump]);
+    let key = ssh.at("one");
+    // OpenSSH itself as the command.
+    ssh.configure(&format!(
+        "Host carried\n  Port {}\n  ProxyCommand ssh -F {} -W %h:%p jump\n  IdentityFile {key}\n\
+         Host jump\n  Port {}\n  IdentityFile {key}\nHost broken\n  ProxyCommand echo no such way >&2; exit 3\n",
+        target.port,
+        ssh.at("config"),
+        jump.port
+    ));
+    assert!(person.let_in_by("carried").await.ends_with(&ssh.fingerprint("one")));
+    let (code, message) = person.refused("broken").await;
+    assert!(code == "ssh_unreachable" && message.contains("no such way"), "{code}: {message}");
+}
+
+#[tokio::test]
+async fn a_machine_that_is_not_the_one_that_is_known_is_refused_whatever_the_configuration_says() {
+    let person = Person::prepare();
+    let ssh = &person.ssh;
+    let server = ssh.server("").await;
+    let key = format!("  Port {}\n  IdentityFile {}\n", server.port, ssh.at("one"));
+    ssh.configure(&format!("Host devbox\n  StrictHostKeyChecking no\n  BatchMode no\n{key}"));
+
+    // Nobody is asked where there is no terminal, and nothing is written down.
+    let (code, message) = person.refused("devbox").await;
+    assert!(code == "ssh_host_unknown" && message.contains(&ssh.fingerprint("host")), "{code}: {message}");
+    assert_eq!(ssh.text("known_hosts"), "");
+
+    ssh.key("other", "ed25519", "");
+    ssh.write("known_hosts", &format!("\n[127.0.0.1]:{} {}\n", server.port, ssh.public("other")));
+    let (code, message) = person.refused("devbox").await;
+    assert!(code == "ssh_host_key" && message.contains("line 2 of"), "{code}: {message}");
+
+    ssh.knows(&[&server]);
+    ssh.write("known_hosts", &format!("{}@revoked * {}\n", ssh.text("known_hosts"), ssh.public("host")));
+    let (code, message) = person.refused("devbox").await;
+    assert!(code == "ssh_host_key" && message.contains("revoked"), "{code}: {message}");
+
+    std::fs::remove_file(ssh.path("known_hosts")).unwrap();
+    std::fs::create_dir(ssh.path("known_hosts")).unwrap();
+    let (code, message) = person.refused("devbox").await;
+    assert!(code == "ssh_host_key" && message.contains("can't read"), "{code}: {message}");
+}
+
+#[tokio::test]
+async fn a_machine_is_known_by_the_certificate_of_an_authority() {
+    let person = Person::prepare();
+    let ssh = &person.ssh;
+    ssh.key("authority", "ed25519", "");
+    ssh.keygen(&["-q", "-s", "authority", "-I", "test", "-h", "-n", "127.0.0.1", "host.pub"]);
+    let server = ssh.server(&format!("HostCertificate {}", ssh.at("host-cert.pub"))).await;
+    ssh.configure(&format!("Host devbox\n  Port {}\n  IdentityFile {}\n", server.port, ssh.at("one")));
+    ssh.write("known_hosts", &format!("@cert-authority [127.0.0.*]:{} {}\n", server.port, ssh.public("authority")));
+    person.let_in_by("devbox").await;
+
+    ssh.key("stranger", "ed25519", "");
+    ssh.write("known_hosts", &format!("@cert-authority * {}\n", ssh.public("stranger")));
+    let (code, message) = person.refused("devbox").await;
+    assert!(code == "ssh_host_key" && message.contains("no authority"), "{code}: {message}");
+}
+
+#[tokio::test]
+async fn at_the_terminal_a_new_machine_is_accepted_and_a_locked_key_opened() {
+    let person = Person::prepare();
+    let ssh = &person.ssh;
+    ssh.key("locked", "ed25519", "open sesame");
+    ssh.lets_in(&["locked"]);
+    let server = ssh.server("").await;
+    ssh.configure(&format!("Host devbox\n  Port {}\n  IdentityFile {}\n", server.port, ssh.at("locked")));
+
+    let no = person.at_the_terminal("devbox");
+    no.shows(&ssh.fingerprint("host")).await;
+    no.type_text("y");
+    no.press(&["Enter"]);
+    assert_eq!(no.exit().await, 1);
+    assert_eq!(ssh.text("known_hosts"), "");
+
+    let yes = person.at_the_terminal("devbox");
+    yes.shows("Type yes").await;
+    yes.type_text("yes");
+    yes.press(&["Enter"]);
+    yes.shows("Passphrase of").await;
+    yes.type_text("wrong");
+    yes.press(&["Enter"]);
+    yes.until("a second question", |screen| screen.matches("Passphrase of").count() == 2).await;
+    yes.type_text("open sesame");
+    yes.press(&["Enter"]);
+    yes.shows("lets").await;
+    assert!(!yes.everything().contains("sesame"), "{}", yes.everything());
+    assert_eq!(yes.exit().await, 0);
+    assert_eq!(ssh.text("known_hosts"), format!("[127.0.0.1]:{} {}\n", server.port, ssh.public("host")));
+
+    // Without a terminal nobody opens the key, and it is said what to do.
+    let locked = person.check("devbox").await.event("error");
+    assert_eq!(locked["code"], "ssh_auth", "{locked}");
+    assert_eq!(locked["fix"], json!(format!("add the key to the agent: ssh-add {}", ssh.at("locked"))));
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_hears_what_was_offered_and_what_was_not() {
+    let person = Person::prepare();
+    let ssh = &person.ssh;
+    ssh.key("stranger", "ed25519", "");
+    ssh.key("open", "ed25519", "");
+    std::fs::set_permissions(ssh.path("open"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let server = ssh.server("").await;
+    ssh.knows(&[&server]);
+    let (stranger, open) = (ssh.at("stranger"), ssh.at("open"));
+    let port = server.port;
+    ssh.configure(&format!("Host devbox\n  Port {port}\n  IdentityFile {stranger}\n  IdentityFile {open}\n"));
+    let (code, message) = person.refused("devbox").await;
+    assert_eq!(code, "ssh_auth");
+    assert!(message.contains(&ssh.fingerprint("stranger")), "{message}");
+    assert!(message.contains(&open) && !message.contains(&ssh.fingerprint("open")), "{message}");
+}
+
+#[tokio::test]
+async fn a_machine_that_is_off_silent_or_no_ssh_server_is_told_from_the_others() {
+    let person = Person::prepare();
+    let ssh = &person.ssh;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let talks = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let port = |listener: &tokio::net::TcpListener| listener.local_addr().unwrap().port();
+    ssh.configure(&format!(
+        "Host off\n  Port {free}\nHost silent\n  Port {}\nHost talks\n  Port {}\nHost *\n  ConnectTimeout 1\n",
+        port(&silent),
+        port(&talks)
+    ));
+    let talking = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = talks.accept().await.unwrap();
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, &b"HTTP/1.1 400 Bad Request\r\n".repeat(100_000))
+                .await;
+        }
+    });
+    let (code, message) = person.refused("off").await;
+    assert!(code == "ssh_unreachable" && message.contains("refused"), "{code}: {message}");
+    let (code, message) = person.refused("silent").await;
+    assert!(code == "ssh_unreachable" && message.contains("within 1 s"), "{code}: {message}");
+    let (code, message) = person.refused("talks").await;
+    assert!(["ssh_unreachable", "ssh_protocol"].contains(&code.as_str()), "{code}: {message}");
+    talking.abort();
+}
+
+#[tokio::test]
+async fn the_list_says_what_each_name_means() {
+    let person = Person::prepare();
+    person.ssh.configure("Host devbox\n  Port 2222\n  ProxyJump first,second\nHost *.lab\n");
+    let listed = person.home.json(&["ssh", "list", "--ssh-config", &person.ssh.at("config")]).await.ok();
+    let devbox = listed.event("ssh_host");
+    assert_eq!(devbox["host_name"], "127.0.0.1", "{devbox}");
+    assert_eq!((&devbox["port"], &devbox["jumps"]), (&json!(2222), &json!(["first", "second"])), "{devbox}");
+    assert_eq!(devbox["error"], Value::Null);
+}
