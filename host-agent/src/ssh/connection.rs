@@ -427,3 +427,7 @@ const KEX: &[kex::Name] = &[
 
 /// For ciphers that need one. No SHA-1.
 const MAC: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM, mac::HMAC_SHA512, mac::HMAC_SHA256];
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests;
