@@ -123,7 +123,7 @@ export class Phone {
     if (process.env.SCREENS !== undefined) {
       for (const colorScheme of ["light", "dark"] as const) {
         await this.page.emulateMedia({ colorScheme });
-        await this.page.screenshot({ path: `screens/${name}-${colorScheme}.png` });
+        await this.page.screenshot({ path: `screens/${name}-${colorScheme}.png`, animations: "disabled" });
       }
     }
   }
