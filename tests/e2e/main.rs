@@ -31,6 +31,7 @@ mod remote_control;
 mod revoke;
 mod signals;
 mod ssh;
+mod ssh_codex;
 mod state_files;
 mod status;
 mod troubles;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use e2e::process::{Finished, Home};
-use e2e::sshd::Ssh;
+use e2e::sshd::{Account, Ssh};
 use e2e::tmux::Terminal;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ impl Person {
 
     /// What `check` says that the machine was let in by.
     async fn let_in_by(&self, name: &str) -> String {
-        let checked = self.check(name).await.ok().event("ssh_checked");
+        let checked = self.check(name).await.event("ssh_checked");
         assert_eq!(checked["user"], self.ssh.user(), "{checked}");
         assert_eq!(checked["fingerprint"], self.ssh.fingerprint("host"), "{checked}");
         checked["by"].as_str().unwrap().to_owned()
@@ -162,7 +162,8 @@ async fn at_the_terminal_a_new_machine_is_accepted_and_a_locked_key_opened() {
     let ssh = &person.ssh;
     ssh.key("locked", "ed25519", "open sesame");
     ssh.lets_in(&["locked"]);
-    let server = ssh.server("").await;
+    let account = Account::prepare(person.home.folder("far"), "bash", "");
+    let server = ssh.server(&account.sessions()).await;
     ssh.configure(&format!("Host devbox\n  Port {}\n  IdentityFile {}\n", server.port, ssh.at("locked")));
 
     let no = person.at_the_terminal("devbox");

@@ -8,6 +8,10 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+/// What a login shell of an account's says and does before it is any use.
+pub const NOISE: &str =
+    "echo 'Welcome to devbox'\necho 'disk is 91 %% full' >&2\nread -r answer\nprintf 'bye, or not'\n";
+
 /// Where Debian has it; it has to be started by its whole path.
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -22,6 +26,66 @@ pub struct Sshd {
     _child: Child,
     /// Where it listens on 127.0.0.1.
     pub port: u16,
+}
+
+/// Somebody's home on the machine that a server stands for, with a login shell and Codex on the path of that alone.
+pub struct Account {
+    /// Their home.
+    pub home: PathBuf,
+}
+
+impl Account {
+    /// With this login shell (`bash`, `zsh`, `fish`), in an empty folder. `first` is what its configuration does first.
+    pub fn prepare(home: PathBuf, shell: &str, first: &str) -> Self {
+        let write = |name: &str, text: &str| {
+            let path = home.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let bin = home.join("bin");
+        let path = format!("{}:/usr/bin:/bin", bin.display());
+        let exported = format!("{first}\nexport PATH='{path}'\n");
+        write(".bash_profile", &exported);
+        write(".zprofile", &exported);
+        write(".config/fish/config.fish", &format!("{first}\nset -gx PATH {}\n", path.replace(':', " ")));
+        // As sshd does it for whoever has this shell.
+        let variables = format!("HOME='{}' SHELL=/usr/bin/{shell} PATH=/usr/bin:/bin", home.display());
+        let enter = format!("#!/bin/sh\nexec env {variables} /usr/bin/{shell} -c \"$SSH_ORIGINAL_COMMAND\"\n");
+        write("enter", &enter);
+        write(".codex/config.toml", "check_for_update_on_startup = false\n");
+        std::fs::create_dir_all(&bin).unwrap();
+        std::os::unix::fs::symlink(crate::codex::program(), bin.join("codex")).unwrap();
+        let account = Self { home };
+        account.set_mode("enter", 0o755);
+        account
+    }
+
+    /// What a server's configuration says so that sessions are theirs.
+    pub fn sessions(&self) -> String {
+        format!("ForceCommand {}", self.home.join("enter").display())
+    }
+
+    /// The same Codex, run by the test.
+    pub fn codex(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.home.join("bin/codex"));
+        command.args(args).env_remove("CODEX_HOME").env("HOME", &self.home).stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// A program in the place of Codex, or nothing.
+    pub fn replace_codex(&self, with: Option<&str>) {
+        std::fs::remove_file(self.home.join("bin/codex")).unwrap();
+        if let Some(script) = with {
+            std::fs::write(self.home.join("bin/codex"), script).unwrap();
+            self.set_mode("bin/codex", 0o755);
+        }
+    }
+
+    /// Who may do what with a file.
+    pub fn set_mode(&self, name: &str, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(self.home.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
 }
 
 /// An agent that runs until it is dropped.

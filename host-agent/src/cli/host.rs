@@ -290,7 +290,8 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
         | Event::ChatgptDevice(_)
         | Event::Workspace(_)
         | Event::SshHost(_)
-        | Event::SshChecked(_) => return None,
+        | Event::SshChecked(_)
+        | Event::SshCodex(_) => return None,
     })
 }
 

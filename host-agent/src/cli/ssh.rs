@@ -12,8 +12,11 @@ use reachback_proto::words::{printable, printable_lines, quote};
 
 use super::Home;
 use super::output::{Output, table};
-use crate::local_api::{Event, Failure, SshChecked, SshHost};
-use crate::ssh::{About, Discovery, DiscoveryError, Found, Nobody, Person, Question, Secret, Settings, UnknownKey};
+use crate::local_api::{Event, Failure, SshChecked, SshCodex, SshHost};
+use crate::ssh::{
+    About, BootstrapError, Connection, Discovery, DiscoveryError, Found, Nobody, Person, Question, Reach, Secret,
+    Settings, UnknownKey,
+};
 
 const EXAMPLES: &str = "Examples, on the host:\n  \
     reachback ssh list                          which machines ~/.ssh/config names, and what each name means\n  \
@@ -42,11 +45,14 @@ enum Action {
     ///
     /// For each name OpenSSH is asked what it means, which runs what `Match exec` names there.
     List,
-    /// Connect to a machine once, and say how that went.
+    /// Connect to a machine once, and say which Codex is there.
     ///
     /// It goes the way that `ssh NAME` goes, with the same keys and the same known_hosts. At a terminal you are asked whether
     /// to trust a machine that nobody knows yet, and for passphrases and passwords. A machine whose key has changed is
-    /// refused, whatever `StrictHostKeyChecking` says. Nothing runs there.
+    /// refused, whatever `StrictHostKeyChecking` says.
+    ///
+    /// There your login shell is asked for `codex`: its version, whether it is signed in, and whether an app-server of it
+    /// runs. Nothing is started or changed.
     Check {
         /// The machine, as your SSH configuration names it.
         name: String,
@@ -95,8 +101,47 @@ async fn check(discovery: &Discovery, name: &str, output: Output) -> anyhow::Res
     output.say(format_args!("{name} lets {user} in, by {by}"));
     output.say(format_args!("Its own key: {}", fingerprint.as_deref().unwrap_or("none")));
     output.event(&Event::SshChecked(SshChecked { alias: name.to_owned(), user, fingerprint, by }));
+    let found = find_codex(&connection, name).await;
     connection.close().await;
+    let codex = found.map_err(|error| failure_there(&error, name))?;
+    let version = codex.version.as_deref().unwrap_or("of an unknown version");
+    output.say(format_args!("Codex {version} is there: {} ({})", quote(&codex.program), printable(&codex.system)));
+    output.say(match codex.reached_by.as_deref() {
+        None => "No app-server of it runs.",
+        Some("proxy") => "An app-server of it runs, and is reached by `codex app-server proxy`.",
+        Some(_) => "An app-server of it runs, and is reached by its socket.",
+    });
+    let is_signed_out = codex.signed_in == Some(false);
+    output.event(&Event::SshCodex(codex));
+    if is_signed_out {
+        let notice = failure_there(&BootstrapError::SignedOut, name);
+        let fix = notice.fix.as_deref().unwrap_or_default();
+        output.remark(format_args!(
+            "{}, which only a model provider of its own can do without.\n  {fix}",
+            notice.message
+        ));
+        output.event(&Event::Notice(notice));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn failure_there(error: &BootstrapError, name: &str) -> Failure {
+    Failure::new(error.code(), format!("{}: {error}", quote(name))).fix(error.fix(name))
+}
+
+async fn find_codex(connection: &Connection, name: &str) -> Result<SshCodex, BootstrapError> {
+    let found = connection.inspect().await?;
+    let reached = if found.is_listening { Some(connection.open_server(&found).await?.1) } else { None };
+    Ok(SshCodex {
+        alias: name.to_owned(),
+        program: found.program,
+        version: found.version,
+        codex_home: found.codex_home,
+        system: found.system,
+        signed_in: found.is_signed_in,
+        running: found.is_listening,
+        reached_by: reached.map(|reach| Reach::code(reach).to_owned()),
+    })
 }
 
 /// Whoever sits at this terminal.

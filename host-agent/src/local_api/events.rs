@@ -105,6 +105,8 @@ pub enum Event {
     SshHost(SshHost),
     /// A machine was reached over SSH, and let this one in.
     SshChecked(SshChecked),
+    /// A Codex was found on such a machine.
+    SshCodex(SshCodex),
     /// Nothing is wrong, but someone should know.
     Notice(Failure),
     /// Something went wrong.
@@ -311,6 +313,27 @@ pub struct SshChecked {
     pub by: String,
 }
 
+/// The Codex of a machine that is reached over SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshCodex {
+    /// The machine's name in the SSH configuration.
+    pub alias: String,
+    /// The file of its program.
+    pub program: String,
+    /// Its version, where it says one.
+    pub version: Option<String>,
+    /// Where it has its state.
+    pub codex_home: String,
+    /// The machine's system and processor.
+    pub system: String,
+    /// Whether somebody has signed in, where it says that.
+    pub signed_in: Option<bool>,
+    /// Whether an app-server runs there.
+    pub running: bool,
+    /// How that is reached: `socket` or `proxy`.
+    pub reached_by: Option<String>,
+}
+
 /// What went wrong, or what to know, for a program and a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -487,6 +510,20 @@ mod tests {
                     by: "a password".into(),
                 }),
                 r#"{"event":"ssh_checked","alias":"devbox","user":"ada","fingerprint":"SHA256:x","by":"a password"}"#.into(),
+            ),
+            (
+                Event::SshCodex(SshCodex {
+                    alias: "devbox".into(),
+                    program: "/usr/bin/codex".into(),
+                    version: Some("0.169.0".into()),
+                    codex_home: "/home/ada/.codex".into(),
+                    system: "Linux x86_64".into(),
+                    signed_in: Some(false),
+                    running: true,
+                    reached_by: Some("socket".into()),
+                }),
+                r#"{"event":"ssh_codex","alias":"devbox","program":"/usr/bin/codex","version":"0.169.0","codex_home":"/home/ada/.codex","system":"Linux x86_64","signed_in":false,"running":true,"reached_by":"socket"}"#
+                    .into(),
             ),
             (
                 Event::Notice(Failure::new("no_workspace", "no folder").fix("add one")),

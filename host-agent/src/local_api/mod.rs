@@ -30,8 +30,8 @@ pub(crate) mod server;
 
 pub use client::{Client, ClientError};
 pub use events::{
-    ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshChecked, SshHost, TunnelStatus,
-    WorkspaceStatus,
+    ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshChecked, SshCodex, SshHost,
+    TunnelStatus, WorkspaceStatus,
 };
 pub use server::{Exchange, Handler, serve};
 

@@ -17,6 +17,7 @@ use russh::{Disconnect, Preferred, kex, mac};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::Command;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::carrier::Carrier;
 use super::host_key::{Guard, GuardError, HostKeyError, Outcome};
@@ -160,10 +161,11 @@ impl ConnectError {
 
 /// A connection to a machine. Dropping it ends it.
 pub struct Connection {
-    handle: Handle<Guard>,
+    pub(super) handle: Handle<Guard>,
     /// The connections that carry it, the last one first.
     _through: Vec<Handle<Guard>>,
     about: About,
+    ended: CancellationToken,
 }
 
 /// How a machine was reached.
@@ -191,23 +193,33 @@ impl Connection {
         person: &Arc<dyn Person>,
     ) -> Result<Self, ConnectError> {
         let mut through: Vec<Handle<Guard>> = Vec::new();
-        let mut about = None;
+        let mut last = None;
         for hop in way {
-            let (handle, reached) = Opening { hop, home, person }.open(through.last()).await?;
+            let (handle, reached, ended) = Opening { hop, home, person }.open(through.last()).await?;
             through.push(handle);
-            about = Some(reached);
+            last = Some((reached, ended));
         }
-        let (Some(handle), Some(about)) = (through.pop(), about) else {
+        let (Some(handle), Some((about, ended))) = (through.pop(), last) else {
             let reason = "there is no machine on the way".to_owned();
             return Err(ConnectError::Protocol { machine: String::new(), reason });
         };
         through.reverse();
-        Ok(Self { handle, _through: through, about })
+        Ok(Self { handle, _through: through, about, ended })
     }
 
     /// How it was reached.
     pub fn about(&self) -> &About {
         &self.about
+    }
+
+    /// Whether it has ended, from whichever side.
+    pub fn is_closed(&self) -> bool {
+        self.ended.is_cancelled() || self.handle.is_closed()
+    }
+
+    /// Waits until it has ended. A machine that is silent is asked for a word from time to time, and given up.
+    pub async fn closed(&self) {
+        self.ended.cancelled().await;
     }
 
     /// Ends it in order.
@@ -224,9 +236,13 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    async fn open(&self, before: Option<&Handle<Guard>>) -> Result<(Handle<Guard>, About), ConnectError> {
+    async fn open(
+        &self,
+        before: Option<&Handle<Guard>>,
+    ) -> Result<(Handle<Guard>, About, CancellationToken), ConnectError> {
         let settings = &self.hop.settings;
-        let guard = self.guard()?;
+        let ended = CancellationToken::new();
+        let guard = self.guard(ended.clone().drop_guard())?;
         let outcome = Arc::clone(&guard.outcome);
         let config = Arc::new(self.config(&guard));
         let patience = settings.seconds("connecttimeout").unwrap_or(PATIENCE);
@@ -266,7 +282,7 @@ impl Opening<'_> {
         let admitted = identities::authenticate(&mut handle, self.hop, self.home, self.person);
         let by = tokio::time::timeout(AUTH_PATIENCE, admitted).await.map_err(|_| self.late(AUTH_PATIENCE))??;
         let fingerprint = outcome.lock().unwrap_or_else(PoisonError::into_inner).fingerprint.clone();
-        Ok((handle, About { user: settings.user().to_owned(), fingerprint, by }))
+        Ok((handle, About { user: settings.user().to_owned(), fingerprint, by }, ended))
     }
 
     /// `None` where the time was over. A person who looks at a fingerprint has more of it.
@@ -323,7 +339,7 @@ impl Opening<'_> {
         }
     }
 
-    fn guard(&self) -> Result<Guard, ConnectError> {
+    fn guard(&self, _ended: DropGuard) -> Result<Guard, ConnectError> {
         let settings = &self.hop.settings;
         let unsupported = |what| ConnectError::Unsupported { machine: self.machine(), what };
         if settings.one("knownhostscommand").is_some() {
@@ -350,6 +366,7 @@ impl Opening<'_> {
             person: Arc::clone(self.person),
             outcome: Arc::default(),
             asking: Arc::default(),
+            _ended,
         })
     }
 

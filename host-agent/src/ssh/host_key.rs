@@ -14,6 +14,7 @@ use russh::Channel;
 use russh::client::{self, ChannelOpenHandle, DisconnectReason, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::{HashAlg, PublicKey};
+use tokio_util::sync::DropGuard;
 
 use super::known_hosts::{CertificateError, HostName, KnownHosts, Place, Verdict};
 use super::person::{Person, UnknownKey};
@@ -88,6 +89,8 @@ pub(super) struct Guard {
     pub outcome: Arc<Mutex<Outcome>>,
     /// Whether the person is being asked.
     pub asking: Arc<Mutex<bool>>,
+    /// Tells that the connection has ended: the library drops its guard then.
+    pub _ended: DropGuard,
 }
 
 /// A connection ended with this.

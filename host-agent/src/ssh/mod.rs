@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ~/.ssh/config ── aliases ── ssh -G ── settings ── way ── connection: host key, identities
+//!                                                                  └─ shell, bootstrap: Codex there
 //! ```
 //!
 //! [`aliases`] finds the names that the person gave to machines. What a name
@@ -10,22 +11,27 @@
 //! are known by, [`known_hosts`] says.
 
 mod aliases;
+mod bootstrap;
 mod carrier;
 mod connection;
 mod discovery;
 mod host_key;
 mod identities;
 pub mod known_hosts;
+mod marker;
 mod pattern;
 mod person;
 mod settings;
+mod shell;
 mod way;
 
 pub use aliases::Alias;
+pub use bootstrap::{BootstrapError, Inspection, Reach};
 pub use connection::{About, ConnectError, Connection};
 pub use discovery::{Discovery, DiscoveryError, Found, Listing};
 pub use host_key::HostKeyError;
 pub use identities::AuthError;
 pub use person::{Nobody, Person, Question, Secret, UnknownKey};
 pub use settings::{Settings, SettingsError};
+pub use shell::{FarStream, Ran, RunError, SocketError};
 pub use way::{Hop, WayError};

@@ -1,0 +1,205 @@
+//! What is there: one script in the environment of the person's login shell, and what it found.
+
+use std::time::Duration;
+
+use super::{BootstrapError, last_line, no_answer};
+use crate::codex::{FULL_DISK, parse_plain_version};
+use crate::ssh::connection::Connection;
+use crate::ssh::marker::{Facts, Marker};
+use crate::ssh::shell::RunError;
+
+/// Three starts of Codex at once, each of some 0.3 s; a cold disk and a machine that swaps take longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What clap ends with when it does not know a word of the command line.
+const UNKNOWN_WORD: u64 = 2;
+
+/// What was found on a machine: a Codex that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// The file of Codex's program.
+    pub program: String,
+    /// Its version, `0.169.0`.
+    pub version: Option<String>,
+    /// Whether somebody has signed in; `None` when it does not say. A provider of one's own needs no sign-in.
+    pub is_signed_in: Option<bool>,
+    /// The search path of the login shell.
+    pub path: String,
+    /// The home folder of whoever one is there.
+    pub home: String,
+    /// Where Codex has its state.
+    pub codex_home: String,
+    /// Whose the processes are.
+    pub uid: u32,
+    /// The system and its processor, `Linux x86_64`.
+    pub system: String,
+    /// The socket of Codex's app-server, links followed, where there is one and it is this user's.
+    pub socket: Option<String>,
+    /// Whether an app-server listens on it.
+    pub is_listening: bool,
+    /// Bytes that are left where Codex has its state, where that is known.
+    pub room: Option<u64>,
+}
+
+impl Connection {
+    /// Finds out which Codex is there, and whether it can be used.
+    pub async fn inspect(&self) -> Result<Inspection, BootstrapError> {
+        let no_randomness = RunError::NoSession { reason: "no randomness".to_owned() };
+        let marker = Marker::random().ok_or(no_randomness)?;
+        let ran = self.run_at_login(&format!("{}{SCRIPT}", marker.script()), PATIENCE).await?;
+        let facts = marker.facts(&ran.stdout).ok_or_else(|| no_answer(&ran))??;
+        Inspection::read(&facts)
+    }
+}
+
+impl Inspection {
+    fn read(facts: &Facts) -> Result<Self, BootstrapError> {
+        let home = facts.path("home")?;
+        let Some(program) = facts.some_path("codex")? else {
+            return Err(match facts.some_path("closed")? {
+                Some(program) => BootstrapError::NotExecutable { program },
+                None => BootstrapError::Missing { home },
+            });
+        };
+        if facts.number("version_status") != Some(0) {
+            return Err(BootstrapError::Broken { program, said: last_line(facts.said("version")) });
+        }
+        let version = facts.text("version").ok().flatten().and_then(|said| said.trim().strip_prefix("codex-cli "));
+        let version = version.and_then(parse_plain_version);
+        if facts.number("proxy") == Some(UNKNOWN_WORD) {
+            return Err(BootstrapError::TooOld { version });
+        }
+        if let Some(socket) = facts.some_path("foreign")? {
+            return Err(BootstrapError::NotTheirs { socket });
+        }
+        let socket = facts.some_path("socket")?;
+        let codex_home = facts.path("codex_home")?;
+        let room = facts.number("room_kib").and_then(|kib| kib.checked_mul(1024));
+        if let Some(room) = room.filter(|room| *room < FULL_DISK) {
+            return Err(BootstrapError::NoRoom { folder: codex_home, room });
+        }
+        let unclear = |what: &str| BootstrapError::Unclear { what: what.to_owned(), why: "is no number" };
+        Ok(Self {
+            program,
+            version,
+            is_signed_in: match facts.number("login") {
+                Some(0) => Some(true),
+                Some(1) => Some(false),
+                _ => None,
+            },
+            path: facts.text("path")?.unwrap_or_default().to_owned(),
+            home,
+            codex_home,
+            uid: facts.number("uid").and_then(|uid| uid.try_into().ok()).ok_or_else(|| unclear("uid"))?,
+            system: facts.text("system")?.unwrap_or_default().to_owned(),
+            is_listening: socket.is_some() && facts.number("proxy") == Some(0),
+            socket,
+            room,
+        })
+    }
+}
+
+/// POSIX. `proxy` ends with 0 where something listens, with 1 where nothing does, and with 2 in a Codex that has none.
+///
+/// Codex's socket is a link into a folder that any user can make after a restart of the machine, so folder and socket
+/// have to be this user's.
+const SCRIPT: &str = r#"set -f
+h=${CODEX_HOME:-$HOME/.codex}
+fact system "$(uname -sm)"
+fact uid "$(id -u)"
+fact home "$HOME"
+fact codex_home "$h"
+fact path "$PATH"
+d=$h
+while [ ! -d "$d" ]; do case $d in */*) d=${d%/*} ;; *) d=/ ;; esac; d=${d:-/}; done
+fact room_kib "$(df -Pk "$d" 2>/dev/null | sed -n '2s/.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*/\1/p')"
+c=$(command -v codex)
+case $c in /*) ;; *) c= ;; esac
+if [ -z "$c" ]; then
+  IFS=:
+  for d in $PATH; do
+    if [ -f "$d/codex" ]; then fact closed "$d/codex"; break; fi
+  done
+  fact end 1
+  exit
+fi
+fact codex "$c"
+l=$h/app-server-control/app-server-control.sock
+s=$l
+if [ -L "$l" ]; then s=$(readlink "$l"); case $s in /*) ;; *) s=${l%/*}/$s ;; esac; fi
+if [ -S "$s" ]; then
+  if [ -O "$s" ] && [ -O "${s%/*}" ]; then fact socket "$s"; else fact foreign "$s"; s=/dev/null; fi
+fi
+(
+  w=$("$c" --version 2>/dev/null); r=$?
+  [ "$r" = 0 ] || w=$("$c" --version 2>&1)
+  fact version_status "$r"
+  fact version "$(printf '%s\n' "$w" | tail -n 1 | cut -c 1-400)"
+) &
+("$c" login status >/dev/null 2>&1; fact login "$?") &
+"$c" app-server proxy --sock "$s" </dev/null >/dev/null 2>&1
+fact proxy "$?"
+wait
+fact end 1"#;
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+
+    use super::*;
+
+    const GOOD: [(&str, &str); 11] = [
+        ("system", "Linux x86_64"),
+        ("uid", "1000"),
+        ("home", "/home/ada"),
+        ("codex_home", "/home/ada/.codex"),
+        ("path", "/usr/bin:/bin"),
+        ("room_kib", "20480"),
+        ("codex", "/usr/bin/codex"),
+        ("version_status", "0"),
+        ("version", "codex-cli 0.169.0"),
+        ("login", "1"),
+        ("proxy", "1"),
+    ];
+
+    /// What is made of the good facts with these in place of some.
+    fn inspect(with: &[(&str, &str)]) -> Result<Inspection, BootstrapError> {
+        let marker = Marker::random().unwrap();
+        let facts = GOOD.iter().chain(with).chain(&[("end", "1")]);
+        let said: String =
+            facts.map(|(name, value)| format!("{marker} {name} {}\n", HEXLOWER.encode(value.as_bytes()))).collect();
+        Inspection::read(&marker.facts(said.as_bytes()).unwrap().unwrap())
+    }
+
+    fn code(with: &[(&str, &str)]) -> &'static str {
+        inspect(with).unwrap_err().code()
+    }
+
+    #[test]
+    fn a_server_counts_where_codex_says_that_it_listens() {
+        let found = inspect(&[]).unwrap();
+        assert_eq!((found.uid, found.version.as_deref(), found.is_signed_in), (1000, Some("0.169.0"), Some(false)));
+        assert_eq!((found.room, found.socket, found.is_listening), (Some(20 << 20), None, false));
+        let socket = ("socket", "/tmp/codex-daemon-1000/a0");
+        assert!(!inspect(&[socket]).unwrap().is_listening);
+        assert!(inspect(&[socket, ("proxy", "0")]).unwrap().is_listening);
+        assert!(!inspect(&[("proxy", "0")]).unwrap().is_listening);
+    }
+
+    #[test]
+    fn what_can_not_be_used_is_refused() {
+        assert_eq!(code(&[("codex", "")]), "codex_missing");
+        assert_eq!(code(&[("codex", ""), ("closed", "/opt/codex")]), "codex_not_executable");
+        assert_eq!(code(&[("version_status", "126")]), "codex_broken");
+        assert_eq!(code(&[("proxy", "2")]), "codex_too_old");
+        assert_eq!(code(&[("room_kib", "16383")]), "codex_disk_full");
+        assert_eq!(code(&[("foreign", "/tmp/x")]), "codex_socket");
+        for wrong in [("home", "x"), ("codex_home", ""), ("codex", "codex"), ("socket", "s"), ("uid", "-1")] {
+            assert_eq!(code(&[wrong]), "ssh_unclear", "{wrong:?}");
+        }
+        // What is only for people may be missing, and no number overflows.
+        let odd = inspect(&[("version", "codex-cli x\u{1b}"), ("login", "9"), ("room_kib", &u64::MAX.to_string())]);
+        let odd = odd.unwrap();
+        assert_eq!((odd.version, odd.is_signed_in, odd.room), (None, None, None));
+    }
+}

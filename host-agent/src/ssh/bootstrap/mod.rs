@@ -1,0 +1,248 @@
+//! Codex on a machine that is reached over SSH: which one is there, and what keeps it from being used.
+//!
+//! ```text
+//! Connection ── inspect() ── login shell ── where is codex, does it run, does its server listen
+//!        └───── open_server() ── a socket, led to by the SSH server, else `codex app-server proxy`
+//! ```
+//!
+//! What the machine says is taken for what it says of itself, and for nothing else:
+//! it is bounded, it is text, and it is shown in quotation marks.
+
+mod inspection;
+
+use reachback_proto::words::{quote, shell_word};
+
+pub use inspection::Inspection;
+
+use super::connection::Connection;
+use super::marker::Unclear;
+use super::shell::{FarStream, Ran, RunError, SocketError, word};
+
+/// The most of a machine's own words that an error holds, in characters.
+const MAX_SAID: usize = 400;
+
+/// Codex can't be used there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BootstrapError {
+    /// Nothing runs there.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Something else ran than what was asked for: a forced command, or a shell that is none.
+    #[error("the machine does not run what it is asked to{}", says(said))]
+    NoAnswer {
+        /// The last line that it said.
+        said: Option<String>,
+    },
+    /// It says something that has no meaning here.
+    #[error("what the machine says of itself can't be read: {} {why}", quote(what))]
+    Unclear {
+        /// What.
+        what: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// There is no Codex.
+    #[error("there is no codex on the search path of {}'s login shell", quote(home))]
+    Missing {
+        /// The home folder of whoever one is there.
+        home: String,
+    },
+    /// There is one, and it may not be run.
+    #[error("{} may not be run there: its file is not executable", quote(program))]
+    NotExecutable {
+        /// Its file.
+        program: String,
+    },
+    /// There is one, and it does not run.
+    #[error("{} does not run there{}", quote(program), says(said))]
+    Broken {
+        /// Its file.
+        program: String,
+        /// The last line that it said.
+        said: Option<String>,
+    },
+    /// There is one without what is needed of it.
+    #[error("codex{} there is too old: it has no `app-server proxy`", version.as_ref().map(|v| format!(" {v}")).unwrap_or_default())]
+    TooOld {
+        /// Its version.
+        version: Option<String>,
+    },
+    /// Nobody has signed in to it.
+    #[error("codex there is not signed in")]
+    SignedOut,
+    /// Its disk is full.
+    #[error("the disk with {} is full: {} MiB are left", quote(folder), room >> 20)]
+    NoRoom {
+        /// The folder of Codex's state.
+        folder: String,
+        /// What there is, in bytes.
+        room: u64,
+    },
+    /// Somebody else listens in its place.
+    #[error("the socket of codex there belongs to another user: {}", quote(socket))]
+    NotTheirs {
+        /// The socket.
+        socket: String,
+    },
+    /// Its server runs, and nothing leads there.
+    #[error(
+        "an app-server runs there and can't be reached: the SSH server leads to no socket, and `codex app-server proxy` does not run ({reason})"
+    )]
+    NoWay {
+        /// Why the latter does not.
+        reason: String,
+    },
+    /// Its server has ended meanwhile.
+    #[error("no app-server of codex runs there any more")]
+    Ended,
+}
+
+/// What was said, as the end of a sentence.
+fn says(said: &Option<String>) -> String {
+    said.as_ref().map(|said| format!("; it says {}", quote(said))).unwrap_or_default()
+}
+
+impl From<Unclear> for BootstrapError {
+    fn from(Unclear(what, why): Unclear) -> Self {
+        Self::Unclear { what, why }
+    }
+}
+
+impl BootstrapError {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "ssh_run",
+            Self::NoAnswer { .. } => "ssh_shell",
+            Self::Unclear { .. } => "ssh_unclear",
+            Self::Missing { .. } => "codex_missing",
+            Self::NotExecutable { .. } => "codex_not_executable",
+            Self::Broken { .. } => "codex_broken",
+            Self::TooOld { .. } => "codex_too_old",
+            Self::SignedOut => "codex_signed_out",
+            Self::NoRoom { .. } => "codex_disk_full",
+            Self::NotTheirs { .. } => "codex_socket",
+            Self::NoWay { .. } => "ssh_no_way",
+            Self::Ended => "codex_ended",
+        }
+    }
+
+    /// What a person can do about it; `name` is the machine's in the SSH configuration.
+    pub fn fix(&self, name: &str) -> String {
+        let there = |command: &str| format!("ssh -t {} {}", shell_word(name), shell_word(at_login(command)));
+        match self {
+            Self::Run(_) => format!("see whether ssh runs a command there: ssh {} true", shell_word(name)),
+            Self::NoAnswer { .. } => format!(
+                "see what it answers: ssh {} echo hello; a key or a server with a forced command (`command=`, ForceCommand) can't be used",
+                shell_word(name)
+            ),
+            Self::Unclear { .. } => "give it a name of letters without line ends, in UTF-8".to_owned(),
+            Self::Missing { .. } => there("npm install -g @openai/codex"),
+            Self::NotExecutable { program } => {
+                format!("ssh {} {}", shell_word(name), shell_word(format!("chmod u+x {}", shell_word(program))))
+            }
+            Self::Broken { .. } => format!("see what it says: {}", there("codex --version")),
+            Self::TooOld { .. } => there("npm install -g @openai/codex@latest"),
+            Self::SignedOut => there("codex login --device-auth"),
+            Self::NoRoom { .. } => format!("make room there: ssh {} df -h", shell_word(name)),
+            Self::NotTheirs { socket } => {
+                format!(
+                    "ask whoever runs the machine whose it is: ssh {} ls -l {}",
+                    shell_word(name),
+                    shell_word(shell_word(socket))
+                )
+            }
+            Self::NoWay { .. } => {
+                "have the machine's sshd_config allow it: AllowStreamLocalForwarding local".to_owned()
+            }
+            Self::Ended => "try again".to_owned(),
+        }
+    }
+}
+
+/// A command as a person types it for the login shell: Codex is often on the path of that alone.
+fn at_login(command: &str) -> String {
+    format!("exec \"$SHELL\" -lc \"{command}\"")
+}
+
+/// How a server of Codex is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The SSH server leads to its socket.
+    Socket,
+    /// `codex app-server proxy` does.
+    Proxy,
+}
+
+impl Reach {
+    /// A stable word for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+impl Connection {
+    /// A stream to the app-server that was found listening there: the SSH server leads to it, else Codex does.
+    ///
+    /// It carries what the server's socket does: a WebSocket, from its handshake on.
+    pub async fn open_server(&self, found: &Inspection) -> Result<(FarStream, Reach), BootstrapError> {
+        let socket = found.socket.as_deref().filter(|_| found.is_listening).ok_or(BootstrapError::Ended)?;
+        match self.open_socket(socket).await {
+            Ok(stream) => Ok((stream, Reach::Socket)),
+            Err(SocketError::NotListening { .. }) => Err(BootstrapError::Ended),
+            Err(SocketError::Run(error)) => Err(error.into()),
+            Err(SocketError::NotForwarded { .. }) => {
+                let (path, program) = (word(&found.path), word(&found.program));
+                let script =
+                    format!("PATH={path}\nexport PATH\nexec {program} app-server proxy --sock {}", word(socket));
+                let stream = self.stream(&script).await;
+                let stream = stream.map_err(|error| BootstrapError::NoWay { reason: error.to_string() })?;
+                Ok((stream, Reach::Proxy))
+            }
+        }
+    }
+}
+
+/// The last line of what somebody said.
+fn last_line(said: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(said);
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().take(MAX_SAID).collect())
+}
+
+/// The last line that something said in place of an answer.
+fn no_answer(ran: &Ran) -> BootstrapError {
+    BootstrapError::NoAnswer { said: last_line(&ran.stdout).or_else(|| last_line(&ran.stderr)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fix_is_a_command_whatever_is_in_the_names() {
+        let program = "/opt/it's $(id)/codex".to_owned();
+        let fix = BootstrapError::NotExecutable { program }.fix("dev; box");
+        assert_eq!(fix, r"ssh 'dev; box' 'chmod u+x '\''/opt/it'\''\'\'''\''s $(id)/codex'\'''");
+        assert_eq!(
+            BootstrapError::SignedOut.fix("devbox"),
+            r#"ssh -t devbox 'exec "$SHELL" -lc "codex login --device-auth"'"#
+        );
+    }
+
+    #[test]
+    fn what_a_machine_says_stands_in_quotation_marks_and_is_bounded() {
+        let said = [b"Welcome\n\x1b[2J\xff\" and then\r\n\n".as_slice(), b"  \n"].concat();
+        let ran = Ran { status: Some(0), stdout: said, stderr: b"other".to_vec() };
+        assert_eq!(
+            no_answer(&ran).to_string(),
+            "the machine does not run what it is asked to; it says “?[2J\u{fffd}' and then”"
+        );
+        let long = Ran { status: None, stdout: Vec::new(), stderr: b"x".repeat(2000) };
+        assert!(no_answer(&long).to_string().len() < 500);
+    }
+}

@@ -1,0 +1,279 @@
+//! Codex on machines that a host reaches over SSH: real servers, login shells and Codexes.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use e2e::process::{Finished, Home};
+use e2e::sshd::{Account, NOISE, Ssh, Sshd};
+use e2e::{PATIENCE, eventually};
+use reachback_host::ssh::{
+    BootstrapError, Connection, Discovery, FarStream, Nobody, Person as Asked, Reach, RunError, SocketError,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+use tokio::time::timeout;
+
+/// A machine called `devbox`, and somebody who reaches it.
+struct Devbox {
+    home: Home,
+    ssh: Ssh,
+    account: Account,
+    _server: Sshd,
+}
+
+impl Devbox {
+    /// With this login shell, which does `first` before all else, and more lines for its server.
+    async fn prepare(shell: &str, first: &str, more: &str) -> Self {
+        let (home, ssh) = (Home::new(), Ssh::prepare());
+        let account = Account::prepare(home.folder("far"), shell, first);
+        let server = ssh.server(&format!("{more}\n{}", account.sessions())).await;
+        ssh.knows(&[&server]);
+        ssh.configure(&format!("Host devbox\n  Port {}\n  IdentityFile {}\n", server.port, ssh.at("one")));
+        Self { home, ssh, account, _server: server }
+    }
+
+    async fn check(&self) -> Finished {
+        self.home.json(&["ssh", "--ssh-config", &self.ssh.at("config"), "check", "devbox"]).await
+    }
+
+    /// What is said of a Codex that can't be used; the connection itself is good.
+    async fn refused(&self) -> (String, String, String) {
+        let refused = self.check().await;
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert_eq!(refused.event("ssh_checked")["user"], self.ssh.user());
+        let error = refused.event("error");
+        let text = |member: &str| error[member].as_str().unwrap().to_owned();
+        (text("code"), text("message"), text("fix"))
+    }
+
+    async fn connect(&self) -> Connection {
+        let discovery = Discovery::new(None, Some(self.ssh.path("config"))).unwrap();
+        let nobody: Arc<dyn Asked> = Arc::new(Nobody);
+        discovery.connect("devbox", &nobody).await.unwrap().expect("it is named")
+    }
+
+    fn far(&self, name: &str) -> String {
+        self.account.home.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+/// Codex's own answer to a WebSocket, over what leads to it.
+async fn answer(mut stream: FarStream) -> String {
+    let hello = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(hello.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    while !said.ends_with(b"\r\n\r\n") {
+        said.push(timeout(PATIENCE, stream.read_u8()).await.expect("codex answers").unwrap());
+    }
+    String::from_utf8(said).unwrap()
+}
+
+#[tokio::test]
+async fn codex_is_found_through_every_login_shell_and_whatever_that_says() {
+    for (shell, first) in [
+        ("bash", ""),
+        ("zsh", ""),
+        ("fish", ""),
+        ("bash", NOISE),
+        ("zsh", NOISE),
+        ("fish", "echo Welcome; echo full >&2; read answer; printf 'bye, or not'"),
+    ] {
+        let devbox = Devbox::prepare(shell, first, "").await;
+        let found = devbox.check().await.ok();
+        let codex = found.event("ssh_codex");
+        let program = devbox.far("bin/codex");
+        assert_eq!((&codex["alias"], &codex["program"]), (&json!("devbox"), &json!(program)), "{shell}: {codex}");
+        assert_eq!(codex["version"], "0.169.0", "{shell}: {codex}");
+        assert_eq!(codex["codex_home"], devbox.far(".codex"), "{shell}: {codex}");
+        assert_eq!((&codex["running"], &codex["reached_by"]), (&json!(false), &Value::Null), "{shell}: {codex}");
+        assert_eq!(codex["signed_in"], false, "{shell}: {codex}");
+        let notice = found.event("notice");
+        assert_eq!(notice["code"], "codex_signed_out", "{notice}");
+        assert_eq!(notice["fix"], r#"ssh -t devbox 'exec "$SHELL" -lc "codex login --device-auth"'"#);
+    }
+}
+
+#[tokio::test]
+async fn a_codex_that_is_signed_in_is_said_to_be() {
+    let devbox = Devbox::prepare("bash", "", "").await;
+    let mut login = devbox.account.codex(&["login", "--with-api-key"]);
+    let mut login = login.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    login.stdin.take().unwrap().write_all(b"sk-test\n").await.unwrap();
+    assert!(login.wait().await.unwrap().success());
+    let found = devbox.check().await.ok();
+    assert_eq!(found.event("ssh_codex")["signed_in"], true, "{found:?}");
+    assert!(!found.out.contains("notice"), "{found:?}");
+}
+
+#[tokio::test]
+async fn each_codex_that_can_not_be_used_is_told_from_the_others_with_what_helps() {
+    let devbox = Devbox::prepare("bash", "", "").await;
+    let there = |command: &str| format!(r#"ssh -t devbox 'exec "$SHELL" -lc "{command}"'"#);
+
+    devbox.account.replace_codex(Some("#!/bin/sh\n[ \"$1\" != app-server ] || exit 2\necho codex-cli 0.40.0\n"));
+    let (code, message, fix) = devbox.refused().await;
+    assert!(code == "codex_too_old" && message.contains("codex 0.40.0 there is too old"), "{code}: {message}");
+    assert_eq!(fix, there("npm install -g @openai/codex@latest"));
+
+    devbox.account.replace_codex(Some("#!/bin/sh\necho >&2\nprintf '\\033[31mno \\377 model\\n' >&2\nexit 3\n"));
+    let (code, message, fix) = devbox.refused().await;
+    assert!(code == "codex_broken" && message.contains("says “?[31mno"), "{code}: {message}");
+    assert!(fix.ends_with(&there("codex --version")), "{fix}");
+
+    devbox.account.replace_codex(Some("#!/no/such/interpreter\n"));
+    let (code, message, _) = devbox.refused().await;
+    assert!(code == "codex_broken" && message.contains("not found"), "{code}: {message}");
+
+    devbox.account.set_mode("bin/codex", 0o644);
+    let (code, message, fix) = devbox.refused().await;
+    assert!(code == "codex_not_executable" && message.contains(&devbox.far("bin/codex")), "{code}: {message}");
+    assert_eq!(fix, format!("ssh devbox 'chmod u+x {}'", devbox.far("bin/codex")));
+
+    devbox.account.replace_codex(None);
+    let (code, message, fix) = devbox.refused().await;
+    assert!(code == "codex_missing" && message.contains(devbox.far("").trim_end_matches('/')), "{code}: {message}");
+    assert_eq!(fix, there("npm install -g @openai/codex"));
+}
+
+#[tokio::test]
+async fn a_folder_whose_name_is_no_text_is_refused_by_what_it_is_for() {
+    let devbox = Devbox::prepare("bash", "export CODEX_HOME=\"$(printf '/tmp/\\377')\"", "").await;
+    let (code, message, _) = devbox.refused().await;
+    assert!(code == "ssh_unclear" && message.contains("“codex_home” is not UTF-8"), "{code}: {message}");
+}
+
+#[tokio::test]
+async fn a_server_that_runs_something_else_is_told_by_its_last_line() {
+    let devbox = Devbox::prepare("bash", "", "").await;
+    for (enter, said) in [
+        ("#!/bin/sh\necho; echo 'Only git here: \"push\" or pull'; echo\n", "Only git here: 'push' or pull"),
+        ("#!/bin/sh\necho \"$SSH_ORIGINAL_COMMAND\"\necho 'no shell' >&2\n", "fact end 1"),
+        ("#!/bin/sh\necho 'This account is currently not available.' >&2\nexit 1\n", "currently not available"),
+    ] {
+        std::fs::write(devbox.far("enter"), enter).unwrap();
+        let (code, message, fix) = devbox.refused().await;
+        assert!(code == "ssh_shell" && message.contains(said), "{code}: {message}");
+        assert!(fix.starts_with("see what it answers: ssh devbox echo hello"), "{fix}");
+    }
+    std::fs::write(devbox.far("enter"), "#!/bin/sh\nyes without end\n").unwrap();
+    let (code, message, _) = devbox.refused().await;
+    assert!(code == "ssh_run" && message.contains("more than 64 KiB"), "{code}: {message}");
+}
+
+#[tokio::test]
+async fn a_running_server_is_reached_by_its_socket_or_by_codex_where_the_ssh_server_leads_to_none() {
+    for (more, reach) in [("", Reach::Socket), ("AllowStreamLocalForwarding no", Reach::Proxy)] {
+        let devbox = Devbox::prepare("bash", "", more).await;
+        let mut server = devbox.account.codex(&["app-server", "--listen", "unix://"]).spawn().unwrap();
+        let socket = PathBuf::from(devbox.far(".codex/app-server-control/app-server-control.sock"));
+        eventually("codex listens", || socket.exists()).await;
+        let codex = devbox.check().await.ok().event("ssh_codex");
+        assert_eq!((&codex["running"], &codex["reached_by"]), (&json!(true), &json!(reach.code())), "{codex}");
+
+        let connection = devbox.connect().await;
+        let found = connection.inspect().await.unwrap();
+        let (stream, reached) = connection.open_server(&found).await.unwrap();
+        assert_eq!(reached, reach);
+        assert!(answer(stream).await.starts_with("HTTP/1.1 101 "));
+
+        // The package's script passes it on.
+        let pid = server.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        timeout(PATIENCE, server.wait()).await.unwrap().unwrap();
+        if reach == Reach::Socket {
+            let ended = connection.open_server(&found).await.map(|(_, reach)| reach);
+            assert!(matches!(ended, Err(BootstrapError::Ended)), "{ended:?}");
+        }
+        assert!(!connection.inspect().await.unwrap().is_listening);
+    }
+}
+
+#[tokio::test]
+async fn a_socket_of_another_user_in_the_place_of_codexs_is_not_used() {
+    let devbox = Devbox::prepare("bash", "", "").await;
+    let theirs = tempfile::tempdir().unwrap();
+    let socket = theirs.path().join("a0");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let link = PathBuf::from(devbox.far(".codex/app-server-control/app-server-control.sock"));
+    std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&socket, link).unwrap();
+    let give = std::process::Command::new("chown").arg("nobody").arg(theirs.path()).output().unwrap();
+    if !give.status.success() {
+        eprintln!("not root: nothing can be given to another user");
+        return;
+    }
+    let (code, message, _) = devbox.refused().await;
+    assert!(code == "codex_socket" && message.contains(socket.to_str().unwrap()), "{code}: {message}");
+}
+
+#[tokio::test]
+async fn a_socket_that_nobody_listens_on_is_told_from_one_that_the_server_leads_nobody_to() {
+    for (more, leads) in [("", true), ("AllowStreamLocalForwarding no", false)] {
+        let devbox = Devbox::prepare("fish", "", more).await;
+        let dir = tempfile::Builder::new().prefix("it's \\ ").tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let _listener = UnixListener::bind(path("listening")).unwrap();
+        std::os::unix::fs::symlink(path("listening"), path("link")).unwrap();
+        drop(UnixListener::bind(path("dead")).unwrap());
+        let connection = devbox.connect().await;
+        for name in ["listening", "link"] {
+            let opened = connection.open_socket(&path(name)).await.map(drop);
+            let is_as_it_is =
+                if leads { opened.is_ok() } else { matches!(opened, Err(SocketError::NotForwarded { .. })) };
+            assert!(is_as_it_is, "{more} {name}: {opened:?}");
+        }
+        for name in ["dead", "none"] {
+            let opened = connection.open_socket(&path(name)).await.map(drop);
+            assert!(matches!(opened, Err(SocketError::NotListening { .. })), "{more} {name}: {opened:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_runs_there_gets_no_variable_and_no_agent_of_this_machine() {
+    let devbox = Devbox::prepare("bash", "", "AcceptEnv *\nAllowAgentForwarding yes").await;
+    devbox.account.replace_codex(Some("#!/bin/sh\nenv >\"$HOME/seen-$1\"\necho codex-cli 0.169.0\n"));
+    let config = devbox.ssh.at("config");
+    let options = format!("{}\nHost *\n  ForwardAgent yes\n  SendEnv *\n", devbox.ssh.text("config"));
+    devbox.ssh.write("config", &options);
+    let agent = devbox.ssh.agent("one").await;
+    let mut check = devbox.home.command(&["ssh", "--ssh-config", &config, "check", "devbox"]);
+    check.env("SECRET_OF_THE_HOST", "swordfish").env("SSH_AUTH_SOCK", &agent.socket);
+    assert!(check.output().await.unwrap().status.success());
+    for word in ["--version", "login", "app-server"] {
+        let seen = std::fs::read_to_string(devbox.far(&format!("seen-{word}"))).unwrap();
+        assert!(seen.contains("SSH_CONNECTION="), "{seen}");
+        assert!(!seen.contains("swordfish") && !seen.contains("SSH_AUTH_SOCK"), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_script_is_read_by_sh_and_says_how_it_ended() {
+    let devbox = Devbox::prepare("fish", "", "").await;
+    let connection = devbox.connect().await;
+    let ran = connection.run("printf '%s' \"it's \\\\ x\"; echo no >&2; cat; exit 7").await.unwrap();
+    assert_eq!((ran.status, &ran.stdout[..], &ran.stderr[..]), (Some(7), &b"it's \\ x"[..], &b"no\n"[..]));
+    assert_eq!(connection.run("kill -9 $$").await.unwrap().status, None);
+    let endless = connection.run("while :; do echo more; done").await;
+    assert!(matches!(endless, Err(RunError::TooMuch)), "{endless:?}");
+    let noisy = connection.run("while [ ${#x} -lt 5000 ]; do x=x$x; echo $x >&2; done; echo last >&2").await.unwrap();
+    assert!(noisy.stderr.len() <= 2048 && noisy.stderr.ends_with(b"last\n"), "{noisy:?}");
+
+    let mut echo = connection.stream("exec cat").await.unwrap();
+    echo.write_all(b"to and fro").await.unwrap();
+    let mut back = [0; 10];
+    timeout(PATIENCE, echo.read_exact(&mut back)).await.unwrap().unwrap();
+    assert_eq!(&back, b"to and fro");
+
+    // It kills the server's own process.
+    assert!(!connection.is_closed());
+    let ended = connection.run("kill -9 $PPID; exit").await;
+    assert!(matches!(ended, Err(RunError::Ended)), "{ended:?}");
+    timeout(PATIENCE, connection.closed()).await.expect("the end is noticed");
+    assert!(connection.is_closed());
+    let late = connection.run("true").await;
+    assert!(matches!(late, Err(RunError::Ended)), "{late:?}");
+}
