@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use e2e::process::{Finished, Home};
-use e2e::sshd::{Account, NOISE, Ssh, Sshd};
+use e2e::process::{Finished, Home, processes_with};
+use e2e::sshd::{Account, NOISE, Ssh, Sshd, is_private};
 use e2e::{PATIENCE, eventually};
 use reachback_host::ssh::{
     BootstrapError, Connection, Discovery, FarStream, Nobody, Person as Asked, Reach, RunError, SocketError,
@@ -36,6 +36,12 @@ impl Devbox {
 
     async fn check(&self) -> Finished {
         self.home.json(&["ssh", "--ssh-config", &self.ssh.at("config"), "check", "devbox"]).await
+    }
+
+    /// What is said of having ended what was started.
+    async fn stop(&self) -> Value {
+        let stopped = self.home.json(&["ssh", "--ssh-config", &self.ssh.at("config"), "stop", "devbox"]).await;
+        stopped.ok().event("ssh_stopped")
     }
 
     /// What is said of a Codex that can't be used; the connection itself is good.
@@ -172,6 +178,7 @@ async fn a_running_server_is_reached_by_its_socket_or_by_codex_where_the_ssh_ser
         eventually("codex listens", || socket.exists()).await;
         let codex = devbox.check().await.ok().event("ssh_codex");
         assert_eq!((&codex["running"], &codex["reached_by"]), (&json!(true), &json!(reach.code())), "{codex}");
+        assert_eq!(codex["started_here"], false, "{codex}");
 
         let connection = devbox.connect().await;
         let found = connection.inspect().await.unwrap();
@@ -276,4 +283,143 @@ async fn a_script_is_read_by_sh_and_says_how_it_ended() {
     assert!(connection.is_closed());
     let late = connection.run("true").await;
     assert!(matches!(late, Err(RunError::Ended)), "{late:?}");
+}
+
+/// Processes of Codex's server in this account, without the package's script.
+fn servers(devbox: &Devbox) -> Vec<u32> {
+    let all = processes_with(&devbox.account.home).into_iter();
+    let servers =
+        all.filter(|(_, line)| line.contains("app-server") && line.contains("unix://") && line.contains("/vendor/"));
+    servers.map(|(pid, _)| pid).collect()
+}
+
+fn kill(signal: &str, pids: &[u32]) {
+    let pids = pids.iter().map(u32::to_string);
+    let status = std::process::Command::new("kill").arg(signal).args(pids).status().unwrap();
+    assert!(status.success(), "kill {signal}: {status}");
+}
+
+/// Settings with everything that a shell could trip over.
+fn settings() -> Vec<String> {
+    vec![
+        r#"model="it's \\ $(id) `id` ünï !x * %s""#.to_owned(),
+        "model_provider=\"mock\"".to_owned(),
+        PROVIDER.to_owned(),
+    ]
+}
+
+const PROVIDER: &str = r#"model_providers.mock={name="mock",base_url="http://127.0.0.1:9/v1",wire_api="responses",requires_openai_auth=false}"#;
+
+#[tokio::test]
+async fn a_started_server_outlives_its_link_is_found_by_the_next_one_and_ended_when_asked() {
+    let devbox = Devbox::prepare("zsh", NOISE, "").await;
+    let connection = devbox.connect().await;
+    let found = connection.inspect().await.unwrap();
+    let started = connection.start(&found, &settings()).await.unwrap();
+    assert!(started.is_new && started.found.is_ours() && started.found.runs_with(&settings()), "{started:?}");
+    assert!(!started.found.runs_with(&settings()[1..]));
+    let (stream, _) = connection.open_server(&started.found).await.unwrap();
+    assert!(answer(stream).await.starts_with("HTTP/1.1 101 "));
+    let one = servers(&devbox);
+    assert_eq!(one.len(), 1);
+    let line = std::fs::read(format!("/proc/{}/cmdline", one[0])).unwrap();
+    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    assert!(settings().iter().all(|setting| words.iter().any(|word| word == setting)), "{words:?}");
+
+    // The server's own process is killed, and with it the link.
+    assert!(matches!(connection.run("kill -9 $PPID").await, Err(RunError::Ended)));
+    timeout(PATIENCE, connection.closed()).await.unwrap();
+    let connection = devbox.connect().await;
+    let found = connection.inspect().await.unwrap();
+    assert!(found.runs_with(&settings()), "{found:?}");
+    assert_eq!((&found.record, &found.socket), (&started.found.record, &started.found.socket));
+    let again = connection.start(&found, &settings()).await.unwrap();
+    assert!(!again.is_new && again.found.record == started.found.record, "{again:?}");
+    let other = connection.start(&found, &[]).await.unwrap();
+    assert!(!other.is_new && !other.found.runs_with(&[]), "{other:?}");
+    assert_eq!(servers(&devbox), one);
+    let codex = devbox.check().await.ok().event("ssh_codex");
+    assert_eq!((&codex["running"], &codex["started_here"]), (&json!(true), &json!(true)), "{codex}");
+    for name in ["", "app-server", "app-server.log", "empty"] {
+        assert!(is_private(&PathBuf::from(devbox.far(".codex/reachback")).join(name)), "{name}");
+    }
+
+    let pid = started.found.record.unwrap().pid;
+    let stopped = devbox.stop().await;
+    assert_eq!(stopped, json!({"event": "ssh_stopped", "alias": "devbox", "pid": pid, "others": false}));
+    assert_eq!(servers(&devbox), [0; 0]);
+    assert_eq!(devbox.stop().await["pid"], Value::Null);
+    let found = connection.inspect().await.unwrap();
+    assert_eq!((found.record, found.is_listening), (None, false));
+}
+
+#[tokio::test]
+async fn a_server_of_somebody_elses_is_used_and_left_alone() {
+    let devbox = Devbox::prepare("bash", "", "").await;
+    let mut server = devbox.account.codex(&["app-server", "--listen", "unix://"]).spawn().unwrap();
+    let socket = PathBuf::from(devbox.far(".codex/app-server-control/app-server-control.sock"));
+    eventually("codex listens", || socket.exists()).await;
+    let connection = devbox.connect().await;
+    let started = connection.start(&connection.inspect().await.unwrap(), &[]).await.unwrap();
+    assert!(!started.is_new && !started.found.is_ours(), "{started:?}");
+    assert_eq!(devbox.stop().await, json!({"event": "ssh_stopped", "alias": "devbox", "pid": null, "others": true}));
+
+    // A record that somebody's number has got into: it was born at another time.
+    let record = |born: &str| format!("pid={}\nborn={born}\nsettings=x\n", server.id().unwrap());
+    for born in ["", "Mon Nov  2 10:00:00 2026", "0 0"] {
+        std::fs::write(devbox.far(".codex/reachback/app-server"), record(born)).unwrap();
+        assert!(!connection.inspect().await.unwrap().is_ours());
+        assert_eq!(devbox.stop().await["pid"], Value::Null);
+    }
+    assert!(server.try_wait().unwrap().is_none(), "it was ended");
+    kill("-TERM", &[server.id().unwrap()]);
+    timeout(PATIENCE, server.wait()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn two_links_that_start_at_once_start_one_server() {
+    let devbox = Devbox::prepare("bash", "", "").await;
+    // What a link left that was killed while it started one.
+    std::fs::create_dir_all(devbox.far(".codex/reachback/lock")).unwrap();
+    std::fs::write(devbox.far(".codex/reachback/lock/by"), "1 long ago").unwrap();
+    let (one, two) = (devbox.connect().await, devbox.connect().await);
+    let found = one.inspect().await.unwrap();
+    let (first, second) = (settings(), settings());
+    let (first, second) = tokio::join!(one.start(&found, &first), two.start(&found, &second));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert!(first.is_new != second.is_new, "{first:?} {second:?}");
+    assert_eq!(first.found, second.found);
+    assert_eq!(servers(&devbox).len(), 1);
+    assert!(!std::fs::exists(devbox.far(".codex/reachback/lock")).unwrap(), "the lock is left");
+    assert_eq!(one.stop().await.unwrap().pid, first.found.record.map(|record| record.pid));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_start_is_told_in_codexs_words_and_not_recorded() {
+    let devbox = Devbox::prepare("fish", "", "").await;
+    let connection = devbox.connect().await;
+    let found = connection.inspect().await.unwrap();
+    let failed = connection.start(&found, &["sandbox_mode=nonsense".to_owned()]).await;
+    let Err(BootstrapError::NotStarted { said: Some(said) }) = &failed else { panic!("{failed:?}") };
+    assert!(said.starts_with("Error: unknown variant `nonsense`"), "{said}");
+    assert_eq!(connection.inspect().await.unwrap().record, None);
+    let long = connection.start(&found, &["x".repeat(200_000)]).await;
+    assert!(matches!(long, Err(BootstrapError::Run(RunError::TooLong { .. }))), "{long:?}");
+
+    std::fs::remove_dir_all(devbox.far(".codex/reachback")).unwrap();
+    std::fs::write(devbox.far(".codex/reachback"), "").unwrap();
+    let closed = connection.start(&found, &[]).await;
+    assert!(matches!(closed, Err(BootstrapError::ClosedFolder { .. })), "{closed:?}");
+    assert_eq!(servers(&devbox), [0; 0]);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_end_is_killed_with_what_it_started() {
+    let devbox = Devbox::prepare("bash", "", "").await;
+    let connection = devbox.connect().await;
+    let started = connection.start(&connection.inspect().await.unwrap(), &[]).await.unwrap();
+    let record = started.found.record.unwrap();
+    kill("-STOP", &[servers(&devbox), vec![record.pid]].concat());
+    assert_eq!(connection.stop().await.unwrap().pid, Some(record.pid));
+    eventually("both are gone", || servers(&devbox).is_empty()).await;
 }

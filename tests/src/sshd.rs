@@ -198,7 +198,9 @@ impl Ssh {
         let mut command = Command::new("ssh-agent");
         command.arg("-D").arg("-a").arg(&socket).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
         let child = command.spawn().unwrap();
-        crate::eventually("the agent's socket", || socket.exists()).await;
+        // The socket is there before anybody listens on it.
+        let is_listening = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+        crate::eventually("the agent listens", is_listening).await;
         let added = std::process::Command::new("ssh-add").arg(self.path(key)).env("SSH_AUTH_SOCK", &socket).output();
         assert!(added.unwrap().status.success(), "ssh-add {key}");
         SshAgent { _child: child, socket }

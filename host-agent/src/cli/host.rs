@@ -291,7 +291,8 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
         | Event::Workspace(_)
         | Event::SshHost(_)
         | Event::SshChecked(_)
-        | Event::SshCodex(_) => return None,
+        | Event::SshCodex(_)
+        | Event::SshStopped(_) => return None,
     })
 }
 

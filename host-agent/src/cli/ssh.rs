@@ -12,15 +12,16 @@ use reachback_proto::words::{printable, printable_lines, quote};
 
 use super::Home;
 use super::output::{Output, table};
-use crate::local_api::{Event, Failure, SshChecked, SshCodex, SshHost};
+use crate::local_api::{Event, Failure, SshChecked, SshCodex, SshHost, SshStopped};
 use crate::ssh::{
     About, BootstrapError, Connection, Discovery, DiscoveryError, Found, Nobody, Person, Question, Reach, Secret,
-    Settings, UnknownKey,
+    Settings, Stopped, UnknownKey,
 };
 
 const EXAMPLES: &str = "Examples, on the host:\n  \
     reachback ssh list                          which machines ~/.ssh/config names, and what each name means\n  \
-    reachback ssh check devbox                  connect to one once, as `ssh devbox` would, and say how that went\n  \
+    reachback ssh check devbox                  connect to one once, as `ssh devbox` would, and say which Codex is there\n  \
+    reachback ssh stop devbox                   end the app-server of Codex that Reachback started there\n  \
     reachback ssh list --json                   the list for programs, one machine a line\n  \
     reachback ssh list --ssh-config work.conf   of another file, as `ssh -F` takes it";
 
@@ -57,6 +58,15 @@ enum Action {
         /// The machine, as your SSH configuration names it.
         name: String,
     },
+    /// End the app-server of Codex that Reachback started on a machine.
+    ///
+    /// It outlives the link on purpose, so that turns go on while this host is away; what was started is recorded there, in
+    /// `reachback` below Codex's home. Turns that run in it are interrupted. An app-server that somebody else started, such
+    /// as your own terminal's there, is left alone.
+    Stop {
+        /// The machine, as your SSH configuration names it.
+        name: String,
+    },
 }
 
 pub(super) async fn run(home: &Home, args: SshArgs, output: Output) -> anyhow::Result<ExitCode> {
@@ -68,8 +78,10 @@ pub(super) async fn run(home: &Home, args: SshArgs, output: Output) -> anyhow::R
     };
     let config = ssh_config.map(std::path::absolute).transpose()?;
     let discovery = Discovery::new(home.places.home.clone(), config).map_err(failure)?;
-    if let Action::Check { name } = action {
-        return check(&discovery, &name, output).await;
+    match action {
+        Action::Check { name } => return check(&discovery, &name, output).await,
+        Action::Stop { name } => return stop(&discovery, &name, output).await,
+        Action::List => {}
     }
     let listing = discovery.list().await.map_err(failure)?;
     for unread in &listing.unread {
@@ -88,15 +100,20 @@ pub(super) async fn run(home: &Home, args: SshArgs, output: Output) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-async fn check(discovery: &Discovery, name: &str, output: Output) -> anyhow::Result<ExitCode> {
+/// A connection to a machine, with whoever sits at the terminal to be asked.
+async fn connect(discovery: &Discovery, name: &str, output: Output) -> anyhow::Result<Connection> {
     let has_person = !output.is_json() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     let person: Arc<dyn Person> = if has_person { Arc::new(Terminal) } else { Arc::new(Nobody) };
     let connected = discovery.connect(name, &person).await;
     let connected = connected.map_err(|error| Failure::new(error.code(), error.to_string()).fix(error.fix(name)))?;
-    let Some(connection) = connected else {
+    Ok(connected.ok_or_else(|| {
         let message = format!("{} is no machine that {} names", quote(name), quote(discovery.config().display()));
-        return Err(Failure::new("ssh_unknown_name", message).fix("see which it names: reachback ssh list").into());
-    };
+        Failure::new("ssh_unknown_name", message).fix("see which it names: reachback ssh list")
+    })?)
+}
+
+async fn check(discovery: &Discovery, name: &str, output: Output) -> anyhow::Result<ExitCode> {
+    let connection = connect(discovery, name, output).await?;
     let About { user, fingerprint, by } = connection.about().clone();
     output.say(format_args!("{name} lets {user} in, by {by}"));
     output.say(format_args!("Its own key: {}", fingerprint.as_deref().unwrap_or("none")));
@@ -106,11 +123,14 @@ async fn check(discovery: &Discovery, name: &str, output: Output) -> anyhow::Res
     let codex = found.map_err(|error| failure_there(&error, name))?;
     let version = codex.version.as_deref().unwrap_or("of an unknown version");
     output.say(format_args!("Codex {version} is there: {} ({})", quote(&codex.program), printable(&codex.system)));
-    output.say(match codex.reached_by.as_deref() {
-        None => "No app-server of it runs.",
-        Some("proxy") => "An app-server of it runs, and is reached by `codex app-server proxy`.",
-        Some(_) => "An app-server of it runs, and is reached by its socket.",
-    });
+    let starter = if codex.started_here { "Reachback" } else { "somebody else" };
+    match codex.reached_by.as_deref() {
+        None => output.say("No app-server of it runs."),
+        Some("proxy") => {
+            output.say(format_args!("An app-server runs that {starter} started, reached by `codex app-server proxy`."))
+        }
+        Some(_) => output.say(format_args!("An app-server runs that {starter} started, reached by its socket.")),
+    }
     let is_signed_out = codex.signed_in == Some(false);
     output.event(&Event::SshCodex(codex));
     if is_signed_out {
@@ -125,12 +145,31 @@ async fn check(discovery: &Discovery, name: &str, output: Output) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
+async fn stop(discovery: &Discovery, name: &str, output: Output) -> anyhow::Result<ExitCode> {
+    let connection = connect(discovery, name, output).await?;
+    let stopped = connection.stop().await;
+    connection.close().await;
+    let Stopped { pid, others } = stopped.map_err(|error| failure_there(&error, name))?;
+    match pid {
+        Some(pid) => {
+            output.say(format_args!("Ended on {name}: the app-server that Reachback had started (process {pid})"))
+        }
+        None => output.say(format_args!("Nothing that Reachback started runs on {name}.")),
+    }
+    if others {
+        output.say("An app-server that somebody else started runs there, and is left alone.");
+    }
+    output.event(&Event::SshStopped(SshStopped { alias: name.to_owned(), pid, others }));
+    Ok(ExitCode::SUCCESS)
+}
+
 fn failure_there(error: &BootstrapError, name: &str) -> Failure {
     Failure::new(error.code(), format!("{}: {error}", quote(name))).fix(error.fix(name))
 }
 
 async fn find_codex(connection: &Connection, name: &str) -> Result<SshCodex, BootstrapError> {
     let found = connection.inspect().await?;
+    let started_here = found.is_ours();
     let reached = if found.is_listening { Some(connection.open_server(&found).await?.1) } else { None };
     Ok(SshCodex {
         alias: name.to_owned(),
@@ -140,6 +179,7 @@ async fn find_codex(connection: &Connection, name: &str) -> Result<SshCodex, Boo
         system: found.system,
         signed_in: found.is_signed_in,
         running: found.is_listening,
+        started_here,
         reached_by: reached.map(|reach| Reach::code(reach).to_owned()),
     })
 }

@@ -39,7 +39,7 @@ use tokio::sync::watch;
 pub(crate) use config::FULL_DISK;
 pub use config::{CodexConfig, Silence};
 pub use connection::{Allowance, CodexConnection, CodexReceiver, CodexSender, ReceiveError, SendError, TOO_LARGE};
-pub(crate) use process::parse_plain_version;
+pub(crate) use process::{parse_plain_version, plain};
 use remote_control::control::Host;
 pub(crate) use ws::send_text;
 pub use ws::{HandshakeError, MAX_FRAME, MAX_MESSAGE, Text};

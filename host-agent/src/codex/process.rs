@@ -308,7 +308,7 @@ async fn drain(name: &'static str, pipe: impl AsyncRead + Unpin, said: Said) {
 }
 
 /// A line without control characters and colours, so that it can stand in an error.
-fn plain(line: &[u8]) -> String {
+pub(crate) fn plain(line: &[u8]) -> String {
     let mut out = String::new();
     let text = String::from_utf8_lossy(line);
     let mut chars = text.chars();

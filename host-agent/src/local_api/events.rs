@@ -107,6 +107,8 @@ pub enum Event {
     SshChecked(SshChecked),
     /// A Codex was found on such a machine.
     SshCodex(SshCodex),
+    /// What Reachback had started on such a machine was ended.
+    SshStopped(SshStopped),
     /// Nothing is wrong, but someone should know.
     Notice(Failure),
     /// Something went wrong.
@@ -330,8 +332,21 @@ pub struct SshCodex {
     pub signed_in: Option<bool>,
     /// Whether an app-server runs there.
     pub running: bool,
-    /// How that is reached: `socket` or `proxy`.
+    /// Whether that was started by Reachback.
+    pub started_here: bool,
+    /// How it is reached: `socket` or `proxy`.
     pub reached_by: Option<String>,
+}
+
+/// What was ended on a machine that is reached over SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshStopped {
+    /// The machine's name in the SSH configuration.
+    pub alias: String,
+    /// The process there that Reachback had started; `null` where none ran.
+    pub pid: Option<u32>,
+    /// Whether an app-server that somebody else started goes on there.
+    pub others: bool,
 }
 
 /// What went wrong, or what to know, for a program and a person.
@@ -520,10 +535,15 @@ mod tests {
                     system: "Linux x86_64".into(),
                     signed_in: Some(false),
                     running: true,
+                    started_here: true,
                     reached_by: Some("socket".into()),
                 }),
-                r#"{"event":"ssh_codex","alias":"devbox","program":"/usr/bin/codex","version":"0.169.0","codex_home":"/home/ada/.codex","system":"Linux x86_64","signed_in":false,"running":true,"reached_by":"socket"}"#
+                r#"{"event":"ssh_codex","alias":"devbox","program":"/usr/bin/codex","version":"0.169.0","codex_home":"/home/ada/.codex","system":"Linux x86_64","signed_in":false,"running":true,"started_here":true,"reached_by":"socket"}"#
                     .into(),
+            ),
+            (
+                Event::SshStopped(SshStopped { alias: "devbox".into(), pid: Some(7), others: false }),
+                r#"{"event":"ssh_stopped","alias":"devbox","pid":7,"others":false}"#.into(),
             ),
             (
                 Event::Notice(Failure::new("no_workspace", "no folder").fix("add one")),

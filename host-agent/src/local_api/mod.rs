@@ -31,7 +31,7 @@ pub(crate) mod server;
 pub use client::{Client, ClientError};
 pub use events::{
     ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshChecked, SshCodex, SshHost,
-    TunnelStatus, WorkspaceStatus,
+    SshStopped, TunnelStatus, WorkspaceStatus,
 };
 pub use server::{Exchange, Handler, serve};
 

@@ -26,7 +26,7 @@ mod shell;
 mod way;
 
 pub use aliases::Alias;
-pub use bootstrap::{BootstrapError, Inspection, Reach};
+pub use bootstrap::{BootstrapError, Inspection, Reach, Record, Started, Stopped};
 pub use connection::{About, ConnectError, Connection};
 pub use discovery::{Discovery, DiscoveryError, Found, Listing};
 pub use host_key::HostKeyError;

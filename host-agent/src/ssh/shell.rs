@@ -20,6 +20,8 @@ use super::marker::Marker;
 const MAX_OUT: usize = 64 * 1024;
 /// What is kept of its errors: the last of them, in bytes.
 const MAX_ERR: usize = 2 * 1024;
+/// The longest command, in bytes: Linux takes no longer word.
+const MAX_COMMAND: usize = 128 * 1024 - 1;
 /// How long a script may take.
 const RUN_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a channel may take to be opened, and a stream to begin.
@@ -55,6 +57,12 @@ pub enum RunError {
     /// The server runs no commands.
     #[error("the machine runs no command")]
     Refused,
+    /// It is too long to be asked for.
+    #[error("a command of {length} bytes is too long for the machine")]
+    TooLong {
+        /// Its length.
+        length: usize,
+    },
     /// It writes without end.
     #[error("the machine wrote more than {} KiB in answer", MAX_OUT / 1024)]
     TooMuch,
@@ -145,6 +153,9 @@ impl Connection {
     }
 
     async fn command(&self, command: String, patience: Duration) -> Result<Ran, RunError> {
+        if command.len() > MAX_COMMAND {
+            return Err(RunError::TooLong { length: command.len() });
+        }
         let late = RunError::TimedOut { after: patience };
         let opened = timeout(patience, self.session()).await;
         let Ok(opened) = opened else { return Err(late) };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::record::{FOLDERS, Record, digest};
 use super::{BootstrapError, last_line, no_answer};
 use crate::codex::{FULL_DISK, parse_plain_version};
 use crate::ssh::connection::Connection;
@@ -37,6 +38,8 @@ pub struct Inspection {
     pub socket: Option<String>,
     /// Whether an app-server listens on it.
     pub is_listening: bool,
+    /// The app-server that Reachback started there last, running or not.
+    pub record: Option<Record>,
     /// Bytes that are left where Codex has its state, where that is known.
     pub room: Option<u64>,
 }
@@ -46,13 +49,23 @@ impl Connection {
     pub async fn inspect(&self) -> Result<Inspection, BootstrapError> {
         let no_randomness = RunError::NoSession { reason: "no randomness".to_owned() };
         let marker = Marker::random().ok_or(no_randomness)?;
-        let ran = self.run_at_login(&format!("{}{SCRIPT}", marker.script()), PATIENCE).await?;
+        let ran = self.run_at_login(&format!("{}{FOLDERS}{SCRIPT}", marker.script()), PATIENCE).await?;
         let facts = marker.facts(&ran.stdout).ok_or_else(|| no_answer(&ran))??;
         Inspection::read(&facts)
     }
 }
 
 impl Inspection {
+    /// Whether the app-server that listens was started by Reachback, by whichever host's.
+    pub fn is_ours(&self) -> bool {
+        self.is_listening && self.record.as_ref().is_some_and(|record| record.is_alive)
+    }
+
+    /// Whether it was started so, with these settings.
+    pub fn runs_with(&self, settings: &[String]) -> bool {
+        self.is_ours() && self.record.as_ref().is_some_and(|record| record.settings == digest(settings))
+    }
+
     fn read(facts: &Facts) -> Result<Self, BootstrapError> {
         let home = facts.path("home")?;
         let Some(program) = facts.some_path("codex")? else {
@@ -94,18 +107,14 @@ impl Inspection {
             system: facts.text("system")?.unwrap_or_default().to_owned(),
             is_listening: socket.is_some() && facts.number("proxy") == Some(0),
             socket,
+            record: Record::read(facts)?,
             room,
         })
     }
 }
 
 /// POSIX. `proxy` ends with 0 where something listens, with 1 where nothing does, and with 2 in a Codex that has none.
-///
-/// Codex's socket is a link into a folder that any user can make after a restart of the machine, so folder and socket
-/// have to be this user's.
-const SCRIPT: &str = r#"set -f
-h=${CODEX_HOME:-$HOME/.codex}
-fact system "$(uname -sm)"
+const SCRIPT: &str = r#"fact system "$(uname -sm)"
 fact uid "$(id -u)"
 fact home "$HOME"
 fact codex_home "$h"
@@ -124,12 +133,8 @@ if [ -z "$c" ]; then
   exit
 fi
 fact codex "$c"
-l=$h/app-server-control/app-server-control.sock
-s=$l
-if [ -L "$l" ]; then s=$(readlink "$l"); case $s in /*) ;; *) s=${l%/*}/$s ;; esac; fi
-if [ -S "$s" ]; then
-  if [ -O "$s" ] && [ -O "${s%/*}" ]; then fact socket "$s"; else fact foreign "$s"; s=/dev/null; fi
-fi
+tell_socket
+tell_record
 (
   w=$("$c" --version 2>/dev/null); r=$?
   [ "$r" = 0 ] || w=$("$c" --version 2>&1)

@@ -2,17 +2,23 @@
 //!
 //! ```text
 //! Connection ── inspect() ── login shell ── where is codex, does it run, does its server listen
-//!        └───── open_server() ── a socket, led to by the SSH server, else `codex app-server proxy`
+//!        ├───── start() ──────── an app-server that outlives the link, and a record of it
+//!        ├───── open_server() ── a socket, led to by the SSH server, else `codex app-server proxy`
+//!        └───── stop() ───────── the recorded one ends, and no other
 //! ```
 //!
 //! What the machine says is taken for what it says of itself, and for nothing else:
 //! it is bounded, it is text, and it is shown in quotation marks.
 
 mod inspection;
+mod record;
+mod start;
 
 use reachback_proto::words::{quote, shell_word};
 
 pub use inspection::Inspection;
+pub use record::Record;
+pub use start::{Started, Stopped};
 
 use super::connection::Connection;
 use super::marker::Unclear;
@@ -96,6 +102,33 @@ pub enum BootstrapError {
     /// Its server has ended meanwhile.
     #[error("no app-server of codex runs there any more")]
     Ended,
+    /// One was started, and ended before it listened.
+    #[error("codex there ended at once{}", says(said))]
+    NotStarted {
+        /// Its error, or the last line that it said.
+        said: Option<String>,
+    },
+    /// One was started, and does not listen yet.
+    #[error("an app-server was started there, and does not listen yet")]
+    Slow,
+    /// Another link starts or ends one.
+    #[error("another link is starting or ending codex there (process {pid})")]
+    Busy {
+        /// The process of the other one.
+        pid: u64,
+    },
+    /// What is started can't be recorded.
+    #[error("{} can't be made or written there", quote(folder))]
+    ClosedFolder {
+        /// The folder of the record.
+        folder: String,
+    },
+    /// It was ended in every way, and runs.
+    #[error("the app-server there does not end (process {pid})")]
+    NotEnded {
+        /// Its process.
+        pid: u64,
+    },
 }
 
 /// What was said, as the end of a sentence.
@@ -125,6 +158,11 @@ impl BootstrapError {
             Self::NotTheirs { .. } => "codex_socket",
             Self::NoWay { .. } => "ssh_no_way",
             Self::Ended => "codex_ended",
+            Self::NotStarted { .. } => "codex_not_started",
+            Self::Slow => "codex_slow",
+            Self::Busy { .. } => "codex_busy",
+            Self::ClosedFolder { .. } => "codex_folder",
+            Self::NotEnded { .. } => "codex_not_ended",
         }
     }
 
@@ -156,7 +194,20 @@ impl BootstrapError {
             Self::NoWay { .. } => {
                 "have the machine's sshd_config allow it: AllowStreamLocalForwarding local".to_owned()
             }
-            Self::Ended => "try again".to_owned(),
+            Self::Ended | Self::Slow | Self::Busy { .. } => {
+                format!("try again in a moment; see how it is: reachback ssh check {}", shell_word(name))
+            }
+            Self::NotStarted { .. } => format!(
+                "see what it says: ssh {} {}",
+                shell_word(name),
+                shell_word("cat \"${CODEX_HOME:-$HOME/.codex}/reachback/app-server.log\"")
+            ),
+            Self::ClosedFolder { folder } => format!(
+                "see whose it is and how full the disk is: ssh {} {}",
+                shell_word(name),
+                shell_word(format!("ls -ld {0}; df -h {0}", shell_word(folder)))
+            ),
+            Self::NotEnded { pid } => format!("see what it waits for: ssh {} ps -l -p {pid}", shell_word(name)),
         }
     }
 }
