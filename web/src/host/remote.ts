@@ -31,6 +31,8 @@ export interface RemoteSetup {
   readonly missed: () => void;
   /** The host says this of itself: keep it. */
   readonly learned: (facts: HostFacts) => void;
+  /** Whether it rests at first. */
+  readonly rests?: boolean;
   /** Makes WebSockets; the platform's own if left out. */
   readonly create?: SocketFactory;
 }
@@ -48,7 +50,7 @@ export class RemoteHost {
   /** Whether this session has been asked who the host is. */
   #read = false;
 
-  /** Begins to dial. */
+  /** Begins to dial, unless it rests. */
   constructor(host: StoredHost, setup: RemoteSetup) {
     this.#setup = setup;
     this.#relays = host.relays;
@@ -79,7 +81,7 @@ export class RemoteHost {
       },
       api: this.api,
     });
-    const { page, create } = setup;
+    const { page, create, rests = false } = setup;
     this.#dialler = new Dialler({
       session: this.session,
       relays: () => this.#relays,
@@ -89,7 +91,9 @@ export class RemoteHost {
         return linkToHost(target, host.keys, present);
       },
     });
-    this.#dialler.start();
+    if (!rests) {
+      this.#dialler.start();
+    }
   }
 
   /** How the host is reached. */
@@ -100,6 +104,16 @@ export class RemoteHost {
   /** A person wants a link now. */
   tryNow(): void {
     this.#dialler.tryNow();
+  }
+
+  /** Has no link from here on, and keeps the session. */
+  rest(): void {
+    this.#dialler.rest();
+  }
+
+  /** Has one again. */
+  wake(): void {
+    this.#dialler.start();
   }
 
   /** Ends the session with a last word. */

@@ -9,6 +9,7 @@
  *   on a network that is gone.
  * - While a person sees the page, the link is asked for a sign of life, and one that gives none is dropped. In the
  *   background the session's own, slower heartbeat is enough.
+ * - While it rests it makes none: another tab of the browser has the link.
  *
  * All that it says of a host goes into one value, {@link Dialler.reach}. Only the session's end is final: what a relay
  * says never is.
@@ -104,11 +105,16 @@ export class Dialler {
     this.reach = new Observable(this.#described());
   }
 
-  /** Begins. */
+  /** Begins, or goes on. */
   start(): void {
-    this.#unlisten ??= this.#setup.page.listen((event) => {
+    if (this.#unlisten !== null || this.#session.at === "ended") {
+      return;
+    }
+    this.#unlisten = this.#setup.page.listen((event) => {
       this.#happened(event);
     });
+    this.#since = Date.now();
+    this.#visibleAt = this.#clock();
     this.#again();
   }
 
@@ -117,6 +123,18 @@ export class Dialler {
     this.#unlisten?.();
     this.#unlisten = null;
     this.#settle();
+  }
+
+  /** Gives the link up, and makes none until it is started again. */
+  rest(): void {
+    this.stop();
+    if (this.#session.at === "ended") {
+      return;
+    }
+    this.#backoff.restart();
+    [this.#offline, this.#error] = [null, null];
+    this.#setup.session.drop(new LinkError({ kind: "aborted" }));
+    this.#publish();
   }
 
   /** A person wants a link now: begins on a new socket, whatever was asked to be waited for. */

@@ -1,5 +1,6 @@
 /** The app's state: where a person is, which hosts there are, and a pairing under way. Screens show it. */
 import { isTabOfIphone } from "../browser";
+import { LinkLock } from "../link/lock";
 import type { Page } from "../link/page";
 import { Observable } from "../observable";
 import type { TypedCode } from "../pairing/code";
@@ -34,6 +35,8 @@ export class AppState {
   /** What lies over the screen. */
   readonly layers: Layers;
   readonly hosts: Hosts;
+  /** Whether this tab is the one that has the links to them. */
+  readonly lock: LinkLock;
   readonly pairing: Pairing;
   /** Whether the app had better be put on the Home Screen before it gets keys. */
   readonly belongsOnHomeScreen: boolean;
@@ -61,6 +64,14 @@ export class AppState {
     const database = new Database();
     const store = new HostStore(database);
     this.hosts = new Hosts({ store, starts: new StartStore(database), page, create: relay.create });
+    this.lock = new LinkLock("locks" in window.navigator ? window.navigator.locks : null, page);
+    this.lock.hold.subscribe((hold) => {
+      if (hold === "ours") {
+        this.hosts.wake();
+      } else {
+        this.hosts.rest();
+      }
+    });
     this.theme = new Observable(keptTheme(window));
     showTheme(window, this.theme.value);
     this.storage = window.navigator.storage;
@@ -76,10 +87,10 @@ export class AppState {
     });
   }
 
-  /** Whether something is held that a page which begins anew would lose, or come in between of. */
+  /** Whether something is held that a page which begins anew would lose, or come in between of, such as another tab. */
   get isBusy(): boolean {
     const isHeld = (this.hosts.list.value ?? []).some(({ start }) => start.isHeld);
-    return isHeld || this.route.value.at === "pair";
+    return isHeld || this.route.value.at === "pair" || this.lock.hold.value === "elsewhere";
   }
 
   /** Begins. `code` is the pairing code that came with the address. */
@@ -92,6 +103,7 @@ export class AppState {
       // Another tab has chosen.
       this.#look(keptTheme(this.#window));
     });
+    this.lock.start();
     void this.load();
     if (code !== null) {
       this.#pairBy(code);

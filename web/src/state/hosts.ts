@@ -1,4 +1,4 @@
-/** The hosts that this device is paired with, each with its link. */
+/** The hosts that this device is paired with, each with its link, which they have in one tab of the browser at a time. */
 import { RemoteHost, type RemoteSetup } from "../host/remote";
 import type { Page } from "../link/page";
 import type { End } from "../link/reach";
@@ -43,16 +43,49 @@ export class Hosts {
   /** In the order in which they were paired; `null` until they are read. */
   readonly list = new Observable<readonly Host[] | null>(null);
   readonly #setup: HostsSetup;
+  /** Whether another tab has the links. */
+  #rests = false;
 
   constructor(setup: HostsSetup) {
     this.#setup = setup;
   }
 
-  /** Reads what is kept, and begins to reach it. Rejects with {@link StoreError}. */
+  /** Reads what is kept, begins to reach it, and lets go of what is not kept any more. Rejects with {@link StoreError}. */
   async load(): Promise<void> {
-    const stored = await this.#setup.store.list();
-    const known = this.list.value ?? [];
-    this.list.set(stored.map((host) => known.find(isOf(host)) ?? this.#reach(host)));
+    let [known, stored] = [this.list.value, await this.#setup.store.list()];
+    while (this.list.value !== known) {
+      // One may have been paired meanwhile.
+      [known, stored] = [this.list.value, await this.#setup.store.list()];
+    }
+    const hosts = known ?? [];
+    const next = stored.map((host) => hosts.find(isOf(host)) ?? this.#reach(host));
+    this.list.set(next);
+    for (const { remote, start } of hosts.filter((host) => !next.includes(host))) {
+      start.end();
+      void remote.end();
+    }
+  }
+
+  /** Another tab has the links: none is here, and nothing that was written is sent from here. */
+  rest(): void {
+    this.#rests = true;
+    for (const { remote, start } of this.list.value ?? []) {
+      remote.rest();
+      start.rest();
+    }
+  }
+
+  /** The links are this tab's, or are so still after another one may have had them. */
+  wake(): void {
+    this.#rests = false;
+    for (const { remote, start } of this.list.value ?? []) {
+      remote.wake();
+      start.wake();
+    }
+    if (this.list.value !== null) {
+      // Others were paired there perhaps, or forgotten. Where that can't be read, what was known stays.
+      tried(this.load());
+    }
   }
 
   /** Takes a host that has just been paired; one that it takes the place of ends. */
@@ -96,6 +129,7 @@ export class Hosts {
     const remote: RemoteHost = new RemoteHost(stored, {
       page,
       create,
+      rests: this.#rests,
       // Each item comes whole before its turn ends.
       read: { leanTurns: true },
       notified: (notification) => {
@@ -117,6 +151,9 @@ export class Hosts {
     const threads = new Threads(remote);
     const codexes = new Codexes(remote.api);
     const start = draft ?? new NewThread(remote.api, starts, stored);
+    if (this.#rests) {
+      start.rest();
+    }
     if (stored.revokedAt !== null) {
       // The host's word on that is its last one: no later list of its devices has these keys.
       void remote.end();
@@ -159,9 +196,9 @@ function revocation({ revokedAt }: StoredHost): End | null {
   return revokedAt === null ? null : { ...word, since: revokedAt };
 }
 
-/** Lets what could not be kept be. */
-function tried(keeping: Promise<void>): void {
-  keeping.catch((error: unknown) => {
+/** Lets what could not be kept, or read, be. */
+function tried(work: Promise<void>): void {
+  work.catch((error: unknown) => {
     if (!(error instanceof StoreError)) {
       throw error;
     }

@@ -5,6 +5,9 @@
  * leaves this device; then it is sent as often as it takes, with that id, also after a reload and while other screens
  * are shown. Before each time the host is asked what it knows of it: where it can't say, a person decides. The id is
  * kept until a receipt of the host's ends it.
+ *
+ * All tabs of a browser keep the same one, and one of them at a time sends it: see `link/lock.ts`. So what is kept is
+ * read anew before the host is asked.
  */
 import type { ApiClient } from "../api/client";
 import { RequestError } from "../api/error";
@@ -75,16 +78,18 @@ export class NewThread {
   /** Ends what is asked about the prompt. */
   #asking = new AbortController();
   #ended = false;
+  /** Whether another tab sees to it. */
+  #rests = false;
 
   constructor(api: ApiClient, store: StartStore, host: Pick<StoredHost, "id" | "deviceId">) {
     [this.#api, this.#store, this.#host] = [api, store, host];
     void this.#load();
   }
 
-  /** Whether what was sent is still this device's alone. */
+  /** Whether what was sent is still this device's alone, and this tab sees to it. */
   get isHeld(): boolean {
     const at = this.view.value?.progress.at;
-    return at === "keeping" || at === "held";
+    return at === "keeping" || (at === "held" && !this.#rests);
   }
 
   /** The host is no longer one of this device's: nothing is written or sent any more. */
@@ -97,6 +102,18 @@ export class NewThread {
   begin(api: ApiClient): void {
     this.#api = api;
     this.#ended = false;
+    void this.look();
+  }
+
+  /** Another tab sees to what is sent. */
+  rest(): void {
+    this.#rests = true;
+    this.#asking.abort();
+  }
+
+  /** This tab does, with what is kept by now. */
+  wake(): void {
+    this.#rests = false;
     void this.look();
   }
 
@@ -117,8 +134,8 @@ export class NewThread {
     const row = { ...view.row, ...change };
     this.view.set({ ...view, row, kept: false });
     try {
-      await this.#store.keep(row);
-      this.#changeIf(row, { kept: true });
+      const isKept = (await this.#store.keep(row)) === row;
+      this.#changeIf(row, { kept: isKept });
     } catch (error) {
       this.#changeIf(row, { fault: faultOf(error) });
     }
@@ -139,17 +156,26 @@ export class NewThread {
     }
   }
 
-  /** Asks again what became of it. */
+  /** Reads again what is kept, and asks what became of it where it was sent. */
   async look(): Promise<void> {
-    const row = this.view.value?.row;
-    if (row !== undefined && row.sent !== null) {
-      await this.#take(row);
+    const before = this.view.value;
+    if (before === null || before.progress.at === "keeping") {
+      // It goes its way by itself.
+      return;
+    }
+    try {
+      const row = (await this.#store.read(this.#host.id)) ?? this.#empty();
+      if (this.view.value?.row === before.row && !this.#ended) {
+        await this.#adopt(row, this.view.value);
+      }
+    } catch (error) {
+      this.#change({ fault: faultOf(error) });
     }
   }
 
   /** Sends it under another id, so that it may run twice: a person said so. */
   async sendAgain(): Promise<void> {
-    if (await this.#settle((row) => ({ ...row, sent: this.#newSent() }))) {
+    if (await this.#exchange((row) => ({ ...row, sent: this.#newSent() }))) {
       await this.look();
     }
   }
@@ -162,9 +188,11 @@ export class NewThread {
     }
     const { id, journal } = row.sent;
     if (journal === null) {
-      // It was never handed to a link.
-      await this.backToDraft();
-      return;
+      // It was never handed to a link, unless by another tab just now: then the host is asked.
+      this.#asking.abort();
+      if (await this.#exchange((now) => ({ ...now, sent: null }), { progress: { at: "draft" }, fault: null })) {
+        return;
+      }
     }
     try {
       this.#hear(await this.#api.request("prompt/withdraw", { id, environment: row.environment ?? "" }));
@@ -195,15 +223,30 @@ export class NewThread {
   }
 
   async #load(): Promise<void> {
-    const nothing = { text: "", environment: null, folder: null, model: null, effort: null, sent: null };
-    const empty: StartRow = { host: this.#host.id, ...nothing };
     try {
-      const row = (await this.#store.read(this.#host.id)) ?? empty;
+      const row = (await this.#store.read(this.#host.id)) ?? this.#empty();
       this.view.set({ row, progress: { at: "draft" }, kept: true, fault: null });
-      await this.look();
+      await this.#take(row);
     } catch (error) {
-      this.view.set({ row: empty, progress: { at: "draft" }, kept: false, fault: faultOf(error) });
+      this.view.set({ row: this.#empty(), progress: { at: "draft" }, kept: false, fault: faultOf(error) });
     }
+  }
+
+  #empty(): StartRow {
+    const nothing = { text: "", environment: null, folder: null, model: null, effort: null, sent: null };
+    return { host: this.#host.id, ...nothing };
+  }
+
+  /** Goes on with what is kept, in the place of what is shown. */
+  async #adopt(row: StartRow, { row: shown, progress, kept, fault }: StartView): Promise<void> {
+    if (row.sent !== null) {
+      await this.#take(row);
+    } else if (shown.sent !== null) {
+      this.view.set({ row, progress: { at: "draft" }, kept: true, fault: null });
+    } else if (kept) {
+      this.view.set({ row, progress, kept, fault });
+    }
+    // What could not be kept is nowhere but on this screen: it stays there.
   }
 
   #newSent(): SentRow {
@@ -219,7 +262,7 @@ export class NewThread {
     this.#asking.abort();
     this.#asking = new AbortController();
     this.view.set({ row, progress: { at: "held", since: sent.at }, kept: true, fault: null });
-    if (this.#ended) {
+    if (this.#ended || this.#rests) {
       return;
     }
     try {
@@ -246,7 +289,7 @@ export class NewThread {
       return;
     }
     // Not even once without that written down: it is what tells later whether it may be sent again.
-    const isKept = await this.#settle((now) => ({ ...now, sent: { ...sent, journal } }));
+    const isKept = await this.#exchange((now) => ({ ...now, sent: { ...sent, journal } }));
     if (!isKept || isOver()) {
       return;
     }
@@ -317,18 +360,36 @@ export class NewThread {
     }
   }
 
-  /** Keeps another row in the place of the prompt; what is shown changes with it. Gives whether it is kept. */
+  /** Keeps another row in the place of the prompt, whose id a receipt has ended: see {@link NewThread.#replace}. */
   async #settle(next: (row: StartRow) => StartRow, change: Partial<StartView> = {}): Promise<boolean> {
+    const id = this.view.value?.row.sent?.id;
+    return id !== undefined && this.#replace({ id }, next, change);
+  }
+
+  /** The same, where it may be that another tab has handed the prompt on: then that stays. */
+  async #exchange(next: (row: StartRow) => StartRow, change: Partial<StartView> = {}): Promise<boolean> {
+    const sent = this.view.value?.row.sent;
+    return sent != null && this.#replace(sent, next, change);
+  }
+
+  /** What is shown changes with it. Gives whether it is kept; where it is another one by now, goes on with that. */
+  async #replace(
+    sent: Parameters<StartStore["settle"]>[0],
+    next: (row: StartRow) => StartRow,
+    change: Partial<StartView>,
+  ): Promise<boolean> {
     const view = this.view.value;
-    const id = view?.row.sent?.id;
-    if (view === null || id === undefined || this.#ended) {
+    if (view === null || this.#ended) {
       return false;
     }
     const row = next(view.row);
     this.view.set({ ...view, row, ...change });
     try {
-      await this.#store.settle(id, row);
-      return true;
+      if ((await this.#store.settle(sent, row)) === row) {
+        return true;
+      }
+      void this.look();
+      return false;
     } catch (error) {
       this.#change({ kept: false, fault: faultOf(error) });
       return false;

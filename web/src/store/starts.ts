@@ -1,6 +1,6 @@
 /** What a person writes to begin a thread, for each host: kept on every change, and until the host said what became of it. */
 import type { Database } from "./database";
-import type { StartRow } from "./schema";
+import type { SentRow, StartRow } from "./schema";
 
 /** One for each host. Everything rejects with `StoreError`. */
 export class StartStore {
@@ -23,9 +23,15 @@ export class StartStore {
     return (await this.#change(row.host, (kept) => (kept?.sent ? kept : row))) ?? row;
   }
 
-  /** Puts `row` in the place of the prompt with this id, unless that is not there any more. */
-  async settle(id: string, row: StartRow): Promise<void> {
-    await this.#change(row.host, (kept) => (kept?.sent?.id === id ? row : kept));
+  /**
+   * Puts `row` in the place of the prompt with this id, and first sent into this journal where one is named; gives what
+   * is kept then. One that is another by now, perhaps by another tab, stays.
+   */
+  async settle({ id, journal }: Pick<SentRow, "id"> & Partial<SentRow>, row: StartRow): Promise<StartRow | null> {
+    return this.#change(row.host, (kept) => {
+      const isIt = kept?.sent?.id === id && (journal === undefined || kept.sent.journal === journal);
+      return isIt ? row : kept;
+    });
   }
 
   async #change(host: string, next: (kept: StartRow | null) => StartRow | null): Promise<StartRow | null> {

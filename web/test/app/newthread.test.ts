@@ -2,7 +2,7 @@
 import { mkdirSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, expect, test, vi } from "vitest";
-import { type Json, isJson, json, list, text } from "../../src/json";
+import { json, list, text } from "../../src/json";
 import type { Up } from "../real/up";
 import type { Desk } from "./desk";
 import type { Phone } from "./phone";
@@ -58,31 +58,6 @@ async function turns(): Promise<number> {
   return list(json(thread).turns).length;
 }
 
-/** What is kept in the phone's browser for the thread that is begun. */
-async function kept(): Promise<Json> {
-  const read = (): Promise<unknown> =>
-    new Promise((resolve) => {
-      const open = indexedDB.open("reachback");
-      open.onsuccess = () => {
-        const all = open.result.transaction("starts").objectStore("starts").getAll();
-        all.onsuccess = () => {
-          open.result.close();
-          resolve(all.result);
-        };
-      };
-    });
-  return json(list(await phone.page.evaluate(read))[0]);
-}
-
-/** Waits until the prompt is written down, or is through already; `handed`: and may be on its way. */
-async function isKept(handed: boolean): Promise<void> {
-  const isThere = async (): Promise<boolean> => {
-    const { text, sent } = await kept();
-    return text === "" || (isJson(sent) && (!handed || sent.journal !== null));
-  };
-  await vi.waitUntil(isThere, { timeout: 30_000, interval: 5 });
-}
-
 test("a new thread in a workspace streams its answer", async () => {
   await phone.drafts("@text N=60 ms=50 size=4");
   await phone.sees(up.project);
@@ -108,7 +83,7 @@ test("a prompt that did not get through is held, and sent once after a reload", 
   await phone.taps("Start");
   await phone.sees(/Sending|Held on this device/);
   await phone.shoots("new-thread-held");
-  await isKept(false);
+  await phone.keeps(false);
   expect(await desk.titles()).toEqual([]);
   mute = false;
   await phone.page.reload();
@@ -120,7 +95,7 @@ test("a prompt that did not get through is held, and sent once after a reload", 
 test.each([false, true])("a reload while it is being sent sends it once; handed to the link: %s", async (handed) => {
   await phone.drafts("mend the shop");
   await phone.taps("Start");
-  await isKept(handed);
+  await phone.keeps(handed);
   await phone.page.reload();
   await phone.page.waitForURL(/\/t\//);
   await phone.sees("You are talking to the real Codex");
@@ -173,7 +148,7 @@ test("a device that may only look has no way there", async () => {
 
 /** Waits until the page is there again, with this folder chosen. */
 async function isThere(folder: string): Promise<void> {
-  await phone.page.locator("dialog").waitFor({ state: "hidden" });
+  await phone.page.locator("dialog.sheet").waitFor({ state: "hidden" });
   await phone.page.getByRole("button", { name: `Folder ${folder}`, exact: false }).waitFor();
 }
 

@@ -1,6 +1,7 @@
 /** A phone: a page of Chromium as large as one, touched rather than clicked, and whatever it complained of. */
-import { type Browser, type BrowserContext, type Page, chromium } from "playwright-core";
-import { expect } from "vitest";
+import { type Browser, type BrowserContext, type Page, type WebSocket, chromium } from "playwright-core";
+import { expect, vi } from "vitest";
+import { isJson, json, list } from "../../src/json";
 
 /** What the page said that no page of ours may say: refused by a policy, an error, a failed request. */
 type Complaint = string;
@@ -15,10 +16,17 @@ export async function startChromium(...more: readonly string[]): Promise<Browser
 export class Phone {
   readonly page: Page;
   readonly #context: BrowserContext;
-  readonly #complaints: Complaint[] = [];
+  /** Of all its tabs. */
+  readonly #complaints: Complaint[];
+  /** Connections of the page's that are open. */
+  readonly #sockets = new Set<WebSocket>();
 
-  private constructor(context: BrowserContext, page: Page) {
-    [this.#context, this.page] = [context, page];
+  private constructor(context: BrowserContext, page: Page, complaints: Complaint[] = []) {
+    [this.#context, this.page, this.#complaints] = [context, page, complaints];
+    page.on("websocket", (socket) => {
+      this.#sockets.add(socket);
+      socket.on("close", () => this.#sockets.delete(socket));
+    });
     page.on("console", (message) => {
       // A socket to a relay that is away is no fault of the page's.
       if (["error", "warning"].includes(message.type()) && !message.text().startsWith("WebSocket connection to")) {
@@ -41,6 +49,24 @@ export class Phone {
       });
     });
     return new Phone(context, await context.newPage());
+  }
+
+  /** Another tab of its browser, which goes with it. */
+  async another(): Promise<Phone> {
+    return new Phone(this.#context, await this.#context.newPage(), this.#complaints);
+  }
+
+  /** How many connections its page has. */
+  get links(): number {
+    return this.#sockets.size;
+  }
+
+  /** Has its page be one that somebody sees, or nobody: to itself, all pages of Chromium here are seen. */
+  async becomes(visibility: "visible" | "hidden"): Promise<void> {
+    await this.page.evaluate((visibilityState) => {
+      Object.defineProperty(document, "visibilityState", { configurable: true, value: visibilityState });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, visibility);
   }
 
   /** Waits until the screen shows this. */
@@ -101,6 +127,26 @@ export class Phone {
         };
       });
     return this.page.evaluate(count, store);
+  }
+
+  /** Waits until its prompt for a new thread is written down, or is through already; `handed`: and may be on its way. */
+  async keeps(handed: boolean): Promise<void> {
+    const read = (): Promise<unknown> =>
+      new Promise((resolve) => {
+        const open = indexedDB.open("reachback");
+        open.onsuccess = () => {
+          const all = open.result.transaction("starts").objectStore("starts").getAll();
+          all.onsuccess = () => {
+            open.result.close();
+            resolve(all.result);
+          };
+        };
+      });
+    const isThere = async (): Promise<boolean> => {
+      const { text, sent } = json(list(await this.page.evaluate(read))[0]);
+      return text === "" || (isJson(sent) && (!handed || sent.journal !== null));
+    };
+    await vi.waitUntil(isThere, { timeout: 30_000, interval: 5 });
   }
 
   /** Looks that nothing of the screen lies beside it, on the narrowest of phones either. */

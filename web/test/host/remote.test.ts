@@ -4,6 +4,7 @@ import { type Bytes, utf8 } from "../../src/bytes";
 import { RemoteHost } from "../../src/host/remote";
 import { type StoredHost, type HostFacts, storedHost } from "../../src/store/hosts";
 import { encode } from "../../src/base32";
+import { json } from "../../src/json";
 import { FakeHost } from "../link/fake";
 import { TestPage } from "../link/page";
 
@@ -16,10 +17,12 @@ class Scene {
   readonly learned: HostFacts[] = [];
   readonly notified: string[] = [];
   missed = 0;
+  name = "tower";
+  #answered = 0;
   readonly host: FakeHost;
   readonly remote: RemoteHost;
 
-  private constructor(host: FakeHost, stored: StoredHost) {
+  private constructor(host: FakeHost, stored: StoredHost, rests: boolean) {
     this.host = host;
     const { create } = host.target();
     host.consume = (channel, bytes) => {
@@ -27,6 +30,7 @@ class Scene {
     };
     this.remote = new RemoteHost(stored, {
       page: this.page,
+      rests,
       read: { largestMessage: 1 << 24 },
       notified: ({ method }) => this.notified.push(method),
       missed: () => (this.missed += 1),
@@ -35,10 +39,10 @@ class Scene {
     });
   }
 
-  static async create(): Promise<Scene> {
+  static async create(rests = false): Promise<Scene> {
     const host = await FakeHost.create();
     const relays = [{ key: host.relayKey, origin: host.target().origin }];
-    return new Scene(host, await storedHost({ name: "old", relays, scope: "view" }, host.keys, 1));
+    return new Scene(host, await storedHost({ name: "old", relays, scope: "view" }, host.keys, 1), rests);
   }
 
   /** What the host says of itself. */
@@ -55,9 +59,13 @@ class Scene {
   }
 
   #answer(channel: number, bytes: Bytes): void {
-    const request: unknown = JSON.parse(new TextDecoder().decode(bytes));
-    expect([channel, request]).toEqual([0, { id: 0, method: "host/read", params: { largestMessage: 1 << 24 } }]);
-    this.say({ id: 0, result: this.info("tower") });
+    const request = json(JSON.parse(new TextDecoder().decode(bytes)));
+    expect([channel, request]).toEqual([
+      0,
+      { id: this.#answered, method: "host/read", params: { largestMessage: 1 << 24 } },
+    ]);
+    this.say({ id: this.#answered, result: this.info(this.name) });
+    this.#answered += 1;
   }
 }
 
@@ -89,5 +97,27 @@ test("a connection that ends is made again, at the relays that the host named la
   expect([scene.learned.length, scene.missed]).toEqual([1, 0]);
   scene.page.tell("network");
   await until(() => host.sockets.length === 3 && remote.reach.value.at === "online");
+  await remote.end();
+});
+
+test("one that rests has no link, and what was said meanwhile goes over the next one, once", async () => {
+  const scene = await Scene.create(true);
+  const { remote, host } = scene;
+  const asked = remote.api.request("host/read", { largestMessage: 1 << 24 });
+  expect(host.sockets).toEqual([]);
+  remote.wake();
+  await asked;
+  await until(() => scene.learned.length === 1);
+  remote.rest();
+  expect(host.sockets.map((socket) => socket.readyState)).toEqual([3]);
+  await until(() => remote.reach.value.at === "reconnecting");
+  const next = remote.api.request("host/read", { largestMessage: 1 << 24 });
+  scene.name = "castle";
+  scene.say({ method: "host/changed", params: scene.info("castle") });
+  remote.wake();
+  await until(() => scene.learned.length === 2);
+  await next;
+  expect([host.sockets.length, scene.missed]).toEqual([2, 0]);
+  expect(remote.info.value?.hostName).toBe("castle");
   await remote.end();
 });

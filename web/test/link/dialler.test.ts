@@ -254,6 +254,50 @@ describe("tries", () => {
     expect(scene.tries).toHaveLength(1);
   });
 
+  test("are none while it rests, and its link is dropped; begin at once when it goes on", async () => {
+    const scene = new Scene();
+    const { dialler, page } = scene;
+    const first = scene.last;
+    first.succeed();
+    dialler.rest();
+    expect(first.signal.aborted).toBe(true);
+    await pass(0);
+    expect([scene.attached, first.closed.mock.calls.length]).toEqual([[], 1]);
+    dialler.start();
+    dialler.start();
+    expect(scene.tries).toHaveLength(2);
+    await scene.up();
+    dialler.rest();
+    await pass(0);
+    expect(scene.dropped.at(-1)?.fault).toEqual({ kind: "aborted" });
+    for (const event of ["online", "network", "visible", "shown"] as const) {
+      page.tell(event);
+    }
+    dialler.tryNow();
+    await pass(60_000);
+    expect(scene.tries).toHaveLength(2);
+    dialler.start();
+    expect(scene.tries).toHaveLength(3);
+    // How long it rested says nothing of the way there.
+    scene.last.reject(unreachable);
+    await pass(0);
+    expect(dialler.reach.value).toMatchObject({ at: "reconnecting", since: Date.now() });
+  });
+
+  test("are none for a session that is over, whether it rests or goes on", async () => {
+    const scene = new Scene();
+    scene.answersIn = null;
+    await scene.up();
+    scene.tell({ at: "ended", by: "host", reason: ByeReason.revoked, error: null });
+    await pass(0);
+    const told: string[] = [];
+    scene.dialler.reach.subscribe(({ at }) => told.push(at));
+    scene.dialler.rest();
+    scene.dialler.start();
+    await pass(60_000);
+    expect([scene.tries.length, told]).toEqual([1, ["ended"]]);
+  });
+
   test("go through the relays in order, and past one where the host is not", async () => {
     const scene = new Scene();
     scene.relays = [relay("one"), relay("two")];

@@ -51,9 +51,10 @@ class Scene {
   }
 
   /** As a page does that is reloaded. */
-  async reload(): Promise<void> {
+  async reload(prepare: (hosts: Hosts) => void = () => undefined): Promise<void> {
     await this.host.remote.end();
     this.#hosts = this.#made();
+    prepare(this.#hosts);
     await this.load();
   }
 
@@ -180,4 +181,59 @@ test("a host that can't be forgotten is there still, and what is written for it 
   expect(remove).toHaveBeenCalledTimes(2);
   await forgotten.start.write({ text: "late" });
   expect([await scene.store.list(), await scene.starts.read(forgotten.stored.id)]).toEqual([[], null]);
+});
+
+test("hosts that rest have no link, whether they were there, are read or tried again; and have one once they do not", async () => {
+  await until(() => scene.at === "online");
+  scene.hosts.rest();
+  await until(() => scene.at === "reconnecting");
+  await scene.reload((hosts) => {
+    hosts.rest();
+  });
+  const open = (): number => scene.fake.sockets.filter(({ readyState, CLOSED }) => readyState !== CLOSED).length;
+  expect([scene.at, scene.fake.sockets.length, open()]).toEqual(["reconnecting", 1, 0]);
+  scene.forgets(2);
+  scene.hosts.wake();
+  await scene.says(ByeReason.paused);
+  scene.hosts.rest();
+  scene.forgets(3);
+  scene.hosts.again(scene.host);
+  expect([scene.fake.sockets.length, open()]).toEqual([2, 0]);
+  scene.hosts.wake();
+  await until(() => scene.at === "online");
+  expect([scene.fake.sockets.length, open()]).toEqual([3, 1]);
+});
+
+test("what another tab paired is there once it is read again, and what it forgot is not", async () => {
+  await scene.host.start.write(DRAFT);
+  const { stored, start, remote } = scene.host;
+  await until(() => scene.at === "online");
+  await scene.store.save({ ...stored, deviceId: "anew" });
+  vi.spyOn(scene.store, "list").mockRejectedValueOnce(new StoreError("failed"));
+  scene.hosts.wake();
+  await until(() => scene.at === "online");
+  expect(scene.host.remote).toBe(remote);
+  scene.hosts.wake();
+  await until(() => scene.host.stored.deviceId === "anew");
+  expect(scene.hosts.list.value).toHaveLength(1);
+  await until(() => remote.reach.value.at === "ended");
+  await start.write({ text: "late" });
+  expect(await scene.starts.read(stored.id)).toMatchObject(DRAFT);
+  const before = scene.host;
+  await scene.store.remove(stored.id);
+  await scene.hosts.load();
+  expect(scene.hosts.list.value).toEqual([]);
+  await until(() => before.remote.reach.value.at === "ended");
+});
+
+test("one that is paired while what is kept is read stays", async () => {
+  const list = vi.spyOn(scene.store, "list");
+  const kept = await scene.store.list();
+  list.mockImplementationOnce(async () => {
+    await scene.hosts.add({ ...scene.host.stored, id: "other" });
+    return kept;
+  });
+  list.mockResolvedValueOnce([...kept, { ...scene.host.stored, id: "other" }]);
+  await scene.hosts.load();
+  expect(scene.hosts.list.value?.map(({ stored }) => stored.id)).toEqual([kept[0]?.id, "other"]);
 });

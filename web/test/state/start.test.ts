@@ -8,6 +8,7 @@ import { json, list, text } from "../../src/json";
 import { modelsOf } from "../../src/state/choices";
 import { NewThread, isUnheard, startOf } from "../../src/state/start";
 import { Database } from "../../src/store/database";
+import { StoreError } from "../../src/store/error";
 import type { SentRow } from "../../src/store/schema";
 import { HostStore } from "../../src/store/hosts";
 import { StartStore } from "../../src/store/starts";
@@ -74,6 +75,13 @@ class Host {
 
   #say(message: object): void {
     this.api.message(utf8(JSON.stringify(message)), () => undefined);
+  }
+
+  /** Answers what it was deaf to. */
+  answers(): void {
+    this.asked.forEach((asked) => {
+      this.#answer(asked);
+    });
   }
 
   get sent(): readonly string[] {
@@ -271,18 +279,130 @@ test("what is over while it is being kept is not sent by it, and is by what come
   expect(host.sent).toHaveLength(1);
 });
 
+/** Two tabs: the first one's host does not hear yet, and the second one rests. */
+async function tabs(): Promise<{
+  readonly hosts: readonly [Host, Host];
+  readonly starts: readonly [NewThread, NewThread];
+}> {
+  const hosts = [new Host(), new Host()] as const;
+  hosts[0].deaf = true;
+  const starts = [await opened(hosts[0]), await opened(hosts[1])] as const;
+  starts[1].rest();
+  await starts[0].write(DRAFT);
+  return { hosts, starts };
+}
+
+test("what one tab could not send is sent by the one after it, and the first one has what that left", async () => {
+  const { hosts, starts } = await tabs();
+  const [first, second] = starts;
+  const going = first.send();
+  await vi.waitUntil(() => hosts[0].asked.length > 0);
+  expect([first.isHeld, second.isHeld]).toEqual([true, false]);
+  first.rest();
+  await going;
+  expect(first.isHeld).toBe(false);
+  second.wake();
+  await vi.waitUntil(() => at(second) === "taken");
+  const [id = ""] = hosts[1].sent;
+  second.notified({
+    method: "prompt/changed",
+    params: { id, state: "started", turnId: "t", steered: false, environment: "local", threadId: "thread" },
+  });
+  await vi.waitUntil(async () => (await new StartStore(new Database()).read(HOST.id))?.sent === null);
+  second.open();
+  await second.write({ text: "mend the door" });
+  second.rest();
+  hosts[0].deaf = false;
+  first.wake();
+  await vi.waitUntil(() => first.view.value?.row.text === "mend the door");
+  expect(at(first)).toBe("draft");
+  expect([hosts[0].sent, hosts[1].sent]).toEqual([[], [id]]);
+});
+
+test("a tab that rests sends nothing, whenever it was told", async () => {
+  const { hosts, starts } = await tabs();
+  const [first] = starts;
+  hosts[0].deaf = false;
+  const going = first.send();
+  first.rest();
+  await going;
+  await first.look();
+  expect([at(first), hosts[0].asked]).toEqual(["held", []]);
+  // It was kept, and is what a tab after it begins with.
+  const third = await opened(hosts[1]);
+  await vi.waitUntil(() => at(third) === "taken");
+  first.wake();
+  await vi.waitUntil(() => at(first) === "taken");
+  expect(new Set([...hosts[0].sent, ...hosts[1].sent]).size).toBe(1);
+});
+
+test("a prompt that another tab has handed on is not taken back here without the host", async () => {
+  const { hosts, starts } = await tabs();
+  const [first, second] = starts;
+  const going = first.send();
+  await vi.waitUntil(() => hosts[0].asked.length > 0);
+  hosts[1].deaf = true;
+  second.wake();
+  await vi.waitUntil(() => at(second) === "held");
+  // What the first one was told comes late.
+  hosts[0].deaf = false;
+  hosts[0].isLossy = true;
+  void first.look();
+  await vi.waitUntil(() => hosts[0].sent.length === 1);
+  hosts[1].deaf = false;
+  const [id = ""] = hosts[0].sent;
+  await second.withdraw();
+  await vi.waitUntil(() => at(second) === "draft");
+  expect(hosts[1].asked.filter(({ method }) => method === "prompt/withdraw").map(({ params }) => params.id)).toEqual([
+    id,
+  ]);
+  expect([hosts[1].sent, second.view.value?.row.text]).toEqual([[], DRAFT.text]);
+  await going;
+});
+
+test("a prompt that another tab took back is not handed on", async () => {
+  const { hosts, starts } = await tabs();
+  const [first, second] = starts;
+  const going = first.send();
+  await vi.waitUntil(() => hosts[0].asked.length > 0);
+  hosts[1].deaf = true;
+  second.wake();
+  await vi.waitUntil(() => at(second) === "held");
+  await second.withdraw();
+  hosts[0].deaf = false;
+  hosts[0].answers();
+  await going;
+  await vi.waitUntil(() => at(first) === "draft");
+  expect([first.view.value?.row.text, hosts[0].sent]).toEqual([DRAFT.text, []]);
+});
+
+test("a draft that could not be kept stays where it is when its tab goes on", async () => {
+  const host = new Host();
+  const store = new StartStore(new Database());
+  const start = new NewThread(host.api, store, HOST);
+  await vi.waitUntil(() => start.view.value !== null);
+  vi.spyOn(store, "keep").mockRejectedValue(new StoreError("quota"));
+  await start.write(DRAFT);
+  start.rest();
+  start.wake();
+  await start.look();
+  expect(start.view.value).toMatchObject({ row: DRAFT, kept: false, fault: { reason: "store" } });
+});
+
 test("a draft in another tab does not take the place of a prompt that is under way", async () => {
   const store = new StartStore(new Database());
   const sent = { id: "x", deviceId: "phone", at: 1, journal: null };
   const row = { ...DRAFT, host: HOST.id };
   await store.keep({ ...row, sent });
   expect(await store.keep({ ...row, text: "other", sent: null })).toEqual({ ...row, sent });
-  await store.settle("y", { ...row, text: "other", sent: null });
+  await store.settle({ id: "y" }, { ...row, text: "other", sent: null });
   expect(await store.read(HOST.id)).toEqual({ ...row, sent });
-  await store.settle("x", { ...row, text: "", sent: null });
+  await store.settle({ ...sent, journal: "first" }, { ...row, text: "other", sent: null });
+  expect(await store.read(HOST.id)).toEqual({ ...row, sent });
+  await store.settle({ id: "x" }, { ...row, text: "", sent: null });
   expect((await store.read(HOST.id))?.text).toBe("");
   await new HostStore(new Database()).remove(HOST.id);
-  await store.settle("x", { ...row, sent: null });
+  await store.settle({ id: "x" }, { ...row, sent: null });
   expect(await store.read(HOST.id)).toBe(null);
 });
 
