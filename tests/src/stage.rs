@@ -27,6 +27,7 @@ use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_host::firewall::ceiling::Ceiling;
 use reachback_host::link::relay::{Caller, RelayConnection};
 use reachback_host::local_api::{Confirm, Event, Exchange, Failure, Handler, Request, Response};
+use reachback_host::ssh::Discovery;
 use reachback_host::state::devices::Device;
 use reachback_host::state::paired_hosts::{PairedHost, PairedHostStore};
 use reachback_proto::control::{EnrollKey, RelayToPeer};
@@ -166,12 +167,14 @@ pub struct Tuning {
     pub backoff: BackoffConfig,
     /// How the agent reaches Codex.
     pub adapter: Adapter,
+    /// The SSH configuration that names the agent's SSH hosts.
+    pub ssh: Option<PathBuf>,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
         let (limits, outbox) = (SessionLimits::default(), OutboxLimits::default());
-        Self { limits, outbox, backoff: FAST, adapter: Adapter::AppServer }
+        Self { limits, outbox, backoff: FAST, adapter: Adapter::AppServer, ssh: None }
     }
 }
 
@@ -383,6 +386,7 @@ fn agent_config(
             },
             open: Vec::new(),
         },
+        ssh: tuning.ssh.clone().map(|config| Arc::new(Discovery::new(None, Some(config)).unwrap())),
         backoff: tuning.backoff,
         session_limits: tuning.limits.clone(),
         outbox_limits: tuning.outbox.clone(),

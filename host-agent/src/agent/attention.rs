@@ -61,7 +61,8 @@ pub enum State {
 }
 
 impl State {
-    fn is_end(self) -> bool {
+    /// Whether nothing runs, and nobody is waited for.
+    pub(crate) fn is_end(self) -> bool {
         matches!(self, Self::Done | Self::Failed | Self::Interrupted)
     }
 }

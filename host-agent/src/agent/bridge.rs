@@ -69,6 +69,8 @@ pub(super) struct Party {
     pub requests: Arc<Requests>,
     /// What is being written in the environment.
     pub live_text: Arc<LiveText>,
+    /// The most that any device may do in the environment.
+    pub max_scope: Scope,
 }
 
 /// A channel's part in who is shown and who answers what Codex asks.
@@ -109,7 +111,7 @@ pub(super) async fn run(
     party: Party,
 ) {
     let device = recorder.device;
-    let Party { wishes, name, requests, live_text } = party;
+    let Party { wishes, name, requests, live_text, max_scope } = party;
     let firewall = Mutex::new(Firewall::new(policy));
     let ChannelHandle { sender, incoming } = channel;
     let CodexConnection { sender: to_codex, receiver: from_codex, instance } = codex;
@@ -124,7 +126,7 @@ pub(super) async fn run(
         end = up(incoming, &sender, &firewall, queue, asked, (&recorder, &witness)) => end,
         end = down(from_codex, &to_device, &firewall, answers, own, &witness) => end,
         end = write(to_codex, &mut queued, answered, &sender, &witness) => end,
-        () = follow(scope, &firewall) => SESSION_ENDED,
+        () = follow(scope, max_scope, &firewall) => SESSION_ENDED,
     };
     tracing::debug!(device = %device.short(), channel = sender.number(), %why, "channel ends");
     // Codex has not heard of these.
@@ -494,9 +496,9 @@ async fn write(
 }
 
 /// Lets a change of scope take hold at once.
-async fn follow(mut scope: watch::Receiver<Scope>, firewall: &Mutex<Firewall>) {
+async fn follow(mut scope: watch::Receiver<Scope>, max_scope: Scope, firewall: &Mutex<Firewall>) {
     while scope.changed().await.is_ok() {
-        let now = *scope.borrow_and_update();
+        let now = max_scope.min(*scope.borrow_and_update());
         firewall.lock().unwrap_or_else(PoisonError::into_inner).set_scope(now);
     }
 }
@@ -561,7 +563,13 @@ mod tests {
         let share = Outboxes::new(OutboxLimits::default(), _home.path().into()).share(recorder.device);
         let requests = Arc::new(Requests::new("test", crate::agent::requests::changes()));
         let wishes = Arc::new(Wishes { merged_text: AtomicBool::new(merged_text), ..Wishes::default() });
-        let party = Party { wishes, name: "phone".into(), requests: Arc::clone(&requests), live_text: Arc::default() };
+        let party = Party {
+            wishes,
+            name: "phone".into(),
+            requests: Arc::clone(&requests),
+            live_text: Arc::default(),
+            max_scope: Scope::Admin,
+        };
         tokio::spawn(run(host, connection, scope, policy, recorder, share, party));
         Bridged { device, server, _sessions, _scope, _home }
     }

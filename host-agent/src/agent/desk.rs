@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::bridge::{self, Recorder};
-use super::environments::Environment;
+use super::environments::{Environment, Environments};
 use crate::audit::AuditLog;
-use crate::codex::{Allowance, CodexConnection, CodexReceiver, CodexSender, CodexState, Text};
+use crate::codex::{Adapter, Allowance, CodexConnection, CodexReceiver, CodexSender, CodexState, Text};
 use crate::firewall::table::NOTIFICATIONS;
 use crate::firewall::{CodexVerdict, Firewall, FromDevice};
 use crate::state::devices::DeviceStore;
@@ -46,7 +46,8 @@ pub(super) enum CallError {
 /// A device's place at an environment's Codex: a desk, opened when it is needed, with what the device may do then.
 pub(super) struct Seat {
     device: DeviceId,
-    environment: Arc<Environment>,
+    environment: String,
+    environments: Arc<Environments>,
     devices: Arc<DeviceStore>,
     audit: Arc<AuditLog>,
     desk: Option<Desk>,
@@ -55,12 +56,12 @@ pub(super) struct Seat {
 impl Seat {
     /// Nothing is open yet.
     pub(super) fn new(
-        device: DeviceId,
-        environment: Arc<Environment>,
+        (device, environment): (DeviceId, String),
+        environments: Arc<Environments>,
         devices: Arc<DeviceStore>,
         audit: Arc<AuditLog>,
     ) -> Self {
-        Self { device, environment, devices, audit, desk: None }
+        Self { device, environment, environments, devices, audit, desk: None }
     }
 
     /// The desk, with what the device may do now.
@@ -72,18 +73,25 @@ impl Seat {
         let mut desk = match self.desk.take() {
             Some(desk) => desk,
             None => {
+                // Looked up for each desk: it may have been taken back, and be there anew.
+                let environment = self.environments.find(&self.environment);
+                let environment = environment
+                    .ok_or_else(|| CallError::Codex("this host has no such environment any more".to_owned()))?;
                 let recorder = Recorder {
                     device: self.device,
-                    environment: self.environment.name.clone(),
+                    environment: environment.name.clone(),
                     log: Arc::clone(&self.audit),
-                    work: Arc::clone(&self.environment.work),
+                    work: Arc::clone(&environment.work),
                 };
-                // After a restart of the agent, devices are there before Codex is.
-                let mut codex = self.environment.codex.state();
-                let is_settled =
-                    codex.wait_for(|state| matches!(state, CodexState::Ready { .. } | CodexState::Stopped));
-                let _ = timeout(START, is_settled).await;
-                Desk::open(&self.environment, recorder, scope).await?
+                // After a restart of the agent, devices are there before Codex is. One on another machine is only looked for
+                // when it is wanted.
+                if environment.codex.adapter() != Adapter::Ssh {
+                    let mut codex = environment.codex.state();
+                    let is_settled =
+                        codex.wait_for(|state| matches!(state, CodexState::Ready { .. } | CodexState::Stopped));
+                    let _ = timeout(START, is_settled).await;
+                }
+                Desk::open(environment, recorder, scope).await?
             }
         };
         desk.set_scope(scope);
@@ -109,6 +117,7 @@ impl Seat {
 
 /// See the module's header.
 pub(super) struct Desk {
+    environment: Arc<Environment>,
     to_codex: CodexSender,
     from_codex: CodexReceiver,
     firewall: Firewall,
@@ -119,12 +128,12 @@ pub(super) struct Desk {
 
 impl Desk {
     /// A new connection for a device with this scope.
-    async fn open(environment: &Environment, recorder: Recorder, scope: Scope) -> Result<Self, CallError> {
+    async fn open(environment: Arc<Environment>, recorder: Recorder, scope: Scope) -> Result<Self, CallError> {
         let connecting = environment.connect(Allowance::default()).await;
         let CodexConnection { sender: to_codex, receiver: from_codex, .. } =
             connecting.map_err(|error| CallError::Codex(error.to_string()))?;
         let firewall = Firewall::new(environment.policy(scope));
-        let mut desk = Self { to_codex, from_codex, firewall, recorder, last: 0, heard: VecDeque::new() };
+        let mut desk = Self { environment, to_codex, from_codex, firewall, recorder, last: 0, heard: VecDeque::new() };
         let unwanted: Vec<_> = NOTIFICATIONS.iter().filter(|name| !WANTED.contains(name)).collect();
         let client = json!({ "name": "reachback", "title": "Reachback", "version": env!("CARGO_PKG_VERSION") });
         let capabilities = json!({ "experimentalApi": true, "optOutNotificationMethods": unwanted });
@@ -135,7 +144,7 @@ impl Desk {
 
     /// From the next request on, the device may do this.
     pub(super) fn set_scope(&mut self, scope: Scope) {
-        self.firewall.set_scope(scope);
+        self.firewall.set_scope(self.environment.scope(scope));
     }
 
     /// Whether the thread is open here.

@@ -165,7 +165,7 @@ async fn open(
 ) {
     let number = channel.sender.number();
     let Some(environment) = context.environments.find(environment) else {
-        let names: Vec<_> = context.environments.iter().map(|environment| quote(&environment.name)).collect();
+        let names: Vec<_> = context.environments.all().iter().map(|environment| quote(&environment.name)).collect();
         let text = format!("this host has no such environment; it has: {}", names.join(", "));
         let _ = channel.sender.close(ChannelCloseReason::Refused, &text).await;
         return;
@@ -186,6 +186,7 @@ async fn open(
                 name: context.devices.current().device(device).map(|device| device.name.clone()).unwrap_or_default(),
                 requests: Arc::clone(&environment.requests),
                 live_text: Arc::clone(&environment.live_text),
+                max_scope: environment.max_scope,
             };
             bridge::run(channel, connection, scope, policy, recorder, share, party).await;
         }

@@ -39,6 +39,7 @@ pub(crate) mod prompts;
 mod relay_list;
 pub(crate) mod requests;
 pub(crate) mod sessions;
+pub mod ssh_hosts;
 pub(crate) mod tunnel;
 mod turns;
 mod work;
@@ -63,18 +64,20 @@ use crate::audit::{AuditError, AuditLog};
 use crate::backoff::BackoffConfig;
 use crate::codex::keys::Keys;
 use crate::codex::remote_control::control;
-use crate::codex::{CodexState, StartedBy};
+use crate::codex::{Adapter, CodexState, StartedBy};
 use crate::firewall::folders::Folders;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::local_api::events::{ChatgptRemote, CodexState as CodexWord, TunnelState as TunnelWord, TunnelTransport};
 use crate::local_api::{self, CodexStatus, Event, Failure, TunnelStatus};
 use crate::platform::dirs::RuntimeDir;
 use crate::platform::socket::{LocalListener, SocketError};
+use crate::ssh::Discovery;
 use crate::state::atomic::FileError;
 use crate::state::devices::{ChangeError, DeviceStore};
 use crate::state::host::{HostState, HostStateError, RelayPin};
 use crate::state::journal::Journal;
 use crate::state::lock::{HomeLock, LockError};
+use crate::state::ssh_hosts::SshHostStore;
 use crate::state::timestamp::Timestamp;
 use crate::state::work::WorkStore;
 use crate::state::workspaces::WorkspaceStore;
@@ -95,6 +98,7 @@ use pairing::{HostIntroduction, Pairings};
 use prompts::Prompts;
 use relay_list::RelayList;
 use sessions::Sessions;
+use ssh_hosts::SshHosts;
 use tunnel::{IncomingCircuit, Tunnel, TunnelConfig, TunnelState};
 use work::Ender;
 
@@ -125,6 +129,8 @@ pub struct AgentConfig {
     pub enroll_key: Option<EnrollKey>,
     /// Codex on this machine, and its folders.
     pub local: LocalEnvironment,
+    /// What finds the machines of the SSH configuration; `None` where there is no `ssh`.
+    pub ssh: Option<Arc<Discovery>>,
     /// Between tries to reach the relay.
     pub backoff: BackoffConfig,
     /// Bounds of each device's session.
@@ -261,7 +267,9 @@ impl Agent {
         let for_codex = Arc::new(CodexRequests::new(shared.changes(), Arc::clone(&pairings)));
         let host_for_codex: Arc<dyn control::Host> = for_codex.clone();
         environments.own().codex.introduce(Arc::downgrade(&host_for_codex));
-        let control = Arc::new(shared.owner(&reachable, pairings, for_codex));
+        let ssh_store = SshHostStore::open(&config.home)?;
+        let ssh_hosts = SshHosts::start(config.ssh, ssh_store, shared.clone(), vital.clone(), notices.clone());
+        let control = Arc::new(shared.owner(&reachable, pairings, for_codex, ssh_hosts));
         let serve = |runtime| serve_owner(runtime, &lock, Arc::clone(&control), &vital, stop.clone());
         let local = config.runtime.as_ref().map(serve).transpose()?;
         let home = config.home.to_string_lossy().into_owned();
@@ -276,9 +284,7 @@ impl Agent {
             vital.spawn("what carries out prompts", runner.run()),
         ];
         watchers.extend(shared.watch_devices(&vital, &tunnel));
-        for environment in environments.iter() {
-            watchers.extend(shared.watch_environment(&vital, environment, &notices));
-        }
+        watchers.extend(shared.watch_environment(&vital, environments.own(), &notices));
         Ok(Self {
             control,
             events,
@@ -489,7 +495,13 @@ impl Shared {
         }
     }
 
-    fn owner(&self, reachable: &Reachable, pairings: Arc<Pairings>, for_codex: Arc<CodexRequests>) -> OwnerRequests {
+    fn owner(
+        &self,
+        reachable: &Reachable,
+        pairings: Arc<Pairings>,
+        for_codex: Arc<CodexRequests>,
+        ssh_hosts: SshHosts,
+    ) -> OwnerRequests {
         OwnerRequests {
             host: reachable.host,
             name: reachable.name.clone(),
@@ -500,6 +512,7 @@ impl Shared {
             for_codex,
             tunnel: Arc::clone(&reachable.tunnel),
             environments: Arc::clone(&self.environments),
+            ssh_hosts,
             stop_wanted: CancellationToken::new(),
         }
     }
@@ -582,7 +595,7 @@ fn open_environments(home: &Path, audit: &AuditLog, mut local: LocalEnvironment)
 
 /// What to know when there is no folder for devices to work in.
 fn without_workspace(environments: &Environments) -> Option<Event> {
-    let has_one = environments.iter().any(|environment| !environment.workspaces.workspaces().is_empty());
+    let has_one = environments.all().iter().any(|environment| !environment.workspaces.workspaces().is_empty());
     let notice = Failure::new("no_workspace", "no folder of this host is open to devices");
     (!has_one).then(|| Event::Notice(notice.fix("open one: reachback workspace add DIR")))
 }
@@ -609,7 +622,7 @@ async fn watch_codex(environment: Arc<Environment>, events: AgentEvents, notices
             CodexState::Waiting { reason, fix } => {
                 events.send(Event::Notice(Failure::new("waiting_for_codex", reason).fix(fix)));
             }
-            CodexState::Starting | CodexState::Ready { .. } | CodexState::Stopped => {}
+            CodexState::Idle | CodexState::Starting | CodexState::Ready { .. } | CodexState::Stopped => {}
         }
         loop {
             tokio::select! {
@@ -652,15 +665,17 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
         troubles: environment.troubles.current().into_iter().map(Failure::from).collect(),
     };
     match state {
+        CodexState::Idle => is_not(CodexWord::Idle),
         CodexState::Starting => is_not(CodexWord::Starting),
         CodexState::Ready { version, started_by, .. } => {
             let adapter = environment.codex.adapter();
-            let (keys, why) = Keys::of(&environment.profiles, adapter, *started_by);
+            // The keys are not on another machine.
+            let keys = (adapter != Adapter::Ssh).then(|| Keys::of(&environment.profiles, adapter, *started_by));
             CodexStatus {
                 version: version.clone(),
                 joined: Some(*started_by == StartedBy::Others),
-                keys: Some(keys),
-                keys_reason: why.map(str::to_owned),
+                keys: keys.map(|(keys, _)| keys),
+                keys_reason: keys.and_then(|(_, why)| why).map(str::to_owned),
                 chatgpt_remote: environment.chatgpt_remote.current(),
                 ..is_not(CodexWord::Ready)
             }

@@ -18,6 +18,7 @@ use super::codex_use::CodexChanges;
 use super::environments::Environments;
 use super::environments::changes::{Changes, told};
 use super::pairing::{Confirmation, Offer, OfferEvent, OfferOptions, Pairings};
+use super::ssh_hosts::SshHosts;
 use super::tunnel::Tunnel;
 use super::work::WORK_GOES_ON;
 use super::{codex_status, tunnel_status, without_workspace};
@@ -43,6 +44,7 @@ pub struct OwnerRequests {
     pub(super) for_codex: Arc<CodexRequests>,
     pub(super) tunnel: Arc<Tunnel>,
     pub(super) environments: Arc<Environments>,
+    pub(super) ssh_hosts: SshHosts,
     pub(super) stop_wanted: CancellationToken,
 }
 
@@ -201,8 +203,11 @@ impl OwnerRequests {
         exchange: &Exchange,
     ) {
         let has_work = || {
-            let ids =
-                self.environments.iter().flat_map(|environment| environment.work.of(&environment.name, &is_meant));
+            let ids = self
+                .environments
+                .all()
+                .into_iter()
+                .flat_map(|environment| environment.work.of(&environment.name, &is_meant));
             ids.count() > 0
         };
         let end = Instant::now() + ENDING;
@@ -284,7 +289,7 @@ impl OwnerRequests {
     }
 
     async fn workspaces(&self, exchange: &Exchange) -> Result<Response, Failure> {
-        for environment in self.environments.iter() {
+        for environment in self.environments.all() {
             for workspace in told(&environment.workspaces) {
                 tell(&exchange.events, Event::Workspace(workspace)).await?;
             }
@@ -335,6 +340,16 @@ impl Handler for OwnerRequests {
             Request::Workspaces => self.workspaces(&exchange).await,
             Request::AddWorkspace { path } => self.add_workspace(&path),
             Request::RemoveWorkspace { path } => self.remove_workspace(&path),
+            Request::AddSshHost { alias } => {
+                let added = self.ssh_hosts.add(&alias).await?;
+                self.changes.events.send(Event::SshAdded(added.clone()));
+                Ok(Response::SshHost(added))
+            }
+            Request::RemoveSshHost { alias } => {
+                let removed = self.ssh_hosts.remove(&alias).await?;
+                self.changes.events.send(Event::SshRemoved(removed.clone()));
+                Ok(Response::SshHost(removed))
+            }
             Request::Pair { scope, confirm, ttl_seconds } => {
                 let patience = Duration::from_secs(ttl_seconds.into());
                 let device = self.pair(PairOptions { scope, confirm, patience }, exchange).await?;

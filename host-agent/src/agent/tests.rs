@@ -34,6 +34,7 @@ impl CodexBackend for Supervised {
 async fn start(home: &Path) -> (Agent, watch::Sender<CodexState>) {
     let (supervisor, state) = watch::channel(CodexState::Starting);
     let config = AgentConfig {
+        ssh: None,
         home: home.into(),
         runtime: None,
         name: "lonely".into(),

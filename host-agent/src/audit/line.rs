@@ -148,6 +148,10 @@ pub enum CodexChange {
     ChatgptRemoteOn,
     /// It was turned off.
     ChatgptRemoteOff,
+    /// A machine that is reached over SSH became an environment.
+    SshHostAdded,
+    /// It is none any more.
+    SshHostRemoved,
 }
 
 impl Line {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use reachback_proto::control::{EnrollKey, MAX_ENROLL_KEY};
+use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::pairing::Origin;
 use reachback_proto::session::SessionLimits;
 use reachback_proto::words::{printable, quote, shell_word};
@@ -22,6 +23,7 @@ use super::demo::{self, Purpose};
 use super::join::own_name;
 use super::opening;
 use super::output::Output;
+use super::ssh;
 use super::status::keys_line;
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::environments::workspaces::Surroundings;
@@ -40,6 +42,7 @@ use crate::local_api::events::{CodexState, TunnelState};
 use crate::local_api::{Event, Failure};
 use crate::platform::signals::{stop_wanted, stop_within};
 use crate::platform::{dirs, files};
+use crate::ssh::Discovery;
 use crate::state::codex::Note;
 use crate::state::host::HostState;
 
@@ -104,6 +107,9 @@ pub(super) struct CodexArgs {
     /// Open a folder to devices, as `reachback workspace add` does. Several times for several.
     #[arg(long = "workspace", value_name = "DIR")]
     pub(super) workspaces: Vec<PathBuf>,
+    /// The SSH configuration that names SSH hosts, in place of ~/.ssh/config and the system's, as `ssh -F` takes it.
+    #[arg(long, env = "REACHBACK_SSH_CONFIG", value_name = "FILE")]
+    pub(super) ssh_config: Option<PathBuf>,
 }
 
 /// By which way Codex is reached.
@@ -146,6 +152,15 @@ impl CodexArgs {
                 self.codex_home = Some(wanted);
                 Ok(())
             }
+        }
+    }
+
+    /// What finds SSH hosts; `None` where there is no `ssh`.
+    pub(super) fn discovery(&self, home: &Home) -> anyhow::Result<Option<Arc<Discovery>>> {
+        match ssh::discovery(home, self.ssh_config.clone()) {
+            Ok(discovery) => Ok(Some(Arc::new(discovery))),
+            Err(error) if error.code == ssh::NO_SSH => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -194,6 +209,7 @@ pub(super) async fn run(home: &Home, mut args: HostArgs, output: Output) -> anyh
         new_relay: args.new_relay,
         enroll_key,
         local: local_environment(home, &args.codex, codex, None)?,
+        ssh: args.codex.discovery(home)?,
         backoff: BackoffConfig::default(),
         session_limits: SessionLimits::default(),
         outbox_limits: OutboxLimits::default(),
@@ -255,10 +271,14 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
             (_, None) => return None,
         },
         Event::Codex(codex) => {
+            let at = match codex.environment.as_str() {
+                LOCAL_ENVIRONMENT => String::new(),
+                elsewhere => format!(" at {}", printable(elsewhere)),
+            };
             let state = match (codex.state, &codex.version) {
-                (CodexState::Ready, Some(version)) => format!("Codex {version} is ready."),
-                (CodexState::Ready, None) => "Codex is ready.".into(),
-                (CodexState::Failed, _) => "Codex is not running.".into(),
+                (CodexState::Ready, Some(version)) => format!("Codex {version} is ready{at}."),
+                (CodexState::Ready, None) => format!("Codex is ready{at}."),
+                (CodexState::Failed, _) => format!("Codex is not running{at}."),
                 _ => return None,
             };
             match keys_line(codex) {
@@ -278,6 +298,8 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
         Event::CodexUse(now) if now.leads_here => "Codex's config.toml leads here now.".into(),
         Event::CodexUse(now) if now.wanted => return None,
         Event::CodexUse(_) => "Codex's config.toml does not lead here any more.".into(),
+        Event::SshAdded(host) => format!("{} is an environment of this host now.", printable(&host.environment)),
+        Event::SshRemoved(host) => format!("{} is no environment of this host any more.", printable(&host.environment)),
         Event::WorkspaceAdded(workspace) => format!("Opened to devices: {}", printable(&workspace.path)),
         Event::WorkspaceRemoved(workspace) => format!("Closed to devices: {}", printable(&workspace.path)),
         Event::Notice(failure) | Event::Error(failure) => match &failure.fix {

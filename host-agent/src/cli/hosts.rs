@@ -116,6 +116,7 @@ fn detail(row: &Row) -> String {
         (CodexWord::Failed, None, _) => "Codex failed".to_owned(),
         (CodexWord::Ready, _, Some(version)) => format!("Codex {version}"),
         (CodexWord::Ready, _, None) => "Codex is ready".to_owned(),
+        (CodexWord::Idle, ..) => "Codex is not connected".to_owned(),
         (CodexWord::Starting, ..) => "Codex is starting".to_owned(),
         (CodexWord::Stopped | CodexWord::Unknown, ..) => "Codex is not ready".to_owned(),
     });

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::output::Output;
 use super::reasons;
+use crate::agent::environments::SSH;
 use crate::codex::CodexConfig;
 use crate::connect::host_info::{AccountReport, AccountWord, CodexWord, HostReport};
 use crate::local_api::Failure;
@@ -63,6 +64,9 @@ pub(super) async fn ready(
                     Some(AccountReport { state: AccountWord::SignedOut }) => return Err(reasons::signed_out(name)),
                     _ => return Ok(found.version.as_deref().and_then(Version::parse)),
                 },
+                // It is tried when a channel is opened there.
+                CodexWord::Idle => return Ok(None),
+                CodexWord::Failed if environment.starts_with(SSH) => return Ok(None),
                 CodexWord::Failed => return Err(reasons::codex_failed(name, found)),
                 CodexWord::Stopped => return Err(stopping(name)),
                 CodexWord::Unknown => return Ok(None),

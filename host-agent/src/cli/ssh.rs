@@ -11,16 +11,26 @@ use futures_util::future::BoxFuture;
 use reachback_proto::words::{printable, printable_lines, quote};
 
 use super::Home;
-use super::output::{Output, table};
-use crate::local_api::{Event, Failure, SshChecked, SshCodex, SshHost, SshStopped};
+use super::demo;
+use super::output::{self, Output, table};
+use crate::agent::ssh_hosts::{SshHostChanges, unknown};
+use crate::audit::AuditLog;
+use crate::local_api::{
+    Client, ClientError, Event, Failure, Request, Response, SshChecked, SshCodex, SshHost, SshStopped,
+};
 use crate::ssh::{
     About, BootstrapError, Connection, Discovery, DiscoveryError, Found, Nobody, Person, Question, Reach, Secret,
     Settings, Stopped, UnknownKey,
 };
+use crate::state::lock::HomeLock;
+use crate::state::ssh_hosts::{SshHostList, SshHostStore};
+use crate::state::timestamp::Timestamp;
 
 const EXAMPLES: &str = "Examples, on the host:\n  \
     reachback ssh list                          which machines ~/.ssh/config names, and what each name means\n  \
     reachback ssh check devbox                  connect to one once, as `ssh devbox` would, and say which Codex is there\n  \
+    reachback ssh add devbox                    the same, and let devices see what Codex does there\n  \
+    reachback ssh remove devbox                 take it back from devices\n  \
     reachback ssh stop devbox                   end the app-server of Codex that Reachback started there\n  \
     reachback ssh list --json                   the list for programs, one machine a line\n  \
     reachback ssh list --ssh-config work.conf   of another file, as `ssh -F` takes it";
@@ -67,34 +77,135 @@ enum Action {
         /// The machine, as your SSH configuration names it.
         name: String,
     },
+    /// Make a machine an environment of this host, which your devices see.
+    ///
+    /// It is checked first, as `check` does. From then on your devices find it beside this host's own environment, as
+    /// `ssh:NAME`. The agent connects when one of them wants something there, with the keys and the ssh-agent that it
+    /// has; nobody is asked then, so a key with a passphrase has to be in the ssh-agent.
+    ///
+    /// In this version devices may look at threads there, and not yet work in them.
+    Add {
+        /// The machine, as your SSH configuration names it.
+        name: String,
+        /// Add it without connecting to it, as when it is off.
+        #[arg(long)]
+        unchecked: bool,
+    },
+    /// Take a machine back from your devices. What runs there goes on.
+    Remove {
+        /// The machine, as it was added.
+        name: String,
+    },
 }
 
 pub(super) async fn run(home: &Home, args: SshArgs, output: Output) -> anyhow::Result<ExitCode> {
     let SshArgs { action, ssh_config } = args;
-    let failure = |error: DiscoveryError| {
-        let fix = error.fix();
-        let code = if matches!(error, DiscoveryError::NoSsh) { "ssh_missing" } else { "ssh_config" };
-        Failure::new(code, format!("{:#}", anyhow::Error::from(error))).fix(fix)
-    };
-    let config = ssh_config.map(std::path::absolute).transpose()?;
-    let discovery = Discovery::new(home.places.home.clone(), config).map_err(failure)?;
+    let discovery = discovery(home, ssh_config);
     match action {
-        Action::Check { name } => return check(&discovery, &name, output).await,
-        Action::Stop { name } => return stop(&discovery, &name, output).await,
-        Action::List => {}
+        Action::List => list(home, &discovery?, output).await,
+        Action::Check { name } => check(&discovery?, &name, output).await,
+        Action::Stop { name } => stop(&discovery?, &name, output).await,
+        Action::Add { name, unchecked } => {
+            let discovery = discovery?;
+            if !discovery.names(&name) {
+                return Err(unknown(&discovery, &name).into());
+            }
+            if !unchecked {
+                check(&discovery, &name, output).await?;
+            }
+            change(home, name, Change::Add, output).await
+        }
+        // Also a machine that is named no more.
+        Action::Remove { name } => change(home, name, Change::Remove, output).await,
     }
+}
+
+/// What becomes of a machine.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Add,
+    Remove,
+}
+
+/// The code of the failure that there is no `ssh`.
+pub(super) const NO_SSH: &str = "ssh_missing";
+
+/// What finds the machines of an SSH configuration: this user's, or another one.
+pub(super) fn discovery(home: &Home, config: Option<PathBuf>) -> Result<Discovery, Failure> {
+    let config = config.map(|config| std::path::absolute(&config).unwrap_or(config));
+    Discovery::new(home.places.home.clone(), config).map_err(failure)
+}
+
+fn failure(error: DiscoveryError) -> Failure {
+    let fix = error.fix();
+    let code = if matches!(error, DiscoveryError::NoSsh) { NO_SSH } else { "ssh_config" };
+    Failure::new(code, format!("{:#}", anyhow::Error::from(error))).fix(fix)
+}
+
+/// Adds a machine or takes it back: by the running agent, or else in its files.
+async fn change(home: &Home, alias: String, change: Change, output: Output) -> anyhow::Result<ExitCode> {
+    let request = match change {
+        Change::Add => Request::AddSshHost { alias: alias.clone() },
+        Change::Remove => Request::RemoveSshHost { alias: alias.clone() },
+    };
+    let response = match Client::open(&home.path, &request).await {
+        Ok(client) => client.collect().await?.1,
+        Err(ClientError::NotRunning { .. }) => {
+            let elsewhere = demo::elsewhere(home).await;
+            match (without_agent(home, &alias, change), elsewhere) {
+                (Ok(done), Some(elsewhere)) => {
+                    output.remark(format_args!("No agent runs on {}; {elsewhere}", quote(home.path.display())));
+                    done
+                }
+                (done, elsewhere) => done.map_err(|error| output::with_fix(error, elsewhere))?,
+            }
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let Response::SshHost(host) = response else { return Ok(ExitCode::SUCCESS) };
+    let environment = printable(&host.environment);
+    match change {
+        Change::Add => {
+            output.say(format_args!("Your devices see {environment} from now on, and what Codex does there."));
+            output.event(&Event::SshAdded(host));
+        }
+        Change::Remove => {
+            output.say(format_args!("Taken back from your devices: {environment}. What runs there goes on."));
+            output.event(&Event::SshRemoved(host));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same on the files, under the home's lock, when no agent runs.
+fn without_agent(home: &Home, alias: &str, change: Change) -> anyhow::Result<Response> {
+    let _lock = HomeLock::acquire(&home.path)?;
+    let (store, audit) = (SshHostStore::open(&home.path)?, AuditLog::open(&home.path)?);
+    let changes = SshHostChanges { store: &store, audit: &audit };
+    let changed = match change {
+        Change::Add => changes.add(alias, Timestamp::now()),
+        Change::Remove => changes.remove(alias, Timestamp::now()),
+    };
+    Ok(Response::SshHost(changed.map_err(Failure::from)?))
+}
+
+async fn list(home: &Home, discovery: &Discovery, output: Output) -> anyhow::Result<ExitCode> {
     let listing = discovery.list().await.map_err(failure)?;
     for unread in &listing.unread {
         output.remark(format_args!("Not read: {unread}"));
     }
-    let hosts: Vec<SshHost> = listing.found.iter().map(told).collect();
+    let added = if home.path.is_dir() { SshHostStore::open(&home.path)?.current() } else { Arc::default() };
+    let hosts: Vec<SshHost> = listing.found.iter().map(|found| told(found, &added)).collect();
     if hosts.is_empty() {
         let config = printable(&discovery.config().display().to_string());
         output.say(format_args!(
             "{config} names no machine. Name one there:\n  Host devbox\n    HostName 192.0.2.7\n    User me"
         ));
     } else {
-        output.say(table(&["NAME", "MACHINE", "BY WAY OF", "NAMED IN"], &hosts.iter().map(row).collect::<Vec<_>>()));
+        output.say(table(
+            &["NAME", "MACHINE", "BY WAY OF", "NAMED IN", "ADDED"],
+            &hosts.iter().map(row).collect::<Vec<_>>(),
+        ));
     }
     hosts.into_iter().for_each(|host| output.event(&Event::SshHost(host)));
     Ok(ExitCode::SUCCESS)
@@ -106,10 +217,7 @@ async fn connect(discovery: &Discovery, name: &str, output: Output) -> anyhow::R
     let person: Arc<dyn Person> = if has_person { Arc::new(Terminal) } else { Arc::new(Nobody) };
     let connected = discovery.connect(name, &person).await;
     let connected = connected.map_err(|error| Failure::new(error.code(), error.to_string()).fix(error.fix(name)))?;
-    Ok(connected.ok_or_else(|| {
-        let message = format!("{} is no machine that {} names", quote(name), quote(discovery.config().display()));
-        Failure::new("ssh_unknown_name", message).fix("see which it names: reachback ssh list")
-    })?)
+    Ok(connected.ok_or_else(|| unknown(discovery, name))?)
 }
 
 async fn check(discovery: &Discovery, name: &str, output: Output) -> anyhow::Result<ExitCode> {
@@ -226,7 +334,7 @@ fn ask_aside(words: &str) {
 }
 
 /// What is told of a machine.
-fn told(found: &Found) -> SshHost {
+fn told(found: &Found, added: &SshHostList) -> SshHost {
     let settings = found.settings.as_ref().ok();
     let text = |value: fn(&Settings) -> &str| settings.map(|settings| value(settings).to_owned());
     SshHost {
@@ -239,6 +347,7 @@ fn told(found: &Found) -> SshHost {
         file: found.alias.file.display().to_string(),
         line: found.alias.line,
         error: found.settings.as_ref().err().map(ToString::to_string),
+        added: added.has(&found.alias.name),
     }
 }
 
@@ -258,7 +367,8 @@ fn row(host: &SshHost) -> Vec<String> {
         (jumps, _) => jumps.join(", "),
     };
     let named = format!("{}:{}", host.file, host.line);
-    [&host.alias, &machine, &way, &named].map(|cell| printable(cell)).to_vec()
+    let added = if host.added { "yes" } else { "-" }.to_owned();
+    [&host.alias, &machine, &way, &named, &added].map(|cell| printable(cell)).to_vec()
 }
 
 #[cfg(test)]
@@ -276,12 +386,13 @@ mod tests {
             file: "/home/ada/.ssh/config".into(),
             line: 3,
             error: None,
+            added: false,
         }
     }
 
     #[test]
     fn a_row_says_which_machine_and_how_it_is_reached() {
-        assert_eq!(row(&host()), ["devbox", "ada@192.0.2.7", "-", "/home/ada/.ssh/config:3"]);
+        assert_eq!(row(&host()), ["devbox", "ada@192.0.2.7", "-", "/home/ada/.ssh/config:3", "-"]);
         let far = SshHost {
             host_name: Some("fe80::1".into()),
             port: Some(2222),

@@ -208,6 +208,7 @@ fn codex_words(codex: &CodexStatus) -> String {
         }
         (CodexState::Ready, Some(true)) => format!("{version}{}, running before and joined", codex.adapter),
         (CodexState::Ready, _) => format!("{version}{}, started by the agent", codex.adapter),
+        (CodexState::Idle, _) => "not connected".to_owned(),
         (CodexState::Starting, _) => "starting".to_owned(),
         (CodexState::Failed, _) => "not running; the agent says why, and tries again".to_owned(),
         (CodexState::Stopped, _) => "stopped".to_owned(),

@@ -107,6 +107,7 @@ pub(super) async fn run(home: &Home, mut args: UpArgs, output: Output) -> anyhow
             new_relay: true,
             enroll_key: Some(relay.create_enroll_key().await?),
             local: local_environment(home, &args.codex, codex, demo.as_ref().map(|demo| &demo.home))?,
+            ssh: args.codex.discovery(home)?,
             backoff: BackoffConfig::default(),
             session_limits: SessionLimits::default(),
             outbox_limits: OutboxLimits::default(),

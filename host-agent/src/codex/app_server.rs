@@ -31,7 +31,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::config::HomeError;
 use super::ground::Hold;
 use super::process::{INSTALL, Process};
-use super::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, STARTED_ANEW, idle_for_long, ready, reason};
+use super::supervision::{
+    HEALTHY, Ledger, QUESTION, RESTARTS, START_DEADLINE, STARTED_ANEW, idle_for_long, is_answered, ready, reason,
+};
 use super::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConfig, CodexConnection, CodexState, ConnectError,
     HandshakeError, Instance, Silence, StartedBy,
@@ -45,14 +47,8 @@ use crate::platform::socket::{self, LocalStream, SocketError};
 /// Between two looks for the socket of a server that is starting.
 const START_POLL: Duration = Duration::from_millis(20);
 
-/// A running server answers a request in milliseconds.
-const PROBE_DEADLINE: Duration = Duration::from_secs(10);
-
 /// What repairs a server of somebody else's that does not answer.
 const RESTART: &str = "restart the codex that is running: codex app-server daemon restart";
-
-/// What a server is asked: refused, as the probe is not initialized, but answered.
-const QUESTION: &str = r#"{"id":0,"method":"thread/loaded/list","params":{}}"#;
 
 /// The app-server could not be reached or started.
 #[derive(Debug, thiserror::Error)]
@@ -388,14 +384,7 @@ impl Supervisor {
     async fn probe(&self, stream: LocalStream) -> Result<CodexConnection, OpenError> {
         let instance = Instance::random(&self.rng).ok_or(OpenError::NoRandomness)?;
         let mut probe = ws::connect(stream, instance, Allowance::default()).await?;
-        let answered = async {
-            probe.sender.send(QUESTION).await.ok()?;
-            probe.receiver.next().await?.ok()
-        };
-        match tokio::time::timeout(PROBE_DEADLINE, answered).await {
-            Ok(Some(_)) => Ok(probe),
-            _ => Err(OpenError::Silent),
-        }
+        if is_answered(&mut probe).await { Ok(probe) } else { Err(OpenError::Silent) }
     }
 }
 

@@ -101,6 +101,15 @@ pub struct CodexConnection {
 }
 
 impl CodexConnection {
+    /// The same, with something that is let go when nothing more is received.
+    pub(crate) fn holding(self, held: impl Send + 'static) -> Self {
+        let Self { sender, receiver: CodexReceiver { stream }, instance } = self;
+        let stream = stream.inspect(move |_| {
+            let _ = &held;
+        });
+        Self { sender, receiver: CodexReceiver { stream: stream.boxed() }, instance }
+    }
+
     /// A connection over what carries messages to and from one client's place at an app-server.
     ///
     /// The sink has sent a message when it is flushed. The stream holds to an [`Allowance`], and ends with the

@@ -41,8 +41,9 @@ pub use config::{CodexConfig, Silence};
 pub use connection::{Allowance, CodexConnection, CodexReceiver, CodexSender, ReceiveError, SendError, TOO_LARGE};
 pub(crate) use process::{parse_plain_version, plain};
 use remote_control::control::Host;
-pub(crate) use ws::send_text;
+pub(crate) use supervision::{is_answered, ready};
 pub use ws::{HandshakeError, MAX_FRAME, MAX_MESSAGE, Text};
+pub(crate) use ws::{connect as connect_over, send_text};
 
 /// One way to an app-server. Shared as `Arc<dyn CodexBackend>`.
 ///
@@ -85,6 +86,8 @@ pub const CONNECT_PATIENCE: std::time::Duration = std::time::Duration::from_secs
 pub enum CodexState {
     /// Ended, for good.
     Stopped,
+    /// Not connected: it is when somebody wants it.
+    Idle,
     /// Looking for a running one, or starting one.
     Starting,
     /// There is none, and none is started: it comes when somebody else starts it.
@@ -123,6 +126,8 @@ pub enum Adapter {
     AppServer,
     /// By the remote control of a Codex that comes to the agent.
     RemoteControl,
+    /// By the socket of an app-server on a machine that is reached over SSH.
+    Ssh,
 }
 
 impl fmt::Display for Adapter {
@@ -130,6 +135,7 @@ impl fmt::Display for Adapter {
         f.write_str(match self {
             Self::AppServer => "app-server",
             Self::RemoteControl => "remote-control",
+            Self::Ssh => "ssh",
         })
     }
 }

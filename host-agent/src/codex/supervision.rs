@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use super::process::{self, Process};
-use super::{CodexState, ConnectError, Instance};
+use super::{CodexConnection, CodexState, ConnectError, Instance};
 use crate::backoff::BackoffConfig;
 use crate::platform::processes;
 use crate::state::codex::{Note, StartedCodex};
@@ -70,8 +70,23 @@ fn state_written(home: &Path) -> (Option<SystemTime>, u64) {
     of_state.fold((None, 0), |(last, size), file| (last.max(file.modified().ok()), size.wrapping_add(file.len())))
 }
 
+/// What a server is asked: refused, as the probe is not initialized, but answered.
+pub(super) const QUESTION: &str = r#"{"id":0,"method":"thread/loaded/list","params":{}}"#;
+
+/// A running server answers a request in milliseconds; over a slow link, in seconds.
+const PROBE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Whether a server answers on a connection on which nothing was said yet.
+pub(crate) async fn is_answered(probe: &mut CodexConnection) -> bool {
+    let answered = async {
+        probe.sender.send(QUESTION).await.ok()?;
+        probe.receiver.next().await?.ok()
+    };
+    matches!(tokio::time::timeout(PROBE_DEADLINE, answered).await, Ok(Some(_)))
+}
+
 /// Waits out a start, and gives the run that is ready.
-pub(super) async fn ready(state: &mut watch::Receiver<CodexState>) -> Result<Instance, ConnectError> {
+pub(crate) async fn ready(state: &mut watch::Receiver<CodexState>) -> Result<Instance, ConnectError> {
     loop {
         match &*state.borrow_and_update() {
             CodexState::Ready { instance, .. } => return Ok(*instance),
@@ -82,7 +97,7 @@ pub(super) async fn ready(state: &mut watch::Receiver<CodexState>) -> Result<Ins
                 return Err(ConnectError::Failed { reason: reason.clone(), fix: Some(fix.clone()) });
             }
             CodexState::Stopped => return Err(ConnectError::Stopped),
-            CodexState::Starting => {}
+            CodexState::Idle | CodexState::Starting => {}
         }
         state.changed().await.map_err(|_| ConnectError::Stopped)?;
     }

@@ -62,7 +62,7 @@ pub enum HandshakeError {
 }
 
 /// Opens a connection over a stream that reaches an app-server: its unix socket, or a channel of an SSH link.
-pub(super) async fn connect<S>(
+pub(crate) async fn connect<S>(
     stream: S,
     instance: Instance,
     allowance: Allowance,

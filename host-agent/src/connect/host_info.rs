@@ -122,6 +122,8 @@ pub enum AccountWord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CodexWord {
+    /// It is on a machine that is not connected: it is when somebody wants to work there.
+    Idle,
     /// It is looked for, or started.
     Starting,
     /// It answers.
@@ -185,6 +187,7 @@ impl Said {
             }
             (None, Some("host/changed")) => Self::host(params?),
             (None, Some("environment/changed")) => serde_json::from_str(params?.get()).ok().map(Self::Environment),
+            (None, Some("environment/removed")) => Some(Self::Missed),
             (None, Some("notices/missed")) => Some(Self::Missed),
             _ => None,
         }
@@ -224,8 +227,9 @@ pub async fn follow(
                     Ok(())
                 }
                 Some(Said::Environment(changed)) => {
+                    let is_known = report.borrow().environment(&changed.name).is_some();
                     report.send_modify(|report| change(report, changed));
-                    Ok(())
+                    if is_known { Ok(()) } else { ask(&sender).await }
                 }
                 Some(Said::Missed) => ask(&sender).await,
                 None => Ok(()),

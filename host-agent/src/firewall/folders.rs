@@ -48,6 +48,9 @@ pub enum NoPlace {
     /// Nobody opened it.
     #[error("this folder is not a workspace of this host")]
     Outside,
+    /// It is on a machine whose folders can't be looked at.
+    #[error("this version does not look at folders of SSH hosts, so devices can't work there")]
+    Unseen,
     /// No folder was named, and the host has none that it could take.
     #[error("no folder was named, and this host has {0}: name one of its workspaces")]
     Unnamed(Unnamed),

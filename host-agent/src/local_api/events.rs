@@ -109,6 +109,10 @@ pub enum Event {
     SshCodex(SshCodex),
     /// What Reachback had started on such a machine was ended.
     SshStopped(SshStopped),
+    /// A machine that is reached over SSH is an environment of this host from now on.
+    SshAdded(SshEnvironment),
+    /// It is none any more.
+    SshRemoved(SshEnvironment),
     /// Nothing is wrong, but someone should know.
     Notice(Failure),
     /// Something went wrong.
@@ -237,6 +241,8 @@ pub struct ChatgptDevice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CodexState {
+    /// It is on a machine that is not connected: it is when a device wants to work there.
+    Idle,
     /// Not yet.
     Starting,
     /// It does.
@@ -300,6 +306,17 @@ pub struct SshHost {
     pub line: usize,
     /// Why `ssh` does not take it.
     pub error: Option<String>,
+    /// Whether it is an environment of this host.
+    pub added: bool,
+}
+
+/// A machine that is reached over SSH, as an environment of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshEnvironment {
+    /// Its name in the SSH configuration.
+    pub alias: String,
+    /// What devices, channels and the audit log call it.
+    pub environment: String,
 }
 
 /// How a machine was reached over SSH.
@@ -513,8 +530,9 @@ mod tests {
                     file: "/home/ada/.ssh/config".into(),
                     line: 3,
                     error: None,
+                    added: true,
                 }),
-                r#"{"event":"ssh_host","alias":"devbox","user":"ada","host_name":"192.0.2.7","port":22,"jumps":["jump"],"proxy_command":false,"file":"/home/ada/.ssh/config","line":3,"error":null}"#
+                r#"{"event":"ssh_host","alias":"devbox","user":"ada","host_name":"192.0.2.7","port":22,"jumps":["jump"],"proxy_command":false,"file":"/home/ada/.ssh/config","line":3,"error":null,"added":true}"#
                     .into(),
             ),
             (
@@ -544,6 +562,14 @@ mod tests {
             (
                 Event::SshStopped(SshStopped { alias: "devbox".into(), pid: Some(7), others: false }),
                 r#"{"event":"ssh_stopped","alias":"devbox","pid":7,"others":false}"#.into(),
+            ),
+            (
+                Event::SshAdded(SshEnvironment { alias: "devbox".into(), environment: "ssh:devbox".into() }),
+                r#"{"event":"ssh_added","alias":"devbox","environment":"ssh:devbox"}"#.into(),
+            ),
+            (
+                Event::SshRemoved(SshEnvironment { alias: "devbox".into(), environment: "ssh:devbox".into() }),
+                r#"{"event":"ssh_removed","alias":"devbox","environment":"ssh:devbox"}"#.into(),
             ),
             (
                 Event::Notice(Failure::new("no_workspace", "no folder").fix("add one")),

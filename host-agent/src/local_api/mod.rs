@@ -30,8 +30,8 @@ pub(crate) mod server;
 
 pub use client::{Client, ClientError};
 pub use events::{
-    ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshChecked, SshCodex, SshHost,
-    SshStopped, TunnelStatus, WorkspaceStatus,
+    ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshChecked, SshCodex, SshEnvironment,
+    SshHost, SshStopped, TunnelStatus, WorkspaceStatus,
 };
 pub use server::{Exchange, Handler, serve};
 
@@ -80,6 +80,16 @@ pub enum Request {
     RemoveWorkspace {
         /// Its absolute path.
         path: String,
+    },
+    /// Make a machine of the SSH configuration an environment of this host: [`Response::SshHost`].
+    AddSshHost {
+        /// Its name there.
+        alias: String,
+    },
+    /// Take one back: [`Response::SshHost`].
+    RemoveSshHost {
+        /// Its name.
+        alias: String,
     },
     /// Pair a device: events `pairing`, `pairing_digits_wanted`, `paired`, then [`Response::Device`].
     Pair {
@@ -158,6 +168,8 @@ pub enum Response {
     Device(DeviceInfo),
     /// The folder that was opened or closed.
     Workspace(WorkspaceStatus),
+    /// The machine that was added or taken back.
+    SshHost(SshEnvironment),
     /// Whether Codex's configuration leads here, and what should be known about that.
     CodexUse {
         /// How it is now.

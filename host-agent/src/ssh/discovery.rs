@@ -123,10 +123,14 @@ impl Discovery {
         &self.config
     }
 
+    /// Whether the configuration names this machine.
+    pub fn names(&self, name: &str) -> bool {
+        aliases::read(&self.config, &self.places).aliases.iter().any(|alias| alias.name == name)
+    }
+
     /// Connects to a machine that the configuration names, and to no other: a name from elsewhere could be anything.
     pub async fn connect(&self, name: &str, person: &Arc<dyn Person>) -> Result<Option<Connection>, ConnectError> {
-        let names = aliases::read(&self.config, &self.places);
-        if !names.aliases.iter().any(|alias| alias.name == name) {
+        if !self.names(name) {
             return Ok(None);
         }
         let way = way::to(&self.ssh, name).await?;

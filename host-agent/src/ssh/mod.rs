@@ -11,6 +11,7 @@
 //! are known by, [`known_hosts`] says.
 
 mod aliases;
+mod backend;
 mod bootstrap;
 mod carrier;
 mod connection;
@@ -26,6 +27,7 @@ mod shell;
 mod way;
 
 pub use aliases::Alias;
+pub use backend::SshBackend;
 pub use bootstrap::{BootstrapError, Inspection, Reach, Record, Started, Stopped};
 pub use connection::{About, ConnectError, Connection};
 pub use discovery::{Discovery, DiscoveryError, Found, Listing};

@@ -34,6 +34,7 @@ pub(crate) mod lock;
 pub mod paired_hosts;
 pub(crate) mod redirect;
 pub(crate) mod remote_control;
+pub(crate) mod ssh_hosts;
 pub mod timestamp;
 pub(crate) mod work;
 pub(crate) mod workspaces;

@@ -50,6 +50,7 @@ function parse(bytes: Bytes): unknown {
 const NOTIFICATIONS: Readonly<Record<Notification["method"], true>> = {
   "host/changed": true,
   "environment/changed": true,
+  "environment/removed": true,
   "workspace/changed": true,
   "device/changed": true,
   "prompt/changed": true,

@@ -208,7 +208,7 @@ export type CodexInfo = {
   fix?: string;
 };
 
-export type CodexState = "starting" | "ready" | "failed" | "stopped";
+export type CodexState = "idle" | "starting" | "ready" | "failed" | "stopped";
 
 /**
  * When a prompt runs.
@@ -291,6 +291,10 @@ export type EnvironmentInfo = {
    * What a channel names to be opened there.
    */
   name: string;
+  /**
+   * The most that any device may do there, whatever its own scope; absent where there is no such bound.
+   */
+  maxScope?: Scope;
   state: CodexState;
   /**
    * While it is ready, where it is known.
@@ -323,6 +327,16 @@ export type EnvironmentList = {
    * The host's own first.
    */
   data: Array<EnvironmentInfo>;
+};
+
+/**
+ * An environment that is not there any more.
+ */
+export type EnvironmentRemoved = {
+  /**
+   * What it was called.
+   */
+  name: string;
 };
 
 export type FolderInfo = {
@@ -463,6 +477,7 @@ export type NoParams = Record<symbol, never>;
 export type Notification =
   | { method: "host/changed"; params: HostInfo }
   | { method: "environment/changed"; params: EnvironmentInfo }
+  | { method: "environment/removed"; params: EnvironmentRemoved }
   | { method: "workspace/changed"; params: WorkspacesChanged }
   | { method: "device/changed"; params: DeviceChanged }
   | { method: "prompt/changed"; params: Receipt }

@@ -99,7 +99,7 @@ export class Choices {
 
   /** What the host says by itself. */
   notified({ method }: Exclude<Notification, { method: "notices/missed" }>): void {
-    if (method === "workspace/changed" || method === "environment/changed") {
+    if (method === "workspace/changed" || method === "environment/changed" || method === "environment/removed") {
       this.missed();
     }
   }

@@ -36,6 +36,9 @@ export class Codexes {
     if (notification.method === "environment/changed") {
       const info = notification.params;
       this.view.set(new Map([...this.view.value, [info.name, info]]));
+    } else if (notification.method === "environment/removed") {
+      const { name } = notification.params;
+      this.view.set(new Map([...this.view.value].filter(([known]) => known !== name)));
     }
   }
 

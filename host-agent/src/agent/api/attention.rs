@@ -106,8 +106,8 @@ pub(super) async fn list(call: Call, params: AttentionListParams) -> Result<Atte
     let Call { context, .. } = call;
     let named = params.environment.as_deref().map(|name| context.environment(name)).transpose()?;
     let mut data = Vec::new();
-    for environment in context.environments.iter() {
-        if named.is_none_or(|named| named.name == environment.name) {
+    for environment in context.environments.all() {
+        if named.as_ref().is_none_or(|named| named.name == environment.name) {
             let entries = environment.attention.list(now_ms());
             data.extend(entries.into_iter().map(|entry| AttentionInfo::of(&environment.name, entry)));
         }

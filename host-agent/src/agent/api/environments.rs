@@ -1,5 +1,6 @@
 //! `environment/list`: where devices work, and how Codex is there.
 
+use reachback_proto::scope::Scope;
 use serde::Serialize;
 
 use super::error::Refusal;
@@ -18,10 +19,15 @@ pub(super) struct EnvironmentList {
 
 /// One place where devices work.
 #[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct EnvironmentInfo {
     /// What a channel names to be opened there.
     name: String,
+    /// The most that any device may do there, whatever its own scope; absent where there is no such bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(type = "Scope", optional))]
+    max_scope: Option<Scope>,
     #[serde(flatten)]
     codex: CodexInfo,
 }
@@ -57,6 +63,7 @@ pub(super) struct CodexInfo {
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(ts_rs::TS), ts(rename = "CodexState"))]
 enum CodexWord {
+    Idle,
     Starting,
     Ready,
     Failed,
@@ -91,6 +98,7 @@ impl CodexInfo {
         let troubles = environment.troubles.current();
         let is = |state| Self { state, version: None, adapter: None, account: None, troubles, reason: None, fix: None };
         match state {
+            CodexState::Idle => is(CodexWord::Idle),
             CodexState::Starting => is(CodexWord::Starting),
             CodexState::Ready { version, started_by, .. } => {
                 let account = environment.account.current();
@@ -116,11 +124,23 @@ impl EnvironmentInfo {
 
     /// An environment whose Codex is in this state.
     pub(super) fn new(environment: &Environment, state: &CodexState) -> Self {
-        Self { name: environment.name.clone(), codex: CodexInfo::new(state, environment) }
+        Self {
+            name: environment.name.clone(),
+            max_scope: Some(environment.max_scope).filter(|max| *max < Scope::Admin),
+            codex: CodexInfo::new(state, environment),
+        }
     }
 }
 
+/// An environment that is not there any more.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(crate) struct EnvironmentRemoved {
+    /// What it was called.
+    pub(crate) name: String,
+}
+
 pub(super) async fn list(call: Call, _: NoParams) -> Result<EnvironmentList, Refusal> {
-    let environments = call.context.environments.iter();
-    Ok(EnvironmentList { data: environments.map(|environment| EnvironmentInfo::of(environment)).collect() })
+    let environments = call.context.environments.all();
+    Ok(EnvironmentList { data: environments.iter().map(|environment| EnvironmentInfo::of(environment)).collect() })
 }

@@ -141,6 +141,7 @@ impl Refusal {
             NotListed::Outside => "outside",
             NotListed::State => "state",
             NotListed::Missing => "missing",
+            NotListed::Unseen => "unseen",
         };
         Self::new(Reason::Folder, why.to_string(), json!({ "why": word }))
     }

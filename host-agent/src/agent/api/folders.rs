@@ -170,7 +170,7 @@ pub(super) async fn list(call: Call, params: FolderListParams) -> Result<FolderL
 }
 
 fn environment(call: &Call, name: &str) -> Result<Arc<Environment>, Refusal> {
-    call.context.environments.find(name).cloned().ok_or_else(Refusal::environment)
+    call.context.environments.find(name).ok_or_else(Refusal::environment)
 }
 
 #[cfg(test)]

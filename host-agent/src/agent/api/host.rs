@@ -32,6 +32,7 @@ pub(super) const FEATURES: &[&str] = &[
     "requests",
     "threadLists",
     "threadPages",
+    "sshHosts",
     "workspaceChanges",
     "workspaces",
 ];

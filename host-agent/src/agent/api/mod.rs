@@ -39,7 +39,7 @@ use serde_json::value::RawValue;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
-pub(crate) use environments::EnvironmentInfo;
+pub(crate) use environments::{EnvironmentInfo, EnvironmentRemoved};
 use error::Refusal;
 pub(crate) use folders::Disk;
 pub(crate) use folders::tell_of_workspaces;

@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 
 use super::attention::AttentionChanged;
 use super::devices::DeviceChanged;
-use super::environments::EnvironmentInfo;
+use super::environments::{EnvironmentInfo, EnvironmentRemoved};
 use super::folders::WorkspacesChanged;
 use super::host::HostInfo;
 use super::prompts::Receipt;
@@ -34,6 +34,9 @@ pub(crate) enum Notice {
     /// Codex is in another state in one environment.
     #[serde(rename = "environment/changed")]
     EnvironmentChanged(EnvironmentInfo),
+    /// There is no environment of this name any more.
+    #[serde(rename = "environment/removed")]
+    EnvironmentRemoved(EnvironmentRemoved),
     /// Other folders of an environment are open to devices.
     #[serde(rename = "workspace/changed")]
     WorkspacesChanged(WorkspacesChanged),
@@ -67,6 +70,7 @@ impl Notice {
             Self::DeviceChanged(_) => Scope::Admin,
             Self::HostChanged(_)
             | Self::EnvironmentChanged(_)
+            | Self::EnvironmentRemoved(_)
             | Self::WorkspacesChanged(_)
             | Self::PromptChanged(_)
             | Self::RequestOpened(_)

@@ -1,5 +1,6 @@
 //! `request/list`, `answer/send`: what Codex asks, and answers that are bound to what a device showed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reachback_proto::scope::Scope;
@@ -170,7 +171,7 @@ impl ApiContext {
                 let (environment, key) = find(&key)?;
                 let asked = environment.requests.find(&key)?;
                 environment.requests.shown_to(key.instance, &key.id, &self.who(caller));
-                Some(Notice::RequestOpened(Box::new(RequestInfo::of(asked, scope))))
+                Some(Notice::RequestOpened(Box::new(RequestInfo::of(asked, environment.scope(scope)))))
             }
             Change::ShownTo(key) => {
                 let (environment, key) = find(&key)?;
@@ -200,9 +201,8 @@ impl ApiContext {
         Who { device_id: caller.device, name: name.unwrap_or_default() }
     }
 
-    pub(super) fn environment(&self, name: &str) -> Result<&Environment, Refusal> {
-        let environment = self.environments.find(name).map(|environment| &**environment);
-        environment.ok_or_else(|| Refusal::because(Reason::Environment, &NoEnvironment))
+    pub(super) fn environment(&self, name: &str) -> Result<Arc<Environment>, Refusal> {
+        self.environments.find(name).ok_or_else(|| Refusal::because(Reason::Environment, &NoEnvironment))
     }
 }
 
@@ -216,8 +216,8 @@ pub(super) async fn list(call: Call, params: RequestListParams) -> Result<Reques
     let who = context.who(&caller);
     let mut room = caller.largest.load(std::sync::atomic::Ordering::Relaxed);
     let mut data = Vec::new();
-    for environment in context.environments.iter() {
-        if named.is_some_and(|named| named.name != environment.name) {
+    for environment in context.environments.all() {
+        if named.as_ref().is_some_and(|named| named.name != environment.name) {
             continue;
         }
         for asked in environment.requests.list() {
@@ -225,7 +225,7 @@ pub(super) async fn list(call: Call, params: RequestListParams) -> Result<Reques
                 continue;
             }
             let key = asked.key.clone();
-            let mut info = RequestInfo::of(asked, scope);
+            let mut info = RequestInfo::of(asked, environment.scope(scope));
             let length = serde_json::to_vec(&info).map_or(usize::MAX, |json| json.len());
             if length.saturating_add(AROUND) <= room {
                 room -= length;
@@ -243,6 +243,7 @@ pub(super) async fn answer(call: Call, params: AnswerSendParams) -> Result<Answe
     const METHOD: &str = "answer/send";
     let Call { context, caller, scope } = call;
     let environment = context.environment(&params.environment)?;
+    let scope = environment.scope(scope);
     let said = match (&params.result, &params.error) {
         (Some(result), None) => Said::Result(result),
         (None, Some(error)) => Said::Error(error),
@@ -261,8 +262,8 @@ pub(super) async fn answer(call: Call, params: AnswerSendParams) -> Result<Answe
     let recorder = Recorder {
         device: caller.device,
         environment: environment.name.clone(),
-        log: std::sync::Arc::clone(&context.changes.audit),
-        work: std::sync::Arc::clone(&environment.work),
+        log: Arc::clone(&context.changes.audit),
+        work: Arc::clone(&environment.work),
     };
     let record = |audit: &_| {
         let recorded = recorder.record_answer(audit, scope);

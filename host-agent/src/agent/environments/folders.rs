@@ -52,11 +52,15 @@ pub enum NotListed {
     /// Nothing is there, something else than a folder, or one that the host's user may not read.
     #[error("there is no such folder on this host, or it can't be read")]
     Missing,
+    /// It is on a machine whose folders can't be looked at.
+    #[error("this version does not look at folders of SSH hosts, so devices can't choose one there")]
+    Unseen,
 }
 
 impl Workspaces {
     /// What a folder holds; without a path, the roots themselves. It asks the disk, and may take long.
     pub fn folders(&self, path: Option<&str>, hidden: bool) -> Result<Listing, NotListed> {
+        self.is_seen().map_err(|_| NotListed::Unseen)?;
         let workspaces = self.workspaces();
         let roots = self.roots(&workspaces);
         let folder = |name: &str, path: &Path| {

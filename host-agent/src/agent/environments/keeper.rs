@@ -32,11 +32,11 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
-use super::Environment;
 use super::account::CodexAccount;
 use super::chatgpt_remote::CodexChatgptRemote;
 use super::live_text::ABOUT_ITEMS;
 use super::troubles::Troubles;
+use super::{Environment, Met};
 use crate::agent::attention::{Attention, SETTLING};
 use crate::agent::outbox::adds_to_text;
 use crate::agent::requests::Requests;
@@ -135,7 +135,14 @@ async fn follow(connection: CodexConnection, environment: &Environment) {
                 Some(Ok(text)) => {
                     environment.live_text.hear(&text);
                     keeper.hear(&text, Instant::now());
-                    environment.introduced.send_if_modified(|known| keeper.is_known && known.replace(instance) != Some(instance));
+                    let now = keeper.is_known.then(|| Met { instance, has_looked: keeper.has_looked() });
+                    environment.met.send_if_modified(|met| {
+                        let is_news = now.is_some() && !met.is_some_and(|met| met.instance == instance && met.has_looked) && *met != now;
+                        if is_news {
+                            *met = now;
+                        }
+                        is_news
+                    });
                 }
                 Some(Err(_)) | None => return,
             },
@@ -354,6 +361,12 @@ impl<'a> Keeper<'a> {
             "capabilities": { "experimentalApi": true, "optOutNotificationMethods": unwanted },
         });
         self.ask(Asked::Initialize, "initialize", params);
+    }
+
+    /// Whether nothing is open any more about what was loaded before.
+    fn has_looked(&self) -> bool {
+        let is_look = |asked: &Asked| matches!(asked, Asked::Loaded | Asked::Read { .. } | Asked::Resume { .. });
+        !self.asked.values().any(is_look)
     }
 
     fn ask(&mut self, asked: Asked, method: &str, params: Value) {

@@ -2,7 +2,7 @@
 //!
 //! A channel names its environment when it is opened; what a device may do in
 //! it is decided with that environment's own ceiling, workspaces and profiles.
-//! `local` is the host itself; SSH hosts will be more of them.
+//! `local` is the host itself; `ssh:devbox` is a machine that it reaches over SSH.
 
 pub mod account;
 pub mod changes;
@@ -14,13 +14,14 @@ pub mod troubles;
 pub mod workspaces;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::scope::Scope;
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::attention::{self, Attention};
 use super::requests::{self, Change, Requests};
@@ -40,6 +41,9 @@ use live_text::LiveText;
 use troubles::Troubles;
 use workspaces::{Surroundings, Workspaces};
 
+/// How the names of environments on machines begin that are reached over SSH; the rest is the machine's in the SSH configuration.
+pub const SSH: &str = "ssh:";
+
 /// How long a device waits for the agent to have been there first; an `initialize` takes milliseconds.
 const INTRODUCTION: Duration = Duration::from_secs(5);
 
@@ -47,6 +51,8 @@ const INTRODUCTION: Duration = Duration::from_secs(5);
 pub struct Environment {
     /// What channels, events and the audit log call it.
     pub name: String,
+    /// The most that any device may do there, whatever its own scope.
+    pub max_scope: Scope,
     /// Its Codex.
     pub codex: Arc<dyn CodexBackend>,
     /// Whether Codex's configuration leads to the agent; `None` where it never does.
@@ -75,17 +81,63 @@ pub struct Environment {
     pub attention: Arc<Attention>,
     /// The text so far of what is being written there.
     pub(crate) live_text: Arc<LiveText>,
-    /// The run of its server that knows the agent by name.
-    introduced: watch::Sender<Option<Instance>>,
+    /// How far the agent is with the run of its server.
+    met: watch::Sender<Option<Met>>,
+}
+
+/// A run of a server that knows the agent by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Met {
+    instance: Instance,
+    /// Whether the agent follows what was in a turn already, so that devices that may not load anything can.
+    has_looked: bool,
+}
+
+/// What devices may do in an environment, and have done.
+struct Rules {
+    ceiling: Arc<Ceiling>,
+    workspaces: Arc<Workspaces>,
+    profiles: Arc<Profiles>,
+    work: Arc<WorkStore>,
 }
 
 impl Environment {
-    /// A new connection for a device. The server is called by the name of its first client: the agent goes first.
+    fn new(
+        name: &str,
+        codex: Arc<dyn CodexBackend>,
+        rules: Rules,
+        (requests, attention): (broadcast::Sender<Change>, broadcast::Sender<attention::Change>),
+    ) -> Self {
+        let Rules { ceiling, workspaces, profiles, work } = rules;
+        Self {
+            name: name.to_owned(),
+            max_scope: Scope::Admin,
+            codex,
+            redirect: None,
+            ceiling,
+            workspaces,
+            profiles,
+            kept: Arc::default(),
+            providers: Arc::default(),
+            account: CodexAccount::default(),
+            chatgpt_remote: CodexChatgptRemote::default(),
+            troubles: Troubles::default(),
+            work,
+            requests: Arc::new(Requests::new(name, requests)),
+            attention: Arc::new(Attention::new(name, attention)),
+            live_text: Arc::default(),
+            met: watch::Sender::new(None),
+        }
+    }
+
+    /// A new connection for a device. The server is called by the name of its first client: the agent goes first, and looks what
+    /// runs there.
     pub async fn connect(&self, allowance: Allowance) -> Result<CodexConnection, ConnectError> {
         let connection = self.codex.connect(allowance).await?;
-        let mut introduced = self.introduced.subscribe();
-        let is_first = introduced.wait_for(|instance| *instance == Some(connection.instance));
-        if timeout(INTRODUCTION, is_first).await.is_err() {
+        let mut met = self.met.subscribe();
+        let is_known = |met: &Met| met.instance == connection.instance;
+        let has_looked = met.wait_for(|met| met.is_some_and(|met| is_known(&met) && met.has_looked));
+        if timeout(INTRODUCTION, has_looked).await.is_err() && !self.met.borrow().as_ref().is_some_and(is_known) {
             tracing::warn!(
                 environment = self.name,
                 "codex may be called by a device's name: the agent could not go first"
@@ -96,12 +148,17 @@ impl Environment {
 }
 
 impl Environment {
+    /// What a device with this scope has here.
+    pub fn scope(&self, scope: Scope) -> Scope {
+        scope.min(self.max_scope)
+    }
+
     /// What a device with this scope may do here.
     pub fn policy(&self, scope: Scope) -> Policy {
         let state = self.codex.state();
         let is_own_codex = matches!(&*state.borrow(), CodexState::Ready { started_by: StartedBy::Agent, .. });
         Policy {
-            scope,
+            scope: self.scope(scope),
             lasting_grants: false,
             ceiling: Arc::clone(&self.ceiling),
             folders: Arc::clone(&self.workspaces) as _,
@@ -115,13 +172,23 @@ impl Environment {
 
 impl std::fmt::Debug for Environments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.all.iter().map(|environment| &environment.name)).finish()
+        f.debug_list().entries(self.all().iter().map(|environment| &environment.name)).finish()
     }
 }
 
-/// All environments of a host.
+/// All environments of a host: its own, and others that come and go.
 pub struct Environments {
-    all: Vec<Arc<Environment>>,
+    own: Arc<Environment>,
+    /// In the order of their names.
+    others: Mutex<Vec<Published>>,
+    requests: broadcast::Sender<Change>,
+    attention: broadcast::Sender<attention::Change>,
+}
+
+/// An environment that devices see, and what looks after it until it is taken back.
+struct Published {
+    environment: Arc<Environment>,
+    _watchers: Vec<AbortOnDropHandle<()>>,
 }
 
 /// What the agent needs to know about the host's own environment.
@@ -147,54 +214,90 @@ impl Environments {
     pub fn local(local: LocalEnvironment, store: &Arc<WorkspaceStore>, work: Arc<WorkStore>) -> Self {
         let LocalEnvironment { codex, redirect, ceiling, profiles, ground, surroundings, open: _ } = local;
         let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, Arc::clone(store), surroundings).telling(ground);
-        let environment = Environment {
-            name: LOCAL_ENVIRONMENT.to_owned(),
-            codex,
+        let rules = Rules { ceiling: Arc::new(ceiling), workspaces: Arc::new(workspaces), profiles, work };
+        let (requests, attention) = (requests::changes(), attention::changes());
+        let own = Environment {
             redirect,
-            ceiling: Arc::new(ceiling),
-            workspaces: Arc::new(workspaces),
-            profiles,
-            kept: Arc::default(),
-            providers: Arc::default(),
-            account: CodexAccount::default(),
-            chatgpt_remote: CodexChatgptRemote::default(),
-            troubles: Troubles::default(),
-            work,
-            requests: Arc::new(Requests::new(LOCAL_ENVIRONMENT, requests::changes())),
-            attention: Arc::new(Attention::new(LOCAL_ENVIRONMENT, attention::changes())),
-            live_text: Arc::default(),
-            introduced: watch::Sender::new(None),
+            ..Environment::new(LOCAL_ENVIRONMENT, codex, rules, (requests.clone(), attention.clone()))
         };
-        Self { all: vec![Arc::new(environment)] }
+        Self { own: Arc::new(own), others: Mutex::default(), requests, attention }
+    }
+
+    /// One for a machine that is reached over SSH; it is not published yet.
+    ///
+    /// What devices may name there can't be looked at yet, so they may only look.
+    pub fn over_ssh(&self, alias: &str, codex: Arc<dyn CodexBackend>, profiles: Profiles) -> Environment {
+        let name = format!("{SSH}{alias}");
+        let own = &self.own;
+        let rules = Rules {
+            ceiling: Arc::clone(&own.ceiling),
+            workspaces: Arc::new(own.workspaces.elsewhere(&name)),
+            profiles: Arc::new(profiles),
+            work: Arc::clone(&own.work),
+        };
+        let changes = (self.requests.clone(), self.attention.clone());
+        Environment { max_scope: Scope::View, ..Environment::new(&name, codex, rules, changes) }
     }
 
     /// The environment of this name.
-    pub fn find(&self, name: &str) -> Option<&Arc<Environment>> {
-        self.all.iter().find(|environment| environment.name == name)
+    pub fn find(&self, name: &str) -> Option<Arc<Environment>> {
+        self.all().into_iter().find(|environment| environment.name == name)
     }
 
     /// What is asked in all of them, as it changes.
     pub fn requests(&self) -> broadcast::Receiver<Change> {
-        self.own().requests.changes()
+        self.requests.subscribe()
     }
 
     /// Which threads run, want somebody, or have ended since, as it changes.
     pub fn attention(&self) -> broadcast::Receiver<attention::Change> {
-        self.own().attention.changes()
+        self.attention.subscribe()
     }
 
-    /// All of them; the host's own comes first.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Environment>> {
-        self.all.iter()
+    /// All of them as they are now; the host's own comes first.
+    pub fn all(&self) -> Vec<Arc<Environment>> {
+        let others = self.others();
+        let others = others.iter().map(|other| Arc::clone(&other.environment));
+        std::iter::once(Arc::clone(&self.own)).chain(others).collect()
     }
 
     /// The host's own.
     pub fn own(&self) -> &Arc<Environment> {
-        self.all.first().expect("made with the host's own environment")
+        &self.own
+    }
+
+    /// Shows devices one more, which `watchers` look after. `false` where there is one of this name, which stays.
+    pub fn publish(&self, environment: Arc<Environment>, watchers: Vec<AbortOnDropHandle<()>>) -> bool {
+        let mut others = self.others();
+        let name = &environment.name;
+        let place = others.binary_search_by(|other| other.environment.name.cmp(name));
+        match place {
+            Err(place) if *name != self.own.name => {
+                others.insert(place, Published { environment, _watchers: watchers });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes one back that is not the host's own, and ends its Codex here. What it began elsewhere may go on there.
+    pub async fn withdraw(&self, name: &str) -> Option<Arc<Environment>> {
+        let published = {
+            let mut others = self.others();
+            let place = others.iter().position(|other| other.environment.name == name)?;
+            others.remove(place)
+        };
+        published.environment.codex.stop().await;
+        Some(published.environment)
+    }
+
+    fn others(&self) -> MutexGuard<'_, Vec<Published>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends every Codex that was started here, and waits until they are gone.
     pub async fn stop(&self) {
-        futures_util::future::join_all(self.all.iter().map(|environment| environment.codex.stop())).await;
+        let all = self.all();
+        futures_util::future::join_all(all.iter().map(|environment| environment.codex.stop())).await;
     }
 }

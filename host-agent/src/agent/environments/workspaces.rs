@@ -48,6 +48,8 @@ pub struct Surroundings {
 pub struct Workspaces {
     environment: String,
     store: Arc<WorkspaceStore>,
+    /// Whether the folders are on this machine. Those of another one can't be looked at, so none counts.
+    is_here: bool,
     surroundings: Surroundings,
     /// Told what they are whenever they are looked up, since Codex's configuration changes without a word.
     ground: Option<Arc<Ground>>,
@@ -146,7 +148,14 @@ impl Workspaces {
             codex_config,
             working_dir: working_dir.map(real),
         };
-        Self { environment: environment.to_owned(), store, surroundings, ground: None }
+        Self { environment: environment.to_owned(), store, is_here: true, surroundings, ground: None }
+    }
+
+    /// The workspaces of an environment on another machine.
+    pub(super) fn elsewhere(&self, environment: &str) -> Self {
+        let environment = environment.to_owned();
+        let (store, surroundings) = (Arc::clone(&self.store), Surroundings::default());
+        Self { environment, store, is_here: false, surroundings, ground: None }
     }
 
     /// The same, with somebody who is told what they are: now, and when they have changed.
@@ -213,6 +222,7 @@ impl Workspaces {
     /// Whether a folder could be opened to devices; gives its real path.
     pub fn could_open(&self, path: &Path) -> Result<PathBuf, ChangeError> {
         let refuse = |path: &Path, not| ChangeError::NotOpen { path: path.to_owned(), not };
+        self.is_seen().map_err(|not| refuse(path, not.into()))?;
         let real = path.canonicalize().map_err(|_| refuse(path, NoPlace::Missing.into()))?;
         self.check(&real).map_err(|not| refuse(&real, not))?;
         if real.to_str().is_none() {
@@ -283,6 +293,7 @@ impl Workspaces {
 
     /// Whether a folder could be a workspace, apart from others.
     fn check(&self, path: &Path) -> Result<(), NotOpen> {
+        self.is_seen()?;
         let real = path.canonicalize().map_err(|_| NoPlace::Missing)?;
         if real != path {
             return Err(NotOpen::Link { real });
@@ -291,6 +302,11 @@ impl Workspaces {
             return Err(NoPlace::Missing.into());
         }
         Ok(self.never(&real)?)
+    }
+
+    /// Whether anything can be known of its folders.
+    pub(super) fn is_seen(&self) -> Result<(), NoPlace> {
+        if self.is_here { Ok(()) } else { Err(NoPlace::Unseen) }
     }
 
     /// What no device ever works in.
@@ -338,6 +354,7 @@ impl Workspaces {
 
 impl Folders for Workspaces {
     fn place(&self, wish: &str) -> Result<Place, NoPlace> {
+        self.is_seen()?;
         let path = plain(wish).ok_or(NoPlace::Form)?;
         let real = path.canonicalize().map_err(|_| NoPlace::Missing)?;
         if !real.is_dir() {

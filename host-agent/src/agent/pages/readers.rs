@@ -82,12 +82,12 @@ impl Readers {
 
     /// The way to a reader that is there.
     fn reader(&self, device: DeviceId, environment: &str) -> Result<mpsc::Sender<Job>, NotRead> {
-        let environment = self.environments.find(environment).ok_or(NotRead::Environment)?;
+        self.environments.find(environment).ok_or(NotRead::Environment)?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|_, reader| !reader.jobs.is_closed());
-        let reader = running.entry((device, environment.name.clone())).or_insert_with(|| {
-            let (devices, audit) = (Arc::clone(&self.devices), Arc::clone(&self.audit));
-            let seat = Seat::new(device, Arc::clone(environment), devices, audit);
+        let reader = running.entry((device, environment.to_owned())).or_insert_with(|| {
+            let (environments, devices) = (Arc::clone(&self.environments), Arc::clone(&self.devices));
+            let seat = Seat::new((device, environment.to_owned()), environments, devices, Arc::clone(&self.audit));
             let (jobs, jobs_in) = mpsc::channel(WAITING);
             Reader { jobs, _task: AbortOnDropHandle::new(tokio::spawn(read(seat, jobs_in))) }
         });

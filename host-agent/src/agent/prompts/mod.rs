@@ -403,13 +403,13 @@ impl Runner {
             tokio::select! {
                 wanted = self.wanted.recv() => {
                     let Some(((device, environment), jobs)) = wanted else { return };
-                    let Some(environment) = self.prompts.environments.find(&environment) else { continue };
+                    let environments = Arc::clone(&self.prompts.environments);
                     let (devices, audit) = (Arc::clone(&self.devices), Arc::clone(&self.audit));
                     let worker = Worker {
                         prompts: Arc::clone(&self.prompts),
                         device,
                         jobs,
-                        seat: Seat::new(device, Arc::clone(environment), devices, audit),
+                        seat: Seat::new((device, environment), environments, devices, audit),
                         queued: HashSet::new(),
                     };
                     running.spawn(worker.run());

@@ -27,13 +27,16 @@ pub(super) fn sentence(line: &Line, name: impl Fn(DeviceId) -> Option<String>) -
             };
             format!("{} was {became} to devices{}.", printable(path), elsewhere(environment))
         }
-        Line::Codex(CodexEntry { event, environment, .. }) => {
-            let became = match event {
-                CodexChange::ChatgptRemoteOn => "on",
-                CodexChange::ChatgptRemoteOff => "off",
-            };
-            format!("OpenAI's remote control of Codex was turned {became}{}.", elsewhere(environment))
-        }
+        Line::Codex(CodexEntry { event, environment, .. }) => match event {
+            CodexChange::ChatgptRemoteOn => {
+                format!("OpenAI's remote control of Codex was turned on{}.", elsewhere(environment))
+            }
+            CodexChange::ChatgptRemoteOff => {
+                format!("OpenAI's remote control of Codex was turned off{}.", elsewhere(environment))
+            }
+            CodexChange::SshHostAdded => format!("{} was added for devices.", printable(environment)),
+            CodexChange::SshHostRemoved => format!("{} was taken back from devices.", printable(environment)),
+        },
     };
     format!("{}  {words}", line.at())
 }

@@ -1,0 +1,241 @@
+//! SSH hosts: machines of this host's SSH configuration that are environments of it.
+//!
+//! The owner adds them by their names. Devices then see each as an environment `ssh:NAME`, beside the host's own; it is
+//! connected when one of them wants to work there, and let go when nobody has for a while and nothing runs there that the agent
+//! would hear of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reachback_proto::frame::MAX_ENVIRONMENT;
+use reachback_proto::words::{quote, shell_word};
+use reachback_relay::vital::Vital;
+use ring::rand::SystemRandom;
+use tokio::sync::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Shared;
+use super::api::{EnvironmentInfo, EnvironmentRemoved, Notice, Notices};
+use super::environments::{Environment, SSH};
+use super::prompts::now_ms;
+use crate::audit::{AuditError, AuditLog, CodexChange, CodexEntry};
+use crate::codex::permissions::Profiles;
+use crate::local_api::{Failure, SshEnvironment};
+use crate::ssh::{Discovery, SshBackend};
+use crate::state::ssh_hosts::{SshHostError, SshHostStore};
+use crate::state::timestamp::Timestamp;
+
+/// A machine that nobody wanted for so long is let go.
+const IDLE: Duration = Duration::from_secs(10 * 60);
+/// Between two looks at whether it is.
+const LOOK: Duration = Duration::from_secs(15);
+/// The agent's own connection, see [`super::environments::keeper`].
+const OWN: usize = 1;
+
+/// What `reachback ssh add` and `remove` do with the list: recorded, and told in the words of the public format.
+///
+/// The running agent does it, and publishes what is on the list; without an agent the command does the same on the files, under
+/// the home's lock.
+#[derive(Debug, Clone, Copy)]
+pub struct SshHostChanges<'a> {
+    /// The list.
+    pub store: &'a SshHostStore,
+    /// Where changes are recorded.
+    pub audit: &'a AuditLog,
+}
+
+/// The list was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SshChangeError {
+    /// There is one already.
+    #[error("{} is an SSH host of this host already", quote(alias))]
+    Already {
+        /// The machine.
+        alias: String,
+    },
+    /// There is none.
+    #[error("{} is no SSH host of this host", quote(alias))]
+    Unknown {
+        /// The machine.
+        alias: String,
+    },
+    /// Its name is too long to be said to devices.
+    #[error("a name of more than {} bytes can't be said to devices", MAX_ENVIRONMENT - SSH.len())]
+    TooLong,
+    /// It could not be recorded.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The list could not be changed, or not be written.
+    #[error(transparent)]
+    Store(#[from] SshHostError),
+}
+
+impl SshHostChanges<'_> {
+    /// Makes a machine an environment of this host.
+    pub fn add(self, alias: &str, now: Timestamp) -> Result<SshEnvironment, SshChangeError> {
+        if SSH.len() + alias.len() > MAX_ENVIRONMENT {
+            return Err(SshChangeError::TooLong);
+        }
+        if self.store.current().has(alias) {
+            return Err(SshChangeError::Already { alias: alias.to_owned() });
+        }
+        let told = told(alias);
+        // What gives is written first, or not done.
+        self.audit.write_codex(&entry(&told, CodexChange::SshHostAdded, now))?;
+        self.store.add(alias, now)?;
+        Ok(told)
+    }
+
+    /// Takes a machine back.
+    pub fn remove(self, alias: &str, now: Timestamp) -> Result<SshEnvironment, SshChangeError> {
+        if !self.store.current().has(alias) {
+            return Err(SshChangeError::Unknown { alias: alias.to_owned() });
+        }
+        let told = told(alias);
+        // What takes away is done first, whether or not it can be written.
+        let removed = self.store.remove(alias);
+        if let Err(error) = self.audit.write_codex(&entry(&told, CodexChange::SshHostRemoved, now)) {
+            tracing::error!(%error, "a change was not recorded");
+        }
+        removed?;
+        Ok(told)
+    }
+}
+
+fn told(alias: &str) -> SshEnvironment {
+    SshEnvironment { alias: alias.to_owned(), environment: format!("{SSH}{alias}") }
+}
+
+fn entry(told: &SshEnvironment, event: CodexChange, at: Timestamp) -> CodexEntry {
+    CodexEntry { at, event, environment: told.environment.clone() }
+}
+
+impl From<SshChangeError> for Failure {
+    fn from(error: SshChangeError) -> Self {
+        let message = error.to_string();
+        let list = "`reachback ssh list` shows which are".to_owned();
+        let (code, fix) = match error {
+            SshChangeError::Already { alias } => {
+                ("ssh_already", format!("nothing to do; to take it back: reachback ssh remove {}", shell_word(alias)))
+            }
+            SshChangeError::Unknown { .. } => ("ssh_unknown_name", list),
+            SshChangeError::TooLong => {
+                ("ssh_name_too_long", "give it a shorter name in the SSH configuration".to_owned())
+            }
+            SshChangeError::Audit(_) => ("audit", "make room on the disk: nothing is given without a trace".to_owned()),
+            SshChangeError::Store(SshHostError::Full) => {
+                ("ssh_too_many", "take one back: reachback ssh remove NAME".to_owned())
+            }
+            SshChangeError::Store(SshHostError::File(_)) => {
+                ("not_changed", "see to that file, and try again".to_owned())
+            }
+        };
+        Self::new(code, message).fix(fix)
+    }
+}
+
+/// See the module's header.
+pub(super) struct SshHosts {
+    /// `None` where there is no `ssh` that could say what names mean.
+    discovery: Option<Arc<Discovery>>,
+    store: SshHostStore,
+    shared: Shared,
+    vital: Vital,
+    notices: Notices,
+    /// One change at a time.
+    changing: Mutex<()>,
+}
+
+impl SshHosts {
+    /// Publishes the machines of the list.
+    pub(super) fn start(
+        discovery: Option<Arc<Discovery>>,
+        store: SshHostStore,
+        shared: Shared,
+        vital: Vital,
+        notices: Notices,
+    ) -> Self {
+        let hosts = Self { discovery, store, shared, vital, notices, changing: Mutex::default() };
+        for host in &hosts.store.current().hosts {
+            if let Err(failure) = hosts.publish(&host.alias) {
+                hosts.shared.events.send(crate::local_api::Event::Error(failure));
+            }
+        }
+        hosts
+    }
+
+    /// Makes a machine an environment of this host, from now on.
+    pub(super) async fn add(&self, alias: &str) -> Result<SshEnvironment, Failure> {
+        let _changing = self.changing.lock().await;
+        let discovery = self.discovery()?;
+        if !discovery.names(alias) {
+            return Err(unknown(discovery, alias));
+        }
+        let added = self.changes().add(alias, Timestamp::now())?;
+        self.publish(alias)?;
+        Ok(added)
+    }
+
+    /// Takes a machine back: what devices have open there ends, what runs there goes on.
+    pub(super) async fn remove(&self, alias: &str) -> Result<SshEnvironment, Failure> {
+        let _changing = self.changing.lock().await;
+        let removed = self.changes().remove(alias, Timestamp::now());
+        // Also where it could not be written.
+        if !self.store.current().has(alias)
+            && let Some(environment) = self.shared.environments.withdraw(&format!("{SSH}{alias}")).await
+        {
+            let name = environment.name.clone();
+            self.notices.tell(Notice::EnvironmentRemoved(EnvironmentRemoved { name }));
+        }
+        Ok(removed?)
+    }
+
+    fn changes(&self) -> SshHostChanges<'_> {
+        SshHostChanges { store: &self.store, audit: &self.shared.audit }
+    }
+
+    fn discovery(&self) -> Result<&Arc<Discovery>, Failure> {
+        self.discovery.as_ref().ok_or_else(|| {
+            let message =
+                "there is no `ssh` on this computer's search path, which says what the names of machines mean";
+            Failure::new("ssh_missing", message).fix("install the OpenSSH client, and start the agent again")
+        })
+    }
+
+    fn publish(&self, alias: &str) -> Result<(), Failure> {
+        let backend = Arc::new(SshBackend::new(Arc::clone(self.discovery()?), alias));
+        let profiles = Profiles::new(&SystemRandom::new(), Vec::new(), None)
+            .map_err(|error| Failure::new("randomness", error.to_string()))?;
+        let environment = Arc::new(self.shared.environments.over_ssh(alias, Arc::clone(&backend) as _, profiles));
+        let mut watchers: Vec<_> =
+            self.shared.watch_environment(&self.vital, &environment, &self.notices).into_iter().collect();
+        let resting = rest_when_idle(Arc::clone(&environment), backend);
+        watchers.push(self.vital.spawn("what lets SSH hosts go that nobody needs", resting));
+        if self.shared.environments.publish(Arc::clone(&environment), watchers) {
+            self.notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::of(&environment)));
+        }
+        Ok(())
+    }
+}
+
+/// A name that the configuration does not have.
+pub fn unknown(discovery: &Discovery, alias: &str) -> Failure {
+    let message = format!("{} is no machine that {} names", quote(alias), quote(discovery.config().display()));
+    Failure::new("ssh_unknown_name", message).fix("see which it names: reachback ssh list")
+}
+
+/// Lets a machine go that nobody has wanted for [`IDLE`], and where nothing runs or waits.
+async fn rest_when_idle(environment: Arc<Environment>, backend: Arc<SshBackend>) {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let is_needed = backend.clients() > OWN
+            || backend.unwanted_for() < IDLE
+            || environment.attention.list(now_ms()).iter().any(|entry| !entry.state.is_end());
+        if !is_needed {
+            backend.rest();
+        }
+    }
+}

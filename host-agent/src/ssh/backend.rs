@@ -1,0 +1,343 @@
+//! Codex on a machine that is reached over SSH.
+//!
+//! One connection to the machine carries all clients, each on a channel of its own that leads to the app-server's socket there.
+//! It is made when somebody wants it, made again when it is lost, and let go when it has [rested](SshBackend::rest): the server,
+//! and what runs in it, outlives it.
+//!
+//! ```text
+//! client ── WebSocket ── SSH channel ─┐
+//! client ── WebSocket ── SSH channel ─┴─ Connection ── sshd ── socket ── app-server
+//! ```
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use reachback_proto::words::quote;
+use ring::rand::SystemRandom;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::bootstrap::{BootstrapError, Inspection};
+use super::connection::{ConnectError as NoConnection, Connection};
+use super::discovery::Discovery;
+use super::person::{Nobody, Person};
+use crate::backoff::{Backoff, BackoffConfig};
+use crate::codex::{
+    Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError,
+    Instance, StartedBy, connect_over, is_answered, ready,
+};
+
+/// Between tries to get a lost connection back. A laptop that wakes up should not wait for long.
+const TRIES: BackoffConfig = BackoffConfig { first: Duration::from_millis(250), max: Duration::from_secs(30) };
+/// A connection that held for so long was a good one: the next failure is a first one.
+const HEALTHY: Duration = Duration::from_secs(60);
+/// How long a machine that was never reached is tried after somebody wanted it.
+const TRIED_FOR: Duration = Duration::from_secs(120);
+/// A failure is told again for so long before the machine is tried anew for whoever wants it.
+const TOLD_AGAIN: Duration = Duration::from_secs(2);
+/// How long a machine may take to hear that it is left.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// There is no server to be reached on the machine.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("{} is named no more in the SSH configuration of this host", quote(alias))]
+    NotNamed { alias: String },
+    #[error(transparent)]
+    Connection(#[from] Box<NoConnection>),
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error("codex listens on its control socket there, but does not answer")]
+    Silent,
+    #[error("the operating system gave no randomness")]
+    NoRandomness,
+}
+
+impl OpenError {
+    /// What a person can do about it.
+    fn fix(&self, alias: &str) -> Option<String> {
+        match self {
+            Self::NotNamed { .. } => {
+                Some(format!("name it there again, or take it back: reachback ssh remove {alias}"))
+            }
+            Self::Connection(error) => Some(error.fix(alias)),
+            Self::Bootstrap(error) => Some(error.fix(alias)),
+            Self::Handshake(_) | Self::Silent => {
+                Some(format!("restart the codex that runs there: ssh {alias} codex app-server daemon restart"))
+            }
+            Self::NoRandomness => None,
+        }
+    }
+}
+
+/// The [`CodexBackend`] for a machine of the SSH configuration. Dropping it closes the connection.
+pub struct SshBackend {
+    shared: Arc<Shared>,
+    state: watch::Receiver<CodexState>,
+    _supervisor: AbortOnDropHandle<()>,
+}
+
+struct Shared {
+    alias: String,
+    state: watch::Sender<CodexState>,
+    link: Mutex<Option<Arc<Link>>>,
+    /// Somebody wants a connection.
+    wanted: Notify,
+    /// Nobody needs it any more.
+    rests: Notify,
+    /// When somebody wanted one last.
+    last_wanted: Mutex<Instant>,
+    failed_at: Mutex<Option<Instant>>,
+    /// Each client holds one of these.
+    clients: Arc<()>,
+    stop: CancellationToken,
+}
+
+/// A connection to the machine, and what was found there.
+struct Link {
+    connection: Connection,
+    found: Inspection,
+    instance: Instance,
+}
+
+/// How a connection came to its end.
+enum End {
+    Lost,
+    Rested,
+    Stopped,
+}
+
+impl std::fmt::Debug for SshBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SshBackend").field("alias", &self.shared.alias).finish_non_exhaustive()
+    }
+}
+
+impl SshBackend {
+    /// For the machine that the configuration calls `alias`; connects to nothing yet. Needs a tokio runtime.
+    pub fn new(discovery: Arc<Discovery>, alias: &str) -> Self {
+        let (sender, state) = watch::channel(CodexState::Idle);
+        let shared = Arc::new(Shared {
+            alias: alias.to_owned(),
+            state: sender,
+            link: Mutex::default(),
+            wanted: Notify::new(),
+            rests: Notify::new(),
+            last_wanted: Mutex::new(Instant::now()),
+            failed_at: Mutex::default(),
+            clients: Arc::default(),
+            stop: CancellationToken::new(),
+        });
+        let supervisor = Supervisor { discovery, shared: Arc::clone(&shared), rng: SystemRandom::new() };
+        Self { shared, state, _supervisor: AbortOnDropHandle::new(tokio::spawn(supervisor.run())) }
+    }
+
+    /// How many clients are connected, the agent's own among them.
+    pub fn clients(&self) -> usize {
+        Arc::strong_count(&self.shared.clients) - 1
+    }
+
+    /// How long ago somebody wanted a connection last.
+    pub fn unwanted_for(&self) -> Duration {
+        lock(&self.shared.last_wanted).elapsed()
+    }
+
+    /// Closes the connection until somebody wants it again.
+    pub fn rest(&self) {
+        self.shared.rests.notify_waiters();
+    }
+
+    async fn open(&self, allowance: Allowance) -> Result<CodexConnection, ConnectError> {
+        self.shared.want();
+        let opening = async {
+            let mut state = self.state.clone();
+            loop {
+                let instance = ready(&mut state).await?;
+                let link = lock(&self.shared.link).clone().filter(|link| link.instance == instance);
+                if let Some(link) = link {
+                    match self.open_over(&link, allowance.clone()).await {
+                        // It is made anew, which is waited for.
+                        Err(_) if link.connection.is_closed() => {}
+                        opened => return opened,
+                    }
+                }
+                let is_another =
+                    |state: &CodexState| !matches!(state, CodexState::Ready { instance: now, .. } if *now == instance);
+                state.wait_for(is_another).await.map_err(|_| ConnectError::Stopped)?;
+            }
+        };
+        timeout(CONNECT_PATIENCE, opening).await.unwrap_or(Err(ConnectError::Starting))
+    }
+
+    async fn open_over(&self, link: &Link, allowance: Allowance) -> Result<CodexConnection, ConnectError> {
+        let (stream, _) = link.connection.open_server(&link.found).await.map_err(|error| {
+            let fix = Some(error.fix(&self.shared.alias));
+            ConnectError::Failed { reason: error.to_string(), fix }
+        })?;
+        let connection = connect_over(stream, link.instance, allowance).await?;
+        Ok(connection.holding(Arc::clone(&self.shared.clients)))
+    }
+}
+
+impl CodexBackend for SshBackend {
+    fn adapter(&self) -> Adapter {
+        Adapter::Ssh
+    }
+
+    fn state(&self) -> watch::Receiver<CodexState> {
+        self.state.clone()
+    }
+
+    fn connect(&self, allowance: Allowance) -> BoxFuture<'_, Result<CodexConnection, ConnectError>> {
+        self.open(allowance).boxed()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        async {
+            self.shared.stop.cancel();
+            // An error says that the supervisor is gone.
+            let _ = self.state.clone().wait_for(|state| matches!(state, CodexState::Stopped)).await;
+        }
+        .boxed()
+    }
+}
+
+impl Shared {
+    /// Has the machine tried, where it is not connected.
+    fn want(&self) {
+        *lock(&self.last_wanted) = Instant::now();
+        let is_told_again = lock(&self.failed_at).is_some_and(|at| at.elapsed() < TOLD_AGAIN);
+        let begins = self.state.send_if_modified(|state| {
+            let begins =
+                matches!(state, CodexState::Idle) || (matches!(state, CodexState::Failed { .. }) && !is_told_again);
+            if begins {
+                *state = CodexState::Starting;
+            }
+            begins
+        });
+        if begins {
+            self.wanted.notify_one();
+        }
+    }
+}
+
+struct Supervisor {
+    discovery: Arc<Discovery>,
+    shared: Arc<Shared>,
+    rng: SystemRandom,
+}
+
+impl Supervisor {
+    async fn run(self) {
+        let shared = &self.shared;
+        loop {
+            tokio::select! {
+                () = shared.stop.cancelled() => break,
+                () = shared.wanted.notified() => {}
+            }
+            match self.hold().await {
+                End::Rested => {
+                    shared.state.send_replace(CodexState::Idle);
+                }
+                // It stays failed until somebody wants it.
+                End::Lost => {}
+                End::Stopped => break,
+            }
+        }
+        shared.state.send_replace(CodexState::Stopped);
+    }
+
+    /// Keeps a connection there: until nobody needs it, or it can't be had.
+    async fn hold(&self) -> End {
+        let shared = &self.shared;
+        let mut backoff = Backoff::new(TRIES);
+        let mut was_there = false;
+        loop {
+            let opened = tokio::select! {
+                () = shared.stop.cancelled() => return End::Stopped,
+                opened = self.open() => opened,
+            };
+            match opened {
+                Ok((link, probe)) => {
+                    was_there = true;
+                    let since = Instant::now();
+                    match self.serve(link, probe).await {
+                        End::Lost if since.elapsed() >= HEALTHY => backoff.reset(),
+                        End::Lost => {}
+                        end => return end,
+                    }
+                }
+                Err(error) => {
+                    let (reason, fix) = (error.to_string(), error.fix(&shared.alias));
+                    tracing::warn!(alias = shared.alias, reason, fix, "an SSH host is out of reach");
+                    *lock(&shared.failed_at) = Some(Instant::now());
+                    shared.state.send_replace(CodexState::Failed { reason, fix });
+                    if !was_there && lock(&shared.last_wanted).elapsed() > TRIED_FOR {
+                        return End::Lost;
+                    }
+                }
+            }
+            tokio::select! {
+                () = shared.stop.cancelled() => return End::Stopped,
+                () = shared.wanted.notified() => {}
+                () = shared.rests.notified() => return End::Rested,
+                () = sleep(backoff.delay(&self.rng, false)) => {}
+            }
+        }
+    }
+
+    /// Connects, and finds the server there.
+    async fn open(&self) -> Result<(Link, CodexConnection), OpenError> {
+        let alias = &self.shared.alias;
+        let nobody: Arc<dyn Person> = Arc::new(Nobody);
+        let connection = self.discovery.connect(alias, &nobody).await.map_err(Box::new)?;
+        let connection = connection.ok_or_else(|| OpenError::NotNamed { alias: alias.clone() })?;
+        let found = connection.inspect().await?;
+        let instance = Instance::random(&self.rng).ok_or(OpenError::NoRandomness)?;
+        let (stream, _) = connection.open_server(&found).await?;
+        let mut probe = connect_over(stream, instance, Allowance::default()).await?;
+        if !is_answered(&mut probe).await {
+            return Err(OpenError::Silent);
+        }
+        Ok((Link { connection, found, instance }, probe))
+    }
+
+    /// Says that the server is ready, and returns when it can't be reached any more, or need not.
+    async fn serve(&self, link: Link, mut probe: CodexConnection) -> End {
+        let shared = &self.shared;
+        let (version, instance) = (link.found.version.clone(), link.instance);
+        let link = Arc::new(link);
+        *lock(&shared.link) = Some(Arc::clone(&link));
+        *lock(&shared.failed_at) = None;
+        let started_by = StartedBy::Others;
+        tracing::info!(adapter = %Adapter::Ssh, alias = shared.alias, %started_by, version, %instance, "codex is ready");
+        shared.state.send_replace(CodexState::Ready { version, started_by, instance });
+        let gone = async {
+            // An uninitialized client hears nothing but its answers.
+            while let Some(Ok(_)) = probe.receiver.next().await {}
+        };
+        let end = tokio::select! {
+            () = shared.stop.cancelled() => End::Stopped,
+            () = shared.rests.notified() => End::Rested,
+            () = link.connection.closed() => End::Lost,
+            () = gone => End::Lost,
+        };
+        lock(&shared.link).take();
+        if matches!(end, End::Lost) {
+            tracing::info!(adapter = %Adapter::Ssh, alias = shared.alias, %instance, "codex is out of reach");
+            shared.state.send_replace(CodexState::Starting);
+        }
+        let _ = timeout(FAREWELL, link.connection.close()).await;
+        end
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}

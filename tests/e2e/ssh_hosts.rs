@@ -1,0 +1,298 @@
+//! SSH hosts as environments of a host: real servers, and the real Codex behind them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use e2e::codex::{TestCodex, ready, until};
+use e2e::cutter::Cutter;
+use e2e::process::Home;
+use e2e::rpc::{Client, End};
+use e2e::sshd::{Account, Ssh, Sshd};
+use e2e::stage::{Stage, Tuning};
+use reachback_host::codex::app_server::AppServer;
+use reachback_host::codex::{CodexBackend, CodexState, StartedBy};
+use reachback_host::connect::remote::RemoteHost;
+use reachback_host::local_api::{Request, Response};
+use reachback_host::ssh::{Discovery, SshBackend};
+use reachback_proto::frame::ChannelCloseReason;
+use reachback_proto::scope::Scope;
+use serde_json::{Value, json};
+
+const ENVIRONMENT: &str = "ssh:devbox";
+
+/// A machine called `devbox` whose Codex runs, behind a cutter.
+struct Devbox {
+    codex: TestCodex,
+    running: AppServer,
+    ssh: Ssh,
+    link: Cutter,
+    _server: Sshd,
+}
+
+impl Devbox {
+    async fn start() -> Self {
+        let (codex, ssh) = (TestCodex::prepare().await, Ssh::prepare());
+        let first = format!("export CODEX_HOME='{}'", codex.home.codex_home().display());
+        let account = Account::prepare(codex.user_home().join("account"), "bash", &first);
+        let server = ssh.server(&account.sessions()).await;
+        let link = Cutter::start(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port))).await;
+        let port = link.addr().port();
+        ssh.write("known_hosts", &format!("[127.0.0.1]:{port} {}\n", ssh.public("host")));
+        ssh.configure(&format!("Host devbox\n  Port {port}\n  IdentityFile {}\n", ssh.at("one")));
+        let running = codex.backend();
+        ready(&running).await;
+        Self { codex, running, ssh, link, _server: server }
+    }
+
+    /// A host that knows it by its SSH configuration.
+    async fn host(&self) -> Stage {
+        Stage::with(Tuning { ssh: Some(self.ssh.path("config")), ..Tuning::default() }).await
+    }
+
+    async fn stop(self) {
+        self.running.stop().await;
+    }
+}
+
+async fn add(stage: &Stage) {
+    let added = stage.ask(Request::AddSshHost { alias: "devbox".into() }).await;
+    assert!(matches!(&added, Response::SshHost(host) if host.environment == ENVIRONMENT), "{added:?}");
+}
+
+async fn api(remote: &RemoteHost) -> Client {
+    Client::raw(remote.api().await.unwrap())
+}
+
+async fn channel(remote: &RemoteHost) -> Client {
+    Client::over(remote.open_channel(ENVIRONMENT).await.unwrap()).await
+}
+
+/// How the machine is, by the host's word.
+async fn listed(api: &mut Client) -> Option<Value> {
+    let list = api.request("environment/list", json!({})).await.unwrap();
+    let all = list["data"].as_array().unwrap();
+    assert_eq!(all[0]["name"], "local", "{list}");
+    all.iter().find(|environment| environment["name"] == ENVIRONMENT).cloned()
+}
+
+#[tokio::test]
+async fn devices_see_a_machine_that_was_added_and_look_at_its_threads() {
+    let devbox = Devbox::start().await;
+    let mut there = Client::connect(&devbox.running).await;
+    let thread = there.thread(&devbox.codex).await;
+    there.turn(&thread, "@text N=3").await;
+    let stage = devbox.host().await;
+    let remote = stage.pair(Scope::Admin).await.connect().await;
+    let mut api = api(&remote).await;
+    assert_eq!(listed(&mut api).await, None);
+
+    add(&stage).await;
+    assert_eq!(listed(&mut api).await, Some(json!({ "name": ENVIRONMENT, "maxScope": "view", "state": "idle" })));
+    assert!(devbox.link.dials().is_empty(), "it was connected before anybody wanted it");
+    let told = api.until("the machine", |message| message["params"]["name"] == ENVIRONMENT).await;
+    assert_eq!(told["method"], "environment/changed");
+
+    // What is asked for connects it.
+    let page = api.request("thread/list", json!({ "environment": ENVIRONMENT })).await.unwrap();
+    assert_eq!(page["data"][0]["id"], *thread, "{page}");
+    let ready = listed(&mut api).await.unwrap();
+    assert_eq!(
+        (&ready["state"], &ready["version"], &ready["adapter"]),
+        (&json!("ready"), &json!("0.169.0"), &json!("attached"))
+    );
+
+    let mut client = channel(&remote).await;
+    assert_eq!(client.read_completed(&thread).await["thread"]["id"], *thread);
+    there.prompt(&thread, "@text N=100 ms=20").await;
+    // It was idle before: the agent follows it once it hears of the turn.
+    let joining = async {
+        while client.request("thread/resume", json!({ "threadId": thread })).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(e2e::PATIENCE, joining).await.expect("the thread can be followed");
+    client.event("turn/completed").await;
+    assert_eq!(devbox.link.dials().len(), 1, "one connection carries all of it");
+
+    // An admin of this host, and yet.
+    let input = json!([{ "type": "text", "text": "@text N=1" }]);
+    let start = json!({ "threadId": thread, "input": input });
+    let refused = client.request("turn/start", start).await.unwrap_err();
+    assert_eq!((&refused["data"]["reason"], &refused["data"]["scope"]), (&json!("scope"), &json!("view")), "{refused}");
+    let folders = json!({ "environment": ENVIRONMENT });
+    let refused = api.request("folder/list", folders).await.unwrap_err();
+    assert_eq!(refused["data"]["params"]["why"], "unseen", "{refused}");
+    stage.stop().await;
+    devbox.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_is_taken_back_is_gone_for_devices_and_its_codex_goes_on() {
+    let devbox = Devbox::start().await;
+    let stage = devbox.host().await;
+    let remote = stage.pair(Scope::View).await.connect().await;
+    let mut api = api(&remote).await;
+    add(&stage).await;
+    let client = channel(&remote).await;
+    let removed = stage.ask(Request::RemoveSshHost { alias: "devbox".into() }).await;
+    assert!(matches!(removed, Response::SshHost(_)), "{removed:?}");
+    let told = api.event("environment/removed").await;
+    assert_eq!(told["params"], json!({ "name": ENVIRONMENT }));
+    let (_, end) = client.ended().await;
+    assert_eq!(end, End::Closed(ChannelCloseReason::BackendGone));
+    assert_eq!(listed(&mut api).await, None);
+    let again = Client::raw(remote.open_channel(ENVIRONMENT).await.unwrap());
+    assert_eq!(again.ended().await.1, End::Closed(ChannelCloseReason::Refused));
+
+    // What was asked of the one before does not stay with one of the same name.
+    add(&stage).await;
+    api.request("thread/list", json!({ "environment": ENVIRONMENT })).await.unwrap();
+    stage.ask(Request::RemoveSshHost { alias: "devbox".into() }).await;
+    add(&stage).await;
+    api.request("thread/list", json!({ "environment": ENVIRONMENT })).await.unwrap();
+    Client::connect(&devbox.running).await.echo().await;
+    stage.stop().await;
+    devbox.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_link_is_made_anew_and_what_ran_there_went_on() {
+    const PIECES: usize = 400;
+    let devbox = Devbox::start().await;
+    let stage = devbox.host().await;
+    let remote = stage.pair(Scope::View).await.connect().await;
+    add(&stage).await;
+    let mut there = Client::connect(&devbox.running).await;
+    let thread = there.thread(&devbox.codex).await;
+    there.prompt(&thread, &format!("@text N={PIECES} ms=5")).await;
+    there.event("item/agentMessage/delta").await;
+
+    let mut client = channel(&remote).await;
+    client.resume(&thread).await;
+    client.event("item/agentMessage/delta").await;
+    for _ in 0..3 {
+        devbox.link.reset();
+        let (_, end) = client.ended().await;
+        assert_eq!(end, End::Closed(ChannelCloseReason::BackendGone));
+        // It waits for the link.
+        client = channel(&remote).await;
+        client.echo().await;
+    }
+    let read = client.read_completed(&thread).await;
+    let items = read["thread"]["turns"][0]["items"].as_array().unwrap();
+    let text = items.iter().find(|item| item["type"] == "agentMessage").unwrap()["text"].as_str().unwrap();
+    assert_eq!(text.split_whitespace().count(), PIECES, "{text}");
+    stage.stop().await;
+    devbox.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_an_answer_is_heard_of_again_after_a_cut_and_can_be_followed() {
+    let devbox = Devbox::start().await;
+    let stage = devbox.host().await;
+    let remote = stage.pair(Scope::View).await.connect().await;
+    let mut api = api(&remote).await;
+    add(&stage).await;
+    let mut there = Client::connect(&devbox.running).await;
+    let thread = there.thread(&devbox.codex).await;
+    there.prompt(&thread, "@esc true").await;
+    let asked = there.event("item/commandExecution/requestApproval").await;
+
+    let mut client = channel(&remote).await;
+    client.resume(&thread).await;
+    let about = |message: &Value| message["method"] == "request/opened" && message["params"]["threadId"] == *thread;
+    let before = api.until("the request", about).await;
+    assert_eq!(before["params"]["environment"], ENVIRONMENT, "{before}");
+    assert_eq!(before["params"]["answers"], json!([]), "a device that may only look answers nothing: {before}");
+
+    devbox.link.reset();
+    assert_eq!(client.ended().await.1, End::Closed(ChannelCloseReason::BackendGone));
+    let mut client = channel(&remote).await;
+    client.resume(&thread).await;
+    let after = api.until("the request again", about).await;
+    assert_ne!(before["params"]["instance"], after["params"]["instance"]);
+    there.decide(&asked, "accept").await;
+    client.event("turn/completed").await;
+    stage.stop().await;
+    devbox.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_out_of_reach_is_said_to_be_with_what_helps_and_tried_again_for_who_wants_it() {
+    let devbox = Devbox::start().await;
+    let stage = devbox.host().await;
+    let remote = stage.pair(Scope::View).await.connect().await;
+    let mut api = api(&remote).await;
+    add(&stage).await;
+    devbox.ssh.write("known_hosts", "");
+    let refused = Client::raw(remote.open_channel(ENVIRONMENT).await.unwrap());
+    assert_eq!(refused.ended().await.1, End::Closed(ChannelCloseReason::BackendGone));
+    let failed = listed(&mut api).await.unwrap();
+    assert_eq!(failed["state"], "failed", "{failed}");
+    assert!(failed["reason"].as_str().unwrap().contains("“devbox”"), "{failed}");
+    assert!(failed["fix"].as_str().unwrap().ends_with("reachback ssh check devbox"), "{failed}");
+
+    let port = devbox.link.addr().port();
+    devbox.ssh.write("known_hosts", &format!("[127.0.0.1]:{port} {}\n", devbox.ssh.public("host")));
+    let answered = async {
+        while api.request("thread/list", json!({ "environment": ENVIRONMENT })).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(e2e::PATIENCE, answered).await.expect("it is tried again");
+    stage.stop().await;
+    devbox.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_nobody_needs_is_let_go_and_comes_back_for_the_next() {
+    let devbox = Devbox::start().await;
+    let discovery = Arc::new(Discovery::new(None, Some(devbox.ssh.path("config"))).unwrap());
+    let backend = SshBackend::new(discovery, "devbox");
+    assert_eq!(*backend.state().borrow(), CodexState::Idle);
+    let mut client = Client::connect(&backend).await;
+    client.echo().await;
+    assert_eq!(backend.clients(), 1);
+    let state = backend.state().borrow().clone();
+    assert!(matches!(state, CodexState::Ready { started_by: StartedBy::Others, .. }), "{state:?}");
+
+    backend.rest();
+    until(&backend, "idle", |state| *state == CodexState::Idle).await;
+    assert_eq!(client.ended().await.1, End::Silent);
+    assert_eq!(backend.clients(), 0);
+    Client::connect(&backend).await.echo().await;
+    assert_eq!(devbox.link.dials().len(), 2);
+    backend.stop().await;
+    assert_eq!(*backend.state().borrow(), CodexState::Stopped);
+    devbox.stop().await;
+}
+
+#[tokio::test]
+async fn the_owner_adds_and_takes_back_machines_without_an_agent_and_it_is_recorded() {
+    let (home, ssh) = (Home::new(), Ssh::prepare());
+    ssh.configure("Host devbox\nHost other\n");
+    let config = ssh.at("config");
+    let run = async |args: &[&str]| home.json(&[&["ssh", "--ssh-config", &config], args].concat()).await;
+    let added = run(&["add", "--unchecked", "devbox"]).await.ok();
+    assert_eq!(added.event("ssh_added")["environment"], ENVIRONMENT);
+    let listed = run(&["list"]).await.ok();
+    let added: Vec<_> = listed.lines().iter().map(|line| (line["alias"].clone(), line["added"].clone())).collect();
+    assert_eq!(added, [(json!("devbox"), json!(true)), (json!("other"), json!(false))]);
+    for (args, code) in
+        [(["add", "--unchecked", "devbox"], "ssh_already"), (["add", "--unchecked", "nowhere"], "ssh_unknown_name")]
+    {
+        let refused = run(&args).await;
+        assert_eq!((refused.code, &refused.event("error")["code"]), (1, &json!(code)), "{refused:?}");
+    }
+    // One that can't be reached is not added.
+    let unreachable = run(&["add", "other"]).await;
+    assert_eq!(unreachable.code, 1, "{unreachable:?}");
+
+    let removed = run(&["remove", "devbox"]).await.ok();
+    assert_eq!(removed.event("ssh_removed")["alias"], "devbox");
+    assert_eq!(run(&["remove", "devbox"]).await.event("error")["code"], "ssh_unknown_name");
+    let audit = home.json(&["audit"]).await.ok();
+    let lines: Vec<_> = audit.lines().iter().map(|line| (line["event"].clone(), line["environment"].clone())).collect();
+    assert_eq!(lines, [(json!("ssh_host_added"), json!(ENVIRONMENT)), (json!("ssh_host_removed"), json!(ENVIRONMENT))]);
+}
