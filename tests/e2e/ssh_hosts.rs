@@ -14,24 +14,37 @@ use reachback_host::codex::app_server::AppServer;
 use reachback_host::codex::{CodexBackend, CodexState, StartedBy};
 use reachback_host::connect::remote::RemoteHost;
 use reachback_host::local_api::{Request, Response};
-use reachback_host::ssh::{Discovery, SshBackend};
+use reachback_host::ssh::{Discovery, Nobody, Person, SshBackend};
 use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::scope::Scope;
 use serde_json::{Value, json};
 
 const ENVIRONMENT: &str = "ssh:devbox";
 
-/// A machine called `devbox` whose Codex runs, behind a cutter.
-struct Devbox {
+/// A machine called `devbox`, behind a cutter.
+struct Machine {
     codex: TestCodex,
-    running: AppServer,
     ssh: Ssh,
     link: Cutter,
     _server: Sshd,
 }
 
-impl Devbox {
-    async fn start() -> Self {
+/// The same, whose Codex runs already.
+struct Devbox {
+    machine: Machine,
+    running: AppServer,
+}
+
+impl std::ops::Deref for Devbox {
+    type Target = Machine;
+
+    fn deref(&self) -> &Machine {
+        &self.machine
+    }
+}
+
+impl Machine {
+    async fn prepare() -> Self {
         let (codex, ssh) = (TestCodex::prepare().await, Ssh::prepare());
         let first = format!("export CODEX_HOME='{}'", codex.home.codex_home().display());
         let account = Account::prepare(codex.user_home().join("account"), "bash", &first);
@@ -40,14 +53,25 @@ impl Devbox {
         let port = link.addr().port();
         ssh.write("known_hosts", &format!("[127.0.0.1]:{port} {}\n", ssh.public("host")));
         ssh.configure(&format!("Host devbox\n  Port {port}\n  IdentityFile {}\n", ssh.at("one")));
-        let running = codex.backend();
-        ready(&running).await;
-        Self { codex, running, ssh, link, _server: server }
+        Self { codex, ssh, link, _server: server }
     }
 
     /// A host that knows it by its SSH configuration.
     async fn host(&self) -> Stage {
         Stage::with(Tuning { ssh: Some(self.ssh.path("config")), ..Tuning::default() }).await
+    }
+
+    fn discovery(&self) -> Discovery {
+        Discovery::new(None, Some(self.ssh.path("config"))).unwrap()
+    }
+}
+
+impl Devbox {
+    async fn start() -> Self {
+        let machine = Machine::prepare().await;
+        let running = machine.codex.backend();
+        ready(&running).await;
+        Self { machine, running }
     }
 
     async fn stop(self) {
@@ -248,8 +272,7 @@ async fn a_machine_out_of_reach_is_said_to_be_with_what_helps_and_tried_again_fo
 #[tokio::test]
 async fn a_machine_that_nobody_needs_is_let_go_and_comes_back_for_the_next() {
     let devbox = Devbox::start().await;
-    let discovery = Arc::new(Discovery::new(None, Some(devbox.ssh.path("config"))).unwrap());
-    let backend = SshBackend::new(discovery, "devbox");
+    let backend = SshBackend::new(Arc::new(devbox.discovery()), "devbox", Vec::new());
     assert_eq!(*backend.state().borrow(), CodexState::Idle);
     let mut client = Client::connect(&backend).await;
     client.echo().await;
@@ -266,6 +289,26 @@ async fn a_machine_that_nobody_needs_is_let_go_and_comes_back_for_the_next() {
     backend.stop().await;
     assert_eq!(*backend.state().borrow(), CodexState::Stopped);
     devbox.stop().await;
+}
+
+#[tokio::test]
+async fn where_no_server_runs_one_is_started_that_outlives_the_agent_and_is_ended_by_the_owner() {
+    let machine = Machine::prepare().await;
+    let stage = machine.host().await;
+    let remote = stage.pair(Scope::View).await.connect().await;
+    let mut api = api(&remote).await;
+    add(&stage).await;
+    channel(&remote).await.echo().await;
+    assert_eq!(listed(&mut api).await.unwrap()["adapter"], "started");
+    stage.stop().await;
+
+    let nobody: Arc<dyn Person> = Arc::new(Nobody);
+    let connection = machine.discovery().connect("devbox", &nobody).await.unwrap().unwrap();
+    let found = connection.inspect().await.unwrap();
+    assert!(found.is_ours(), "{found:?}");
+    let stopped = connection.stop().await.unwrap();
+    assert_eq!(stopped.pid, found.record.map(|record| record.pid));
+    assert!(!connection.inspect().await.unwrap().is_listening);
 }
 
 #[tokio::test]

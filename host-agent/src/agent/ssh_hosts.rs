@@ -19,6 +19,7 @@ use super::api::{EnvironmentInfo, EnvironmentRemoved, Notice, Notices};
 use super::environments::{Environment, SSH};
 use super::prompts::now_ms;
 use crate::audit::{AuditError, AuditLog, CodexChange, CodexEntry};
+use crate::codex::CodexConfig;
 use crate::codex::permissions::Profiles;
 use crate::local_api::{Failure, SshEnvironment};
 use crate::ssh::{Discovery, SshBackend};
@@ -204,7 +205,8 @@ impl SshHosts {
     }
 
     fn publish(&self, alias: &str) -> Result<(), Failure> {
-        let backend = Arc::new(SshBackend::new(Arc::clone(self.discovery()?), alias));
+        let backend =
+            Arc::new(SshBackend::new(Arc::clone(self.discovery()?), alias, CodexConfig::default().settings()));
         let profiles = Profiles::new(&SystemRandom::new(), Vec::new(), None)
             .map_err(|error| Failure::new("randomness", error.to_string()))?;
         let environment = Arc::new(self.shared.environments.over_ssh(alias, Arc::clone(&backend) as _, profiles));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use reachback_proto::words::{printable, printable_lines, quote};
+use reachback_proto::words::{printable, printable_lines, quote, shell_word};
 
 use super::Home;
 use super::demo;
@@ -81,7 +81,8 @@ enum Action {
     ///
     /// It is checked first, as `check` does. From then on your devices find it beside this host's own environment, as
     /// `ssh:NAME`. The agent connects when one of them wants something there, with the keys and the ssh-agent that it
-    /// has; nobody is asked then, so a key with a passphrase has to be in the ssh-agent.
+    /// has; nobody is asked then, so a key with a passphrase has to be in the ssh-agent. Where no app-server of Codex
+    /// runs, it starts one, which goes on when the link ends; `reachback ssh stop NAME` ends it.
     ///
     /// In this version devices may look at threads there, and not yet work in them.
     Add {
@@ -170,7 +171,11 @@ async fn change(home: &Home, alias: String, change: Change, output: Output) -> a
             output.event(&Event::SshAdded(host));
         }
         Change::Remove => {
-            output.say(format_args!("Taken back from your devices: {environment}. What runs there goes on."));
+            output.say(format_args!(
+                "Taken back from your devices: {environment}. What runs there goes on; to end an app-server that Reachback \
+                 started there: reachback ssh stop {}",
+                printable(&shell_word(&host.alias))
+            ));
             output.event(&Event::SshRemoved(host));
         }
     }

@@ -124,7 +124,7 @@ impl CodexConfig {
     }
 
     /// All settings for a server that we start.
-    pub(super) fn settings(&self) -> Vec<String> {
+    pub(crate) fn settings(&self) -> Vec<String> {
         let mut settings = self.overrides.clone();
         settings.push(NO_INSTALL.to_owned());
         settings.extend(self.profiles.iter().flat_map(|profiles| profiles.for_process()));

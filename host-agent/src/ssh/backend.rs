@@ -2,7 +2,8 @@
 //!
 //! One connection to the machine carries all clients, each on a channel of its own that leads to the app-server's socket there.
 //! It is made when somebody wants it, made again when it is lost, and let go when it has [rested](SshBackend::rest): the server,
-//! and what runs in it, outlives it.
+//! and what runs in it, outlives it. A server that runs there is joined; where there is none, one is started, which goes on until
+//! the owner ends it (`reachback ssh stop`).
 //!
 //! ```text
 //! client ── WebSocket ── SSH channel ─┐
@@ -120,8 +121,9 @@ impl std::fmt::Debug for SshBackend {
 }
 
 impl SshBackend {
-    /// For the machine that the configuration calls `alias`; connects to nothing yet. Needs a tokio runtime.
-    pub fn new(discovery: Arc<Discovery>, alias: &str) -> Self {
+    /// For the machine that the configuration calls `alias`; connects to nothing yet. A server that is started there has these
+    /// `settings` (`codex -c`). Needs a tokio runtime.
+    pub fn new(discovery: Arc<Discovery>, alias: &str, settings: Vec<String>) -> Self {
         let (sender, state) = watch::channel(CodexState::Idle);
         let shared = Arc::new(Shared {
             alias: alias.to_owned(),
@@ -134,7 +136,7 @@ impl SshBackend {
             clients: Arc::default(),
             stop: CancellationToken::new(),
         });
-        let supervisor = Supervisor { discovery, shared: Arc::clone(&shared), rng: SystemRandom::new() };
+        let supervisor = Supervisor { discovery, settings, shared: Arc::clone(&shared), rng: SystemRandom::new() };
         Self { shared, state, _supervisor: AbortOnDropHandle::new(tokio::spawn(supervisor.run())) }
     }
 
@@ -229,6 +231,7 @@ impl Shared {
 
 struct Supervisor {
     discovery: Arc<Discovery>,
+    settings: Vec<String>,
     shared: Arc<Shared>,
     rng: SystemRandom,
 }
@@ -292,13 +295,16 @@ impl Supervisor {
         }
     }
 
-    /// Connects, and finds the server there.
+    /// Connects, and finds the server there, or starts one.
     async fn open(&self) -> Result<(Link, CodexConnection), OpenError> {
         let alias = &self.shared.alias;
         let nobody: Arc<dyn Person> = Arc::new(Nobody);
         let connection = self.discovery.connect(alias, &nobody).await.map_err(Box::new)?;
         let connection = connection.ok_or_else(|| OpenError::NotNamed { alias: alias.clone() })?;
-        let found = connection.inspect().await?;
+        let mut found = connection.inspect().await?;
+        if !found.is_listening {
+            found = connection.start(&found, &self.settings).await?.found;
+        }
         let instance = Instance::random(&self.rng).ok_or(OpenError::NoRandomness)?;
         let (stream, _) = connection.open_server(&found).await?;
         let mut probe = connect_over(stream, instance, Allowance::default()).await?;
@@ -315,7 +321,7 @@ impl Supervisor {
         let link = Arc::new(link);
         *lock(&shared.link) = Some(Arc::clone(&link));
         *lock(&shared.failed_at) = None;
-        let started_by = StartedBy::Others;
+        let started_by = if link.found.is_ours() { StartedBy::Agent } else { StartedBy::Others };
         tracing::info!(adapter = %Adapter::Ssh, alias = shared.alias, %started_by, version, %instance, "codex is ready");
         shared.state.send_replace(CodexState::Ready { version, started_by, instance });
         let gone = async {
