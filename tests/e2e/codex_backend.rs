@@ -1,7 +1,10 @@
 //! `CodexBackend` with the real Codex: start, share, survive; turns, approvals, interrupts.
 
-use e2e::codex::{TestCodex, ready, until};
+use e2e::codex::{self, TestCodex, ready, until};
+use e2e::process::{Home, Process};
 use e2e::rpc::Client;
+use e2e::sshd::is_private;
+use e2e::stage::TestRelay;
 use reachback_host::codex::app_server::AppServer;
 use reachback_host::codex::{CodexBackend, CodexConfig, CodexState, Instance, StartedBy};
 use serde_json::json;
@@ -147,4 +150,29 @@ async fn when_the_joined_codex_ends_the_agent_starts_its_own() {
     until(&guest, "started", own).await;
     Client::connect(&guest).await;
     guest.stop().await;
+}
+
+#[tokio::test]
+async fn who_never_ran_codex_gets_its_folder_and_one_that_is_named_and_missing_is_said_to_be() {
+    let (relay, home) = (TestRelay::start().await, Home::new());
+    let (url, enroll) = (format!("http://{}", relay.addr), relay.ready["enroll_file"].as_str().unwrap());
+    let codex = codex::program();
+    // Below the temporary folder Codex makes none by itself.
+    let user = tempfile::tempdir().unwrap();
+    let args = ["host", "--json", "--relay", &url, "--enroll-file", enroll, "--codex-program", codex.to_str().unwrap()];
+    let mut command = home.command(&args);
+    command.env_remove("CODEX_HOME").env("HOME", user.path());
+    let mut host = Process::spawn("reachback host", command);
+    host.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
+    assert!(is_private(&user.path().join(".codex")));
+    assert_eq!(host.stop().await, Some(0));
+
+    let missing = home.path().join("gone");
+    let named = ["host", "--codex-home", missing.to_str().unwrap(), "--codex-program", codex.to_str().unwrap()];
+    let mut host = home.start(&named);
+    let error = host.line("that there is no folder", |line| line["event"] == "error").await;
+    assert!(error["message"].as_str().unwrap().contains("there is no folder “"), "{error}");
+    assert!(error["fix"].as_str().unwrap().starts_with("make it: mkdir -p /"), "{error}");
+    assert!(!missing.exists());
+    assert_eq!(host.stop().await, Some(0));
 }

@@ -152,6 +152,25 @@ async fn a_folder_whose_name_is_no_text_is_refused_by_what_it_is_for() {
 }
 
 #[tokio::test]
+async fn who_never_ran_codex_gets_its_folder_and_one_that_is_named_and_missing_is_said_to_be() {
+    let devbox = Devbox::prepare("bash", "", "").await;
+    let own = PathBuf::from(devbox.far(".codex"));
+    std::fs::remove_dir_all(&own).unwrap();
+    let connection = devbox.connect().await;
+    let found = connection.inspect().await.unwrap();
+    let started = connection.start(&found, &settings()).await.unwrap();
+    assert!(started.is_new && is_private(&own), "{started:?}");
+    devbox.stop().await;
+
+    let devbox = Devbox::prepare("bash", "export CODEX_HOME=\"$HOME/it's gone\"", "").await;
+    let (code, message, fix) = devbox.refused().await;
+    assert!(code == "codex_no_home" && message.contains("it's gone”, which is no folder"), "{code}: {message}");
+    let made = std::process::Command::new("sh").args(["-c", &fix.replace("ssh devbox", "eval")]).status().unwrap();
+    assert!(made.success() && PathBuf::from(devbox.far("it's gone")).is_dir(), "{fix}");
+    assert_eq!(devbox.check().await.ok().event("ssh_codex")["codex_home"], devbox.far("it's gone"));
+}
+
+#[tokio::test]
 async fn a_server_that_runs_something_else_is_told_by_its_last_line() {
     let devbox = Devbox::prepare("bash", "", "").await;
     for (enter, said) in [

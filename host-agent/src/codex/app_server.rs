@@ -77,7 +77,7 @@ impl OpenError {
     fn fix(&self) -> Option<String> {
         match self {
             Self::Spawn(SpawnError::NotFound { .. }) => Some(INSTALL.to_owned()),
-            Self::Home(error) => Some(error.fix().to_owned()),
+            Self::Home(error) => Some(error.fix()),
             Self::Socket(error) if error.stranger().is_some() => {
                 Some("end the codex of the other user, or give this one another CODEX_HOME".to_owned())
             }
@@ -348,6 +348,7 @@ impl Supervisor {
             Err(SocketError::NotListening { .. }) => {}
             Err(error) => return Err(error.into()),
         }
+        self.config.home_for_start()?;
         let hold = match &self.config.ground {
             Some(ground) => ground.hold(&self.config).await,
             None => Hold::default(),

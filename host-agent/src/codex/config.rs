@@ -1,11 +1,12 @@
 //! Which Codex to run, and with which settings.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reachback_proto::words::quote;
+use reachback_proto::words::{quote, shell_word};
 
 use super::ground::Ground;
 use super::permissions::Profiles;
@@ -123,6 +124,25 @@ impl CodexConfig {
         Ok(home)
     }
 
+    /// The same, and it is there, for a Codex that is about to be started.
+    ///
+    /// Codex never makes one that somebody chose. Its default it makes by itself, but for a server in a home below the temporary
+    /// folder, and others may look into it (measured with 0.169.0).
+    pub(super) fn home_for_start(&self) -> Result<PathBuf, HomeError> {
+        let home = self.usable_home()?;
+        // Where there is no Codex either, that is what is missing.
+        if home.is_dir() || (self.home.is_none() && self.program_file().is_none()) {
+            return Ok(home);
+        }
+        if self.home.is_some() {
+            return Err(HomeError::Missing { home });
+        }
+        match files::create_dir(&home) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => Err(HomeError::NotMade { home, source }),
+            _ => Ok(home),
+        }
+    }
+
     /// All settings for a server that we start.
     pub(crate) fn settings(&self) -> Vec<String> {
         let mut settings = self.overrides.clone();
@@ -139,14 +159,20 @@ pub(super) enum HomeError {
     None,
     #[error("codex's own folder {} has a path that is not valid text (UTF-8), which codex can't use", quote(home.display()))]
     NotText { home: PathBuf },
+    #[error("there is no folder {}, which CODEX_HOME or --codex-home names, and codex makes none that is named", quote(home.display()))]
+    Missing { home: PathBuf },
+    #[error("codex's own folder {} can't be made", quote(home.display()))]
+    NotMade { home: PathBuf, source: io::Error },
 }
 
 impl HomeError {
     /// What a person can do about it.
-    pub(super) fn fix(&self) -> &'static str {
+    pub(super) fn fix(&self) -> String {
         match self {
-            Self::None => "set CODEX_HOME",
-            Self::NotText { .. } => "set CODEX_HOME, or --codex-home, to another folder",
+            Self::None => "set CODEX_HOME".to_owned(),
+            Self::NotText { .. } => "set CODEX_HOME, or --codex-home, to another folder".to_owned(),
+            Self::Missing { home } => format!("make it: mkdir -p {}; or name another one", shell_word(home.display())),
+            Self::NotMade { home, .. } => format!("see what is in the way: mkdir {}", shell_word(home.display())),
         }
     }
 }

@@ -76,6 +76,11 @@ pub(crate) fn state_dir(path: &Path) -> Result<(), AccessError> {
     check_mode(path, &metadata, 0o022, "go-w", false)
 }
 
+/// Makes a directory that only this user may enter.
+pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
+    imp::create_dir(path)
+}
+
 /// Makes or checks a directory that sockets live in: this user's, no link, and nobody else enters it.
 pub(crate) fn private_dir(path: &Path) -> Result<(), AccessError> {
     // Not followed: in a shared temp folder a link could lead anywhere.

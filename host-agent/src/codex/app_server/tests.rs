@@ -57,11 +57,8 @@ fn answering(listener: UnixListener) -> AbortOnDropHandle<()> {
 
 #[tokio::test]
 async fn without_codex_the_fix_is_how_to_install_it() {
-    let config = CodexConfig {
-        program: "no-such-codex".into(),
-        home: Some(tempfile::tempdir().unwrap().path().to_owned()),
-        ..CodexConfig::default()
-    };
+    let (_home, config) = home("");
+    let config = CodexConfig { program: "no-such-codex".into(), ..config };
     let server = AppServer::start(config);
     let (reason, fix) = failure(&server).await;
     assert!(reason.contains("“no-such-codex” was not found"), "{reason}");
@@ -70,6 +67,18 @@ async fn without_codex_the_fix_is_how_to_install_it() {
     assert!(matches!(refused, Err(ConnectError::Failed { fix: Some(_), .. })), "{refused:?}");
     server.stop().await;
     assert!(matches!(server.connect(Allowance::default()).await, Err(ConnectError::Stopped)));
+}
+
+#[tokio::test]
+async fn a_chosen_folder_that_is_not_there_is_named_and_not_made() {
+    let (dir, config) = home("touch \"$0.ran\"; sleep 1000");
+    let missing = dir.path().join("it's gone");
+    let server = AppServer::start(CodexConfig { home: Some(missing.clone()), ..config });
+    let (reason, fix) = failure(&server).await;
+    assert!(reason.contains(&format!("there is no folder {}", quote(missing.display()))), "{reason}");
+    assert!(fix.unwrap().starts_with("make it: mkdir -p '/"));
+    assert!(!missing.exists() && !dir.path().join("codex.ran").exists());
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ impl OpenError {
     /// What a person can do about it.
     fn fix(&self) -> Option<String> {
         match self {
-            Self::Home(error) => Some(error.fix().to_owned()),
+            Self::Home(error) => Some(error.fix()),
             Self::Upstream(error) => error.fix(),
             Self::Spawn(SpawnError::NotFound { .. }) => Some(INSTALL.to_owned()),
             Self::Ended { said: Some(said), .. } if said.contains(REFUSED) => Some(
@@ -243,7 +243,7 @@ impl Supervisor {
     /// Starts one, and waits until it has come.
     async fn start(&self, base_url: &str) -> Result<Server, OpenError> {
         let codex = &self.config.codex;
-        let home = codex.usable_home()?;
+        let home = codex.home_for_start()?;
         let hold = match &codex.ground {
             Some(ground) => ground.hold(codex).await,
             None => Hold::default(),

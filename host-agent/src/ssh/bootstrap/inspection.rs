@@ -87,6 +87,9 @@ impl Inspection {
         }
         let socket = facts.some_path("socket")?;
         let codex_home = facts.path("codex_home")?;
+        if facts.number("no_home") == Some(1) {
+            return Err(BootstrapError::NoHome { folder: codex_home });
+        }
         let room = facts.number("room_kib").and_then(|kib| kib.checked_mul(1024));
         if let Some(room) = room.filter(|room| *room < FULL_DISK) {
             return Err(BootstrapError::NoRoom { folder: codex_home, room });
@@ -113,8 +116,9 @@ impl Inspection {
     }
 }
 
-/// POSIX. `proxy` ends with 0 where something listens, with 1 where nothing does, and with 2 in a Codex that has none.
-const SCRIPT: &str = r#"fact system "$(uname -sm)"
+/// POSIX. Codex makes its default folder whatever it is asked, one that is named never; others need not look into it. `proxy` ends with 0 where something listens, with 1 where nothing does, and with 2 in a Codex that has none.
+const SCRIPT: &str = r#"umask 077
+fact system "$(uname -sm)"
 fact uid "$(id -u)"
 fact home "$HOME"
 fact codex_home "$h"
@@ -133,6 +137,7 @@ if [ -z "$c" ]; then
   exit
 fi
 fact codex "$c"
+if [ -n "$CODEX_HOME" ] && [ ! -d "$h" ]; then fact no_home 1; fi
 tell_socket
 tell_record
 (
@@ -199,6 +204,7 @@ mod tests {
         assert_eq!(code(&[("proxy", "2")]), "codex_too_old");
         assert_eq!(code(&[("room_kib", "16383")]), "codex_disk_full");
         assert_eq!(code(&[("foreign", "/tmp/x")]), "codex_socket");
+        assert_eq!(code(&[("no_home", "1")]), "codex_no_home");
         for wrong in [("home", "x"), ("codex_home", ""), ("codex", "codex"), ("socket", "s"), ("uid", "-1")] {
             assert_eq!(code(&[wrong]), "ssh_unclear", "{wrong:?}");
         }

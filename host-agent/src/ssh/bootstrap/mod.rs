@@ -77,6 +77,12 @@ pub enum BootstrapError {
     /// Nobody has signed in to it.
     #[error("codex there is not signed in")]
     SignedOut,
+    /// Its folder is not there, and somebody named it: Codex makes only its default by itself.
+    #[error("CODEX_HOME there names {}, which is no folder, and codex makes none that is named", quote(folder))]
+    NoHome {
+        /// The folder.
+        folder: String,
+    },
     /// Its disk is full.
     #[error("the disk with {} is full: {} MiB are left", quote(folder), room >> 20)]
     NoRoom {
@@ -154,6 +160,7 @@ impl BootstrapError {
             Self::Broken { .. } => "codex_broken",
             Self::TooOld { .. } => "codex_too_old",
             Self::SignedOut => "codex_signed_out",
+            Self::NoHome { .. } => "codex_no_home",
             Self::NoRoom { .. } => "codex_disk_full",
             Self::NotTheirs { .. } => "codex_socket",
             Self::NoWay { .. } => "ssh_no_way",
@@ -183,6 +190,9 @@ impl BootstrapError {
             Self::Broken { .. } => format!("see what it says: {}", there("codex --version")),
             Self::TooOld { .. } => there("npm install -g @openai/codex@latest"),
             Self::SignedOut => there("codex login --device-auth"),
+            Self::NoHome { folder } => {
+                format!("ssh {} {}", shell_word(name), shell_word(format!("mkdir -p {}", shell_word(folder))))
+            }
             Self::NoRoom { .. } => format!("make room there: ssh {} df -h", shell_word(name)),
             Self::NotTheirs { socket } => {
                 format!(
