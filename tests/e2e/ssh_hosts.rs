@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use e2e::codex::{TestCodex, ready, until};
 use e2e::cutter::Cutter;
-use e2e::process::Home;
+use e2e::process::{Finished, Home};
 use e2e::rpc::{Client, End};
 use e2e::sshd::{Account, Ssh, Sshd};
 use e2e::stage::{Stage, Tuning};
@@ -44,16 +44,48 @@ impl std::ops::Deref for Devbox {
 }
 
 impl Machine {
+    /// With Codex's model of the tests.
     async fn prepare() -> Self {
+        Self::with(|codex| format!("export CODEX_HOME='{}'", codex.home.codex_home().display())).await
+    }
+
+    /// Whose login shell does `first` before all else.
+    async fn with(first: impl FnOnce(&TestCodex) -> String) -> Self {
         let (codex, ssh) = (TestCodex::prepare().await, Ssh::prepare());
-        let first = format!("export CODEX_HOME='{}'", codex.home.codex_home().display());
-        let account = Account::prepare(codex.user_home().join("account"), "bash", &first);
+        let account = Account::prepare(codex.user_home().join("account"), "bash", &first(&codex));
         let server = ssh.server(&account.sessions()).await;
         let link = Cutter::start(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port))).await;
-        let port = link.addr().port();
-        ssh.write("known_hosts", &format!("[127.0.0.1]:{port} {}\n", ssh.public("host")));
-        ssh.configure(&format!("Host devbox\n  Port {port}\n  IdentityFile {}\n", ssh.at("one")));
-        Self { codex, ssh, link, _server: server }
+        let machine = Self { codex, ssh, link, _server: server };
+        machine.is_known();
+        machine.configure("");
+        machine
+    }
+
+    fn is_known(&self) {
+        let known = format!("[127.0.0.1]:{} {}\n", self.link.addr().port(), self.ssh.public("host"));
+        self.ssh.write("known_hosts", &known);
+    }
+
+    /// With more lines about it.
+    fn configure(&self, more: &str) {
+        let (port, key) = (self.link.addr().port(), self.ssh.at("one"));
+        self.ssh.configure(&format!("Host devbox\n  Port {port}\n  IdentityFile {key}\n{more}"));
+    }
+
+    /// What the owner's own check says.
+    async fn check(&self) -> Finished {
+        Home::new().json(&["ssh", "--ssh-config", &self.ssh.at("config"), "check", "devbox"]).await
+    }
+
+    /// Ends the server that was started there.
+    async fn stop_server(&self) {
+        let nobody: Arc<dyn Person> = Arc::new(Nobody);
+        let connection = self.discovery().connect("devbox", &nobody).await.unwrap().unwrap();
+        let found = connection.inspect().await.unwrap();
+        assert!(found.is_ours(), "{found:?}");
+        let stopped = connection.stop().await.unwrap();
+        assert_eq!(stopped.pid, found.record.map(|record| record.pid));
+        assert!(!connection.inspect().await.unwrap().is_listening);
     }
 
     /// A host that knows it by its SSH configuration.
@@ -79,6 +111,30 @@ impl Devbox {
     }
 }
 
+/// A device that may look, at a host that has added the machine; nothing is connected yet.
+struct Scene {
+    devbox: Devbox,
+    stage: Stage,
+    remote: RemoteHost,
+    api: Client,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let devbox = Devbox::start().await;
+        let stage = devbox.host().await;
+        let remote = stage.pair(Scope::View).await.connect().await;
+        let api = api(&remote).await;
+        add(&stage).await;
+        Self { devbox, stage, remote, api }
+    }
+}
+
+async fn stop_both(stage: Stage, devbox: Devbox) {
+    stage.stop().await;
+    devbox.stop().await;
+}
+
 async fn add(stage: &Stage) {
     let added = stage.ask(Request::AddSshHost { alias: "devbox".into() }).await;
     assert!(matches!(&added, Response::SshHost(host) if host.environment == ENVIRONMENT), "{added:?}");
@@ -86,6 +142,25 @@ async fn add(stage: &Stage) {
 
 async fn api(remote: &RemoteHost) -> Client {
     Client::raw(remote.api().await.unwrap())
+}
+
+/// Waits until the machine is in this state, without wanting it to be.
+async fn until_listed(api: &mut Client, state: &str) -> Value {
+    let waiting = async {
+        loop {
+            let now = listed(api).await.unwrap();
+            if now["state"] == state {
+                return now;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(e2e::PATIENCE, waiting).await.unwrap_or_else(|_| panic!("it is never {state}"))
+}
+
+async fn refused(remote: &RemoteHost) {
+    let refused = Client::raw(remote.open_channel(ENVIRONMENT).await.unwrap());
+    assert_eq!(refused.ended().await.1, End::Closed(ChannelCloseReason::BackendGone));
 }
 
 async fn channel(remote: &RemoteHost) -> Client {
@@ -147,17 +222,12 @@ async fn devices_see_a_machine_that_was_added_and_look_at_its_threads() {
     let folders = json!({ "environment": ENVIRONMENT });
     let refused = api.request("folder/list", folders).await.unwrap_err();
     assert_eq!(refused["data"]["params"]["why"], "unseen", "{refused}");
-    stage.stop().await;
-    devbox.stop().await;
+    stop_both(stage, devbox).await;
 }
 
 #[tokio::test]
 async fn a_machine_that_is_taken_back_is_gone_for_devices_and_its_codex_goes_on() {
-    let devbox = Devbox::start().await;
-    let stage = devbox.host().await;
-    let remote = stage.pair(Scope::View).await.connect().await;
-    let mut api = api(&remote).await;
-    add(&stage).await;
+    let Scene { devbox, stage, remote, mut api } = Scene::start().await;
     let client = channel(&remote).await;
     let removed = stage.ask(Request::RemoveSshHost { alias: "devbox".into() }).await;
     assert!(matches!(removed, Response::SshHost(_)), "{removed:?}");
@@ -176,17 +246,13 @@ async fn a_machine_that_is_taken_back_is_gone_for_devices_and_its_codex_goes_on(
     add(&stage).await;
     api.request("thread/list", json!({ "environment": ENVIRONMENT })).await.unwrap();
     Client::connect(&devbox.running).await.echo().await;
-    stage.stop().await;
-    devbox.stop().await;
+    stop_both(stage, devbox).await;
 }
 
 #[tokio::test]
 async fn a_lost_link_is_made_anew_and_what_ran_there_went_on() {
     const PIECES: usize = 400;
-    let devbox = Devbox::start().await;
-    let stage = devbox.host().await;
-    let remote = stage.pair(Scope::View).await.connect().await;
-    add(&stage).await;
+    let Scene { devbox, stage, remote, .. } = Scene::start().await;
     let mut there = Client::connect(&devbox.running).await;
     let thread = there.thread(&devbox.codex).await;
     there.prompt(&thread, &format!("@text N={PIECES} ms=5")).await;
@@ -207,17 +273,12 @@ async fn a_lost_link_is_made_anew_and_what_ran_there_went_on() {
     let items = read["thread"]["turns"][0]["items"].as_array().unwrap();
     let text = items.iter().find(|item| item["type"] == "agentMessage").unwrap()["text"].as_str().unwrap();
     assert_eq!(text.split_whitespace().count(), PIECES, "{text}");
-    stage.stop().await;
-    devbox.stop().await;
+    stop_both(stage, devbox).await;
 }
 
 #[tokio::test]
 async fn what_waits_for_an_answer_is_heard_of_again_after_a_cut_and_can_be_followed() {
-    let devbox = Devbox::start().await;
-    let stage = devbox.host().await;
-    let remote = stage.pair(Scope::View).await.connect().await;
-    let mut api = api(&remote).await;
-    add(&stage).await;
+    let Scene { devbox, stage, remote, mut api } = Scene::start().await;
     let mut there = Client::connect(&devbox.running).await;
     let thread = there.thread(&devbox.codex).await;
     there.prompt(&thread, "@esc true").await;
@@ -238,35 +299,72 @@ async fn what_waits_for_an_answer_is_heard_of_again_after_a_cut_and_can_be_follo
     assert_ne!(before["params"]["instance"], after["params"]["instance"]);
     there.decide(&asked, "accept").await;
     client.event("turn/completed").await;
-    stage.stop().await;
-    devbox.stop().await;
+    stop_both(stage, devbox).await;
 }
 
 #[tokio::test]
 async fn a_machine_out_of_reach_is_said_to_be_with_what_helps_and_tried_again_for_who_wants_it() {
-    let devbox = Devbox::start().await;
-    let stage = devbox.host().await;
-    let remote = stage.pair(Scope::View).await.connect().await;
-    let mut api = api(&remote).await;
-    add(&stage).await;
+    let Scene { devbox, stage, remote, mut api } = Scene::start().await;
     devbox.ssh.write("known_hosts", "");
-    let refused = Client::raw(remote.open_channel(ENVIRONMENT).await.unwrap());
-    assert_eq!(refused.ended().await.1, End::Closed(ChannelCloseReason::BackendGone));
+    for _ in 0..5 {
+        refused(&remote).await;
+    }
     let failed = listed(&mut api).await.unwrap();
     assert_eq!(failed["state"], "failed", "{failed}");
     assert!(failed["reason"].as_str().unwrap().contains("“devbox”"), "{failed}");
     assert!(failed["fix"].as_str().unwrap().ends_with("reachback ssh check devbox"), "{failed}");
+    assert_eq!(devbox.link.dials().len(), 1, "it is told from memory");
 
-    let port = devbox.link.addr().port();
-    devbox.ssh.write("known_hosts", &format!("[127.0.0.1]:{port} {}\n", devbox.ssh.public("host")));
+    // What the owner mends counts before long, and nobody needs to do more.
+    devbox.is_known();
     let answered = async {
         while api.request("thread/list", json!({ "environment": ENVIRONMENT })).await.is_err() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     tokio::time::timeout(e2e::PATIENCE, answered).await.expect("it is tried again");
-    stage.stop().await;
-    devbox.stop().await;
+    stop_both(stage, devbox).await;
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_is_not_tried_unasked_and_is_told_from_memory_to_who_asks() {
+    let Scene { devbox, stage, remote, mut api } = Scene::start().await;
+    channel(&remote).await.echo().await;
+    // This host's key is taken off there, and the link is cut.
+    devbox.ssh.lets_in(&["two"]);
+    devbox.link.reset();
+    let failed = until_listed(&mut api, "failed").await;
+    assert!(failed["reason"].as_str().unwrap().contains("does not let this computer in"), "{failed}");
+    for checks in 1..4 {
+        for _ in 0..5 {
+            refused(&remote).await;
+            api.request("thread/list", json!({ "environment": ENVIRONMENT })).await.unwrap_err();
+        }
+        // The owner's own check asks the machine, and takes longer than the agent ever waited between tries of its own.
+        let checked = devbox.check().await;
+        assert_eq!(checked.event("error")["code"], "ssh_auth", "{checked:?}");
+        assert_eq!(devbox.link.dials().len(), 2 + checks, "connected, made anew in vain, checked {checks} times");
+    }
+
+    // Once it is mended, the owner need not wait.
+    devbox.ssh.lets_in(&["one"]);
+    stage.ask(Request::RemoveSshHost { alias: "devbox".into() }).await;
+    add(&stage).await;
+    api.request("thread/list", json!({ "environment": ENVIRONMENT })).await.unwrap();
+    stop_both(stage, devbox).await;
+}
+
+#[tokio::test]
+async fn a_machine_that_was_lost_is_tried_until_it_is_there_again() {
+    let Scene { devbox, stage, remote, mut api } = Scene::start().await;
+    devbox.configure("  ConnectTimeout 1\n");
+    channel(&remote).await.echo().await;
+    devbox.link.offline();
+    until_listed(&mut api, "failed").await;
+    e2e::eventually("it is tried unasked", || devbox.link.dials().len() >= 4).await;
+    devbox.link.online();
+    until_listed(&mut api, "ready").await;
+    stop_both(stage, devbox).await;
 }
 
 #[tokio::test]
@@ -302,13 +400,7 @@ async fn where_no_server_runs_one_is_started_that_outlives_the_agent_and_is_ende
     assert_eq!(listed(&mut api).await.unwrap()["adapter"], "started");
     stage.stop().await;
 
-    let nobody: Arc<dyn Person> = Arc::new(Nobody);
-    let connection = machine.discovery().connect("devbox", &nobody).await.unwrap().unwrap();
-    let found = connection.inspect().await.unwrap();
-    assert!(found.is_ours(), "{found:?}");
-    let stopped = connection.stop().await.unwrap();
-    assert_eq!(stopped.pid, found.record.map(|record| record.pid));
-    assert!(!connection.inspect().await.unwrap().is_listening);
+    machine.stop_server().await;
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ use super::bootstrap::{BootstrapError, Inspection};
 use super::connection::{ConnectError as NoConnection, Connection};
 use super::discovery::Discovery;
 use super::person::{Nobody, Person};
+use super::shell::RunError;
+use super::trouble::{Memory, Trouble};
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::codex::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError,
@@ -38,8 +40,6 @@ const TRIES: BackoffConfig = BackoffConfig { first: Duration::from_millis(250), 
 const HEALTHY: Duration = Duration::from_secs(60);
 /// How long a machine that was never reached is tried after somebody wanted it.
 const TRIED_FOR: Duration = Duration::from_secs(120);
-/// A failure is told again for so long before the machine is tried anew for whoever wants it.
-const TOLD_AGAIN: Duration = Duration::from_secs(2);
 /// How long a machine may take to hear that it is left.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -75,6 +75,17 @@ impl OpenError {
             Self::NoRandomness => None,
         }
     }
+
+    /// When it may be tried again.
+    fn trouble(&self) -> Trouble {
+        match self {
+            Self::NotNamed { .. } => Trouble::Lasting,
+            Self::Connection(error) => Trouble::from(&**error),
+            // It was lost after it had let this computer in.
+            Self::Bootstrap(BootstrapError::Run(RunError::Ended | RunError::TimedOut { .. })) => Trouble::OutOfReach,
+            Self::Bootstrap(_) | Self::Handshake(_) | Self::Silent | Self::NoRandomness => Trouble::Passing,
+        }
+    }
 }
 
 /// The [`CodexBackend`] for a machine of the SSH configuration. Dropping it closes the connection.
@@ -94,7 +105,7 @@ struct Shared {
     rests: Notify,
     /// When somebody wanted one last.
     last_wanted: Mutex<Instant>,
-    failed_at: Mutex<Option<Instant>>,
+    memory: Mutex<Memory>,
     /// Each client holds one of these.
     clients: Arc<()>,
     stop: CancellationToken,
@@ -132,7 +143,7 @@ impl SshBackend {
             wanted: Notify::new(),
             rests: Notify::new(),
             last_wanted: Mutex::new(Instant::now()),
-            failed_at: Mutex::default(),
+            memory: Mutex::default(),
             clients: Arc::default(),
             stop: CancellationToken::new(),
         });
@@ -214,7 +225,7 @@ impl Shared {
     /// Has the machine tried, where it is not connected.
     fn want(&self) {
         *lock(&self.last_wanted) = Instant::now();
-        let is_told_again = lock(&self.failed_at).is_some_and(|at| at.elapsed() < TOLD_AGAIN);
+        let is_told_again = lock(&self.memory).tells(Instant::now());
         let begins = self.state.send_if_modified(|state| {
             let begins =
                 matches!(state, CodexState::Idle) || (matches!(state, CodexState::Failed { .. }) && !is_told_again);
@@ -244,11 +255,15 @@ impl Supervisor {
                 () = shared.stop.cancelled() => break,
                 () = shared.wanted.notified() => {}
             }
+            // What was wanted while it was tried has its answer.
+            if matches!(*shared.state.borrow(), CodexState::Failed { .. }) {
+                continue;
+            }
             match self.hold().await {
                 End::Rested => {
                     shared.state.send_replace(CodexState::Idle);
                 }
-                // It stays failed until somebody wants it.
+                // It stays failed until somebody wants it, see [`super::trouble`].
                 End::Lost => {}
                 End::Stopped => break,
             }
@@ -277,11 +292,12 @@ impl Supervisor {
                     }
                 }
                 Err(error) => {
-                    let (reason, fix) = (error.to_string(), error.fix(&shared.alias));
+                    let (reason, fix, trouble) = (error.to_string(), error.fix(&shared.alias), error.trouble());
                     tracing::warn!(alias = shared.alias, reason, fix, "an SSH host is out of reach");
-                    *lock(&shared.failed_at) = Some(Instant::now());
+                    lock(&shared.memory).failed(trouble, Instant::now());
                     shared.state.send_replace(CodexState::Failed { reason, fix });
-                    if !was_there && lock(&shared.last_wanted).elapsed() > TRIED_FOR {
+                    let is_wanted = was_there || lock(&shared.last_wanted).elapsed() <= TRIED_FOR;
+                    if trouble != Trouble::OutOfReach || !is_wanted {
                         return End::Lost;
                     }
                 }
@@ -320,7 +336,7 @@ impl Supervisor {
         let (version, instance) = (link.found.version.clone(), link.instance);
         let link = Arc::new(link);
         *lock(&shared.link) = Some(Arc::clone(&link));
-        *lock(&shared.failed_at) = None;
+        lock(&shared.memory).clear();
         let started_by = if link.found.is_ours() { StartedBy::Agent } else { StartedBy::Others };
         tracing::info!(adapter = %Adapter::Ssh, alias = shared.alias, %started_by, version, %instance, "codex is ready");
         shared.state.send_replace(CodexState::Ready { version, started_by, instance });

@@ -54,13 +54,19 @@ pub enum ConnectError {
         /// Why not.
         source: DialError,
     },
-    /// The command that carries the connection does not run, or the machine before does not pass it on.
-    #[error("{} can't be reached {by}: {reason}", quote(machine))]
+    /// The machine before does not pass the connection on.
+    #[error("{} can't be reached through the machine before it: {reason}", quote(machine))]
+    Jump {
+        /// Its name in the configuration.
+        machine: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The command that carries the connection does not run, or does not get there.
+    #[error("{} can't be reached by its ProxyCommand: {reason}", quote(machine))]
     Carrier {
         /// Its name in the configuration.
         machine: String,
-        /// By what.
-        by: String,
         /// Why not.
         reason: String,
     },
@@ -101,6 +107,14 @@ pub enum ConnectError {
         /// How long it had.
         after: Duration,
     },
+    /// The connection was gone before the machine had shown its key.
+    #[error("the connection to {} was lost before it had shown its key: {reason}", quote(machine))]
+    Lost {
+        /// Its name in the configuration.
+        machine: String,
+        /// How.
+        reason: String,
+    },
     /// Something else in the protocol.
     #[error("{}: {reason}", quote(machine))]
     Protocol {
@@ -112,6 +126,14 @@ pub enum ConnectError {
     /// It does not let one in.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// It has not said in time whether it does.
+    #[error("{} has not let this computer in within {} s", quote(machine), after.as_secs())]
+    AuthTimedOut {
+        /// Its name in the configuration.
+        machine: String,
+        /// How long it had.
+        after: Duration,
+    },
 }
 
 impl ConnectError {
@@ -119,12 +141,16 @@ impl ConnectError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Way(_) => "ssh_config",
-            Self::Dial { .. } | Self::Carrier { .. } | Self::TimedOut { .. } => "ssh_unreachable",
+            Self::Dial { .. }
+            | Self::Jump { .. }
+            | Self::Carrier { .. }
+            | Self::TimedOut { .. }
+            | Self::Lost { .. } => "ssh_unreachable",
             Self::HostKey { source, .. } if matches!(**source, HostKeyError::Unknown { .. }) => "ssh_host_unknown",
             Self::HostKey { .. } | Self::KnownHosts(_) => "ssh_host_key",
             Self::Unsupported { .. } => "ssh_unsupported",
             Self::Algorithms { .. } | Self::Protocol { .. } => "ssh_protocol",
-            Self::Auth(_) => "ssh_auth",
+            Self::Auth(_) | Self::AuthTimedOut { .. } => "ssh_auth",
         }
     }
 
@@ -134,9 +160,11 @@ impl ConnectError {
     pub fn fix(&self, name: &str) -> String {
         match self {
             Self::Way(_) => "see what OpenSSH makes of the name: ssh -G NAME".to_owned(),
-            Self::Dial { .. } | Self::Carrier { .. } | Self::TimedOut { .. } => {
-                "is it on, and does ssh reach it from here?".to_owned()
-            }
+            Self::Dial { .. }
+            | Self::Jump { .. }
+            | Self::Carrier { .. }
+            | Self::TimedOut { .. }
+            | Self::Lost { .. } => "is it on, and does ssh reach it from here?".to_owned(),
             Self::HostKey { source, .. } => match &**source {
                 HostKeyError::Unknown { .. } => format!(
                     "compare the fingerprint with the machine's own, and say yes at this host's terminal: reachback ssh check {name}"
@@ -153,7 +181,9 @@ impl ConnectError {
             }
             Self::Unsupported { .. } => "leave it out for this machine, or reach the machine with ssh".to_owned(),
             Self::Algorithms { .. } => "bring its SSH server up to date".to_owned(),
-            Self::Protocol { .. } => "see what ssh says, and the machine's own log".to_owned(),
+            Self::Protocol { .. } | Self::AuthTimedOut { .. } => {
+                "see what ssh says, and the machine's own log".to_owned()
+            }
             Self::Auth(error) => error.fix(),
         }
     }
@@ -252,8 +282,8 @@ impl Opening<'_> {
                 let (host, port) = (settings.host_name(), settings.port().unwrap_or_default());
                 let channel = before.channel_open_direct_tcpip(host, port.into(), "127.0.0.1", 0);
                 let channel = timeout_at(deadline, channel).await.map_err(|_| self.late(patience))?;
-                let by = "through the machine before it".to_owned();
-                let failed = |error: russh::Error| self.carrier(by, error.to_string());
+                let failed =
+                    |error: russh::Error| ConnectError::Jump { machine: self.machine(), reason: error.to_string() };
                 self.shake_hands(config, channel.map_err(failed)?.into_stream(), guard, deadline).await
             }
             None => match settings.proxy_command() {
@@ -262,11 +292,11 @@ impl Opening<'_> {
                     let said = carrier.said();
                     let shaken = self.shake_hands(config, carrier, guard, deadline).await;
                     let is_refused = outcome.lock().unwrap_or_else(PoisonError::into_inner).refused.is_some();
-                    if shaken.is_err()
+                    if let Err(failed) = &shaken
                         && !is_refused
-                        && let Some(said) = said.last_line().await
+                        && let Some(said) = said.last_line().await.or_else(|| failed.as_ref().and_then(how_lost))
                     {
-                        return Err(self.carrier("by its ProxyCommand".to_owned(), said));
+                        return Err(self.carrier(said));
                     }
                     shaken
                 }
@@ -280,7 +310,8 @@ impl Opening<'_> {
         };
         let mut handle = handle.map_err(|failed| self.explain(failed, &outcome, patience))?;
         let admitted = identities::authenticate(&mut handle, self.hop, self.home, self.person);
-        let by = tokio::time::timeout(AUTH_PATIENCE, admitted).await.map_err(|_| self.late(AUTH_PATIENCE))??;
+        let late = |_| ConnectError::AuthTimedOut { machine: self.machine(), after: AUTH_PATIENCE };
+        let by = tokio::time::timeout(AUTH_PATIENCE, admitted).await.map_err(late)??;
         let fingerprint = outcome.lock().unwrap_or_else(PoisonError::into_inner).fingerprint.clone();
         Ok((handle, About { user: settings.user().to_owned(), fingerprint, by }, ended))
     }
@@ -316,8 +347,8 @@ impl Opening<'_> {
         ConnectError::TimedOut { machine: self.machine(), after }
     }
 
-    fn carrier(&self, by: String, reason: String) -> ConnectError {
-        ConnectError::Carrier { machine: self.machine(), by, reason }
+    fn carrier(&self, reason: String) -> ConnectError {
+        ConnectError::Carrier { machine: self.machine(), reason }
     }
 
     /// Why hands were not shaken. What the guard found comes first: the library only says that a key was refused.
@@ -332,6 +363,9 @@ impl Opening<'_> {
                 kind: format!("{kind:?}").to_lowercase(),
                 theirs: theirs.join(", "),
             },
+            (None, Some(error)) if outcome.last_words.is_none() && how_lost(&error).is_some() => {
+                ConnectError::Lost { machine, reason: error.to_string() }
+            }
             (None, Some(error)) => {
                 let said = outcome.last_words.map(|words| format!("; it says {}", quote(words))).unwrap_or_default();
                 ConnectError::Protocol { machine, reason: format!("{error}{said}") }
@@ -400,9 +434,8 @@ impl Opening<'_> {
 
     /// A command of the person's own that carries the connection.
     fn carry(&self, command: &str) -> Result<Carrier, ConnectError> {
-        let by = || "by its ProxyCommand".to_owned();
         let Some(command) = expand(command, self.hop, self.home) else {
-            return Err(self.carrier(by(), "it names something that is not known here".to_owned()));
+            return Err(self.carrier("it names something that is not known here".to_owned()));
         };
         if cfg!(windows) {
             return Err(ConnectError::Unsupported { machine: self.machine(), what: "ProxyCommand on Windows" });
@@ -411,9 +444,15 @@ impl Opening<'_> {
         shell.arg("-c").arg(format!("exec {command}"));
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         Group::own(&mut shell);
-        let child = shell.spawn().map_err(|error| self.carrier(by(), error.to_string()))?;
-        Carrier::new(child).ok_or_else(|| self.carrier(by(), "it has no input or output".to_owned()))
+        let child = shell.spawn().map_err(|error| self.carrier(error.to_string()))?;
+        Carrier::new(child).ok_or_else(|| self.carrier("it has no input or output".to_owned()))
     }
+}
+
+/// How a connection was lost, where that is the trouble.
+fn how_lost(error: &russh::Error) -> Option<String> {
+    let is_lost = matches!(error, russh::Error::IO(_) | russh::Error::HUP | russh::Error::Disconnect);
+    is_lost.then(|| error.to_string())
 }
 
 /// Kinds of keys, and the hashes of RSA signatures: no SHA-1, no DSA.

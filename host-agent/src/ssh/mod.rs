@@ -24,6 +24,7 @@ mod pattern;
 mod person;
 mod settings;
 mod shell;
+mod trouble;
 mod way;
 
 pub use aliases::Alias;
