@@ -40,12 +40,12 @@ async fn up_with(home: &Home, codex: &Path) -> (Process, Home) {
 }
 
 /// `connect` in a terminal, with this Codex on the laptop.
-fn connect(device: &Home, codex: &Path, more: &[&str]) -> Terminal {
+pub(crate) fn connect(device: &Home, codex: &Path, more: &[&str]) -> Terminal {
     device.terminal(&[&["connect", "--codex-program", codex.to_str().unwrap()], more].concat())
 }
 
 /// `connect` ended with 1, and said this; nothing of Codex was ever on the screen.
-async fn refuses(terminal: &Terminal, words: &[&str]) {
+pub(crate) async fn refuses(terminal: &Terminal, words: &[&str]) {
     assert_eq!(terminal.exit().await, 1, "{}", terminal.everything());
     says(terminal, words);
     let all = terminal.everything();

@@ -19,6 +19,8 @@ use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::scope::Scope;
 use serde_json::{Value, json};
 
+use crate::reasons;
+
 const ENVIRONMENT: &str = "ssh:devbox";
 
 /// A machine called `devbox`, behind a cutter.
@@ -138,6 +140,13 @@ async fn stop_both(stage: Stage, devbox: Devbox) {
 async fn add(stage: &Stage) {
     let added = stage.ask(Request::AddSshHost { alias: "devbox".into() }).await;
     assert!(matches!(&added, Response::SshHost(host) if host.environment == ENVIRONMENT), "{added:?}");
+}
+
+/// A computer that may look.
+async fn laptop(stage: &Stage) -> Home {
+    let ((url, _), device) = (stage.offer(Scope::View).await, Home::new());
+    device.json(&["join", &url.expose(), "--name", "laptop"]).await.ok();
+    device
 }
 
 async fn api(remote: &RemoteHost) -> Client {
@@ -364,6 +373,41 @@ async fn a_machine_that_was_lost_is_tried_until_it_is_there_again() {
     e2e::eventually("it is tried unasked", || devbox.link.dials().len() >= 4).await;
     devbox.link.online();
     until_listed(&mut api, "ready").await;
+    stop_both(stage, devbox).await;
+}
+
+#[tokio::test]
+async fn who_connects_to_a_machine_that_is_not_connected_hears_what_is_in_the_way_before_anything_starts() {
+    // Codex's own model there, and no account.
+    let machine = Machine::with(|_| String::new()).await;
+    let stage = machine.host().await;
+    add(&stage).await;
+    let device = laptop(&stage).await;
+    let connect = || reasons::connect(&device, &e2e::codex::program(), &["--env", ENVIRONMENT]);
+
+    machine.ssh.lets_in(&["two"]);
+    let out_of_reach = ["out of reach on “ssh:devbox” of “a host of the tests”", "does not let this computer in"];
+    reasons::refuses(&connect(), &out_of_reach).await;
+    // From memory, too.
+    reasons::refuses(&connect(), &out_of_reach).await;
+    assert_eq!(machine.link.dials().len(), 1);
+
+    machine.ssh.lets_in(&["one"]);
+    stage.ask(Request::RemoveSshHost { alias: "devbox".into() }).await;
+    add(&stage).await;
+    let login = r#"ssh -t devbox 'exec "$SHELL" -lc "codex login --device-auth"'; then: reachback connect"#;
+    reasons::refuses(&connect(), &["on “ssh:devbox” of “a host of the tests” is not signed in", login]).await;
+    stage.stop().await;
+    machine.stop_server().await;
+
+    // One that needs none.
+    let devbox = Devbox::start().await;
+    let stage = devbox.host().await;
+    add(&stage).await;
+    let device = laptop(&stage).await;
+    let terminal = reasons::connect(&device, &e2e::codex::program(), &["--env", ENVIRONMENT]);
+    reasons::refuses(&terminal, &["this computer may only look"]).await;
+    assert_eq!(devbox.link.dials().len(), 1, "it was connected first");
     stop_both(stage, devbox).await;
 }
 

@@ -167,7 +167,7 @@ impl Connected {
     }
 
     async fn preflight(&self, program: &Path, args: &ConnectArgs) -> Result<Option<Scope>, Failure> {
-        let version = preflight::ready(&self.name, &args.env, self.report.clone(), self.output).await?;
+        let version = preflight::ready((&self.name, &self.remote), &args.env, self.report.clone(), self.output).await?;
         if !args.any_codex {
             preflight::compare(&self.name, program, version.as_ref()).await?;
         }
@@ -221,12 +221,7 @@ impl Connected {
             output.fail(&reasons::lowered(name, before, now).into());
         }
         if let Some(thread) = self.outcome.thread() {
-            let env = if environment == LOCAL_ENVIRONMENT {
-                String::new()
-            } else {
-                format!(" --env {}", shell_word(environment))
-            };
-            output.remark(format_args!("To go on: reachback connect {}{env} -- resume {thread}", shell_word(name)));
+            output.remark(format_args!("To go on: {} -- resume {thread}", reasons::again(name, environment)));
         }
     }
 }

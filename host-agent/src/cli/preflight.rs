@@ -1,12 +1,14 @@
 //! What `connect` asks the host before it starts Codex here: can it work there at all?
 //!
-//! Once the terminal UI has the terminal, nobody can tell its person anything.
+//! Once the terminal UI has the terminal, nobody can tell its person anything. So an SSH host that is not connected is first:
+//! a channel there has the host do it, and how Codex is there is known then.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::scope::Scope;
 use reachback_proto::words::{quote, shell_word};
 use tokio::sync::watch;
@@ -17,7 +19,9 @@ use super::reasons;
 use crate::agent::environments::SSH;
 use crate::codex::CodexConfig;
 use crate::connect::host_info::{AccountReport, AccountWord, CodexWord, HostReport};
+use crate::connect::remote::RemoteHost;
 use crate::local_api::Failure;
+use crate::session::{ChannelHandle, Incoming, SessionEnded};
 
 /// Say what takes so long after this.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,12 +30,25 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 /// A start on the host may take a quarter of an hour where Codex reads old recordings first; then the host gives it up.
 const START_PATIENCE: Duration = Duration::from_secs(16 * 60);
 
-/// Waits until Codex is ready in `environment`, and gives its version where that is known.
+/// Waits until Codex is ready in `environment` of the host called `name`, and gives its version where that is known.
 pub(super) async fn ready(
+    (name, remote): (&str, &RemoteHost),
+    environment: &str,
+    report: watch::Receiver<HostReport>,
+    output: Output,
+) -> Result<Option<Version>, Failure> {
+    let mut waking = Waking { remote, knock: Knock::default() };
+    let version = wait(name, environment, report, output, &mut waking).await;
+    waking.end().await;
+    version
+}
+
+async fn wait(
     name: &str,
     environment: &str,
     mut report: watch::Receiver<HostReport>,
     output: Output,
+    waking: &mut Waking<'_>,
 ) -> Result<Option<Version>, Failure> {
     let host = quote(name);
     let by = Instant::now() + START_PATIENCE;
@@ -61,12 +78,24 @@ pub(super) async fn ready(
                     continue;
                 }
                 CodexWord::Ready => match found.account {
-                    Some(AccountReport { state: AccountWord::SignedOut }) => return Err(reasons::signed_out(name)),
+                    Some(AccountReport { state: AccountWord::SignedOut }) => {
+                        return Err(reasons::signed_out(name, environment));
+                    }
                     _ => return Ok(found.version.as_deref().and_then(Version::parse)),
                 },
-                // It is tried when a channel is opened there.
+                // Its host connects it for whoever opens a channel there, and closes that if it can't.
+                CodexWord::Idle | CodexWord::Failed if environment.starts_with(SSH) => match waking.knock {
+                    Knock::Not => waking.knock(environment).await,
+                    Knock::Open(_) => {}
+                    Knock::Answered(ChannelCloseReason::BackendGone) if found.state == CodexWord::Failed => {
+                        return Err(reasons::codex_failed(name, found));
+                    }
+                    // That it has failed is about to be said.
+                    Knock::Answered(ChannelCloseReason::BackendGone) => {}
+                    // Too many channels, say: the next one is told why.
+                    Knock::Answered(_) => return Ok(None),
+                },
                 CodexWord::Idle => return Ok(None),
-                CodexWord::Failed if environment.starts_with(SSH) => return Ok(None),
                 CodexWord::Failed => return Err(reasons::codex_failed(name, found)),
                 CodexWord::Stopped => return Err(stopping(name)),
                 CodexWord::Unknown => return Ok(None),
@@ -83,10 +112,56 @@ pub(super) async fn ready(
         }
         tokio::select! {
             changed = report.changed() => if changed.is_err() { return session_over().await },
+            () = waking.answered() => {}
             () = sleep_until(say_by.unwrap_or(by)) => match say_by.take() {
                 Some(_) => output.remark(format_args!("Codex on {host} is starting; waiting for it. Ctrl-C ends the wait.")),
                 None => return Err(too_long(name)),
             },
+        }
+    }
+}
+
+/// Has an SSH host connected.
+struct Waking<'a> {
+    remote: &'a RemoteHost,
+    knock: Knock,
+}
+
+#[derive(Default)]
+enum Knock {
+    /// Nobody asked yet.
+    #[default]
+    Not,
+    /// A channel there, open while the host sees to it.
+    Open(ChannelHandle),
+    /// The host has closed it.
+    Answered(ChannelCloseReason),
+}
+
+impl Waking<'_> {
+    async fn knock(&mut self, environment: &str) {
+        match self.remote.open_channel(environment).await {
+            Ok(channel) => self.knock = Knock::Open(channel),
+            Err(SessionEnded) => session_over().await,
+        }
+    }
+
+    /// Waits until the host closes the channel. Safe to cancel.
+    async fn answered(&mut self) {
+        let Knock::Open(channel) = &mut self.knock else { return std::future::pending().await };
+        loop {
+            match channel.incoming.recv().await {
+                Some(Incoming::Message { seq, .. }) => drop(channel.sender.handled(seq).await),
+                Some(Incoming::Closed { reason, .. }) => break self.knock = Knock::Answered(reason),
+                None => return session_over().await,
+            }
+        }
+    }
+
+    async fn end(self) {
+        if let Knock::Open(channel) = self.knock {
+            // The session may have ended.
+            let _ = channel.sender.close(ChannelCloseReason::Done, "").await;
         }
     }
 }

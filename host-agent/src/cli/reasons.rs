@@ -1,12 +1,14 @@
 //! Why a host does not let this computer work there, and what to do about it.
 
-use reachback_proto::frame::{ByeReason, ChannelCloseReason};
+use reachback_proto::frame::{ByeReason, ChannelCloseReason, LOCAL_ENVIRONMENT};
 use reachback_proto::scope::Scope;
 use reachback_proto::words::{quote, shell_word};
 
+use crate::agent::environments::SSH;
 use crate::connect::host_info::EnvironmentReport;
 use crate::connect::outcome::Refused;
 use crate::local_api::Failure;
+use crate::ssh::BootstrapError;
 
 /// The host ended the session, with this last word.
 pub(super) fn ended(name: &str, reason: Option<ByeReason>) -> Failure {
@@ -33,7 +35,7 @@ pub(super) fn ended(name: &str, reason: Option<ByeReason>) -> Failure {
 /// The host closed a channel.
 pub(super) fn refused(name: &str, refused: &Refused, environment: Option<&EnvironmentReport>) -> Failure {
     let host = quote(name);
-    let again = format!("reachback connect {}", shell_word(name));
+    let again = again(name, environment.map_or(LOCAL_ENVIRONMENT, |environment| &environment.name));
     match (refused.reason, environment) {
         (ChannelCloseReason::BackendGone, Some(environment)) if environment.reason.is_some() => {
             codex_failed(name, environment)
@@ -55,18 +57,44 @@ pub(super) fn lowered(name: &str, before: Scope, now: Scope) -> Failure {
     Failure::new("scope", message).fix(format!("at {host}, `reachback devices scope` changes it"))
 }
 
+/// The command that tries again.
+pub(super) fn again(name: &str, environment: &str) -> String {
+    let env = match environment {
+        LOCAL_ENVIRONMENT => String::new(),
+        other => format!(" --env {}", shell_word(other)),
+    };
+    format!("reachback connect {}{env}", shell_word(name))
+}
+
+/// Where Codex runs, or should.
+fn place(name: &str, environment: &str) -> String {
+    match environment {
+        LOCAL_ENVIRONMENT => quote(name),
+        other => format!("{} of {}", quote(other), quote(name)),
+    }
+}
+
 /// Codex runs, and has no account: the terminal UI would ask for a sign-in here, which no device may begin there.
-pub(super) fn signed_out(name: &str) -> Failure {
-    let host = quote(name);
-    Failure::new("signed_out", format!("Codex on {host} is not signed in, and its model needs an account"))
-        .fix(format!("at {host}: `codex login`; then: reachback connect {}", shell_word(name)))
+pub(super) fn signed_out(name: &str, environment: &str) -> Failure {
+    let login = match environment.strip_prefix(SSH) {
+        Some(alias) => BootstrapError::SignedOut.fix(alias),
+        None => "`codex login`".to_owned(),
+    };
+    let place = place(name, environment);
+    Failure::new("signed_out", format!("Codex on {place} is not signed in, and its model needs an account"))
+        .fix(format!("at {}: {login}; then: {}", quote(name), again(name, environment)))
 }
 
 /// Codex does not run in an environment.
 pub(super) fn codex_failed(name: &str, environment: &EnvironmentReport) -> Failure {
     let host = quote(name);
     let why = environment.reason.as_deref().map_or_else(|| "the host does not say why".to_owned(), quote);
-    let failure = Failure::new("codex_failed", format!("Codex is not running on {host}: {why}"));
+    let place = place(name, &environment.name);
+    let words = match environment.name.starts_with(SSH) {
+        true => format!("Codex is out of reach on {place}: {why}"),
+        false => format!("Codex is not running on {place}: {why}"),
+    };
+    let failure = Failure::new("codex_failed", words);
     match &environment.fix {
         Some(fix) => failure.fix(format!("at {host}: {fix}")),
         None => failure.fix(format!("at {host}, `reachback status` says more; it is tried again from time to time")),
