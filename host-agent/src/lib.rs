@@ -7,6 +7,7 @@ pub mod cli;
 pub mod codex;
 pub mod connect;
 pub mod demo;
+pub mod disk;
 pub mod firewall;
 pub mod link;
 pub mod local_api;

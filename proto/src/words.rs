@@ -32,7 +32,7 @@ pub fn quote(text: impl Display) -> String {
 /// takes it as one word and runs nothing of it.
 pub fn shell_word(text: impl Display) -> String {
     let text = text.to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 

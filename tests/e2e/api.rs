@@ -196,10 +196,10 @@ async fn devices_hear_which_folders_are_open_as_that_changes() {
     };
     // The owner's word is told at once.
     let path = shop.to_str().unwrap().to_owned();
-    stage.ask(Request::AddWorkspace { path: path.clone() }).await;
+    stage.ask(Request::AddWorkspace { environment: None, path: path.clone() }).await;
     let told = api.until("the folder that the owner opened", is_open(true)).await;
     assert_eq!(told["params"]["environment"], "local", "{told}");
-    stage.ask(Request::RemoveWorkspace { path }).await;
+    stage.ask(Request::RemoveWorkspace { environment: None, path }).await;
     api.until("that the owner closed it", is_open(false)).await;
     // Codex's configuration changes without a word.
     let trusted = stage.codex.user_home().join("trusted");

@@ -211,7 +211,7 @@ async fn a_prompt_in_one_workspace_plants_nothing_in_another_that_the_sandbox_co
     let other = tempfile::tempdir().unwrap();
     let beside = tempfile::tempdir().unwrap();
     let folder = other.path().canonicalize().unwrap();
-    stage.ask(Request::AddWorkspace { path: folder.to_str().unwrap().to_owned() }).await;
+    stage.ask(Request::AddWorkspace { environment: None, path: folder.to_str().unwrap().to_owned() }).await;
     let device = stage.pair(Scope::Steer).await;
     let (mut far, _remote) = far(&device).await;
     let thread = far.thread(&stage.codex).await;
@@ -353,7 +353,7 @@ async fn no_trust_is_written_for_a_folder_that_codex_does_not_know() {
         std::fs::create_dir_all(folder.join(".codex")).unwrap();
         std::fs::write(folder.join(".codex/config.toml"), "model_reasoning_effort = \"low\"\n").unwrap();
     }
-    let added = stage.ask(Request::AddWorkspace { path: opened.to_str().unwrap().to_owned() }).await;
+    let added = stage.ask(Request::AddWorkspace { environment: None, path: opened.to_str().unwrap().to_owned() }).await;
     assert!(matches!(added, Response::Workspace(_)), "{added:?}");
     let mut threads = Vec::new();
     for (scope, folder, sandbox) in [(Scope::Steer, &opened, "workspaceWrite"), (Scope::Approve, &below, "readOnly")] {

@@ -32,6 +32,7 @@ mod revoke;
 mod signals;
 mod ssh;
 mod ssh_codex;
+mod ssh_folders;
 mod ssh_hosts;
 mod state_files;
 mod status;

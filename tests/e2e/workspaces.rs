@@ -344,9 +344,9 @@ async fn a_device_below_approve_works_in_a_folder_from_the_moment_it_is_opened_u
     let wish = json!({ "cwd": path });
     let refused = device.request("thread/start", wish.clone()).await.unwrap_err();
     assert!(refused["message"].as_str().unwrap().contains("reachback workspace add"), "no next step: {refused}");
-    stage.ask(Request::AddWorkspace { path: path.clone() }).await;
+    stage.ask(Request::AddWorkspace { environment: None, path: path.clone() }).await;
     device.request("thread/start", wish.clone()).await.unwrap();
-    stage.ask(Request::RemoveWorkspace { path }).await;
+    stage.ask(Request::RemoveWorkspace { environment: None, path }).await;
     let refused = device.request("thread/start", wish).await.unwrap_err();
     assert_eq!(refused["code"], -32010, "{refused}");
     stage.stop().await;

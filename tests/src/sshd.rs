@@ -52,11 +52,15 @@ impl Account {
         let variables = format!("HOME='{}' SHELL=/usr/bin/{shell} PATH=/usr/bin:/bin", home.display());
         let enter = format!("#!/bin/sh\nexec env {variables} /usr/bin/{shell} -c \"$SSH_ORIGINAL_COMMAND\"\n");
         write("enter", &enter);
+        // A file server says who it is, and can be held up.
+        let files = "#!/bin/sh\necho $$ >\"$HOME/sftp.pid\"\nif [ -e \"$HOME/sftp.held\" ]; then exec sleep 1000; fi\n\
+                     exec /usr/lib/openssh/sftp-server\n";
+        write("bin/files", files);
         write(".codex/config.toml", "check_for_update_on_startup = false\n");
-        std::fs::create_dir_all(&bin).unwrap();
         std::os::unix::fs::symlink(crate::codex::program(), bin.join("codex")).unwrap();
         let account = Self { home };
         account.set_mode("enter", 0o755);
+        account.set_mode("bin/files", 0o755);
         account
     }
 

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reachback_host::agent::environments::LocalEnvironment;
-use reachback_host::agent::environments::workspaces::Surroundings;
 use reachback_host::agent::outbox::OutboxLimits;
 use reachback_host::agent::owner::PairOptions;
 use reachback_host::agent::{Agent, AgentConfig, StartError};
@@ -24,6 +23,7 @@ use reachback_host::codex::remote_control::{RemoteControl, RemoteControlConfig};
 use reachback_host::codex::{Adapter, CodexBackend, CodexConfig};
 use reachback_host::connect::join::{self, Invitation};
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
+use reachback_host::disk::Surroundings;
 use reachback_host::firewall::ceiling::Ceiling;
 use reachback_host::link::relay::{Caller, RelayConnection};
 use reachback_host::local_api::{Confirm, Event, Exchange, Failure, Handler, Request, Response};

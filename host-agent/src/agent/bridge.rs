@@ -223,11 +223,13 @@ async fn up(
     mut asked: mpsc::Receiver<Bytes>,
     (recorder, witness): (&Recorder, &Witness<'_>),
 ) -> End {
+    let folders = Arc::clone(&firewall.lock().unwrap_or_else(PoisonError::into_inner).policy().folders);
     while let Some(message) = incoming.recv().await {
         let Incoming::Message { seq, bytes } = message else {
             return (ChannelCloseReason::Done, "the device closed the channel".into());
         };
         let locked = || firewall.lock().unwrap_or_else(PoisonError::into_inner);
+        folders.look(&bytes).await;
         let step = locked().from_device(&bytes);
         let verdict = match step {
             FromDevice::Verdict(verdict) => verdict,
@@ -236,6 +238,9 @@ async fn up(
                     return CODEX_ENDED;
                 }
                 let answer = answer(&question, &mut asked).await;
+                if let Some(answer) = &answer {
+                    folders.look(answer).await;
+                }
                 locked().answered(*question, answer.as_deref())
             }
         };

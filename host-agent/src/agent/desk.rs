@@ -194,11 +194,16 @@ impl Desk {
 
     /// Sends a message if it may be sent; gives what the device would have been answered if not.
     async fn pass(&mut self, message: &[u8]) -> Result<Option<Bytes>, CallError> {
+        let folders = Arc::clone(&self.firewall.policy().folders);
+        folders.look(message).await;
         let verdict = match self.firewall.from_device(message) {
             FromDevice::Verdict(verdict) => verdict,
             FromDevice::Ask(question) => {
                 self.send(question.to_codex.clone()).await?;
                 let answer = self.answer(|bytes| question.is_answered_by(bytes)).await;
+                if let Some(answer) = &answer {
+                    folders.look(answer).await;
+                }
                 self.firewall.answered(*question, answer.as_deref())
             }
         };

@@ -25,7 +25,6 @@ use super::outbox::Outboxes;
 use super::sessions::Sessions;
 use super::tunnel::Tunnel;
 use crate::audit::AuditLog;
-use crate::codex::ConnectError;
 use crate::local_api::events::{DeviceState, Event};
 use crate::session::{ChannelHandle, SessionEvent, SessionState, StartedSession};
 use crate::state::devices::{DeviceList, DeviceStore};
@@ -186,17 +185,13 @@ async fn open(
                 name: context.devices.current().device(device).map(|device| device.name.clone()).unwrap_or_default(),
                 requests: Arc::clone(&environment.requests),
                 live_text: Arc::clone(&environment.live_text),
-                max_scope: environment.max_scope,
+                max_scope: environment.max_scope(),
             };
             bridge::run(channel, connection, scope, policy, recorder, share, party).await;
         }
         Err(error) => {
             tracing::warn!(%error, environment = environment.name, "a channel was opened while Codex is not there");
-            let text = match &error {
-                ConnectError::Failed { fix: Some(fix), .. } => format!("{error}; at the host: {fix}"),
-                _ => error.to_string(),
-            };
-            let _ = channel.sender.close(ChannelCloseReason::BackendGone, &text).await;
+            let _ = channel.sender.close(ChannelCloseReason::BackendGone, &error.for_devices()).await;
         }
     }
 }

@@ -1,11 +1,12 @@
 //! What `reachback pair`, `devices` and the like ask of the running agent.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reachback_proto::ids::{DeviceId, HostId, RelayId};
 use reachback_proto::scope::Scope;
+use reachback_proto::words::quote;
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{sleep, sleep_until, timeout_at};
@@ -15,13 +16,16 @@ use super::changes::{DeviceChangeError, DeviceChanges};
 use super::chatgpt::ChatgptChanges;
 use super::codex_requests::{CodexRequests, Taken};
 use super::codex_use::CodexChanges;
-use super::environments::Environments;
-use super::environments::changes::{Changes, told};
+use super::environments::changes::{Changes, failure, told};
+use super::environments::workspaces::Workspaces;
+use super::environments::{Environment, Environments};
 use super::pairing::{Confirmation, Offer, OfferEvent, OfferOptions, Pairings};
 use super::ssh_hosts::SshHosts;
 use super::tunnel::Tunnel;
 use super::work::WORK_GOES_ON;
 use super::{codex_status, tunnel_status, without_workspace};
+use crate::codex::ConnectError;
+use crate::firewall::folders::Folders as _;
 use crate::local_api::events::Shown;
 use crate::local_api::{Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, Status};
 use crate::state::devices::Device;
@@ -290,6 +294,7 @@ impl OwnerRequests {
 
     async fn workspaces(&self, exchange: &Exchange) -> Result<Response, Failure> {
         for environment in self.environments.all() {
+            environment.workspaces.look_at([]).await;
             for workspace in told(&environment.workspaces) {
                 tell(&exchange.events, Event::Workspace(workspace)).await?;
             }
@@ -297,14 +302,24 @@ impl OwnerRequests {
         Ok(Response::Done)
     }
 
-    fn add_workspace(&self, path: &str) -> Result<Response, Failure> {
-        let opened = self.folder_changes().open(Path::new(path), Timestamp::now())?;
+    async fn add_workspace(&self, environment: Option<&str>, path: &str) -> Result<Response, Failure> {
+        let environment = self.environment(environment)?;
+        let workspaces = &environment.workspaces;
+        workspaces.disk().reach().await.map_err(|error| unreached(&environment, &error))?;
+        let path = self.named(workspaces, path).await;
+        let opened = self.folder_changes(workspaces).open(&path, Timestamp::now());
+        let opened = opened.map_err(|error| failure(error, &workspaces.option()))?;
         self.changes.events.send(Event::WorkspaceAdded(opened.clone()));
         Ok(Response::Workspace(opened))
     }
 
-    fn remove_workspace(&self, path: &str) -> Result<Response, Failure> {
-        let closed = self.folder_changes().close(Path::new(path), Timestamp::now())?;
+    async fn remove_workspace(&self, environment: Option<&str>, path: &str) -> Result<Response, Failure> {
+        let environment = self.environment(environment)?;
+        let workspaces = &environment.workspaces;
+        // Closed also where the machine can't be reached.
+        let path = self.named(workspaces, path).await;
+        let closed = self.folder_changes(workspaces).close(&path, Timestamp::now());
+        let closed = closed.map_err(|error| failure(error, &workspaces.option()))?;
         self.changes.events.send(Event::WorkspaceRemoved(closed.clone()));
         if let Some(notice) = without_workspace(&self.environments) {
             self.changes.events.send(notice);
@@ -312,8 +327,33 @@ impl OwnerRequests {
         Ok(Response::Workspace(closed))
     }
 
-    fn folder_changes(&self) -> Changes<'_> {
-        Changes { workspaces: &self.environments.own().workspaces, audit: &self.changes.audit }
+    fn environment(&self, name: Option<&str>) -> Result<Arc<Environment>, Failure> {
+        let Some(name) = name else { return Ok(Arc::clone(self.environments.own())) };
+        self.environments.find(name).ok_or_else(|| {
+            let names: Vec<_> = self.environments.all().iter().map(|environment| quote(&environment.name)).collect();
+            let message = format!("this host has no environment {}; it has: {}", quote(name), names.join(", "));
+            Failure::new("no_such_environment", message).fix("add an SSH host: reachback ssh add NAME")
+        })
+    }
+
+    /// What a path means that the owner typed, looked at: on another machine it may be one below the home folder there.
+    async fn named(&self, workspaces: &Workspaces, path: &str) -> PathBuf {
+        workspaces.look_at([]).await;
+        let home = workspaces.disk().surroundings().ok().and_then(|surroundings| surroundings.home.clone());
+        let below = match path {
+            "~" => "",
+            path => path.strip_prefix("~/").unwrap_or(path),
+        };
+        let path = home.map_or_else(|| PathBuf::from(path), |home| home.join(below));
+        workspaces.look_at([path.clone()]).await;
+        if let Some(real) = workspaces.disk().real(&path) {
+            workspaces.look_at([real.path]).await;
+        }
+        path
+    }
+
+    fn folder_changes<'a>(&'a self, workspaces: &'a Workspaces) -> Changes<'a> {
+        Changes { workspaces, audit: &self.changes.audit }
     }
 
     fn codex_changes(&self) -> CodexChanges<'_> {
@@ -338,8 +378,10 @@ impl Handler for OwnerRequests {
             Request::SetScope { device, scope } => self.set_scope(&device, scope),
             Request::Pause { device, on } => self.pause(device.as_deref(), on, &exchange).await,
             Request::Workspaces => self.workspaces(&exchange).await,
-            Request::AddWorkspace { path } => self.add_workspace(&path),
-            Request::RemoveWorkspace { path } => self.remove_workspace(&path),
+            Request::AddWorkspace { environment, path } => self.add_workspace(environment.as_deref(), &path).await,
+            Request::RemoveWorkspace { environment, path } => {
+                self.remove_workspace(environment.as_deref(), &path).await
+            }
             Request::AddSshHost { alias } => {
                 let added = self.ssh_hosts.add(&alias).await?;
                 self.changes.events.send(Event::SshAdded(added.clone()));
@@ -372,6 +414,16 @@ impl Handler for OwnerRequests {
                 Ok(Response::Done)
             }
         }
+    }
+}
+
+/// Why the folders of an environment can't be looked at.
+fn unreached(environment: &Environment, error: &ConnectError) -> Failure {
+    let message = format!("{} can't be looked at: {error}", quote(&environment.name));
+    let failure = Failure::new("workspace_unseen", message);
+    match error {
+        ConnectError::Failed { fix: Some(fix), .. } => failure.fix(fix.clone()),
+        _ => failure.fix("try again in a moment"),
     }
 }
 

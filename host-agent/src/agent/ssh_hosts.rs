@@ -186,6 +186,10 @@ impl SshHosts {
         if !self.store.current().has(alias)
             && let Some(environment) = self.shared.environments.withdraw(&format!("{SSH}{alias}")).await
         {
+            // Whoever adds it again may mean another machine.
+            if let Err(error) = environment.workspaces.forget() {
+                tracing::error!(%error, "the folders of an SSH host that was taken back are still on the disk's list");
+            }
             let name = environment.name.clone();
             self.notices.tell(Notice::EnvironmentRemoved(EnvironmentRemoved { name }));
         }
@@ -209,7 +213,8 @@ impl SshHosts {
             Arc::new(SshBackend::new(Arc::clone(self.discovery()?), alias, CodexConfig::default().settings()));
         let profiles = Profiles::new(&SystemRandom::new(), Vec::new(), None)
             .map_err(|error| Failure::new("randomness", error.to_string()))?;
-        let environment = Arc::new(self.shared.environments.over_ssh(alias, Arc::clone(&backend) as _, profiles));
+        let environment =
+            Arc::new(self.shared.environments.over_ssh(alias, Arc::clone(&backend) as _, backend.disk(), profiles));
         let mut watchers: Vec<_> =
             self.shared.watch_environment(&self.vital, &environment, &self.notices).into_iter().collect();
         let resting = rest_when_idle(Arc::clone(&environment), backend);

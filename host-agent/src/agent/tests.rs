@@ -6,9 +6,9 @@ use reachback_relay::vital::Gone;
 use tokio::sync::watch;
 
 use super::*;
-use crate::agent::environments::workspaces::Surroundings;
 use crate::codex::permissions::Profiles;
 use crate::codex::{Adapter, Allowance, CodexBackend, CodexConnection, ConnectError, Instance};
+use crate::disk::Surroundings;
 use crate::firewall::ceiling::Ceiling;
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -18,6 +18,7 @@ use super::pair::read_line;
 use crate::agent::environments::changes::Changes;
 use crate::agent::environments::workspaces::{ChangeError, NotOpen, Workspaces};
 use crate::audit::AuditLog;
+use crate::disk::LocalDisk;
 use crate::local_api::Failure;
 use crate::platform::terminal::forget_typed;
 use crate::state::timestamp::Timestamp;
@@ -28,7 +29,7 @@ pub(super) async fn before_start(home: &Home, args: &CodexArgs, output: Output) 
     let surroundings = surroundings(home, args, None)?;
     let here = surroundings.working_dir.clone();
     let store = Arc::new(WorkspaceStore::open(&home.path)?);
-    let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, store, surroundings);
+    let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, store, Arc::new(LocalDisk::new(surroundings)));
     let named: Vec<&Path> = args.workspaces.iter().chain(&args.workdir).map(PathBuf::as_path).collect();
     if !named.is_empty() {
         return named.into_iter().try_for_each(|folder| open(home, &workspaces, folder));

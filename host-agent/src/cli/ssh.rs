@@ -13,8 +13,10 @@ use reachback_proto::words::{printable, printable_lines, quote, shell_word};
 use super::Home;
 use super::demo;
 use super::output::{self, Output, table};
+use crate::agent::environments::workspaces::Workspaces;
 use crate::agent::ssh_hosts::{SshHostChanges, unknown};
 use crate::audit::AuditLog;
+use crate::disk::UnknownDisk;
 use crate::local_api::{
     Client, ClientError, Event, Failure, Request, Response, SshChecked, SshCodex, SshHost, SshStopped,
 };
@@ -25,6 +27,7 @@ use crate::ssh::{
 use crate::state::lock::HomeLock;
 use crate::state::ssh_hosts::{SshHostList, SshHostStore};
 use crate::state::timestamp::Timestamp;
+use crate::state::workspaces::WorkspaceStore;
 
 const EXAMPLES: &str = "Examples, on the host:\n  \
     reachback ssh list                          which machines ~/.ssh/config names, and what each name means\n  \
@@ -191,7 +194,12 @@ fn without_agent(home: &Home, alias: &str, change: Change) -> anyhow::Result<Res
         Change::Add => changes.add(alias, Timestamp::now()),
         Change::Remove => changes.remove(alias, Timestamp::now()),
     };
-    Ok(Response::SshHost(changed.map_err(Failure::from)?))
+    let changed = changed.map_err(Failure::from)?;
+    if matches!(change, Change::Remove) {
+        let folders = Arc::new(WorkspaceStore::open(&home.path)?);
+        Workspaces::new(&changed.environment, folders, Arc::new(UnknownDisk)).forget()?;
+    }
+    Ok(Response::SshHost(changed))
 }
 
 async fn list(home: &Home, discovery: &Discovery, output: Output) -> anyhow::Result<ExitCode> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::ids::{HostId, RelayId};
 use reachback_proto::words::{printable, quote};
 use serde::Serialize;
@@ -263,7 +264,11 @@ fn folder(workspace: &WorkspaceStatus) -> String {
         OpenedBy::Codex => " (Codex's configuration)",
     };
     let not = workspace.reason.as_ref().map(|reason| format!(", not open: {}", printable(reason)));
-    format!("{}{by}{}", printable(&workspace.path), not.unwrap_or_default())
+    let machine = match workspace.environment.as_str() {
+        LOCAL_ENVIRONMENT => String::new(),
+        other => format!("{} ", printable(other)),
+    };
+    format!("{machine}{}{by}{}", printable(&workspace.path), not.unwrap_or_default())
 }
 
 /// How far the keys are kept from what Codex runs, for a person.

@@ -12,10 +12,12 @@ use super::Home;
 use super::demo;
 use super::host::folders_of;
 use super::output::{self, Output, table};
-use crate::agent::environments::changes::{Changes, told};
+use crate::agent::environments::changes::{Changes, failure, told};
 use crate::agent::environments::workspaces::{OpenedBy, Workspaces};
 use crate::audit::AuditLog;
 use crate::codex::CodexConfig;
+use crate::disk::{LocalDisk, UnknownDisk};
+use crate::firewall::folders::Folders as _;
 use crate::local_api::{Client, ClientError, Event, Failure, Request, Response, WorkspaceStatus};
 use crate::state::demo::HomeKind;
 use crate::state::lock::HomeLock;
@@ -26,7 +28,9 @@ const EXAMPLES: &str = "Examples, on the host:\n  \
     cd ~/src/shop && reachback workspace add    open the folder that you are in\n  \
     reachback workspace add /srv/site           open another one; devices may work there at once\n  \
     reachback workspace list                    which are open, who opened them, and what is in the way of others\n  \
-    reachback workspace remove /srv/site        close it again, also when Codex trusts it";
+    reachback workspace remove /srv/site        close it again, also when Codex trusts it\n  \
+    reachback workspace add --env ssh:devbox src/shop\n  \
+    \u{20}                                           open one of an SSH host, here below your home folder there";
 
 /// Which folders of this host devices may work in: add, list, remove.
 ///
@@ -36,6 +40,9 @@ const EXAMPLES: &str = "Examples, on the host:\n  \
 ///
 /// Workspaces do not nest: whoever writes in the outer one writes the inner one's configuration, too. Your home folder
 /// itself, Codex's folder and Reachback's are never workspaces, nor what contains them.
+///
+/// Folders of an SSH host (reachback ssh add) are opened with --env ssh:NAME; they lie on that machine, and its own
+/// config.toml says what Codex trusts there.
 ///
 /// Devices with scope approve may also start threads in other folders below your home and in folders of a workspace;
 /// what is configured there does not run. Scope admin is no wider in this.
@@ -57,8 +64,10 @@ enum Action {
     /// workspace. One that Codex's config.toml trusts is a workspace already; added here, it stays one when Codex
     /// forgets it.
     Add {
-        /// The folder. Default: the one that you are in.
+        /// The folder. Default: the one that you are in. Of an SSH host: one that is named from your home folder there.
         dir: Option<PathBuf>,
+        #[command(flatten)]
+        place: Where,
     },
     /// Show all workspaces, who opened them, and why some do not count.
     ///
@@ -71,14 +80,37 @@ enum Action {
     Remove {
         /// The folder.
         dir: PathBuf,
+        #[command(flatten)]
+        place: Where,
     },
+}
+
+/// Which machine a folder is on.
+#[derive(Debug, Args)]
+struct Where {
+    /// The environment: `ssh:NAME` for an SSH host. Default: this host.
+    #[arg(long = "env", value_name = "NAME")]
+    environment: Option<String>,
+}
+
+impl Where {
+    /// The environment, where it is another machine's.
+    fn elsewhere(&self) -> Option<String> {
+        self.environment.clone().filter(|name| name != LOCAL_ENVIRONMENT)
+    }
 }
 
 pub(super) async fn run(home: &Home, args: WorkspaceArgs, output: Output) -> anyhow::Result<ExitCode> {
     let request = match &args.action {
         Action::List => Request::Workspaces,
-        Action::Add { dir } => Request::AddWorkspace { path: absolute(dir.as_deref().unwrap_or(Path::new(".")))? },
-        Action::Remove { dir } => Request::RemoveWorkspace { path: absolute(dir)? },
+        Action::Add { dir, place } => {
+            let environment = place.elsewhere();
+            Request::AddWorkspace { path: path(dir.as_deref(), environment.as_deref())?, environment }
+        }
+        Action::Remove { dir, place } => {
+            let environment = place.elsewhere();
+            Request::RemoveWorkspace { path: path(Some(dir), environment.as_deref())?, environment }
+        }
     };
     let (events, response) = match Client::open(&home.path, &request).await {
         Ok(client) => client.collect().await?,
@@ -108,13 +140,30 @@ pub(super) async fn run(home: &Home, args: WorkspaceArgs, output: Output) -> any
     Ok(ExitCode::SUCCESS)
 }
 
+/// A folder as the agent is told of it. What it means on another machine is found out there.
+fn path(dir: Option<&Path>, elsewhere: Option<&str>) -> anyhow::Result<String> {
+    let Some(environment) = elsewhere else { return absolute(dir.unwrap_or(Path::new("."))) };
+    let message = format!("which folder of {}?", quote(environment));
+    let unnamed = || {
+        let fix = format!(
+            "name one, from your home folder there: reachback workspace add --env {} DIR",
+            shell_word(environment)
+        );
+        Failure::new("workspace_unnamed", message).fix(fix)
+    };
+    let dir = dir.ok_or_else(unnamed)?;
+    dir.to_str().map(str::to_owned).ok_or_else(|| not_text(dir).into())
+}
+
 /// The agent has another current folder, and its requests are text.
 fn absolute(dir: &Path) -> anyhow::Result<String> {
-    let path = std::path::absolute(dir)?.into_os_string().into_string();
-    Ok(path.map_err(|path| {
-        let message = format!("{} can't be a workspace: its path is not valid text", quote(path.display()));
-        Failure::new("workspace_not_text", message).fix("give it a name that is valid UTF-8")
-    })?)
+    let path = std::path::absolute(dir)?;
+    Ok(path.to_str().map(str::to_owned).ok_or_else(|| not_text(&path))?)
+}
+
+fn not_text(path: &Path) -> Failure {
+    let message = format!("{} can't be a workspace: its path is not valid text", quote(path.display()));
+    Failure::new("workspace_not_text", message).fix("give it a name that is valid UTF-8")
 }
 
 /// What `list` prints of the events of a request.
@@ -128,7 +177,15 @@ fn list(events: &[Event], output: Output) {
         output.say("No folder is open to devices. Open one: reachback workspace add DIR");
         return;
     }
-    output.say(table(&["FOLDER", "OPENED BY", "STATE"], &workspaces.into_iter().map(row).collect::<Vec<_>>()));
+    let mut head = vec!["FOLDER", "OPENED BY", "STATE"];
+    let mut rows: Vec<_> = workspaces.iter().map(|workspace| row(workspace)).collect();
+    if workspaces.iter().any(|workspace| workspace.environment != LOCAL_ENVIRONMENT) {
+        head.insert(0, "ENVIRONMENT");
+        for (row, workspace) in rows.iter_mut().zip(&workspaces) {
+            row.insert(0, printable(&workspace.environment));
+        }
+    }
+    output.say(table(&head, &rows));
 }
 
 fn row(workspace: &WorkspaceStatus) -> Vec<String> {
@@ -143,12 +200,21 @@ fn row(workspace: &WorkspaceStatus) -> Vec<String> {
     vec![printable(&workspace.path), by.to_owned(), state]
 }
 
+/// What names an environment in a command, with a space before it.
+fn option(environment: &str) -> String {
+    match environment {
+        LOCAL_ENVIRONMENT => String::new(),
+        other => format!(" --env {}", printable(&shell_word(other))),
+    }
+}
+
 fn closed(workspace: &WorkspaceStatus) -> String {
     let path = printable(&workspace.path);
     match workspace.reason {
         None => format!("Closed to devices: {path}"),
         Some(_) => format!(
-            "Closed to devices: {path}\nCodex's own configuration still trusts it. To open it again: reachback workspace add {}",
+            "Closed to devices: {path}\nCodex's own configuration still trusts it. To open it again: reachback workspace add{} {}",
+            option(&workspace.environment),
             printable(&shell_word(&workspace.path))
         ),
     }
@@ -166,16 +232,37 @@ pub(super) fn without_agent(
         HomeKind::New | HomeKind::Real => CodexConfig { home: codex_home, ..CodexConfig::default() }.codex_home(),
     };
     let store = Arc::new(WorkspaceStore::open(&home.path)?);
-    let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, store, folders_of(home, codex_home)?);
-    let (path, opens) = match request {
-        Request::AddWorkspace { path } => (path, true),
-        Request::RemoveWorkspace { path } => (path, false),
-        _ => return Ok((told(&workspaces).map(Event::Workspace).collect(), Response::Done)),
+    let disk = Arc::new(LocalDisk::new(folders_of(home, codex_home)?));
+    let here = Workspaces::new(LOCAL_ENVIRONMENT, Arc::clone(&store), disk);
+    let others = store.current().environments();
+    let others = others.into_iter().filter(|name| name != LOCAL_ENVIRONMENT);
+    let there = |name: &str| Workspaces::new(name, Arc::clone(&store), Arc::new(UnknownDisk));
+    let (environment, path, opens) = match request {
+        Request::AddWorkspace { environment, path } => (environment, path, true),
+        Request::RemoveWorkspace { environment, path } => (environment, path, false),
+        _ => {
+            let all = std::iter::once(here).chain(others.map(|name| there(&name)));
+            return Ok((
+                all.flat_map(|workspaces| told(&workspaces).collect::<Vec<_>>()).map(Event::Workspace).collect(),
+                Response::Done,
+            ));
+        }
+    };
+    let workspaces = match environment {
+        None => here,
+        Some(name) if opens => {
+            let message = format!("the folders of {} can't be looked at while no agent runs", quote(name));
+            return Err(Failure::new("workspace_unseen", message)
+                .fix("start it, and try again: reachback host")
+                .into());
+        }
+        Some(name) => there(name),
     };
     let audit = AuditLog::open(&home.path)?;
     let changes = Changes { workspaces: &workspaces, audit: &audit };
     let change = if opens { Changes::open } else { Changes::close };
-    let changed = change(changes, Path::new(path), Timestamp::now()).map_err(Failure::from)?;
+    let changed = change(changes, Path::new(path), Timestamp::now());
+    let changed = changed.map_err(|error| failure(error, &workspaces.option()))?;
     Ok((Vec::new(), Response::Workspace(changed)))
 }
 
@@ -205,8 +292,8 @@ mod tests {
 
     #[test]
     fn add_means_the_current_folder_and_remove_names_one() {
-        assert!(matches!(action(&["add"]), Ok(Action::Add { dir: None })));
-        assert!(matches!(action(&["add", "x"]), Ok(Action::Add { dir: Some(_) })));
+        assert!(matches!(action(&["add"]), Ok(Action::Add { dir: None, .. })));
+        assert!(matches!(action(&["add", "x"]), Ok(Action::Add { dir: Some(_), .. })));
         assert!(matches!(action(&["list"]), Ok(Action::List)));
         for wrong in [&[][..], &["remove"], &["add", "x", "y"]] {
             assert_eq!(action(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");

@@ -216,3 +216,13 @@ pub enum ConnectError {
     #[error("codex restarted while connecting")]
     Restarted,
 }
+
+impl ConnectError {
+    /// The same for a person at a device, with what the owner does about it.
+    pub(crate) fn for_devices(&self) -> String {
+        match self {
+            Self::Failed { fix: Some(fix), .. } => format!("{self}; at the host: {fix}"),
+            _ => self.to_string(),
+        }
+    }
+}

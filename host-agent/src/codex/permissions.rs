@@ -24,13 +24,23 @@ use reachback_proto::crypto::keys::{self, KeyError};
 use ring::rand::SecureRandom;
 use toml::{Table, Value};
 
+use crate::disk::Disk;
+
 /// The profiles of one run of the agent.
 #[derive(Debug, Clone)]
 pub struct Profiles {
     run: String,
     deny: Vec<PathBuf>,
-    config: Option<PathBuf>,
+    config: Config,
     is_known: Arc<AtomicBool>,
+}
+
+/// Where Codex's `config.toml` is.
+#[derive(Debug, Clone)]
+enum Config {
+    None,
+    File(PathBuf),
+    On(Arc<dyn Disk>),
 }
 
 /// A profile, and what it is called.
@@ -46,7 +56,14 @@ impl Profiles {
     /// Profiles that deny `deny` (absolute) on top of what `config`, Codex's `config.toml`, chooses.
     pub fn new(rng: &dyn SecureRandom, deny: Vec<PathBuf>, config: Option<PathBuf>) -> Result<Self, KeyError> {
         let run: [u8; 8] = keys::random(rng)?;
+        let config = config.map_or(Config::None, Config::File);
         Ok(Self { run: data_encoding::HEXLOWER.encode(&run), deny, config, is_known: Arc::default() })
+    }
+
+    /// The same on top of what the `config.toml` on another disk chooses.
+    #[must_use]
+    pub fn on(self, disk: Arc<dyn Disk>) -> Self {
+        Self { config: Config::On(disk), ..self }
     }
 
     /// For a folder that is trusted. `None` where the owner chose to have no sandbox: that holds for devices, too.
@@ -112,8 +129,12 @@ impl Profiles {
 
     /// What the owner's `config.toml` says now. A file that is not TOML is for Codex to complain about: it does not start then.
     fn config(&self) -> Table {
-        let text = self.config.as_ref().map(|path| std::fs::read_to_string(path).unwrap_or_default());
-        text.unwrap_or_default().parse().unwrap_or_default()
+        let text = match &self.config {
+            Config::None => String::new(),
+            Config::File(path) => std::fs::read_to_string(path).unwrap_or_default(),
+            Config::On(disk) => disk.codex_config(),
+        };
+        text.parse().unwrap_or_default()
     }
 
     fn definition(&self, base: &str, config: &Table) -> Table {

@@ -8,6 +8,12 @@
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// A folder that a device may be given, canonical.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,11 +55,23 @@ pub enum NoPlace {
     #[error("this folder is not a workspace of this host")]
     Outside,
     /// It is on a machine whose folders can't be looked at.
-    #[error("this version does not look at folders of SSH hosts, so devices can't work there")]
-    Unseen,
+    #[error("the folders of that machine can't be looked at: {0}")]
+    Unseen(#[from] Unseen),
     /// No folder was named, and the host has none that it could take.
     #[error("no folder was named, and this host has {0}: name one of its workspaces")]
     Unnamed(Unnamed),
+}
+
+/// Why nothing is known of a machine's folders, in words for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unseen(Arc<str>);
+
+impl Unseen {
+    /// For this reason.
+    pub fn new(why: &str) -> Self {
+        Self(why.into())
+    }
 }
 
 /// Why there is no folder for a thread that names none.
@@ -89,6 +107,16 @@ pub trait Folders: fmt::Debug + Send + Sync {
 
     /// All folders that somebody opened or that Codex trusts, workspaces or not, in order.
     fn named(&self) -> Vec<PathBuf>;
+
+    /// What `reachback workspace` has to be told so that it is about this machine: nothing, or words that begin with a space.
+    fn option(&self) -> String {
+        String::new()
+    }
+
+    /// Looks at what a message names, right before it is judged. Where the disk itself is asked, there is nothing to do.
+    fn look<'a>(&'a self, _: &'a [u8]) -> BoxFuture<'a, ()> {
+        async {}.boxed()
+    }
 }
 
 /// A machine on which no folder is open, for tests.
@@ -128,10 +156,104 @@ pub(crate) fn plain(path: &str) -> Option<PathBuf> {
     plain.then(|| parts.filter(|part| !matches!(part, Component::CurDir)).collect())
 }
 
+/// Paths of one message that are looked at: a request names one folder, or a few to list what they configure.
+const MAX_PATHS: usize = 64;
+/// The longest path that is looked at, in bytes: Linux's own `PATH_MAX`.
+const MAX_PATH: usize = 4096;
+
+/// The texts of a message that could be paths to be judged, in plain form; bounded. None of what is no JSON.
+pub(crate) fn paths_in(message: &[u8]) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    let mut reader = serde_json::Deserializer::from_slice(message);
+    // What stands before the fault is looked at in vain.
+    let _ = Texts { paths: &mut paths }.deserialize(&mut reader);
+    paths
+}
+
+/// Goes through a value and keeps what could be paths.
+struct Texts<'a> {
+    paths: &'a mut Vec<PathBuf>,
+}
+
+impl<'de> DeserializeSeed<'de> for Texts<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Texts<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value of JSON")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        if self.paths.len() < MAX_PATHS
+            && text.len() <= MAX_PATH
+            && let Some(path) = plain(text)
+            && !self.paths.contains(&path)
+        {
+            self.paths.push(path);
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Texts { paths: self.paths })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        while members.next_key::<IgnoredAny>()?.is_some() {
+            members.next_value_seed(Texts { paths: self.paths })?;
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
 #[cfg(unix)]
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_be_a_path_is_found_wherever_it_stands_and_bounded() {
+        let message = br#"{"id":1,"method":"x","params":{"/key":null,"cwd":"/home/me/./a","cwds":["/srv","\u002fsrv\/b","/home/me/a"],
+            "n":[1,-1,1.5,true],"text":"see /etc","up":"/a/../b","more":{"deep":[["/d"]]}}}"#;
+        let found = ["/home/me/a", "/srv", "/srv/b", "/d"].map(PathBuf::from);
+        assert_eq!(paths_in(message), found);
+        assert_eq!(paths_in(br#"{"cwd":"/a","b":"#), [PathBuf::from("/a")]);
+        for nothing in ["", "\u{0}", "[[[[", "\"/a", "[".repeat(100_000).as_str()] {
+            assert_eq!(paths_in(nothing.as_bytes()), [] as [PathBuf; 0], "{nothing:.20}");
+        }
+        let many: Vec<String> =
+            (0..1000).map(|n| format!("/{n}")).chain([format!("/{}", "x".repeat(MAX_PATH))]).collect();
+        assert_eq!(paths_in(&serde_json::to_vec(&many).unwrap()).len(), MAX_PATHS);
+        assert_eq!(paths_in(&serde_json::to_vec(&many[1000..]).unwrap()).len(), 0, "one that is too long");
+    }
 
     #[test]
     fn plain_paths_are_absolute_and_do_not_climb() {

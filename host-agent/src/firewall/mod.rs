@@ -499,7 +499,11 @@ impl Firewall {
                 Ok((Opening::at(&place, policy, seen.without_tools), !is_followed))
             }
             _ if is_followed => Ok((Opening::watching(&recorded.cwd, &policy.profiles), false)),
-            other => Err(Refusal::params(&threads::not_here(Some(Path::new(&recorded.cwd)), other.err().as_ref()))),
+            other => Err(Refusal::params(&threads::not_here(
+                Some(Path::new(&recorded.cwd)),
+                other.err().as_ref(),
+                &*policy.folders,
+            ))),
         }
     }
 
@@ -531,7 +535,11 @@ impl Firewall {
                         let opening = Opening::at(&place, &self.policy, request.seen.without_tools);
                         self.opens(request, &opening)
                     }
-                    Err(why) => self.refused(&request, None, Refusal::params(&threads::not_here(None, Some(&why)))),
+                    Err(why) => self.refused(
+                        &request,
+                        None,
+                        Refusal::params(&threads::not_here(None, Some(&why), &*self.policy.folders)),
+                    ),
                 }
             }
             ThreadUse::Resumes | ThreadUse::Forks => {

@@ -258,7 +258,12 @@ impl Filter<'_> {
     fn opens(&mut self, name: &'static str, wish: &str) -> Result<Fate, ParamsError> {
         match self.policy.folders.place(wish) {
             Ok(place) if admits(&place, self.policy) => self.seen.place = Some(place),
-            other => return Err(ParamsError::Folder { name, why: not_here(None, other.err().as_ref()) }),
+            other => {
+                return Err(ParamsError::Folder {
+                    name,
+                    why: not_here(None, other.err().as_ref(), &*self.policy.folders),
+                });
+            }
         }
         Ok(Fate::Taken)
     }

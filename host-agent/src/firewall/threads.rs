@@ -304,18 +304,19 @@ pub(super) fn admits(place: &Place, policy: &Policy) -> bool {
 }
 
 /// Why a folder is refused, in words for the person at the device. The folder is named when the host knows it already.
-pub(super) fn not_here(folder: Option<&Path>, why: Option<&NoPlace>) -> String {
+pub(super) fn not_here(folder: Option<&Path>, why: Option<&NoPlace>, folders: &dyn Folders) -> String {
+    let option = folders.option();
     let place = folder.map_or_else(|| "this folder".to_owned(), |folder| quote(folder.display()));
     let shown = folder.map_or_else(|| "FOLDER".to_owned(), |folder| shell_word(folder.display()));
     match why {
         None | Some(NoPlace::Outside) => {
             format!(
-                "{place} is not a workspace of this host. Its owner opens it there with: reachback workspace add {shown}"
+                "{place} is not a workspace of this host. Its owner opens it there with: reachback workspace add{option} {shown}"
             )
         }
         Some(NoPlace::Unnamed(_)) => {
             format!(
-                "{}. Its owner opens one there with: reachback workspace add FOLDER",
+                "{}. Its owner opens one there with: reachback workspace add{option} FOLDER",
                 why.map(ToString::to_string).unwrap_or_default()
             )
         }

@@ -73,12 +73,18 @@ pub enum Request {
     Workspaces,
     /// Open a folder to devices: [`Response::Workspace`].
     AddWorkspace {
-        /// Its absolute path.
+        /// The environment that it is in; without it, the host's own.
+        #[serde(default)]
+        environment: Option<String>,
+        /// Its absolute path; on another machine, one below the home folder there will do.
         path: String,
     },
     /// Close a folder to devices: [`Response::Workspace`].
     RemoveWorkspace {
-        /// Its absolute path.
+        /// The environment that it is in; without it, the host's own.
+        #[serde(default)]
+        environment: Option<String>,
+        /// Its absolute path; on another machine, one below the home folder there will do.
         path: String,
     },
     /// Make a machine of the SSH configuration an environment of this host: [`Response::SshHost`].

@@ -336,8 +336,8 @@ fn every_message_survives_its_line() {
         Request::Pause { device: Some("phone".into()), on: false },
         Request::Pair { scope: None, confirm: Confirm::None, ttl_seconds: 60 },
         Request::Workspaces,
-        Request::AddWorkspace { path: "/srv/project".into() },
-        Request::RemoveWorkspace { path: "/srv/project".into() },
+        Request::AddWorkspace { environment: None, path: "/srv/project".into() },
+        Request::RemoveWorkspace { environment: Some("ssh:devbox".into()), path: "/srv/project".into() },
         Request::Stop,
     ] {
         let line = serde_json::to_string(&request).unwrap();

@@ -25,7 +25,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::bootstrap::{BootstrapError, Inspection};
 use super::connection::{ConnectError as NoConnection, Connection};
 use super::discovery::Discovery;
+use super::disk::SshDisk;
 use super::person::{Nobody, Person};
+use super::sftp::{Sftp, SftpError};
 use super::shell::RunError;
 use super::trouble::{Memory, Trouble};
 use crate::backoff::{Backoff, BackoffConfig};
@@ -33,6 +35,7 @@ use crate::codex::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError,
     Instance, StartedBy, connect_over, is_answered, ready,
 };
+use crate::disk::Disk;
 
 /// Between tries to get a lost connection back. A laptop that wakes up should not wait for long.
 const TRIES: BackoffConfig = BackoffConfig { first: Duration::from_millis(250), max: Duration::from_secs(30) };
@@ -91,11 +94,12 @@ impl OpenError {
 /// The [`CodexBackend`] for a machine of the SSH configuration. Dropping it closes the connection.
 pub struct SshBackend {
     shared: Arc<Shared>,
+    disk: Arc<SshDisk>,
     state: watch::Receiver<CodexState>,
     _supervisor: AbortOnDropHandle<()>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     alias: String,
     state: watch::Sender<CodexState>,
     link: Mutex<Option<Arc<Link>>>,
@@ -112,10 +116,27 @@ struct Shared {
 }
 
 /// A connection to the machine, and what was found there.
-struct Link {
+pub(super) struct Link {
     connection: Connection,
-    found: Inspection,
-    instance: Instance,
+    pub(super) found: Inspection,
+    pub(super) instance: Instance,
+    sftp: tokio::sync::Mutex<Option<Arc<Sftp>>>,
+}
+
+impl Link {
+    /// The machine's files, over a session that all share.
+    pub(super) async fn sftp(&self) -> Result<Arc<Sftp>, SftpError> {
+        let mut sftp = self.sftp.lock().await;
+        if let Some(sftp) = &*sftp {
+            return Ok(Arc::clone(sftp));
+        }
+        Ok(Arc::clone(sftp.insert(Arc::new(self.connection.sftp().await?))))
+    }
+
+    /// Ends that session: the next one to look opens another.
+    pub(super) async fn end_sftp(&self) {
+        self.sftp.lock().await.take();
+    }
 }
 
 /// How a connection came to its end.
@@ -147,8 +168,20 @@ impl SshBackend {
             clients: Arc::default(),
             stop: CancellationToken::new(),
         });
-        let supervisor = Supervisor { discovery, settings, shared: Arc::clone(&shared), rng: SystemRandom::new() };
-        Self { shared, state, _supervisor: AbortOnDropHandle::new(tokio::spawn(supervisor.run())) }
+        let disk = Arc::new(SshDisk::new(Arc::clone(&shared)));
+        let supervisor = Supervisor {
+            discovery,
+            settings,
+            shared: Arc::clone(&shared),
+            disk: Arc::clone(&disk),
+            rng: SystemRandom::new(),
+        };
+        Self { shared, disk, state, _supervisor: AbortOnDropHandle::new(tokio::spawn(supervisor.run())) }
+    }
+
+    /// The machine's folders.
+    pub fn disk(&self) -> Arc<SshDisk> {
+        Arc::clone(&self.disk)
     }
 
     /// How many clients are connected, the agent's own among them.
@@ -221,7 +254,30 @@ impl CodexBackend for SshBackend {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("alias", &self.alias).finish_non_exhaustive()
+    }
+}
+
 impl Shared {
+    /// What the machine is called.
+    pub(super) fn alias(&self) -> &str {
+        &self.alias
+    }
+
+    /// The connection, while there is one.
+    pub(super) fn link(&self) -> Option<Arc<Link>> {
+        lock(&self.link).clone()
+    }
+
+    /// Connects to the machine, where it is not connected.
+    pub(super) async fn reach(&self) -> Result<(), ConnectError> {
+        self.want();
+        let mut state = self.state.subscribe();
+        timeout(CONNECT_PATIENCE, ready(&mut state)).await.unwrap_or(Err(ConnectError::Starting)).map(drop)
+    }
+
     /// Has the machine tried, where it is not connected.
     fn want(&self) {
         *lock(&self.last_wanted) = Instant::now();
@@ -244,6 +300,7 @@ struct Supervisor {
     discovery: Arc<Discovery>,
     settings: Vec<String>,
     shared: Arc<Shared>,
+    disk: Arc<SshDisk>,
     rng: SystemRandom,
 }
 
@@ -327,7 +384,7 @@ impl Supervisor {
         if !is_answered(&mut probe).await {
             return Err(OpenError::Silent);
         }
-        Ok((Link { connection, found, instance }, probe))
+        Ok((Link { connection, found, instance, sftp: tokio::sync::Mutex::default() }, probe))
     }
 
     /// Says that the server is ready, and returns when it can't be reached any more, or need not.
@@ -337,6 +394,7 @@ impl Supervisor {
         let link = Arc::new(link);
         *lock(&shared.link) = Some(Arc::clone(&link));
         lock(&shared.memory).clear();
+        self.disk.look(Vec::new()).await;
         let started_by = if link.found.is_ours() { StartedBy::Agent } else { StartedBy::Others };
         tracing::info!(adapter = %Adapter::Ssh, alias = shared.alias, %started_by, version, %instance, "codex is ready");
         shared.state.send_replace(CodexState::Ready { version, started_by, instance });

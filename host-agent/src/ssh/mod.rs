@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! ~/.ssh/config ── aliases ── ssh -G ── settings ── way ── connection: host key, identities
-//!                                                                  └─ shell, bootstrap: Codex there
+//!                                                                  ├─ shell, bootstrap: Codex there
+//!                                                                  └─ sftp, disk: its folders
 //! ```
 //!
 //! [`aliases`] finds the names that the person gave to machines. What a name
@@ -16,6 +17,7 @@ mod bootstrap;
 mod carrier;
 mod connection;
 mod discovery;
+mod disk;
 mod host_key;
 mod identities;
 pub mod known_hosts;
@@ -23,6 +25,7 @@ mod marker;
 mod pattern;
 mod person;
 mod settings;
+mod sftp;
 mod shell;
 mod trouble;
 mod way;
@@ -32,9 +35,11 @@ pub use backend::SshBackend;
 pub use bootstrap::{BootstrapError, Inspection, Reach, Record, Started, Stopped};
 pub use connection::{About, ConnectError, Connection};
 pub use discovery::{Discovery, DiscoveryError, Found, Listing};
+pub use disk::SshDisk;
 pub use host_key::HostKeyError;
 pub use identities::AuthError;
 pub use person::{Nobody, Person, Question, Secret, UnknownKey};
 pub use settings::{Settings, SettingsError};
+pub use sftp::{Sftp, SftpError};
 pub use shell::{FarStream, Ran, RunError, SocketError};
 pub use way::{Hop, WayError};

@@ -126,6 +126,17 @@ impl Connection {
         timeout(OPEN_PATIENCE, opening).await.unwrap_or(Err(RunError::TimedOut { after: OPEN_PATIENCE }))
     }
 
+    /// A stream to a subsystem of the SSH server.
+    pub(super) async fn subsystem(&self, name: &str) -> Result<FarStream, RunError> {
+        let opening = async {
+            let mut channel = self.session().await?;
+            channel.request_subsystem(true, name).await.map_err(lost)?;
+            begun(&mut channel).await?;
+            Ok(channel.into_stream())
+        };
+        timeout(OPEN_PATIENCE, opening).await.unwrap_or(Err(RunError::TimedOut { after: OPEN_PATIENCE }))
+    }
+
     /// A stream to a socket on the machine, which its SSH server opens.
     ///
     /// The path is taken by the server as it is; longer than some 100 bytes it is refused, as the system does.

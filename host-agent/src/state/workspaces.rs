@@ -6,6 +6,7 @@
 //! remembers what the owner said: which folders are open, and which ones that
 //! Codex trusts are closed all the same. Each belongs to an environment.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,6 +36,13 @@ pub struct WorkspaceList {
     /// Folders that are closed to devices, with all that lies in them, although Codex's own configuration trusts them.
     #[serde(default)]
     pub closed: Vec<Listed>,
+}
+
+impl WorkspaceList {
+    /// The environments of which something was said, each once, in the order of their names.
+    pub fn environments(&self) -> BTreeSet<String> {
+        self.workspaces.iter().chain(&self.closed).map(|listed| listed.environment.clone()).collect()
+    }
 }
 
 impl Document for WorkspaceList {

@@ -295,6 +295,10 @@ export type EnvironmentInfo = {
    * The most that any device may do there, whatever its own scope; absent where there is no such bound.
    */
   maxScope?: Scope;
+  /**
+   * Why there is one, for a person.
+   */
+  maxScopeReason?: string;
   state: CodexState;
   /**
    * While it is ready, where it is known.

@@ -28,6 +28,10 @@ pub(crate) struct EnvironmentInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(type = "Scope", optional))]
     max_scope: Option<Scope>,
+    /// Why there is one, for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    max_scope_reason: Option<String>,
     #[serde(flatten)]
     codex: CodexInfo,
 }
@@ -126,7 +130,8 @@ impl EnvironmentInfo {
     pub(super) fn new(environment: &Environment, state: &CodexState) -> Self {
         Self {
             name: environment.name.clone(),
-            max_scope: Some(environment.max_scope).filter(|max| *max < Scope::Admin),
+            max_scope: Some(environment.max_scope()).filter(|max| *max < Scope::Admin),
+            max_scope_reason: environment.workspaces.disk().closed().map(|why| why.to_string()),
             codex: CodexInfo::new(state, environment),
         }
     }

@@ -136,12 +136,12 @@ impl Refusal {
     }
 
     pub(super) fn folder(why: NotListed) -> Self {
-        let word = match why {
+        let word = match &why {
             NotListed::Form => "form",
             NotListed::Outside => "outside",
             NotListed::State => "state",
             NotListed::Missing => "missing",
-            NotListed::Unseen => "unseen",
+            NotListed::Unseen(_) => "unseen",
         };
         Self::new(Reason::Folder, why.to_string(), json!({ "why": word }))
     }

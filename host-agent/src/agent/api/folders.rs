@@ -13,6 +13,7 @@ use super::notices::{Notice, Notices};
 use crate::agent::environments::Environment;
 use crate::agent::environments::folders::{Folder, Listing};
 use crate::agent::environments::workspaces::{OpenedBy, Workspace, Workspaces};
+use crate::firewall::folders::Unseen;
 
 /// How long a device waits for the host's disk.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -116,6 +117,8 @@ struct FolderInfo {
 
 pub(super) async fn workspaces(call: Call, params: WorkspaceListParams) -> Result<WorkspaceListResult, Refusal> {
     let environment = environment(&call, &params.environment)?;
+    reach(&environment).await?;
+    environment.workspaces.look_at([]).await;
     let data = call.context.disk.ask(move || open(&environment.workspaces)).await?;
     Ok(WorkspaceListResult { data })
 }
@@ -142,6 +145,11 @@ pub(crate) async fn tell_of_workspaces(environment: Arc<Environment>, notices: N
             _ = looks.tick() => {}
             changed = changes.changed() => if changed.is_err() { return },
         }
+        environment.workspaces.look_at([]).await;
+        // Of a machine that is not connected nothing is known, which is no news.
+        if environment.workspaces.disk().surroundings().is_err() {
+            continue;
+        }
         let looking = Arc::clone(&environment);
         // A disk that hangs is waited for: nothing is known until it answers.
         let Ok(now) = tokio::task::spawn_blocking(move || open(&looking.workspaces)).await else { continue };
@@ -159,6 +167,8 @@ pub(super) async fn list(call: Call, params: FolderListParams) -> Result<FolderL
     let FolderListParams { environment: name, path, hidden } = params;
     let environment = environment(&call, &name)?;
     let hidden = hidden.unwrap_or(false);
+    reach(&environment).await?;
+    environment.workspaces.look_into(path.as_deref()).await;
     let Listing { folders, more } = call
         .context
         .disk
@@ -167,6 +177,12 @@ pub(super) async fn list(call: Call, params: FolderListParams) -> Result<FolderL
         .map_err(Refusal::folder)?;
     let info = |Folder { name, path, is_workspace, opens }| FolderInfo { name, path, is_workspace, opens };
     Ok(FolderListResult { data: folders.into_iter().map(info).collect(), more })
+}
+
+/// Connects to the environment's machine, where that is needed.
+async fn reach(environment: &Environment) -> Result<(), Refusal> {
+    let reached = environment.workspaces.disk().reach().await;
+    reached.map_err(|error| Refusal::folder(Unseen::new(&error.for_devices()).into()))
 }
 
 fn environment(call: &Call, name: &str) -> Result<Arc<Environment>, Refusal> {

@@ -74,40 +74,48 @@ fn status(environment: &str, Workspace { path, by, not }: &Workspace) -> Workspa
 
 impl From<ChangeError> for Failure {
     fn from(error: ChangeError) -> Self {
-        let message = error.to_string();
-        let list = "`reachback workspace list` shows them".to_owned();
-        let (code, fix) = match error {
-            ChangeError::NotOpen { not, .. } => refusal(not),
-            ChangeError::Unknown { .. } => ("no_such_workspace", list),
-            ChangeError::Audit(_) => ("audit", "make room on the disk: nothing is given without a trace".to_owned()),
-            ChangeError::File(_) => ("not_changed", "see to that file, and try again".to_owned()),
-        };
-        Self::new(code, message).fix(fix)
+        failure(error, "")
     }
 }
 
-fn refusal(not: NotOpen) -> (&'static str, String) {
+/// The same in the words for an environment, whose commands need this [option](crate::firewall::folders::Folders::option).
+pub fn failure(error: ChangeError, option: &str) -> Failure {
+    let message = error.to_string();
+    let list = "`reachback workspace list` shows them".to_owned();
+    let (code, fix) = match error {
+        ChangeError::NotOpen { not, .. } => refusal(not, option),
+        ChangeError::Unknown { .. } => ("no_such_workspace", list),
+        ChangeError::Audit(_) => ("audit", "make room on the disk: nothing is given without a trace".to_owned()),
+        ChangeError::File(_) => ("not_changed", "see to that file, and try again".to_owned()),
+    };
+    Failure::new(code, message).fix(fix)
+}
+
+fn refusal(not: NotOpen, option: &str) -> (&'static str, String) {
     match not {
         NotOpen::Place(NoPlace::Missing) => {
-            ("workspace_missing", "name a folder that is there: reachback workspace add DIR".to_owned())
+            ("workspace_missing", format!("name a folder that is there: reachback workspace add{option} DIR"))
         }
         NotOpen::Place(NoPlace::Home) => {
-            ("workspace_home", "open the folder of a project: reachback workspace add DIR".to_owned())
+            ("workspace_home", format!("open the folder of a project: reachback workspace add{option} DIR"))
         }
         NotOpen::Place(NoPlace::State) => {
-            ("workspace_state", "open a folder that lies elsewhere: reachback workspace add DIR".to_owned())
+            ("workspace_state", format!("open a folder that lies elsewhere: reachback workspace add{option} DIR"))
         }
         NotOpen::Inside { outer: other } | NotOpen::Contains { inner: other } => (
             "workspace_nested",
             format!(
-                "workspaces do not nest: choose one; to close the other: reachback workspace remove {}",
+                "workspaces do not nest: choose one; to close the other: reachback workspace remove{option} {}",
                 shell_word(other.to_string_lossy())
             ),
         ),
+        NotOpen::Place(NoPlace::Unseen(_)) => {
+            ("workspace_unseen", "see how the machine is: reachback ssh check NAME".to_owned())
+        }
         NotOpen::Already => ("workspace_already", "nothing to do: `reachback workspace list` shows them".to_owned()),
         NotOpen::NotText => ("workspace_not_text", "give it a name that is valid UTF-8".to_owned()),
         NotOpen::Place(_) | NotOpen::Link { .. } => {
-            ("workspace_refused", "open another folder: reachback workspace add DIR".to_owned())
+            ("workspace_refused", format!("open another folder: reachback workspace add{option} DIR"))
         }
     }
 }

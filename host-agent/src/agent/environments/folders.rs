@@ -8,7 +8,8 @@
 use std::path::{Path, PathBuf};
 
 use super::workspaces::Workspaces;
-use crate::firewall::folders::{Folders, plain};
+use crate::disk::{Entries, Real};
+use crate::firewall::folders::{Folders, Unseen, plain};
 
 /// Entries of one answer.
 pub const MAX_LISTED: usize = 1000;
@@ -38,7 +39,7 @@ pub struct Listing {
 }
 
 /// Why a folder is not listed, in words for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotListed {
     /// Not an absolute path in plain form.
     #[error("a folder is named by its absolute path, without `..`")]
@@ -53,20 +54,31 @@ pub enum NotListed {
     #[error("there is no such folder on this host, or it can't be read")]
     Missing,
     /// It is on a machine whose folders can't be looked at.
-    #[error("this version does not look at folders of SSH hosts, so devices can't choose one there")]
-    Unseen,
+    #[error("the folders of that machine can't be looked at: {0}")]
+    Unseen(#[from] Unseen),
 }
 
 impl Workspaces {
+    /// Looks at what [`folders`](Self::folders) then tells of.
+    pub(crate) async fn look_into(&self, path: Option<&str>) {
+        self.look_at([]).await;
+        let Ok(surroundings) = self.disk().surroundings() else { return };
+        let Some(path) = path.and_then(plain) else { return };
+        // What lies elsewhere is refused without a look.
+        if surroundings.roots(&self.workspaces()).iter().any(|root| path.starts_with(root)) {
+            self.disk().look_into(path).await;
+        }
+    }
+
     /// What a folder holds; without a path, the roots themselves. It asks the disk, and may take long.
     pub fn folders(&self, path: Option<&str>, hidden: bool) -> Result<Listing, NotListed> {
-        self.is_seen().map_err(|_| NotListed::Unseen)?;
+        let surroundings = self.disk().surroundings()?;
         let workspaces = self.workspaces();
-        let roots = self.roots(&workspaces);
+        let roots = surroundings.roots(&workspaces);
         let folder = |name: &str, path: &Path| {
             let is_workspace = workspaces.iter().any(|workspace| workspace == path);
             let (name, path_text) = (name.to_owned(), path.to_str()?.to_owned());
-            Some(Folder { name, path: path_text, is_workspace, opens: self.never(path).is_ok() })
+            Some(Folder { name, path: path_text, is_workspace, opens: surroundings.never(path).is_ok() })
         };
         let Some(path) = path else {
             let name = |root: &Path| Some(root.file_name().unwrap_or(root.as_os_str()).to_str()?.to_owned());
@@ -75,18 +87,10 @@ impl Workspaces {
         };
         let path = plain(path).ok_or(NotListed::Form)?;
         let real = self.within(&roots, &path)?;
-        let entries = real.read_dir().map_err(|_| NotListed::Missing)?;
-        let (mut folders, mut read) = (Vec::new(), 0);
-        for entry in entries.take(MAX_READ + 1) {
-            read += 1;
-            let Ok(entry) = entry else { continue };
-            let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| hidden || !name.starts_with('.')) else { continue };
-            let is = entry.file_type();
-            if !is.is_ok_and(|is| is.is_dir() || is.is_symlink()) {
-                continue;
-            }
-            if let Ok(real) = self.within(&roots, &entry.path()) {
+        let Entries { names, mut more } = self.disk().entries(&real, MAX_READ).ok_or(NotListed::Missing)?;
+        let mut folders = Vec::new();
+        for name in names.iter().filter(|name| hidden || !name.starts_with('.')) {
+            if let Ok(real) = self.within(&roots, &real.join(name)) {
                 folders.extend(folder(name, &real));
             }
         }
@@ -95,7 +99,7 @@ impl Workspaces {
             return Err(NotListed::Missing);
         }
         folders.sort_by(|one, other| one.name.cmp(&other.name));
-        let more = folders.len() > MAX_LISTED || read > MAX_READ;
+        more |= folders.len() > MAX_LISTED;
         folders.truncate(MAX_LISTED);
         Ok(Listing { folders, more })
     }
@@ -106,14 +110,14 @@ impl Workspaces {
         if !is_within(path) {
             return Err(NotListed::Outside);
         }
-        let real = path.canonicalize().map_err(|_| NotListed::Missing)?;
+        let Real { path: real, is_dir } = self.disk().real(path).ok_or(NotListed::Missing)?;
         if !is_within(&real) {
             return Err(NotListed::Outside);
         }
-        if self.is_state(&real) {
+        if self.disk().surroundings()?.is_state(&real) {
             return Err(NotListed::State);
         }
-        if real.is_dir() { Ok(real) } else { Err(NotListed::Missing) }
+        if is_dir { Ok(real) } else { Err(NotListed::Missing) }
     }
 }
 

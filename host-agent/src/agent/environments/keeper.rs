@@ -120,7 +120,9 @@ async fn follow(connection: CodexConnection, environment: &Environment) {
     let mut answers = environment.requests.connected(instance);
     let mut looks = interval(LOOK);
     let mut settled = None;
-    let mut config = environment.workspaces.config_written();
+    let mut config = environment.workspaces.disk().codex_config_mark();
+    // What it opens names them all.
+    environment.workspaces.look_at([]).await;
     keeper.initialize();
     loop {
         settled = environment.attention.is_settling().then(|| settled.unwrap_or_else(|| Instant::now() + SETTLING));
@@ -156,7 +158,7 @@ async fn follow(connection: CodexConnection, environment: &Environment) {
             Some(()) = at(tries) => keeper.try_again(Instant::now()),
             _ = looks.tick() => {
                 keeper.let_go(Instant::now());
-                let now = environment.workspaces.config_written();
+                let now = environment.workspaces.disk().codex_config_mark();
                 if now != config {
                     config = now;
                     keeper.read_config();

@@ -28,7 +28,8 @@ use super::requests::{self, Change, Requests};
 use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
 use crate::codex::remote_control::redirect::Redirect;
-use crate::codex::{Allowance, CodexBackend, CodexConnection, CodexState, ConnectError, Instance, StartedBy};
+use crate::codex::{Adapter, Allowance, CodexBackend, CodexConnection, CodexState, ConnectError, Instance, StartedBy};
+use crate::disk::{Disk, LocalDisk, Surroundings};
 use crate::firewall::Policy;
 use crate::firewall::ceiling::Ceiling;
 use crate::firewall::kept::Kept;
@@ -39,7 +40,7 @@ use account::CodexAccount;
 use chatgpt_remote::CodexChatgptRemote;
 use live_text::LiveText;
 use troubles::Troubles;
-use workspaces::{Surroundings, Workspaces};
+use workspaces::Workspaces;
 
 /// How the names of environments on machines begin that are reached over SSH; the rest is the machine's in the SSH configuration.
 pub const SSH: &str = "ssh:";
@@ -51,8 +52,6 @@ const INTRODUCTION: Duration = Duration::from_secs(5);
 pub struct Environment {
     /// What channels, events and the audit log call it.
     pub name: String,
-    /// The most that any device may do there, whatever its own scope.
-    pub max_scope: Scope,
     /// Its Codex.
     pub codex: Arc<dyn CodexBackend>,
     /// Whether Codex's configuration leads to the agent; `None` where it never does.
@@ -111,7 +110,6 @@ impl Environment {
         let Rules { ceiling, workspaces, profiles, work } = rules;
         Self {
             name: name.to_owned(),
-            max_scope: Scope::Admin,
             codex,
             redirect: None,
             ceiling,
@@ -150,13 +148,21 @@ impl Environment {
 impl Environment {
     /// What a device with this scope has here.
     pub fn scope(&self, scope: Scope) -> Scope {
-        scope.min(self.max_scope)
+        scope.min(self.max_scope())
+    }
+
+    /// The most that any device may do here, whatever its own scope: where folders can't be looked at, devices only look on.
+    pub fn max_scope(&self) -> Scope {
+        if self.workspaces.disk().closed().is_some() { Scope::View } else { Scope::Admin }
     }
 
     /// What a device with this scope may do here.
     pub fn policy(&self, scope: Scope) -> Policy {
         let state = self.codex.state();
-        let is_own_codex = matches!(&*state.borrow(), CodexState::Ready { started_by: StartedBy::Agent, .. });
+        // What keeps folders from running things is on this machine alone.
+        let is_here = self.codex.adapter() != Adapter::Ssh;
+        let is_own_codex =
+            is_here && matches!(&*state.borrow(), CodexState::Ready { started_by: StartedBy::Agent, .. });
         Policy {
             scope: self.scope(scope),
             lasting_grants: false,
@@ -213,7 +219,8 @@ impl Environments {
     /// The host's own environment alone.
     pub fn local(local: LocalEnvironment, store: &Arc<WorkspaceStore>, work: Arc<WorkStore>) -> Self {
         let LocalEnvironment { codex, redirect, ceiling, profiles, ground, surroundings, open: _ } = local;
-        let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, Arc::clone(store), surroundings).telling(ground);
+        let disk = Arc::new(LocalDisk::new(surroundings));
+        let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, Arc::clone(store), disk).telling(ground);
         let rules = Rules { ceiling: Arc::new(ceiling), workspaces: Arc::new(workspaces), profiles, work };
         let (requests, attention) = (requests::changes(), attention::changes());
         let own = Environment {
@@ -223,20 +230,24 @@ impl Environments {
         Self { own: Arc::new(own), others: Mutex::default(), requests, attention }
     }
 
-    /// One for a machine that is reached over SSH; it is not published yet.
-    ///
-    /// What devices may name there can't be looked at yet, so they may only look.
-    pub fn over_ssh(&self, alias: &str, codex: Arc<dyn CodexBackend>, profiles: Profiles) -> Environment {
+    /// One for a machine that is reached over SSH, with its disk; it is not published yet.
+    pub fn over_ssh(
+        &self,
+        alias: &str,
+        codex: Arc<dyn CodexBackend>,
+        disk: Arc<dyn Disk>,
+        profiles: Profiles,
+    ) -> Environment {
         let name = format!("{SSH}{alias}");
         let own = &self.own;
         let rules = Rules {
             ceiling: Arc::clone(&own.ceiling),
-            workspaces: Arc::new(own.workspaces.elsewhere(&name)),
-            profiles: Arc::new(profiles),
+            workspaces: Arc::new(own.workspaces.elsewhere(&name, Arc::clone(&disk))),
+            profiles: Arc::new(profiles.on(disk)),
             work: Arc::clone(&own.work),
         };
         let changes = (self.requests.clone(), self.attention.clone());
-        Environment { max_scope: Scope::View, ..Environment::new(&name, codex, rules, changes) }
+        Environment::new(&name, codex, rules, changes)
     }
 
     /// The environment of this name.

@@ -13,44 +13,27 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use reachback_proto::words::quote;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use reachback_proto::frame::LOCAL_ENVIRONMENT;
+use reachback_proto::words::{quote, shell_word};
 use tokio::sync::watch;
 
 use crate::audit::AuditError;
 use crate::codex::ground::Ground;
-use crate::firewall::folders::{Folders, NoPlace, Place, Unnamed, plain};
+use crate::disk::{Disk, Real, trusted};
+use crate::firewall::folders::{Folders, NoPlace, Place, Unnamed, paths_in, plain};
 use crate::state::atomic::FileError;
 use crate::state::timestamp::Timestamp;
 use crate::state::workspaces::{Listed, WorkspaceStore};
-
-/// Largest `config.toml` that is read for what it trusts, in bytes; Codex's own grow by two lines a folder.
-const MAX_CONFIG: u64 = 1 << 20;
-
-/// What there is on the machine besides workspaces.
-#[derive(Debug, Clone, Default)]
-pub struct Surroundings {
-    /// The user's home folder.
-    pub home: Option<PathBuf>,
-    /// Codex's and Reachback's own folders.
-    pub state: Vec<PathBuf>,
-    /// Folders below which devices that may approve work too. Workspaces are among them without being named.
-    pub roots: Vec<PathBuf>,
-    /// Codex's `config.toml`.
-    pub codex_config: Option<PathBuf>,
-    /// Where threads work that name no folder, if it is a workspace.
-    pub working_dir: Option<PathBuf>,
-}
 
 /// The workspaces of one environment. See the module's header.
 #[derive(Debug)]
 pub struct Workspaces {
     environment: String,
     store: Arc<WorkspaceStore>,
-    /// Whether the folders are on this machine. Those of another one can't be looked at, so none counts.
-    is_here: bool,
-    surroundings: Surroundings,
+    disk: Arc<dyn Disk>,
     /// Told what they are whenever they are looked up, since Codex's configuration changes without a word.
     ground: Option<Arc<Ground>>,
 }
@@ -136,26 +119,14 @@ pub enum ChangeError {
 }
 
 impl Workspaces {
-    /// The workspaces of an environment on this machine.
-    pub fn new(environment: &str, store: Arc<WorkspaceStore>, surroundings: Surroundings) -> Self {
-        let Surroundings { home, state, roots, codex_config, working_dir } = surroundings;
-        // What does not exist yet is compared as it is written.
-        let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
-        let surroundings = Surroundings {
-            home: home.map(real),
-            state: state.into_iter().map(real).collect(),
-            roots: roots.into_iter().map(real).collect(),
-            codex_config,
-            working_dir: working_dir.map(real),
-        };
-        Self { environment: environment.to_owned(), store, is_here: true, surroundings, ground: None }
+    /// The workspaces of an environment whose folders are on this disk.
+    pub fn new(environment: &str, store: Arc<WorkspaceStore>, disk: Arc<dyn Disk>) -> Self {
+        Self { environment: environment.to_owned(), store, disk, ground: None }
     }
 
-    /// The workspaces of an environment on another machine.
-    pub(super) fn elsewhere(&self, environment: &str) -> Self {
-        let environment = environment.to_owned();
-        let (store, surroundings) = (Arc::clone(&self.store), Surroundings::default());
-        Self { environment, store, is_here: false, surroundings, ground: None }
+    /// Those of another environment of the same owner.
+    pub(super) fn elsewhere(&self, environment: &str, disk: Arc<dyn Disk>) -> Self {
+        Self::new(environment, Arc::clone(&self.store), disk)
     }
 
     /// The same, with somebody who is told what they are: now, and when they have changed.
@@ -208,10 +179,18 @@ impl Workspaces {
         self.store.changes()
     }
 
-    /// When Codex's configuration was written last, and its size in bytes; nothing while there is none.
-    pub(super) fn config_written(&self) -> Option<(SystemTime, u64)> {
-        let file = self.surroundings.codex_config.as_ref()?.metadata().ok()?;
-        Some((file.modified().ok()?, file.len()))
+    /// The disk that they are on.
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Looks at these folders, at all workspaces, and at what Codex's configuration trusts.
+    pub(crate) async fn look_at(&self, paths: impl IntoIterator<Item = PathBuf>) {
+        if !self.disk.is_here() {
+            let list = self.store.current();
+            let ours = list.workspaces.iter().filter(|listed| listed.environment == self.environment);
+            self.disk.look(paths.into_iter().chain(ours.map(|listed| listed.path.clone())).collect()).await;
+        }
     }
 
     /// The environment that they are in.
@@ -222,8 +201,8 @@ impl Workspaces {
     /// Whether a folder could be opened to devices; gives its real path.
     pub fn could_open(&self, path: &Path) -> Result<PathBuf, ChangeError> {
         let refuse = |path: &Path, not| ChangeError::NotOpen { path: path.to_owned(), not };
-        self.is_seen().map_err(|not| refuse(path, not.into()))?;
-        let real = path.canonicalize().map_err(|_| refuse(path, NoPlace::Missing.into()))?;
+        self.disk.surroundings().map_err(|unseen| refuse(path, NoPlace::from(unseen).into()))?;
+        let real = self.disk.real(path).ok_or_else(|| refuse(path, NoPlace::Missing.into()))?.path;
         self.check(&real).map_err(|not| refuse(&real, not))?;
         if real.to_str().is_none() {
             return Err(refuse(&real, NotOpen::NotText));
@@ -262,7 +241,7 @@ impl Workspaces {
     /// The workspace of this name, whether or not it counts.
     pub fn named(&self, path: &Path) -> Result<Workspace, ChangeError> {
         // One whose folder is gone has no real path any more.
-        let names = [Some(path.to_owned()), path.canonicalize().ok()];
+        let names = [Some(path.to_owned()), self.disk.real(path).map(|real| real.path)];
         let is_named = |workspace: &Workspace| names.iter().flatten().any(|name| *name == workspace.path);
         let found = self.list().into_iter().find(is_named);
         found.ok_or_else(|| ChangeError::Unknown { path: path.to_owned() })
@@ -291,60 +270,31 @@ impl Workspaces {
         self.store.give(|_| {})
     }
 
+    /// Forgets everything that the owner said of this environment.
+    pub(crate) fn forget(&self) -> Result<(), FileError> {
+        let others = |listed: &Listed| listed.environment != self.environment;
+        self.store.take(|list| {
+            list.workspaces.retain(others);
+            list.closed.retain(others);
+        })
+    }
+
     /// Whether a folder could be a workspace, apart from others.
     fn check(&self, path: &Path) -> Result<(), NotOpen> {
-        self.is_seen()?;
-        let real = path.canonicalize().map_err(|_| NoPlace::Missing)?;
+        let surroundings = self.disk.surroundings().map_err(NoPlace::from)?;
+        let Real { path: real, is_dir } = self.disk.real(path).ok_or(NoPlace::Missing)?;
         if real != path {
             return Err(NotOpen::Link { real });
         }
-        if !real.is_dir() {
+        if !is_dir {
             return Err(NoPlace::Missing.into());
         }
-        Ok(self.never(&real)?)
-    }
-
-    /// Whether anything can be known of its folders.
-    pub(super) fn is_seen(&self) -> Result<(), NoPlace> {
-        if self.is_here { Ok(()) } else { Err(NoPlace::Unseen) }
-    }
-
-    /// What no device ever works in.
-    pub(super) fn never(&self, real: &Path) -> Result<(), NoPlace> {
-        let Surroundings { home, state, .. } = &self.surroundings;
-        if real.parent().is_none() || home.as_ref().is_some_and(|home| home.starts_with(real)) {
-            return Err(NoPlace::Home);
-        }
-        if self.is_state(real) || state.iter().any(|state| state.starts_with(real)) {
-            return Err(NoPlace::State);
-        }
-        Ok(())
-    }
-
-    /// Whether it is one of Codex's and Reachback's own folders, or lies in one.
-    pub(super) fn is_state(&self, real: &Path) -> bool {
-        self.surroundings.state.iter().any(|state| real.starts_with(state))
-    }
-
-    /// The folders below which devices that may approve look around; none lies in another.
-    pub(super) fn roots(&self, workspaces: &[PathBuf]) -> Vec<PathBuf> {
-        let roots = &self.surroundings.roots;
-        let lies_in_one = |path: &&PathBuf| roots.iter().any(|root| path.starts_with(root));
-        roots.iter().chain(workspaces.iter().filter(|path| !lies_in_one(path))).cloned().collect()
+        Ok(surroundings.never(&real)?)
     }
 
     /// What Codex's own configuration trusts.
     fn trusted(&self) -> Vec<PathBuf> {
-        let Some(path) = &self.surroundings.codex_config else { return Vec::new() };
-        let is_small = path.metadata().is_ok_and(|metadata| metadata.len() <= MAX_CONFIG);
-        let text = if is_small { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
-        // A file that is not TOML is for Codex to complain about: it does not start then.
-        let config: toml::Table = text.parse().unwrap_or_default();
-        let projects = config.get("projects").and_then(toml::Value::as_table);
-        let is_trusted =
-            |project: &toml::Value| project.get("trust_level").and_then(toml::Value::as_str) == Some("trusted");
-        let trusted = projects.into_iter().flatten().filter(|(_, project)| is_trusted(project));
-        trusted.filter_map(|(path, _)| plain(path)).collect()
+        trusted(&self.disk.codex_config())
     }
 
     fn open(&self) -> impl Iterator<Item = PathBuf> {
@@ -354,24 +304,24 @@ impl Workspaces {
 
 impl Folders for Workspaces {
     fn place(&self, wish: &str) -> Result<Place, NoPlace> {
-        self.is_seen()?;
+        let surroundings = self.disk.surroundings()?;
         let path = plain(wish).ok_or(NoPlace::Form)?;
-        let real = path.canonicalize().map_err(|_| NoPlace::Missing)?;
-        if !real.is_dir() {
+        let Real { path: real, is_dir } = self.disk.real(&path).ok_or(NoPlace::Missing)?;
+        if !is_dir {
             return Err(NoPlace::Missing);
         }
-        self.never(&real)?;
+        surroundings.never(&real)?;
         let workspaces = self.workspaces();
         if workspaces.contains(&real) {
             return Ok(Place::Workspace(real));
         }
-        let mut roots = self.surroundings.roots.iter().chain(&workspaces);
+        let mut roots = surroundings.roots.iter().chain(&workspaces);
         if roots.any(|root| real.starts_with(root)) { Ok(Place::Below(real)) } else { Err(NoPlace::Outside) }
     }
 
     fn unnamed(&self) -> Result<PathBuf, NoPlace> {
         let mut workspaces = self.workspaces();
-        if let Some(here) = &self.surroundings.working_dir
+        if let Some(here) = &self.disk.surroundings()?.working_dir
             && workspaces.contains(here)
         {
             return Ok(here.clone());
@@ -393,6 +343,20 @@ impl Folders for Workspaces {
 
     fn named(&self) -> Vec<PathBuf> {
         self.list().into_iter().map(|workspace| workspace.path).collect()
+    }
+
+    fn option(&self) -> String {
+        match self.environment.as_str() {
+            LOCAL_ENVIRONMENT => String::new(),
+            other => format!(" --env {}", shell_word(other)),
+        }
+    }
+
+    fn look<'a>(&'a self, message: &'a [u8]) -> BoxFuture<'a, ()> {
+        if self.disk.is_here() {
+            return async {}.boxed();
+        }
+        self.look_at(paths_in(message)).boxed()
     }
 }
 

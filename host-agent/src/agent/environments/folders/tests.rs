@@ -1,8 +1,8 @@
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
-use super::super::workspaces::Surroundings;
 use super::*;
+use crate::disk::{LocalDisk, Surroundings};
 use crate::state::timestamp::Timestamp;
 use crate::state::workspaces::WorkspaceStore;
 
@@ -29,7 +29,7 @@ impl Machine {
             roots: vec![top.join("home")],
             ..Surroundings::default()
         };
-        Self { workspaces: Workspaces::new("local", store, surroundings), _dir: dir, top }
+        Self { workspaces: Workspaces::new("local", store, Arc::new(LocalDisk::new(surroundings))), _dir: dir, top }
     }
 
     fn open(&self, path: &str) {

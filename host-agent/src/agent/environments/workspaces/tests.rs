@@ -1,6 +1,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::disk::{LocalDisk, Surroundings};
 
 const NOW: Timestamp = Timestamp::EPOCH;
 const NONE: [PathBuf; 0] = [];
@@ -40,7 +41,7 @@ impl Machine {
             codex_config: Some(self.path("home/.codex/config.toml")),
             working_dir: Some(self.path("home/two")),
         };
-        Workspaces::new("local", store, surroundings)
+        Workspaces::new("local", store, Arc::new(LocalDisk::new(surroundings)))
     }
 
     /// What a device gets that names this folder.
@@ -96,7 +97,7 @@ fn a_folder_that_contains_the_state_is_not_open_either() {
     let machine = Machine::new();
     let store = Arc::new(WorkspaceStore::open(&machine.path("srv/repo/state")).unwrap());
     let surroundings = Surroundings { state: vec![machine.path("srv/repo/state")], ..Surroundings::default() };
-    let workspaces = Workspaces::new("local", store, surroundings);
+    let workspaces = Workspaces::new("local", store, Arc::new(LocalDisk::new(surroundings)));
     let added = workspaces.add(&machine.path("srv/repo"), NOW);
     assert!(matches!(added, Err(ChangeError::NotOpen { not: NotOpen::Place(NoPlace::State), .. })), "{added:?}");
 }
