@@ -455,6 +455,52 @@ async fn where_no_server_runs_one_is_started_that_outlives_the_agent_and_is_ende
 }
 
 #[tokio::test]
+async fn a_device_with_admin_adds_and_takes_back_machines_that_the_configuration_names() {
+    let devbox = Devbox::start().await;
+    let stage = devbox.host().await;
+    let (boss, other) = (stage.pair(Scope::Admin).await, stage.pair(Scope::Approve).await);
+    let (boss_remote, other_remote) = (boss.connect().await, other.connect().await);
+    let (mut boss_api, mut other_api) = (api(&boss_remote).await, api(&other_remote).await);
+    let alias = |name: &str| json!({ "alias": name });
+    for (method, params) in [("ssh/list", json!({})), ("ssh/add", alias("devbox")), ("ssh/remove", alias("devbox"))] {
+        let refused = other_api.request(method, params).await.unwrap_err();
+        assert_eq!(refused["data"]["reason"], "scope", "{method}: {refused}");
+    }
+    let list = boss_api.request("ssh/list", json!({})).await.unwrap();
+    let (user, port) = (devbox.ssh.user(), devbox.link.addr().port());
+    let machine = json!({ "alias": "devbox", "user": user, "hostName": "127.0.0.1", "port": port, "added": false });
+    assert_eq!(list["data"], json!([machine]));
+    // What could be an option, a command or an address is no name.
+    for name in ["other", "", "-oProxyCommand=touch /tmp/x", "127.0.0.1", "devbox other", "*", "../devbox"] {
+        let refused = boss_api.request("ssh/add", alias(name)).await.unwrap_err();
+        assert_eq!(refused["data"]["reason"], "environment", "{name}: {refused}");
+    }
+
+    let added = boss_api.request("ssh/add", alias("devbox")).await.unwrap();
+    assert_eq!(added, json!({ "name": ENVIRONMENT, "state": "idle" }));
+    assert_eq!(
+        boss_api.request("ssh/add", alias("devbox")).await.unwrap(),
+        added,
+        "asked again, as after a lost answer"
+    );
+    other_api.until("the machine", |message| message["params"]["name"] == ENVIRONMENT).await;
+    assert_eq!(boss_api.request("ssh/list", json!({})).await.unwrap()["data"][0]["added"], true);
+    assert!(devbox.link.dials().is_empty(), "it was connected before anybody wanted it");
+    channel(&other_remote).await.echo().await;
+
+    for _ in 0..2 {
+        assert_eq!(boss_api.request("ssh/remove", alias("devbox")).await.unwrap(), json!({}));
+    }
+    other_api.event("environment/removed").await;
+    assert_eq!(listed(&mut boss_api).await, None);
+    let audit = format!("{:?}", reachback_host::audit::read(stage.home()).unwrap());
+    let by = format!("SshHostAdded, environment: \"{ENVIRONMENT}\", by: Some({:?})", boss.id());
+    assert_eq!(audit.matches(&by).count(), 1, "{audit}");
+    assert_eq!(audit.matches("SshHostRemoved").count(), 1, "{audit}");
+    stop_both(stage, devbox).await;
+}
+
+#[tokio::test]
 async fn the_owner_adds_and_takes_back_machines_without_an_agent_and_it_is_recorded() {
     let (home, ssh) = (Home::new(), Ssh::prepare());
     ssh.configure("Host devbox\nHost other\n");

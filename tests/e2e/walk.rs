@@ -97,7 +97,19 @@ async fn up_tells_programs_each_event_with_its_fields() {
     let codex = up.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
     has(
         &codex,
-        &["environment", "state", "adapter", "version", "joined", "keys", "keys_reason", "chatgpt_remote", "troubles"],
+        &[
+            "environment",
+            "state",
+            "adapter",
+            "version",
+            "joined",
+            "keys",
+            "keys_reason",
+            "chatgpt_remote",
+            "troubles",
+            "reason",
+            "fix",
+        ],
     );
     assert_eq!((text(&codex["adapter"]), text(&codex["version"])), ("app-server", "0.169.0"));
     let pairing = up.event("pairing").await;
@@ -538,7 +550,19 @@ async fn without_codex_the_command_that_installs_it_is_named() {
     let state = up.line("codex failed", |line| line["event"] == "codex" && line["state"] == "failed").await;
     has(
         &state,
-        &["environment", "state", "adapter", "version", "joined", "keys", "keys_reason", "chatgpt_remote", "troubles"],
+        &[
+            "environment",
+            "state",
+            "adapter",
+            "version",
+            "joined",
+            "keys",
+            "keys_reason",
+            "chatgpt_remote",
+            "troubles",
+            "reason",
+            "fix",
+        ],
     );
 
     // The host is there all the same, and says so to whoever connects.

@@ -297,7 +297,7 @@ fn written(recorded: Result<(), AuditError>) {
 }
 
 fn record(audit: &AuditLog, environment: &Environment, event: CodexChange) -> Result<(), AuditError> {
-    audit.write_codex(&CodexEntry { at: Timestamp::now(), event, environment: environment.name.clone() })
+    audit.write_codex(&CodexEntry { at: Timestamp::now(), event, environment: environment.name.clone(), by: None })
 }
 
 /// Waits until Codex is connected there.

@@ -250,7 +250,10 @@ impl Agent {
         let (prompts, runner) =
             Prompts::new(journal, Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
         let notices = Notices::default();
-        let api = Arc::new(shared.api(&reachable, prompts, notices.clone()));
+        let ssh_store = SshHostStore::open(&config.home)?;
+        let ssh_hosts = SshHosts::start(config.ssh, ssh_store, shared.clone(), vital.clone(), notices.clone());
+        let ssh_hosts = Arc::new(ssh_hosts);
+        let api = Arc::new(shared.api(&reachable, prompts, notices.clone(), Arc::clone(&ssh_hosts)));
         let acceptor = Acceptor {
             host,
             static_key: state.static_key().clone(),
@@ -267,8 +270,6 @@ impl Agent {
         let for_codex = Arc::new(CodexRequests::new(shared.changes(), Arc::clone(&pairings)));
         let host_for_codex: Arc<dyn control::Host> = for_codex.clone();
         environments.own().codex.introduce(Arc::downgrade(&host_for_codex));
-        let ssh_store = SshHostStore::open(&config.home)?;
-        let ssh_hosts = SshHosts::start(config.ssh, ssh_store, shared.clone(), vital.clone(), notices.clone());
         let control = Arc::new(shared.owner(&reachable, pairings, for_codex, ssh_hosts));
         let serve = |runtime| serve_owner(runtime, &lock, Arc::clone(&control), &vital, stop.clone());
         let local = config.runtime.as_ref().map(serve).transpose()?;
@@ -479,7 +480,13 @@ impl Shared {
         (Arc::new(tunnel), incoming)
     }
 
-    fn api(&self, reachable: &Reachable, prompts: Arc<Prompts>, notices: Notices) -> ApiContext {
+    fn api(
+        &self,
+        reachable: &Reachable,
+        prompts: Arc<Prompts>,
+        notices: Notices,
+        ssh_hosts: Arc<SshHosts>,
+    ) -> ApiContext {
         let Self { devices, audit, environments, .. } = self.clone();
         ApiContext {
             host: reachable.host,
@@ -489,6 +496,7 @@ impl Shared {
             environments: Arc::clone(&environments),
             changes: self.changes(),
             disk: Disk::default(),
+            ssh_hosts,
             notices,
             prompts,
             readers: Readers::new(environments, devices, audit),
@@ -500,7 +508,7 @@ impl Shared {
         reachable: &Reachable,
         pairings: Arc<Pairings>,
         for_codex: Arc<CodexRequests>,
-        ssh_hosts: SshHosts,
+        ssh_hosts: Arc<SshHosts>,
     ) -> OwnerRequests {
         OwnerRequests {
             host: reachable.host,
@@ -663,6 +671,8 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
         keys_reason: None,
         chatgpt_remote: None,
         troubles: environment.troubles.current().into_iter().map(Failure::from).collect(),
+        reason: None,
+        fix: None,
     };
     match state {
         CodexState::Idle => is_not(CodexWord::Idle),
@@ -681,7 +691,9 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
             }
         }
         CodexState::Waiting { .. } => is_not(CodexWord::Waiting),
-        CodexState::Failed { .. } => is_not(CodexWord::Failed),
+        CodexState::Failed { reason, fix } => {
+            CodexStatus { reason: Some(reason.clone()), fix: fix.clone(), ..is_not(CodexWord::Failed) }
+        }
         CodexState::Stopped => is_not(CodexWord::Stopped),
     }
 }

@@ -48,7 +48,7 @@ pub struct OwnerRequests {
     pub(super) for_codex: Arc<CodexRequests>,
     pub(super) tunnel: Arc<Tunnel>,
     pub(super) environments: Arc<Environments>,
-    pub(super) ssh_hosts: SshHosts,
+    pub(super) ssh_hosts: Arc<SshHosts>,
     pub(super) stop_wanted: CancellationToken,
 }
 
@@ -281,6 +281,13 @@ impl OwnerRequests {
             fingerprint: self.tunnel.relay_key().borrow().as_ref().map(RelayId::of),
             tunnel: tunnel_status(&self.tunnel.state().borrow()),
             codex: Some(codex_status(own, &own.codex.state().borrow())),
+            ssh_hosts: self
+                .environments
+                .all()
+                .iter()
+                .skip(1)
+                .map(|environment| codex_status(environment, &environment.codex.state().borrow()))
+                .collect(),
             codex_use: own
                 .redirect
                 .as_ref()
@@ -382,16 +389,8 @@ impl Handler for OwnerRequests {
             Request::RemoveWorkspace { environment, path } => {
                 self.remove_workspace(environment.as_deref(), &path).await
             }
-            Request::AddSshHost { alias } => {
-                let added = self.ssh_hosts.add(&alias).await?;
-                self.changes.events.send(Event::SshAdded(added.clone()));
-                Ok(Response::SshHost(added))
-            }
-            Request::RemoveSshHost { alias } => {
-                let removed = self.ssh_hosts.remove(&alias).await?;
-                self.changes.events.send(Event::SshRemoved(removed.clone()));
-                Ok(Response::SshHost(removed))
-            }
+            Request::AddSshHost { alias } => Ok(Response::SshHost(self.ssh_hosts.add(&alias, None).await?)),
+            Request::RemoveSshHost { alias } => Ok(Response::SshHost(self.ssh_hosts.remove(&alias, None).await?)),
             Request::Pair { scope, confirm, ttl_seconds } => {
                 let patience = Duration::from_secs(ttl_seconds.into());
                 let device = self.pair(PairOptions { scope, confirm, patience }, exchange).await?;

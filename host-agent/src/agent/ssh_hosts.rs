@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reachback_proto::frame::MAX_ENVIRONMENT;
+use reachback_proto::ids::DeviceId;
 use reachback_proto::words::{quote, shell_word};
 use reachback_relay::vital::Vital;
 use ring::rand::SystemRandom;
@@ -16,13 +17,17 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Shared;
 use super::api::{EnvironmentInfo, EnvironmentRemoved, Notice, Notices};
+#[cfg(test)]
+use super::changes::DeviceChanges;
+#[cfg(test)]
+use super::environments::Environments;
 use super::environments::{Environment, SSH};
 use super::prompts::now_ms;
 use crate::audit::{AuditError, AuditLog, CodexChange, CodexEntry};
 use crate::codex::CodexConfig;
 use crate::codex::permissions::Profiles;
-use crate::local_api::{Failure, SshEnvironment};
-use crate::ssh::{Discovery, SshBackend};
+use crate::local_api::{Event, Failure, SshEnvironment};
+use crate::ssh::{Discovery, Listing, SshBackend};
 use crate::state::ssh_hosts::{SshHostError, SshHostStore};
 use crate::state::timestamp::Timestamp;
 
@@ -74,7 +79,7 @@ pub enum SshChangeError {
 
 impl SshHostChanges<'_> {
     /// Makes a machine an environment of this host.
-    pub fn add(self, alias: &str, now: Timestamp) -> Result<SshEnvironment, SshChangeError> {
+    pub fn add(self, alias: &str, by: Option<DeviceId>, now: Timestamp) -> Result<SshEnvironment, SshChangeError> {
         if SSH.len() + alias.len() > MAX_ENVIRONMENT {
             return Err(SshChangeError::TooLong);
         }
@@ -83,20 +88,20 @@ impl SshHostChanges<'_> {
         }
         let told = told(alias);
         // What gives is written first, or not done.
-        self.audit.write_codex(&entry(&told, CodexChange::SshHostAdded, now))?;
+        self.audit.write_codex(&entry(&told, CodexChange::SshHostAdded, by, now))?;
         self.store.add(alias, now)?;
         Ok(told)
     }
 
     /// Takes a machine back.
-    pub fn remove(self, alias: &str, now: Timestamp) -> Result<SshEnvironment, SshChangeError> {
+    pub fn remove(self, alias: &str, by: Option<DeviceId>, now: Timestamp) -> Result<SshEnvironment, SshChangeError> {
         if !self.store.current().has(alias) {
             return Err(SshChangeError::Unknown { alias: alias.to_owned() });
         }
         let told = told(alias);
         // What takes away is done first, whether or not it can be written.
         let removed = self.store.remove(alias);
-        if let Err(error) = self.audit.write_codex(&entry(&told, CodexChange::SshHostRemoved, now)) {
+        if let Err(error) = self.audit.write_codex(&entry(&told, CodexChange::SshHostRemoved, by, now)) {
             tracing::error!(%error, "a change was not recorded");
         }
         removed?;
@@ -108,8 +113,8 @@ fn told(alias: &str) -> SshEnvironment {
     SshEnvironment { alias: alias.to_owned(), environment: format!("{SSH}{alias}") }
 }
 
-fn entry(told: &SshEnvironment, event: CodexChange, at: Timestamp) -> CodexEntry {
-    CodexEntry { at, event, environment: told.environment.clone() }
+fn entry(told: &SshEnvironment, event: CodexChange, by: Option<DeviceId>, at: Timestamp) -> CodexEntry {
+    CodexEntry { at, event, environment: told.environment.clone(), by }
 }
 
 impl From<SshChangeError> for Failure {
@@ -137,7 +142,7 @@ impl From<SshChangeError> for Failure {
 }
 
 /// See the module's header.
-pub(super) struct SshHosts {
+pub(crate) struct SshHosts {
     /// `None` where there is no `ssh` that could say what names mean.
     discovery: Option<Arc<Discovery>>,
     store: SshHostStore,
@@ -160,28 +165,55 @@ impl SshHosts {
         let hosts = Self { discovery, store, shared, vital, notices, changing: Mutex::default() };
         for host in &hosts.store.current().hosts {
             if let Err(failure) = hosts.publish(&host.alias) {
-                hosts.shared.events.send(crate::local_api::Event::Error(failure));
+                hosts.shared.events.send(Event::Error(failure));
             }
         }
         hosts
     }
 
-    /// Makes a machine an environment of this host, from now on.
-    pub(super) async fn add(&self, alias: &str) -> Result<SshEnvironment, Failure> {
+    /// None, on a host without `ssh`.
+    #[cfg(test)]
+    pub(crate) fn none(home: &std::path::Path, environments: &Arc<Environments>, changes: &DeviceChanges) -> Arc<Self> {
+        let DeviceChanges { devices, sessions, audit, events } = changes;
+        let shared = Shared {
+            devices: Arc::clone(devices),
+            audit: Arc::clone(audit),
+            environments: Arc::clone(environments),
+            sessions: Arc::clone(sessions),
+            events: events.clone(),
+        };
+        let store = SshHostStore::open(home).unwrap();
+        Arc::new(Self::start(None, store, shared, Vital::default(), Notices::default()))
+    }
+
+    /// All machines that the configuration names.
+    pub(super) async fn listing(&self) -> Result<Arc<Listing>, Failure> {
+        let listing = self.discovery()?.list().await;
+        listing.map_err(|error| Failure::new("ssh_config", error.to_string()).fix(error.fix()))
+    }
+
+    /// The environment that a machine is, where it was added.
+    pub(super) fn added(&self, alias: &str) -> Option<String> {
+        self.store.current().has(alias).then(|| told(alias).environment)
+    }
+
+    /// Makes a machine an environment of this host, from now on; by a device, or the owner at the host.
+    pub(super) async fn add(&self, alias: &str, by: Option<DeviceId>) -> Result<SshEnvironment, Failure> {
         let _changing = self.changing.lock().await;
         let discovery = self.discovery()?;
         if !discovery.names(alias) {
             return Err(unknown(discovery, alias));
         }
-        let added = self.changes().add(alias, Timestamp::now())?;
+        let added = self.changes().add(alias, by, Timestamp::now())?;
         self.publish(alias)?;
+        self.shared.events.send(Event::SshAdded(added.clone()));
         Ok(added)
     }
 
     /// Takes a machine back: what devices have open there ends, what runs there goes on.
-    pub(super) async fn remove(&self, alias: &str) -> Result<SshEnvironment, Failure> {
+    pub(super) async fn remove(&self, alias: &str, by: Option<DeviceId>) -> Result<SshEnvironment, Failure> {
         let _changing = self.changing.lock().await;
-        let removed = self.changes().remove(alias, Timestamp::now());
+        let removed = self.changes().remove(alias, by, Timestamp::now());
         // Also where it could not be written.
         if !self.store.current().has(alias)
             && let Some(environment) = self.shared.environments.withdraw(&format!("{SSH}{alias}")).await
@@ -193,7 +225,9 @@ impl SshHosts {
             let name = environment.name.clone();
             self.notices.tell(Notice::EnvironmentRemoved(EnvironmentRemoved { name }));
         }
-        Ok(removed?)
+        let removed = removed?;
+        self.shared.events.send(Event::SshRemoved(removed.clone()));
+        Ok(removed)
     }
 
     fn changes(&self) -> SshHostChanges<'_> {

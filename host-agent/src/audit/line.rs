@@ -138,6 +138,9 @@ pub struct CodexEntry {
     pub event: CodexChange,
     /// The environment.
     pub environment: String,
+    /// The device that did it; nothing where the owner did at the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<DeviceId>,
 }
 
 /// What happened to a Codex.

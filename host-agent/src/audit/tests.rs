@@ -238,7 +238,7 @@ fn folders_stand_among_devices_and_every_older_line_is_read_first_and_left_as_it
     let want = r#"{"at":"1970-01-01T00:00:01Z","event":"workspace_added","environment":"local","path":"/srv/project"}"#;
     assert_eq!(serde_json::to_string(&opened).unwrap(), want);
     let at = Timestamp::from_unix(2);
-    let turned_on = CodexEntry { at, event: CodexChange::ChatgptRemoteOn, environment: local() };
+    let turned_on = CodexEntry { at, event: CodexChange::ChatgptRemoteOn, environment: local(), by: None };
     log.write_codex(&turned_on).unwrap();
     assert_eq!(read(home.path()).unwrap().0[4], Line::Codex(turned_on.clone()));
     let want = r#"{"at":"1970-01-01T00:00:02Z","event":"chatgpt_remote_on","environment":"local"}"#;

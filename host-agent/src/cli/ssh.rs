@@ -191,8 +191,8 @@ fn without_agent(home: &Home, alias: &str, change: Change) -> anyhow::Result<Res
     let (store, audit) = (SshHostStore::open(&home.path)?, AuditLog::open(&home.path)?);
     let changes = SshHostChanges { store: &store, audit: &audit };
     let changed = match change {
-        Change::Add => changes.add(alias, Timestamp::now()),
-        Change::Remove => changes.remove(alias, Timestamp::now()),
+        Change::Add => changes.add(alias, None, Timestamp::now()),
+        Change::Remove => changes.remove(alias, None, Timestamp::now()),
     };
     let changed = changed.map_err(Failure::from)?;
     if matches!(change, Change::Remove) {

@@ -63,6 +63,7 @@ struct Found {
     line: StatusLine,
     tunnel: Option<TunnelStatus>,
     codex: Option<CodexStatus>,
+    ssh_hosts: Vec<CodexStatus>,
     codex_use: Option<CodexUse>,
     workspaces: Vec<WorkspaceStatus>,
 }
@@ -82,6 +83,7 @@ pub(super) async fn run(home: &Home, args: StatusArgs, output: Output) -> anyhow
     output.object(&found.line);
     found.tunnel.iter().for_each(|tunnel| output.event(&Event::Tunnel(tunnel.clone())));
     found.codex.iter().for_each(|codex| output.event(&Event::Codex(codex.clone())));
+    found.ssh_hosts.iter().for_each(|codex| output.event(&Event::Codex(codex.clone())));
     found.codex_use.iter().for_each(|now| output.event(&Event::CodexUse(now.clone())));
     found.workspaces.iter().for_each(|workspace| output.event(&Event::Workspace(workspace.clone())));
     output.say(screen(&found));
@@ -102,7 +104,18 @@ async fn running(home: &Home) -> Result<Found, ClientError> {
     };
     let (events, _) = Client::open(&home.path, &Request::Workspaces).await?.collect().await?;
     let Status {
-        version, pid, started_at, host_id, host_name, relay_url, fingerprint, tunnel, codex, codex_use, ..
+        version,
+        pid,
+        started_at,
+        host_id,
+        host_name,
+        relay_url,
+        fingerprint,
+        tunnel,
+        codex,
+        ssh_hosts,
+        codex_use,
+        ..
     } = *status;
     let line = StatusLine {
         event: "status",
@@ -119,7 +132,7 @@ async fn running(home: &Home) -> Result<Found, ClientError> {
         connected: Some(status.connected.len()),
         paused: status.paused,
     };
-    Ok(Found { line, tunnel: Some(tunnel), codex, codex_use, workspaces: workspaces(events) })
+    Ok(Found { line, tunnel: Some(tunnel), codex, ssh_hosts, codex_use, workspaces: workspaces(events) })
 }
 
 /// What the files say, when no agent runs.
@@ -148,7 +161,7 @@ fn without_agent(home: &Home, codex_home: Option<PathBuf>) -> anyhow::Result<Fou
     };
     let codex_use = Redirect::open(&home.path, None)?.status();
     let codex_use = Some(codex_use).filter(|now| now.wanted || now.leads_here);
-    Ok(Found { line, tunnel: None, codex: None, codex_use, workspaces: workspaces(events) })
+    Ok(Found { line, tunnel: None, codex: None, ssh_hosts: Vec::new(), codex_use, workspaces: workspaces(events) })
 }
 
 fn workspaces(events: Vec<Event>) -> Vec<WorkspaceStatus> {
@@ -173,6 +186,11 @@ fn screen(found: &Found) -> String {
         rows.extend(keys(codex).map(|keys| ("Keys", keys)));
         rows.extend(codex.troubles.iter().map(|trouble| ("Trouble", sentence(trouble))));
         rows.extend(codex.chatgpt_remote.and_then(chatgpt).map(|words| ("ChatGPT", words)));
+    }
+    let machine = |codex: &CodexStatus| format!("{}: {}", printable(&codex.environment), codex_words(codex));
+    let machines = found.ssh_hosts.iter().map(machine).collect::<Vec<_>>();
+    if !machines.is_empty() {
+        rows.push(("SSH", machines.join(&format!("\n{:9}", ""))));
     }
     rows.extend(found.codex_use.as_ref().map(|now| ("App", app(now, line.running))));
     rows.push(("Devices", paired(line)));
@@ -211,7 +229,13 @@ fn codex_words(codex: &CodexStatus) -> String {
         (CodexState::Ready, _) => format!("{version}{}, started by the agent", codex.adapter),
         (CodexState::Idle, _) => "not connected".to_owned(),
         (CodexState::Starting, _) => "starting".to_owned(),
-        (CodexState::Failed, _) => "not running; the agent says why, and tries again".to_owned(),
+        (CodexState::Failed, _) => match &codex.reason {
+            Some(reason) => {
+                let fix = codex.fix.as_ref().map(|fix| format!("; {}", printable(fix)));
+                format!("does not answer: {}{}", printable(reason), fix.unwrap_or_default())
+            }
+            None => "not running; the agent says why, and tries again".to_owned(),
+        },
         (CodexState::Stopped, _) => "stopped".to_owned(),
     }
 }
@@ -304,6 +328,8 @@ mod tests {
             keys_reason: reason.map(str::to_owned),
             chatgpt_remote: keys.map(|_| ChatgptRemote::Disabled),
             troubles: Vec::new(),
+            reason: None,
+            fix: None,
         }
     }
 
@@ -323,7 +349,7 @@ mod tests {
             connected: None,
             paused: false,
         };
-        Found { line, tunnel: None, codex: None, codex_use: None, workspaces: Vec::new() }
+        Found { line, tunnel: None, codex: None, ssh_hosts: Vec::new(), codex_use: None, workspaces: Vec::new() }
     }
 
     #[test]
@@ -358,15 +384,25 @@ mod tests {
             workspace("/srv/a", OpenedBy::Owner, None),
             workspace("/srv/a/b", OpenedBy::Codex, Some("it lies in /srv/a")),
         ];
-        let codex = Some(codex(Some(Keys::Unprotected), Some("it was joined")));
-        let screen = screen(&Found { line, tunnel: Some(tunnel), codex, codex_use: None, workspaces });
+        let failed = CodexStatus {
+            environment: "ssh:devbox".into(),
+            state: CodexState::Failed,
+            reason: Some("“devbox” can't be reached".into()),
+            fix: Some("is it on?".into()),
+            ..codex(None, None)
+        };
+        let idle = CodexStatus { environment: "ssh:tower".into(), state: CodexState::Idle, ..codex(None, None) };
+        let (ssh_hosts, codex) = (vec![failed, idle], Some(codex(Some(Keys::Unprotected), Some("it was joined"))));
+        let screen = screen(&Found { line, tunnel: Some(tunnel), codex, ssh_hosts, codex_use: None, workspaces });
         let lines: Vec<_> = screen.lines().collect();
         assert_eq!(lines[3], "Relay    https://r.example, not connected: no network");
         assert_eq!(lines[4], "Codex    0.169.0, app-server, running before and joined");
         assert_eq!(lines[5], "Keys     not protected: it was joined");
-        assert!(lines[6].starts_with("Devices  2 paired, 1 connected; all paused"), "{screen}");
-        assert_eq!(lines[7], "Folders  /srv/a");
-        assert_eq!(lines[8], "         /srv/a/b (Codex's configuration), not open: it lies in /srv/a");
+        assert_eq!(lines[6], "SSH      ssh:devbox: does not answer: “devbox” can't be reached; is it on?");
+        assert_eq!(lines[7], "         ssh:tower: not connected");
+        assert!(lines[8].starts_with("Devices  2 paired, 1 connected; all paused"), "{screen}");
+        assert_eq!(lines[9], "Folders  /srv/a");
+        assert_eq!(lines[10], "         /srv/a/b (Codex's configuration), not open: it lies in /srv/a");
     }
 
     #[test]

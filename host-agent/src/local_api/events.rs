@@ -201,6 +201,12 @@ pub struct CodexStatus {
     /// What is wrong with it although it answers, for the owner to see to.
     #[serde(default)]
     pub troubles: Vec<Failure>,
+    /// Why it does not answer, while it has failed.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// What the owner does about that, where it is known.
+    #[serde(default)]
+    pub fix: Option<String>,
 }
 
 /// OpenAI's own remote control of a Codex, in Codex's words.
@@ -464,8 +470,10 @@ mod tests {
                     keys_reason: Some("why".into()),
                     chatgpt_remote: Some(ChatgptRemote::Connected),
                     troubles: vec![Failure::new("disk_full", "full").fix("make room")],
+                    reason: None,
+                    fix: None,
                 }),
-                r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","version":null,"joined":false,"keys":"partly","keys_reason":"why","chatgpt_remote":"connected","troubles":[{"code":"disk_full","message":"full","fix":"make room"}]}"#
+                r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","version":null,"joined":false,"keys":"partly","keys_reason":"why","chatgpt_remote":"connected","troubles":[{"code":"disk_full","message":"full","fix":"make room"}],"reason":null,"fix":null}"#
                     .into(),
             ),
             (

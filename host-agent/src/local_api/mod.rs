@@ -217,6 +217,9 @@ pub struct Status {
     pub tunnel: TunnelStatus,
     /// Codex, as far as it was started.
     pub codex: Option<CodexStatus>,
+    /// The same on each machine that is reached over SSH.
+    #[serde(default)]
+    pub ssh_hosts: Vec<CodexStatus>,
     /// Whether Codex's configuration leads here; `None` where nobody asked for it.
     #[serde(default)]
     pub codex_use: Option<CodexUse>,

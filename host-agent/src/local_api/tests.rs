@@ -307,6 +307,7 @@ fn every_message_survives_its_line() {
         fingerprint: None,
         tunnel: tunnel.clone(),
         codex: None,
+        ssh_hosts: Vec::new(),
         codex_use: None,
         devices: 1,
         connected: vec![device().device_id],

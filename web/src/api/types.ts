@@ -689,6 +689,47 @@ export type RequestListResult = {
 export type RequestShown = { environment: string; instance: string; requestId: string | number; shownTo: Array<Who> };
 
 /**
+ * A machine that the host's SSH configuration names.
+ */
+export type SshHostInfo = {
+  /**
+   * Its name there.
+   */
+  alias: string;
+  /**
+   * Who one is there.
+   */
+  user?: string;
+  /**
+   * Where it is.
+   */
+  hostName?: string;
+  port?: number;
+  /**
+   * Whether it is an environment of this host.
+   */
+  added: boolean;
+  /**
+   * Why it can't be said what the name means, for a person.
+   */
+  error?: string;
+};
+
+export type SshListResult = {
+  /**
+   * In the order of the configuration's files.
+   */
+  data: Array<SshHostInfo>;
+};
+
+export type SshParams = {
+  /**
+   * A machine's name, from `ssh/list`.
+   */
+  alias: string;
+};
+
+/**
  * A thread, as a list shows it.
  */
 export type ThreadInfo = {
@@ -901,6 +942,9 @@ export type Methods = {
   "environment/list": { scope: "view"; params: NoParams; result: EnvironmentList };
   "workspace/list": { scope: "view"; params: WorkspaceListParams; result: WorkspaceListResult };
   "folder/list": { scope: "approve"; params: FolderListParams; result: FolderListResult };
+  "ssh/list": { scope: "admin"; params: NoParams; result: SshListResult };
+  "ssh/add": { scope: "admin"; params: SshParams; result: EnvironmentInfo };
+  "ssh/remove": { scope: "admin"; params: SshParams; result: Done };
   "device/list": { scope: "admin"; params: NoParams; result: DeviceListResult };
   "device/scope": { scope: "admin"; params: DeviceScopeParams; result: DeviceChanged };
   "device/pause": { scope: "admin"; params: DevicePauseParams; result: DeviceChanged };

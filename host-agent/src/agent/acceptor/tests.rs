@@ -30,6 +30,7 @@ use crate::agent::environments::LocalEnvironment;
 use crate::agent::outbox::{OutboxLimits, Outboxes};
 use crate::agent::pages::Readers;
 use crate::agent::prompts::Prompts;
+use crate::agent::ssh_hosts::SshHosts;
 use crate::audit::AuditLog;
 use crate::backoff::BackoffConfig;
 use crate::codex::permissions::Profiles;
@@ -121,18 +122,20 @@ impl Door {
         let journal = Journal::open(home.path(), &SystemRandom::new(), 0).unwrap();
         let (prompts, _) = Prompts::new(journal, Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
         let readers = Readers::new(Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
+        let changes = DeviceChanges {
+            devices: Arc::clone(&devices),
+            sessions: Arc::clone(&sessions),
+            audit: Arc::clone(&audit),
+            events: events.clone(),
+        };
         let api = Arc::new(ApiContext {
+            ssh_hosts: SshHosts::none(home.path(), &environments, &changes),
             relay_url: "https://relay.example:443".into(),
             relay_key: tunnel.relay_key(),
             host: HOST,
             name: name.as_str().into(),
             environments: Arc::clone(&environments),
-            changes: DeviceChanges {
-                devices: Arc::clone(&devices),
-                sessions: Arc::clone(&sessions),
-                audit: Arc::clone(&audit),
-                events: events.clone(),
-            },
+            changes,
             disk: Disk::default(),
             notices: Notices::default(),
             prompts,

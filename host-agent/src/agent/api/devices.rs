@@ -7,7 +7,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::error::Refusal;
-use super::{ApiContext, Call, NoParams, Notice};
+use super::{ApiContext, Call, Done, NoParams, Notice};
 use crate::agent::changes::{DeviceChangeError, DeviceChanges};
 use crate::local_api::Event;
 use crate::state::devices::{ChangeError, Device};
@@ -93,11 +93,6 @@ pub(super) struct DeviceRevokeParams {
 pub(super) struct AllowDevicesParams {
     allowed: bool,
 }
-
-/// It was done.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-pub(super) struct Done {}
 
 pub(super) async fn list(call: Call, _: NoParams) -> Result<DeviceListResult, Refusal> {
     let list = call.context.changes.devices.current();

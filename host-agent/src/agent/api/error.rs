@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::MAX_IN_FLIGHT;
 use crate::agent::environments::folders::NotListed;
 use crate::agent::requests::{Outcome, Who};
+use crate::local_api::Failure;
 
 /// A device may not ask for this; the same number as the firewall's.
 const REFUSED: i32 = -32010;
@@ -144,6 +145,17 @@ impl Refusal {
             NotListed::Unseen(_) => "unseen",
         };
         Self::new(Reason::Folder, why.to_string(), json!({ "why": word }))
+    }
+
+    /// Why the machines that are reached over SSH were not told of, or not changed.
+    pub(super) fn ssh(failure: Failure) -> Self {
+        let reason = match &*failure.code {
+            "audit" | "not_changed" => Reason::Disk,
+            "ssh_too_many" => Reason::Busy,
+            _ => Reason::Environment,
+        };
+        let fix = failure.fix.map(|fix| format!("; at the host: {fix}")).unwrap_or_default();
+        Self::new(reason, format!("{}{fix}", failure.message), json!({ "code": failure.code }))
     }
 
     pub(super) fn device(id: DeviceId) -> Self {

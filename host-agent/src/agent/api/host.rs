@@ -27,6 +27,7 @@ pub(super) const FEATURES: &[&str] = &[
     "leanTurns",
     "liveText",
     "manageDevices",
+    "manageSshHosts",
     "mergedText",
     "prompts",
     "requests",

@@ -18,6 +18,7 @@ mod notices;
 mod pages;
 mod prompts;
 mod requests;
+mod ssh;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -51,6 +52,7 @@ use super::changes::DeviceChanges;
 use super::environments::Environments;
 use super::pages::Readers;
 use super::prompts::Prompts;
+use super::ssh_hosts::SshHosts;
 use crate::firewall::unread;
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
 
@@ -82,6 +84,8 @@ pub(crate) struct ApiContext {
     pub changes: DeviceChanges,
     /// Who may read folders.
     pub disk: Disk,
+    /// Machines that are reached over SSH.
+    pub ssh_hosts: Arc<SshHosts>,
     /// What all of them are told.
     pub notices: Notices,
     /// What takes prompts.
@@ -143,6 +147,9 @@ methods! {
     "environment/list" View environments::list;
     "workspace/list" View folders::workspaces;
     "folder/list" Approve folders::list;
+    "ssh/list" Admin ssh::list;
+    "ssh/add" Admin ssh::add;
+    "ssh/remove" Admin ssh::remove;
     "device/list" Admin devices::list;
     "device/scope" Admin devices::scope;
     "device/pause" Admin devices::pause;
@@ -162,6 +169,11 @@ methods! {
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 struct NoParams {}
+
+/// It was done.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+struct Done {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,6 +14,7 @@ pub(super) fn sentence(line: &Line, name: impl Fn(DeviceId) -> Option<String>) -
         Some(name) => format!("{} ({})", quote(&name), id.short()),
         None => format!("device {}", id.short()),
     };
+    let by_whom = |by: Option<DeviceId>| by.map(|by| format!(", by {}", device(by))).unwrap_or_default();
     let words = match line {
         Line::Device(Entry { device_id, by, what, .. }) => {
             let by = by.map(|by| if by == *device_id { "itself".to_owned() } else { device(by) });
@@ -27,15 +28,17 @@ pub(super) fn sentence(line: &Line, name: impl Fn(DeviceId) -> Option<String>) -
             };
             format!("{} was {became} to devices{}.", printable(path), elsewhere(environment))
         }
-        Line::Codex(CodexEntry { event, environment, .. }) => match event {
+        Line::Codex(CodexEntry { event, environment, by, .. }) => match event {
             CodexChange::ChatgptRemoteOn => {
                 format!("OpenAI's remote control of Codex was turned on{}.", elsewhere(environment))
             }
             CodexChange::ChatgptRemoteOff => {
                 format!("OpenAI's remote control of Codex was turned off{}.", elsewhere(environment))
             }
-            CodexChange::SshHostAdded => format!("{} was added for devices.", printable(environment)),
-            CodexChange::SshHostRemoved => format!("{} was taken back from devices.", printable(environment)),
+            CodexChange::SshHostAdded => format!("{} was added for devices{}.", printable(environment), by_whom(*by)),
+            CodexChange::SshHostRemoved => {
+                format!("{} was taken back from devices{}.", printable(environment), by_whom(*by))
+            }
         },
     };
     format!("{}  {words}", line.at())
