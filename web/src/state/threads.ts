@@ -1,16 +1,18 @@
 /**
  * The threads of one host, as its list shows them.
  *
- * Pages of the list are read while somebody looks, each in its environment; what becomes of a thread comes as
- * `attention/changed`, and is never asked for again and again. What stands where is settled when the list is opened:
- * after that rows change in place, and only threads that are new come on top of their group.
+ * Pages of the list are read while somebody looks, each in its environment, and shown as they come: a machine that the
+ * host can't reach holds up nothing but its own. What becomes of a thread comes as `attention/changed`, and is never
+ * asked for again and again. What stands where is settled when the list is opened: after that rows change in place, only
+ * threads that are new come on top of their group, and an environment that answers late comes at the end.
  */
 import { RequestError } from "../api/error";
-import type { AttentionChanged, AttentionInfo, Notification, ThreadInfo } from "../api/types";
+import type { AttentionChanged, AttentionInfo, EnvironmentInfo, Notification, ThreadInfo } from "../api/types";
 import { Codex, CodexError } from "../host/codex";
 import type { RemoteHost } from "../host/remote";
 import type { Json } from "../json";
 import { Observable } from "../observable";
+import { LOCAL } from "./route";
 import { type Row, groupKey, rowKey, settledOrder } from "./rows";
 
 /** Bytes of a page: some fifty threads. */
@@ -30,7 +32,7 @@ export interface Query {
 /** What the screen shows. */
 export interface ThreadsView {
   readonly query: Query;
-  /** By their keys; `null` until the first page of this query is there. */
+  /** By their keys; `null` until the first page of this query is there, of whichever environment. */
   readonly rows: ReadonlyMap<string, Row> | null;
   /** Groups in the order that was settled. */
   readonly order: readonly string[];
@@ -38,8 +40,10 @@ export interface ThreadsView {
   readonly more: boolean;
   /** Groups of which all is there. */
   readonly whole: ReadonlySet<string>;
-  /** Whether a page is being read. */
+  /** Whether a page is being read that nothing else is read beside. */
   readonly busy: boolean;
+  /** The environments of which the first page is still to come. */
+  readonly awaited: ReadonlySet<string>;
   /** Why an environment has no list, by its name. */
   readonly faults: ReadonlyMap<string, string>;
   /** When what is shown was read, in milliseconds since 1970. */
@@ -53,6 +57,7 @@ const EMPTY: ThreadsView = {
   more: false,
   whole: new Set(),
   busy: false,
+  awaited: new Set(),
   faults: new Map(),
   asOf: null,
 };
@@ -73,8 +78,10 @@ interface Page {
 /** See the module's header. */
 export class Threads {
   readonly view = new Observable<ThreadsView>(EMPTY);
-  readonly #remote: RemoteHost;
+  readonly #remote: Pick<RemoteHost, "api" | "session">;
   readonly #attention = new Map<string, AttentionInfo>();
+  /** The environments that the host has, by its last list of them. */
+  #known: ReadonlySet<string> = new Set();
   /** Where the next page of each environment begins. */
   #next = new Map<string, Next>();
   /** Where the next page of each group begins, where it was asked for by itself. */
@@ -83,23 +90,31 @@ export class Threads {
   #asking = new AbortController();
   #open = false;
   #soon: ReturnType<typeof setTimeout> | undefined;
+  /** The environments that are looked at soon. */
+  readonly #soonAt = new Set<string>();
 
-  constructor(remote: RemoteHost) {
+  constructor(remote: Pick<RemoteHost, "api" | "session">) {
     this.#remote = remote;
   }
 
   /** Somebody looks: reads the list anew, and settles what stands where. */
   open(): void {
     this.#open = true;
-    void this.#begin(this.view.value.query);
+    void this.#begin(this.view.value.query, true);
+  }
+
+  /** Tries again what could not be read. */
+  again(query: Query): void {
+    void this.#begin(query, true);
   }
 
   /** Nobody looks any more. What was read stays. */
   close(): void {
     this.#open = false;
     clearTimeout(this.#soon);
+    this.#soonAt.clear();
     this.#asking.abort();
-    this.#change({ busy: false });
+    this.#change({ busy: false, awaited: new Set() });
   }
 
   /** Shows others. */
@@ -108,7 +123,7 @@ export class Threads {
     if (query.archived !== before.archived) {
       this.view.set({ ...EMPTY, query });
     }
-    void this.#begin(query);
+    void this.#begin(query, false);
   }
 
   /** Reads the next page of all. */
@@ -119,9 +134,13 @@ export class Threads {
       return;
     }
     this.#change({ busy: true });
-    const pages = await Promise.all(next.map(([environment, from]) => this.#page(environment, from, signal)));
+    await Promise.all(
+      next.map(async ([environment, from]) => {
+        this.#take(await this.#page(environment, from, signal), signal);
+      }),
+    );
     if (!signal.aborted) {
-      this.#take(pages, "older");
+      this.#change({ busy: false });
     }
   }
 
@@ -129,9 +148,10 @@ export class Threads {
   async olderOf(environment: string, folder: string): Promise<void> {
     const key = groupKey(environment, folder);
     const { signal } = this.#asking;
-    const count = (): number => this.view.value.rows?.size ?? 0;
+    const count = (): number =>
+      [...(this.view.value.rows?.values() ?? [])].filter((row) => row.environment === environment).length;
     const before = count();
-    if (this.view.value.busy) {
+    if (this.view.value.busy || this.view.value.awaited.has(environment)) {
       return;
     }
     this.#change({ busy: true });
@@ -141,8 +161,11 @@ export class Threads {
       if (signal.aborted) {
         return;
       }
-      this.#merge([page], "bottom");
-      this.#change({ faults: faultsOf([page]) });
+      if (page === null) {
+        break;
+      }
+      this.#merge(page, "bottom");
+      this.#change({ faults: this.#faultsWith(page) });
       if (page.fault !== null) {
         break;
       }
@@ -188,7 +211,7 @@ export class Threads {
     if (typeof id !== "string") {
       throw new CodexError("Codex did not say which thread it made.");
     }
-    this.#lookSoon();
+    this.#lookSoon(environment);
     return id;
   }
 
@@ -196,16 +219,26 @@ export class Threads {
   notified(notification: Exclude<Notification, { method: "notices/missed" }>): void {
     if (notification.method === "attention/changed") {
       this.#attend(notification.params);
-      this.#lookSoon();
-    } else if (notification.method === "environment/changed" && notification.params.state === "ready") {
-      this.missed();
+      this.#lookSoon(notification.params.environment);
+    } else if (notification.method === "environment/changed") {
+      this.#changed(notification.params);
+    } else if (notification.method === "environment/removed") {
+      this.#keep((environment) => environment !== notification.params.name);
     }
   }
 
   /** Something was not heard: what is shown is read again. */
   missed(): void {
     if (this.#open) {
-      void this.#refresh(true);
+      void this.#refresh({ attention: true });
+    }
+  }
+
+  #changed({ name, state }: EnvironmentInfo): void {
+    const isNew = this.view.value.rows !== null && !this.#known.has(name);
+    // What is awaited comes by itself.
+    if (this.#open && (isNew || (state === "ready" && !this.view.value.awaited.has(name)))) {
+      void this.#refresh({ attention: true, only: new Set([name]) });
     }
   }
 
@@ -215,50 +248,103 @@ export class Threads {
 
   // --- reading --------------------------------------------------------
 
-  async #begin(query: Query): Promise<void> {
+  /** `tries`: also what was out of reach a moment ago. */
+  async #begin(query: Query, tries: boolean): Promise<void> {
     this.#asking.abort();
     this.#asking = new AbortController();
     const { signal } = this.#asking;
     this.#change({ query, busy: true });
-    const pages = await this.#first(signal);
-    if (pages === null || signal.aborted) {
+    const isOver = (): boolean => signal.aborted;
+    const environments = await this.#environments(signal, true);
+    if (environments === null || isOver()) {
       return;
     }
+    this.#next = new Map();
     this.#nextOfGroup = new Map();
-    this.#take(pages, "begin");
+    this.#change({ whole: new Set(), awaited: this.#known, faults: new Map() });
+    let isSettled = false;
+    const begun = await Promise.all(
+      environments.map(async (environment) => {
+        const page = await this.#first(environment, tries, signal);
+        if (page === null || isOver()) {
+          return false;
+        }
+        this.#begun(page, !isSettled);
+        isSettled = isSettled || page.fault === null;
+        return true;
+      }),
+    );
+    if (!begun.includes(true) && !isOver()) {
+      this.#change({ busy: false });
+    }
   }
 
-  /** Reads what is on top again; rows that are there change in place. */
-  async #refresh(attention: boolean): Promise<void> {
+  /** Takes the first page of an environment; what stands where is settled with the first that has one. */
+  #begun(page: Page, settles: boolean): void {
+    const { environment, fault } = page;
+    const { rows, awaited } = this.view.value;
+    // An environment that could not be asked keeps what was read of it.
+    const kept = [...(rows ?? [])].filter(([, row]) => fault !== null || row.environment !== environment);
+    this.#change({
+      rows: new Map(kept),
+      awaited: without(awaited, environment),
+      // With the first of them, one may read on, or look at what others have.
+      ...(settles && { order: [], busy: false }),
+    });
+    this.#take(page, this.#asking.signal);
+  }
+
+  /** Reads what is on top again, in these environments or all; rows that are there change in place. */
+  async #refresh({ attention, only }: { attention: boolean; only?: ReadonlySet<string> }): Promise<void> {
     const { signal } = this.#asking;
-    const { rows, busy } = this.view.value;
+    const { rows, busy, query } = this.view.value;
     if (rows === null) {
       // What begins brings all of it.
       if (!busy) {
-        await this.#begin(this.view.value.query);
+        await this.#begin(query, false);
       }
       return;
     }
-    const pages = await this.#first(signal, attention);
-    if (pages !== null && !signal.aborted) {
-      this.#merge(pages, "top");
-      this.#change({ faults: faultsOf(pages), asOf: Date.now() });
-    }
+    // What comes late comes below.
+    const { faults, awaited } = this.view.value;
+    const late = new Set([...faults.keys(), ...awaited]);
+    const known = this.#known;
+    const environments = (await this.#environments(signal, attention)) ?? [];
+    await Promise.all(
+      environments
+        .filter(({ name }) => only === undefined || only.has(name))
+        .map(async (environment) => {
+          const page = await this.#first(environment, false, signal);
+          if (page !== null && !signal.aborted) {
+            const isLate = late.has(page.environment) || !known.has(page.environment);
+            this.#merge(page, isLate ? "bottom" : "top");
+            this.#change({
+              faults: this.#faultsWith(page),
+              awaited: without(this.view.value.awaited, page.environment),
+              asOf: Date.now(),
+            });
+          }
+        }),
+    );
   }
 
-  #lookSoon(): void {
+  #lookSoon(...environments: readonly string[]): void {
     if (this.#open) {
+      environments.forEach((environment) => this.#soonAt.add(environment));
       clearTimeout(this.#soon);
       this.#soon = setTimeout(() => {
-        void this.#refresh(false);
+        const only = new Set(this.#soonAt);
+        this.#soonAt.clear();
+        void this.#refresh({ attention: false, only });
       }, SOON);
     }
   }
 
-  /** The first page of each environment; `null` where the host did not say which there are. */
-  async #first(signal: AbortSignal, attention = true): Promise<readonly Page[] | null> {
+  /** The host's environments; `null` where it did not say which there are. */
+  async #environments(signal: AbortSignal, attention: boolean): Promise<readonly EnvironmentInfo[] | null> {
     try {
       const { data } = await this.#remote.api.request("environment/list", {}, signal);
+      const known = new Set(data.map(({ name }) => name));
       if (attention) {
         const told = await this.#remote.api.request("attention/list", {}, signal);
         this.#attention.clear();
@@ -267,23 +353,34 @@ export class Threads {
         });
         this.#showAttention();
       }
-      return await Promise.all(data.map(({ name }) => this.#page(name, BEGIN, signal)));
+      this.#known = known;
+      this.#keep((environment) => known.has(environment));
+      return data;
     } catch (error) {
       if (!(error instanceof RequestError)) {
         throw error;
       }
       if (!signal.aborted && error.fault.kind !== "gap") {
-        this.#change({ busy: false, faults: new Map([["", error.message]]) });
+        this.#change({ busy: false, awaited: new Set(), faults: new Map([["", error.message]]) });
       } else if (!signal.aborted) {
         // The next session tells of a gap once more.
         this.#change({ busy: false });
-        this.#lookSoon();
+        this.#lookSoon(...this.#known);
       }
       return null;
     }
   }
 
-  async #page(environment: string, from: Next, signal: AbortSignal, folder?: string): Promise<Page> {
+  /** The first page of an environment. A machine that is out of reach is not tried for each letter of a search. */
+  async #first({ name, state, reason }: EnvironmentInfo, tries: boolean, signal: AbortSignal): Promise<Page | null> {
+    if (!tries && state === "failed" && name !== LOCAL) {
+      return { environment: name, threads: [], next: null, fault: reason ?? "it is out of reach" };
+    }
+    return this.#page(name, BEGIN, signal);
+  }
+
+  /** A page; `null` where it is to be asked for once more, or where the environment is no more. */
+  async #page(environment: string, from: Next, signal: AbortSignal, folder?: string): Promise<Page | null> {
     const { archived, search } = this.view.value.query;
     const words = search.trim();
     const params = {
@@ -296,6 +393,9 @@ export class Threads {
     };
     try {
       const { data, nextCursor } = await this.#remote.api.request("thread/list", params, signal);
+      if (!this.#known.has(environment)) {
+        return null;
+      }
       return {
         environment,
         threads: data,
@@ -306,50 +406,68 @@ export class Threads {
       if (!(error instanceof RequestError)) {
         throw error;
       }
-      return { environment, threads: [], next: null, fault: error.message };
+      if (error.fault.kind === "gap") {
+        if (this.view.value.rows === null) {
+          // What is there already is read again by who tells of the gap.
+          this.#lookSoon(environment);
+        }
+        return null;
+      }
+      // That there is none any more is no fault.
+      const isGone = !this.#known.has(environment);
+      return isGone ? null : { environment, threads: [], next: null, fault: error.message };
     }
   }
 
   // --- what is shown --------------------------------------------------
 
-  #take(pages: readonly Page[], which: "begin" | "older"): void {
-    if (which === "begin") {
-      this.#next = new Map();
-      // An environment that could not be asked keeps what was read of it.
-      const failed = new Set(pages.filter(({ fault }) => fault !== null).map(({ environment }) => environment));
-      const kept = [...(this.view.value.rows ?? [])].filter(([, row]) => failed.has(row.environment));
-      this.#change({ rows: new Map(kept), order: [], whole: new Set() });
+  #take(page: Page | null, signal: AbortSignal): void {
+    if (page === null || signal.aborted) {
+      return;
     }
-    for (const { environment, next, fault } of pages) {
-      if (fault === null) {
-        this.#next.set(environment, next);
-      }
+    if (page.fault === null) {
+      this.#next.set(page.environment, page.next);
     }
-    this.#merge(pages, "bottom");
+    this.#merge(page, "bottom");
     const more = [...this.#next.values()].some((next) => next !== null);
-    this.#change({ more, busy: false, faults: faultsOf(pages), asOf: Date.now() });
+    this.#change({ more, faults: this.#faultsWith(page), asOf: Date.now() });
   }
 
   /** Takes threads in; folders that are new stand at this end of the list. */
-  #merge(pages: readonly Page[], end: "top" | "bottom"): void {
+  #merge({ environment, threads }: Page, end: "top" | "bottom"): void {
     const { rows: before, order } = this.view.value;
     const rows = new Map(before ?? []);
-    for (const { environment, threads } of pages) {
-      for (const info of threads) {
-        const key = rowKey(environment, info.id);
-        const row = rows.get(key);
-        rows.set(key, {
-          environment,
-          info,
-          attention: this.#attention.get(key) ?? null,
-          settledAt: row?.settledAt ?? info.changedAt,
-          leaving: row?.leaving ?? false,
-        });
-      }
+    for (const info of threads) {
+      const key = rowKey(environment, info.id);
+      const row = rows.get(key);
+      rows.set(key, {
+        environment,
+        info,
+        attention: this.#attention.get(key) ?? null,
+        settledAt: row?.settledAt ?? info.changedAt,
+        leaving: row?.leaving ?? false,
+      });
     }
     const known = new Set(order);
     const added = settledOrder(rows.values()).filter((key) => !known.has(key));
     this.#change({ rows, order: end === "top" ? [...added, ...order] : [...order, ...added] });
+  }
+
+  #faultsWith({ environment, fault }: Page): ReadonlyMap<string, string> {
+    const others = [...this.view.value.faults].filter(([name]) => name !== environment && name !== "");
+    return new Map(fault === null ? others : [...others, [environment, fault]]);
+  }
+
+  /** Lets go of what is of no environment of these. */
+  #keep(isKept: (environment: string) => boolean): void {
+    const { rows, awaited, faults } = this.view.value;
+    this.#known = new Set([...this.#known].filter(isKept));
+    this.#next = new Map([...this.#next].filter(([name]) => isKept(name)));
+    this.#change({
+      rows: rows && new Map([...rows].filter(([, { environment }]) => isKept(environment))),
+      awaited: new Set([...awaited].filter(isKept)),
+      faults: new Map([...faults].filter(([name]) => isKept(name))),
+    });
   }
 
   #attend(change: AttentionChanged): void {
@@ -389,6 +507,6 @@ export class Threads {
   }
 }
 
-function faultsOf(pages: readonly Page[]): ReadonlyMap<string, string> {
-  return new Map(pages.flatMap(({ environment, fault }) => (fault === null ? [] : [[environment, fault] as const])));
+function without(names: ReadonlySet<string>, name: string): ReadonlySet<string> {
+  return new Set([...names].filter((other) => other !== name));
 }
