@@ -8,6 +8,11 @@ export function scopeTag(scope: Scope): number {
   return SCOPES.indexOf(scope) + 1;
 }
 
+/** The one of the two that includes less. */
+export function lesserScope(one: Scope, other: Scope): Scope {
+  return scopeTag(one) < scopeTag(other) ? one : other;
+}
+
 /** The scope behind a number; `null` for one that this version does not know. */
 export function scopeFromTag(tag: number): Scope | null {
   return SCOPES[tag - 1] ?? null;

@@ -1,10 +1,11 @@
 /** What a new thread can be given: the folders that are open to devices, and Codex's models. */
 import { RequestError } from "../api/error";
-import type { Notification } from "../api/types";
+import type { EnvironmentInfo, Notification } from "../api/types";
 import { Codex, CodexError } from "../host/codex";
 import type { RemoteHost } from "../host/remote";
 import { type Json, isJson, json, list, text } from "../json";
 import { Observable } from "../observable";
+import { LOCAL } from "./route";
 
 /** A folder to work in. */
 export interface Place {
@@ -23,15 +24,22 @@ export interface Model {
 
 /** What the screen shows. */
 export interface ChoicesView {
-  /** The host's environments, by their names; of no use until `places` were read. */
-  readonly environments: readonly string[];
-  /** The workspaces in all of them; `null` until they were read. */
+  /** The host's environments; of no use until `places` were read. */
+  readonly environments: readonly EnvironmentInfo[];
+  /** The workspaces in those that take threads; `null` until they were read, in whichever of them. */
   readonly places: readonly Place[] | null;
+  /** The environments whose workspaces are still to come: a machine may have to be connected for them. */
+  readonly awaited: ReadonlySet<string>;
   readonly models: readonly Model[];
   /** Codex's configuration for the folder that was chosen; `null` until it was read. */
   readonly config: Json | null;
   /** Why something can't be chosen: for a person. */
   readonly fault: string | null;
+}
+
+/** Whether a thread can begin there, as far as this is known: what is said to Codex on the host itself waits for it. */
+export function takesThreads({ name, maxScope, state }: EnvironmentInfo): boolean {
+  return maxScope !== "view" && (name === LOCAL || (state !== "failed" && state !== "stopped"));
 }
 
 /** Models, out of what Codex answers to `model/list`; the one it calls its default at their head. */
@@ -61,16 +69,17 @@ export class Choices {
   readonly view = new Observable<ChoicesView>({
     environments: [],
     places: null,
+    awaited: new Set(),
     models: [],
     config: null,
     fault: null,
   });
-  readonly #remote: RemoteHost;
+  readonly #remote: Pick<RemoteHost, "api" | "session">;
   #environment: string | null = null;
   #place: Place | null = null;
   #asking = new AbortController();
 
-  constructor(remote: RemoteHost) {
+  constructor(remote: Pick<RemoteHost, "api" | "session">) {
     this.#remote = remote;
     void this.#look();
   }
@@ -122,22 +131,55 @@ export class Choices {
     const { api } = this.#remote;
     try {
       const { data } = await api.request("environment/list", {}, signal);
-      const places = await Promise.all(
-        data.map(async ({ name }) => {
-          const workspaces = await api.request("workspace/list", { environment: name }, signal);
-          return workspaces.data.map(({ path }): Place => ({ environment: name, path }));
-        }),
-      );
-      const environments = data.map(({ name }) => name);
-      this.view.set({ ...this.view.value, environments, places: places.flat(), fault: null });
+      const open = data.filter(takesThreads).map(({ name }) => name);
+      const places = this.view.value.places?.filter(({ environment }) => open.includes(environment)) ?? null;
+      this.view.set({ ...this.view.value, environments: data, places, awaited: new Set(open), fault: null });
+      await Promise.all(open.map((name) => this.#placesOf(name, signal)));
     } catch (error) {
       if (!(error instanceof RequestError)) {
         throw error;
       }
-      // What is asked anew anyway is no fault.
-      if (!signal.aborted && error.fault.kind !== "gap") {
-        this.view.set({ ...this.view.value, fault: error.message });
+      this.#failed(error, signal);
+    }
+  }
+
+  async #placesOf(environment: string, signal: AbortSignal): Promise<void> {
+    try {
+      const { data } = await this.#remote.api.request("workspace/list", { environment }, signal);
+      if (!signal.aborted) {
+        this.#found(
+          environment,
+          data.map(({ path }) => ({ environment, path })),
+        );
       }
+    } catch (error) {
+      if (!(error instanceof RequestError)) {
+        throw error;
+      }
+      if (environment === LOCAL) {
+        this.#failed(error, signal);
+      } else if (!signal.aborted && error.fault.kind !== "gap") {
+        // Why a machine is out of reach is told of the machine.
+        this.#found(environment, []);
+      }
+    }
+  }
+
+  /** Takes the workspaces of an environment, in the host's order of them. */
+  #found(environment: string, found: readonly Place[]): void {
+    const { environments, places, awaited } = this.view.value;
+    const others = (places ?? []).filter((place) => place.environment !== environment);
+    const sorted = environments.flatMap(({ name }) =>
+      [...others, ...found].filter((place) => place.environment === name),
+    );
+    const rest = new Set([...awaited].filter((name) => name !== environment));
+    this.view.set({ ...this.view.value, places: sorted, awaited: rest });
+  }
+
+  #failed({ fault, message }: RequestError, signal: AbortSignal): void {
+    // What is asked anew anyway is no fault.
+    if (!signal.aborted && fault.kind !== "gap") {
+      this.view.set({ ...this.view.value, fault: message });
     }
   }
 

@@ -3,6 +3,15 @@ import type { ApiClient } from "../api/client";
 import { RequestError } from "../api/error";
 import type { EnvironmentInfo, Notification } from "../api/types";
 import { Observable } from "../observable";
+import { type Scope, lesserScope } from "../scope";
+import { LOCAL } from "./route";
+
+/** What a device of this scope may do in an environment: of a machine that is not known yet, no more than look. */
+export function scopeIn(environment: string, scope: Scope, known: ReadonlyMap<string, EnvironmentInfo>): Scope {
+  const info = known.get(environment);
+  const unknown = environment === LOCAL ? scope : "view";
+  return info === undefined ? unknown : lesserScope(scope, info.maxScope ?? scope);
+}
 
 /** See the module's header. */
 export class Codexes {
@@ -35,7 +44,10 @@ export class Codexes {
   notified(notification: Exclude<Notification, { method: "notices/missed" }>): void {
     if (notification.method === "environment/changed") {
       const info = notification.params;
-      this.view.set(new Map([...this.view.value, [info.name, info]]));
+      // One that was taken back ends as well, and that may be told after it.
+      if (info.state !== "stopped" || this.view.value.has(info.name)) {
+        this.view.set(new Map([...this.view.value, [info.name, info]]));
+      }
     } else if (notification.method === "environment/removed") {
       const { name } = notification.params;
       this.view.set(new Map([...this.view.value].filter(([known]) => known !== name)));

@@ -1,32 +1,103 @@
 /** What a person is told of a Codex that is not well: what it is, and what its owner does about it. */
 import type { EnvironmentInfo } from "../api/types";
+import { takesThreads } from "../state/choices";
+import { LOCAL } from "../state/route";
 import { visibleLine } from "../visible";
+import { commandThere } from "./environmentwords";
 
-/** One thing that is wrong. */
+/** One thing that is wrong. What is between backquotes is a command. */
 export interface CodexFault {
   /** Whether nothing can run until it is mended. */
   readonly stops: boolean;
   readonly text: string;
 }
 
+/** What is wrong in an environment, as a list of all of them tells it. */
+export interface Alert extends CodexFault {
+  readonly environment: string;
+  /** Whether its threads could not be read, so that they may be asked for again. */
+  readonly again: boolean;
+}
+
 /** All that is wrong there; nothing while Codex is only being started. */
 export function codexFaults(info: EnvironmentInfo): readonly CodexFault[] {
   const faults: CodexFault[] = [];
-  if (info.state === "failed") {
-    const fix = info.fix === undefined ? "It is tried again from time to time." : `At the host: ${info.fix}`;
+  if (isDown(info)) {
+    faults.push({ stops: true, text: downWords(info) });
+  } else if (info.account?.state === "signedOut") {
+    const there = commandThere(info.name, "codex login --device-auth");
     faults.push({
       stops: true,
-      text: `Codex does not run: ${sentence(info.reason ?? "its host does not say why")} ${fix}`,
+      text:
+        there === null
+          ? "Codex is signed out, and prompts fail. At the host: `codex login`"
+          : `Codex is signed out there, and prompts fail. To sign in on that machine: \`${there}\``,
     });
-  } else if (info.state === "stopped") {
-    faults.push({ stops: true, text: "Codex has ended there, with its agent." });
-  } else if (info.account?.state === "signedOut") {
-    faults.push({ stops: true, text: "Codex is signed out, and prompts fail. At the host: `codex login`" });
   }
   for (const { message, fix } of info.troubles ?? []) {
-    faults.push({ stops: false, text: `${sentence(message)} At the host: ${fix}` });
+    faults.push({ stops: false, text: `${sentence(message)} ${fixWords(fix)}` });
   }
   return faults.map(({ stops, text }) => ({ stops, text: visibleLine(text) }));
+}
+
+/** What is wrong in all of them, each thing once. `faults`: why an environment has no list, by its name. */
+export function alertsOf(
+  infos: ReadonlyMap<string, EnvironmentInfo>,
+  faults: ReadonlyMap<string, string>,
+): readonly Alert[] {
+  const told = [...infos.values()].flatMap((info) =>
+    codexFaults(info).map((fault) => ({
+      ...fault,
+      environment: info.name,
+      // The host's own Codex is tried again anyway.
+      again: fault.stops && isDown(info) && (info.name !== LOCAL || faults.has(info.name)),
+    })),
+  );
+  const lists = [...faults]
+    .filter(([environment]) => {
+      const info = infos.get(environment);
+      // A Codex that is down has no list: that is said.
+      return info === undefined || !isDown(info);
+    })
+    .map(([environment, fault]) => ({ environment, stops: true, text: sentence(visibleLine(fault)), again: true }));
+  return [...told, ...lists];
+}
+
+/** Why no thread can begin in an environment, and what helps; `null` where one can. */
+export function closedWords(info: EnvironmentInfo): string | null {
+  if (takesThreads(info)) {
+    return null;
+  }
+  const words = [isDown(info) ? visibleLine(downWords(info)) : null, boundWords(info)];
+  return words.filter((text) => text !== null).join(" ") || null;
+}
+
+/** That no device may do more than look there, and what one does instead; `null` where that is not so. */
+export function boundWords({ name, maxScope, maxScopeReason }: EnvironmentInfo): string | null {
+  if (maxScope !== "view") {
+    return null;
+  }
+  const there = commandThere(name, "codex");
+  const why = sentence(visibleLine(maxScopeReason ?? "no device may do more there"));
+  return `View only: ${why}${there === null ? "" : ` To work there, at the host: \`${there}\``}`;
+}
+
+function isDown({ state }: EnvironmentInfo): boolean {
+  return state === "failed" || state === "stopped";
+}
+
+function downWords({ name, state, reason, fix }: EnvironmentInfo): string {
+  if (state === "stopped") {
+    return "Codex has ended there, with its agent.";
+  }
+  const isHere = name === LOCAL;
+  const why = sentence(reason ?? "its host does not say why");
+  const next = isHere ? "It is tried again from time to time." : "It is tried again when somebody asks for it.";
+  return `${isHere ? "Codex does not run: " : ""}${why} ${fix === undefined ? next : fixWords(fix)}`;
+}
+
+function fixWords(fix: string): string {
+  return `${fix.endsWith("?") ? "Seen from the host" : "At the host"}: ${fix}`;
 }
 
 function sentence(words: string): string {

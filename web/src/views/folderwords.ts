@@ -35,10 +35,10 @@ export function whereWords({ name, path }: FolderInfo, within: FolderInfo | null
   return within !== null && path === `${within.path.replace(/\/$/, "")}/${name}` ? null : visibleLine(path);
 }
 
-/** A path as one word of a shell, for a command to type; a stand-in where somebody could not type what they see. */
-export function shellWord(path: string): string {
-  if (visibleLine(path) !== path || path.includes("`")) {
-    return "FOLDER";
+/** A path or a name as one word of a shell, for a command; a stand-in where somebody could not type what they see. */
+export function shellWord(word: string, standIn = "FOLDER"): string {
+  if (visibleLine(word) !== word || word.includes("`")) {
+    return standIn;
   }
-  return /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`;
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
 }

@@ -38,11 +38,22 @@ export const POLICY_WORDS: { readonly [K in keyof Policy]: Readonly<Record<Polic
   },
 };
 
-/** What there is to say of the folder that was chosen, and whether a thread can begin there. */
+/** What there is to say of the folder that was chosen, and whether a thread can begin there; `closed`: why not, there. */
 export function folderWords(
   { folder, untrusted = false }: Pick<StartRow, "folder" | "untrusted">,
-  at: { readonly isWorkspace: boolean; readonly browses: boolean },
+  at: {
+    readonly isWorkspace: boolean;
+    readonly browses: boolean;
+    readonly closed: string | null;
+    readonly awaited?: boolean;
+  },
 ): { readonly isOpen: boolean; readonly says: string } {
+  if (folder !== null && at.closed !== null) {
+    return { isOpen: false, says: `${at.closed} Or choose another folder.` };
+  }
+  if (at.awaited === true && !at.isWorkspace) {
+    return { isOpen: false, says: folder === null ? "" : "Its machine is asked whether it is open." };
+  }
   if (folder === null || at.isWorkspace) {
     return { isOpen: at.isWorkspace, says: "" };
   }

@@ -179,11 +179,17 @@ test("a path in a command is one word, or a stand-in", () => {
 
 test("a thread begins in a workspace, and elsewhere where this device may and a person said so", () => {
   const isOpen = (folder: string | null, untrusted: boolean, isWorkspace: boolean, browses: boolean): boolean =>
-    folderWords({ folder, untrusted }, { isWorkspace, browses }).isOpen;
+    folderWords({ folder, untrusted }, { isWorkspace, browses, closed: null }).isOpen;
   expect(isOpen(null, false, false, true)).toBe(false);
   expect([isOpen("/shop", false, true, false), isOpen("/shop", true, true, true)]).toEqual([true, true]);
   expect([isOpen("/shop", true, false, true), isOpen("/shop", true, false, false)]).toEqual([true, false]);
   expect(isOpen("/shop", false, false, true)).toBe(false);
+});
+
+test("no thread begins in a folder of a machine that takes none, and why is said", () => {
+  const draft = { folder: "/shop", untrusted: false };
+  const { isOpen, says } = folderWords(draft, { isWorkspace: true, browses: true, closed: "“devbox” is off." });
+  expect([isOpen, says]).toEqual([false, "“devbox” is off. Or choose another folder."]);
 });
 
 /** A window's history, which answers later, as a browser's does. */
