@@ -1,7 +1,7 @@
 /**
  * Tests of the app in Debian's Chromium (`apt-get install -y chromium`; `CHROMIUM` names another), served by the
  * programs themselves, which have to be built with the app in them (`cargo xtask web build`, `cargo build`), with the
- * pinned Codex installed. `cargo xtask test --only app` does all of that and runs them; `npm run test:app` runs them.
+ * pinned Codex installed, and an SSH server (`openssh-server`). `cargo xtask test --only app` does all of that and runs them; `npm run test:app` runs them.
  * `SCREENS=1` leaves pictures of the screens in `screens/`.
  */
 import { defineConfig } from "vitest/config";

@@ -1,0 +1,203 @@
+/**
+ * A machine that a host reaches over SSH, on loopback: a real server (Debian: apt install openssh-server), whose sessions
+ * are of a home of their own, with the pinned Codex, its threads and nobody signed in.
+ */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { type Server, type Socket, connect, createServer } from "node:net";
+import { tmpdir, userInfo } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { vi } from "vitest";
+import { CODEX } from "../real/homes";
+import type { Up } from "../real/up";
+import { writeThreads } from "./recordings";
+
+/** Where Debian has it; it has to be started by its whole path. */
+const SSHD = "/usr/sbin/sshd";
+
+/** What the host's SSH configuration calls it. */
+export const ALIAS = "devbox";
+
+/** Takes connections, and says nothing. */
+class Hole {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(server: Server) {
+    this.#server = server;
+    server.on("connection", (socket) => {
+      this.#sockets.add(socket);
+      socket.on("error", () => undefined);
+    });
+  }
+
+  static async at(port = 0): Promise<Hole> {
+    const server = createServer();
+    await new Promise<void>((listens) => server.listen(port, "127.0.0.1", listens));
+    return new Hole(server);
+  }
+
+  get port(): number {
+    const address = this.#server.address();
+    return typeof address === "object" && address !== null ? address.port : 0;
+  }
+
+  /** How many have come. */
+  get count(): number {
+    return this.#sockets.size;
+  }
+
+  /** Takes none any more, and lets go of those that it took. */
+  async close(): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    for (const socket of this.#sockets) {
+      socket.destroy();
+    }
+    await closed;
+  }
+}
+
+export class Machine {
+  readonly #folder: string;
+  readonly #port: number;
+  #hole: Hole | null;
+  #server: ChildProcess | null = null;
+  #up: Up | null = null;
+
+  private constructor(folder: string, hole: Hole) {
+    [this.#folder, this.#hole, this.#port] = [folder, hole, hole.port];
+  }
+
+  /** One that takes connections and does not answer. {@link Machine.stop} ends it. */
+  static async silent(): Promise<Machine> {
+    const folder = mkdtempSync(join(tmpdir(), "reachback-machine-"));
+    const machine = new Machine(folder, await Hole.at());
+    for (const name of ["host", "one"]) {
+      execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", machine.#at(name)]);
+    }
+    machine.#write("known_hosts", `[127.0.0.1]:${machine.#port} ${readFileSync(machine.#at("host.pub"), "utf8")}`);
+    machine.#write("config", machine.#config());
+    machine.#write("sshd", machine.#serverConfig());
+    machine.#account();
+    return machine;
+  }
+
+  /** The configuration that names it, for the host. */
+  readonly named = (env: NodeJS.ProcessEnv): undefined => {
+    env.REACHBACK_SSH_CONFIG = this.#at("config");
+  };
+
+  /** Has the host's owner add it. */
+  async joins(up: Up): Promise<void> {
+    this.#up = up;
+    await ends(up, "ssh", "add", "--unchecked", ALIAS);
+  }
+
+  /** Has the host's owner take it back. */
+  async leaves(): Promise<void> {
+    await ends(this.#up, "ssh", "remove", ALIAS);
+  }
+
+  /** How often it was tried, while it does not answer. */
+  get tries(): number {
+    return this.#hole?.count ?? 0;
+  }
+
+  /** Is off: nobody listens there any more. */
+  async goesOff(): Promise<void> {
+    await this.#hole?.close();
+    this.#hole = null;
+  }
+
+  /** Answers from now on. */
+  async goesOn(): Promise<void> {
+    await this.goesOff();
+    // Of Debian's sshd, when it is root; its service makes it.
+    mkdirSync("/run/sshd", { recursive: true });
+    this.#server = spawn(SSHD, ["-D", "-e", "-f", this.#at("sshd")], { stdio: "ignore" });
+    const listens = (): Promise<boolean> =>
+      new Promise((resolve) => {
+        const socket = connect(this.#port, "127.0.0.1", () => {
+          socket.destroy();
+          resolve(true);
+        });
+        socket.on("error", () => {
+          resolve(false);
+        });
+      });
+    await vi.waitUntil(listens, { timeout: 30_000, interval: 20 });
+  }
+
+  /** Ends it, with what was started there; once its host is gone, which would start that again. */
+  async stop(): Promise<void> {
+    if (this.#server !== null) {
+      await ends(this.#up, "ssh", "stop", ALIAS);
+      const ended = new Promise((resolve) => this.#server?.once("exit", resolve));
+      this.#server.kill();
+      await ended;
+    }
+    await this.goesOff();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #at(name: string): string {
+    return join(this.#folder, name);
+  }
+
+  #write(name: string, text: string, mode = 0o600): void {
+    mkdirSync(dirname(this.#at(name)), { recursive: true });
+    writeFileSync(this.#at(name), text, { mode });
+  }
+
+  #config(): string {
+    return [
+      `Host ${ALIAS}`,
+      `  HostName 127.0.0.1`,
+      `  Port ${this.#port}`,
+      `  User ${userInfo().username}`,
+      `  IdentityFile ${this.#at("one")}`,
+      `  IdentityAgent none`,
+      `  UserKnownHostsFile ${this.#at("known_hosts")}`,
+      `  GlobalKnownHostsFile none`,
+      ``,
+    ].join("\n");
+  }
+
+  #serverConfig(): string {
+    return [
+      `Port ${this.#port}`,
+      `ListenAddress 127.0.0.1`,
+      `HostKey ${this.#at("host")}`,
+      `AuthorizedKeysFile ${this.#at("one.pub")}`,
+      `ForceCommand ${this.#at("home/enter")}`,
+      `PidFile none`,
+      `StrictModes no`,
+      `UsePAM no`,
+      `PasswordAuthentication no`,
+      `KbdInteractiveAuthentication no`,
+      ``,
+    ].join("\n");
+  }
+
+  #account(): void {
+    const home = this.#at("home");
+    // As sshd does it for whoever has this shell; Codex is on the path of a login alone.
+    const variables = `HOME='${home}' SHELL=/bin/bash PATH=/usr/bin:/bin`;
+    const node = dirname(process.execPath);
+    this.#write("home/enter", `#!/bin/sh\nexec env -i ${variables} /bin/bash -c "$SSH_ORIGINAL_COMMAND"\n`, 0o755);
+    this.#write("home/.bash_profile", `export PATH='${home}/bin:${node}:/usr/bin:/bin'\n`);
+    this.#write("home/.codex/config.toml", "check_for_update_on_startup = false\n");
+    mkdirSync(join(home, "bin"));
+    symlinkSync(resolve(CODEX), join(home, "bin/codex"));
+    mkdirSync(join(home, "infra"));
+    writeThreads(join(home, ".codex"), join(home, "infra"), 2);
+  }
+}
+
+/** Runs this command of the host's owner to its end, which has to be a good one. */
+async function ends(up: Up | null, ...args: readonly string[]): Promise<void> {
+  const code = await up?.command(...args).exited();
+  if (code !== 0) {
+    throw new Error(`reachback ${args.join(" ")} ended with ${String(code)}`);
+  }
+}
