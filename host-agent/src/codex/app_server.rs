@@ -33,6 +33,7 @@ use super::ground::Hold;
 use super::process::{INSTALL, Process};
 use super::supervision::{
     HEALTHY, Ledger, QUESTION, RESTARTS, START_DEADLINE, STARTED_ANEW, idle_for_long, is_answered, ready, reason,
+    stopped,
 };
 use super::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConfig, CodexConnection, CodexState, ConnectError,
@@ -147,12 +148,7 @@ impl CodexBackend for AppServer {
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {
-        async {
-            self.stop.cancel();
-            // An error says that the supervisor is gone, and then so is its child.
-            let _ = self.state.clone().wait_for(|state| matches!(state, CodexState::Stopped)).await;
-        }
-        .boxed()
+        stopped(&self.stop, &self.state).boxed()
     }
 }
 

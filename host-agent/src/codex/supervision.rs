@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::process::{self, Process};
 use super::{CodexConnection, CodexState, ConnectError, Instance};
@@ -101,6 +102,13 @@ pub(crate) async fn ready(state: &mut watch::Receiver<CodexState>) -> Result<Ins
         }
         state.changed().await.map_err(|_| ConnectError::Stopped)?;
     }
+}
+
+/// Has a supervisor stop, and waits until it and its child have ended.
+pub(super) async fn stopped(stop: &CancellationToken, state: &watch::Receiver<CodexState>) {
+    stop.cancel();
+    // An error says that the supervisor is gone, and then so is its child.
+    let _ = state.clone().wait_for(|state| matches!(state, CodexState::Stopped)).await;
 }
 
 /// Notes what was started, so that the next agent ends what this one could not.

@@ -40,7 +40,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::supervision::ready;
+use super::supervision::{ready, stopped};
 use super::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConfig, CodexConnection, CodexState, ConnectError,
 };
@@ -120,11 +120,6 @@ impl CodexBackend for RemoteControl {
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {
-        async {
-            self.stop.cancel();
-            // An error says that the supervisor is gone, and then so is its child.
-            let _ = self.state.clone().wait_for(|state| matches!(state, CodexState::Stopped)).await;
-        }
-        .boxed()
+        stopped(&self.stop, &self.state).boxed()
     }
 }
