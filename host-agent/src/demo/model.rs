@@ -17,6 +17,7 @@
 //! | `@shell CMD` | runs CMD in the sandbox |
 //! | `@esc CMD` | asks for approval, then runs CMD |
 //! | `@patch FILE` | adds FILE |
+//! | `@call TOOL JSON` | calls a tool with these arguments; `SPACE/NAME` is the tool NAME of a namespace |
 //! | `@spawn PROMPT` | has a sub-agent work on PROMPT |
 //! | `@multi K CMD` | runs CMD K times, one call after the other |
 //! | `@hang` | begins, and never goes on |
@@ -183,9 +184,11 @@ enum Scene {
         command: String,
         why: Option<&'static str>,
     },
-    /// A sub-agent with this prompt.
-    Spawn {
-        prompt: String,
+    /// A call of a tool that Codex offers.
+    Call {
+        tool: String,
+        namespace: Option<String>,
+        arguments: Value,
     },
     Hang,
     Fail(StatusCode),
@@ -195,6 +198,11 @@ impl Scene {
     fn words(text: &str, pause: Duration) -> Self {
         let pieces = text.split_inclusive(' ').map(str::to_owned).collect();
         Self::Text { pieces, pause, silence: Duration::ZERO }
+    }
+
+    fn call(tool: &str, arguments: Value) -> Self {
+        let (namespace, tool) = tool.rsplit_once('/').map_or((None, tool), |(space, tool)| (Some(space), tool));
+        Self::Call { tool: tool.to_owned(), namespace: namespace.map(str::to_owned), arguments }
     }
 }
 
@@ -211,6 +219,10 @@ fn answer(request: &Request<'_>) -> Scene {
         (true, _) => Scene::Run { command, why },
         (false, output) => Scene::words(&quote(output.copied()), Duration::ZERO),
     };
+    let call = |tool: &str, arguments| match request.outputs.last() {
+        None => Scene::call(tool, arguments),
+        Some(output) => Scene::words(&quote(Some(output)), Duration::ZERO),
+    };
     match verb.to_ascii_lowercase().as_str() {
         "@text" => text(rest),
         "@shell" => run(1, rest.to_owned(), None),
@@ -220,8 +232,11 @@ fn answer(request: &Request<'_>) -> Scene {
             let (count, command) = rest.split_once(' ').unwrap_or((rest, "true"));
             run(count.parse().unwrap_or(1), command.to_owned(), None)
         }
-        "@spawn" if request.outputs.is_empty() => Scene::Spawn { prompt: rest.to_owned() },
-        "@spawn" => Scene::words(&quote(request.outputs.last().copied()), Duration::ZERO),
+        "@spawn" => call("multi_agent_v1/spawn_agent", json!({ "message": rest })),
+        "@call" => {
+            let (tool, arguments) = rest.split_once(' ').unwrap_or((rest, "{}"));
+            call(tool, serde_json::from_str(arguments).unwrap_or_default())
+        }
         "@hang" => Scene::Hang,
         "@fail" => {
             let status = rest.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
@@ -336,8 +351,8 @@ impl<'a> Script<'a> {
                 self.run(&command, why);
                 10
             }
-            Scene::Spawn { prompt } => {
-                self.call("spawn_agent", &json!({ "message": prompt }), Some("multi_agent_v1"));
+            Scene::Call { tool, namespace, arguments } => {
+                self.call(&tool, &arguments, namespace.as_deref());
                 10
             }
         };

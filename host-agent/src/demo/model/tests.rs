@@ -118,8 +118,23 @@ fn several_calls_come_one_after_the_other() {
 
 #[test]
 fn a_sub_agent_is_asked_for_once() {
-    assert_eq!(ask(&body("@spawn @text N=1")), Scene::Spawn { prompt: "@text N=1".into() });
+    let spawn = json!({ "message": "@text N=1" });
+    assert_eq!(ask(&body("@spawn @text N=1")), Scene::call("multi_agent_v1/spawn_agent", spawn));
     assert!(said(after("@spawn @text N=1", &["its id"])).contains("its id"));
+}
+
+#[test]
+fn any_tool_can_be_called_with_any_arguments() {
+    let arguments = json!({ "key": "a b" });
+    let called = |tool: &str, space: Option<&str>, arguments: &Value| Scene::Call {
+        tool: tool.into(),
+        namespace: space.map(str::to_owned),
+        arguments: arguments.clone(),
+    };
+    assert_eq!(ask(&body(r#"@call look {"key": "a b"}"#)), called("look", None, &arguments));
+    assert_eq!(ask(&body(r#"@call mcp__a/look {"key":"a b"}"#)), called("look", Some("mcp__a"), &arguments));
+    assert_eq!(ask(&body("@call look")), called("look", None, &json!({})));
+    assert!(said(after("@call look", &["seen"])).contains("seen"));
 }
 
 #[test]
