@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 use tokio::time::{interval, timeout};
 
 /// A device with its session, and what the agent's API tells it.
-struct Party {
+pub(super) struct Party {
     device: TestDevice,
-    remote: RemoteHost,
+    pub(super) remote: RemoteHost,
     api: Client,
 }
 
 impl Party {
-    async fn new(stage: &Stage, scope: Scope) -> Self {
+    pub(super) async fn new(stage: &Stage, scope: Scope) -> Self {
         let device = stage.pair(scope).await;
         Self::back(device).await
     }
@@ -43,21 +43,31 @@ impl Party {
 
     /// The next request that this device may answer so, as it was told of it last.
     async fn asked(&mut self, answer: &str) -> Value {
-        let may = |message: &Value| {
-            let answers = message["params"]["answers"].as_array();
-            message["method"] == "request/opened" && answers.is_some_and(|all| all.iter().any(|one| one == answer))
-        };
-        let opened = self.api.until("a request", may).await["params"].clone();
+        let may = |asked: &Value| asked["answers"].as_array().is_some_and(|all| all.iter().any(|one| one == answer));
+        self.opened("a request", may).await
+    }
+
+    /// The next request that is `wanted`, as this device was told of it last.
+    pub(super) async fn opened(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let is_it = |message: &Value| message["method"] == "request/opened" && wanted(&message["params"]);
+        let opened = self.api.until(what, is_it).await["params"].clone();
         let texts: Vec<_> = opened["shown"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
         assert_eq!(opened["digest"], HEXLOWER.encode(&shown::digest(texts)), "{opened}");
         opened
     }
 
-    async fn send(&mut self, answer: Value) -> Result<Value, Value> {
+    /// Every request that it was told of and did not look at yet.
+    pub(super) async fn told(&mut self) -> Vec<Value> {
+        let open = self.api.request("request/list", json!({})).await.unwrap();
+        assert_eq!(open["data"], json!([]), "something is open");
+        self.api.take("request/opened")
+    }
+
+    pub(super) async fn send(&mut self, answer: Value) -> Result<Value, Value> {
         self.api.request("answer/send", answer).await
     }
 
-    async fn refused(&mut self, answer: Value) -> Value {
+    pub(super) async fn refused(&mut self, answer: Value) -> Value {
         self.send(answer).await.expect_err("it was taken")["data"].clone()
     }
 
@@ -83,7 +93,7 @@ fn with(mut answer: Value, member: &str, value: Value) -> Value {
 }
 
 /// What is shown under a label.
-fn labelled<'a>(asked: &'a Value, label: &str) -> Vec<&'a str> {
+pub(super) fn labelled<'a>(asked: &'a Value, label: &str) -> Vec<&'a str> {
     let texts = asked["shown"].as_array().unwrap();
     texts.chunks(2).filter(|pair| pair[0] == label).map(|pair| pair[1].as_str().unwrap()).collect()
 }

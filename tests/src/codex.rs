@@ -48,6 +48,14 @@ impl TestCodex {
         Self { home, ground, model, folder, _folder }
     }
 
+    /// Adds tables to its configuration, before it runs. `MODEL` in them stands for the model's address.
+    pub fn set(&self, tables: &str) {
+        let config = self.home.codex_home().join("config.toml");
+        let before = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(config, format!("{before}\n{}", tables.replace("MODEL", &self.model.addr().to_string())))
+            .unwrap();
+    }
+
     /// The user's home: project and `CODEX_HOME` are in it.
     pub fn user_home(&self) -> &Path {
         &self.folder

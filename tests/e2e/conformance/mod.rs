@@ -3,6 +3,7 @@
 //! Another adapter is one more line in [`Adapter`] and one below `adapters`. What an adapter can't do stands with the
 //! case, which then shows the opposite. `docs/adapters.md` holds the same table, written by `cargo xtask gen`.
 
+mod asking;
 mod cases;
 mod guards;
 
@@ -49,6 +50,8 @@ struct Case {
     name: &'static str,
     /// What it shows, for the page.
     shows: &'static str,
+    /// What of Codex's settings it needs, at most one text.
+    settings: &'static [&'static str],
     /// Which adapters can't, and why.
     except: &'static [(Adapter, &'static str)],
 }
@@ -87,6 +90,7 @@ impl Place {
     async fn prepare(adapter: Adapter, name: &str) -> Self {
         let case = CASES.iter().find(|case| case.name == name).expect("a case of the table");
         let codex = TestCodex::prepare().await;
+        codex.set(&case.settings.concat());
         let closed = codex.user_home().join("closed");
         std::fs::create_dir(&closed).unwrap();
         let owner = match adapter {
@@ -185,19 +189,20 @@ macro_rules! suite {
         suite!(@table $($cases)+);
         suite!(@adapters { $($module: $adapter,)+ } { $($file $cases)+ });
     };
-    (@table $({ $($name:ident: $shows:literal $(, except $adapter:ident: $why:literal)*;)+ })+) => {
+    (@table $({ $($name:ident: $shows:literal $(with $settings:ident)? $(, except $adapter:ident: $why:literal)*;)+ })+) => {
         const CASES: &[Case] = &[$($(Case {
             name: stringify!($name),
             shows: $shows,
+            settings: &[$(asking::$settings)?],
             except: &[$((Adapter::$adapter, $why)),*],
         }),+),+];
     };
     (@adapters { $($module:ident: $adapter:ident,)+ } $files:tt) => {
         $(suite!(@tests $module $adapter $files);)+
     };
-    (@tests $module:ident $way:ident { $($file:ident { $($name:ident: $shows:literal $(, except $adapter:ident: $why:literal)*;)+ })+ }) => {
+    (@tests $module:ident $way:ident { $($file:ident { $($name:ident: $shows:literal $(with $settings:ident)? $(, except $adapter:ident: $why:literal)*;)+ })+ }) => {
         mod $module {
-            use super::{Adapter, Place, cases, guards};
+            use super::{Adapter, Place, asking, cases, guards};
             $($(#[tokio::test]
             async fn $name() {
                 $file::$name(Place::prepare(Adapter::$way, stringify!($name)).await).await;
@@ -234,6 +239,19 @@ suite! {
             except Joined: "Not the agent's process: the profile travels in each request of a device";
         codex_ends_with_the_agent: "Codex ends with the agent",
             except Joined: "It is somebody else's, and is left alone";
+    }
+    asking {
+        a_question_is_answered_or_refused: "Codex puts questions to the user, in plan mode: answered, or not";
+        a_form_of_an_mcp_server_is_filled_in_or_declined: "A form of an MCP server is filled in, or declined" with ASKER;
+        a_link_of_an_mcp_server_is_accepted_or_declined: "A link of an MCP server is consented to, or declined" with ASKER;
+        a_call_of_an_mcp_tool_is_consented_to_once_or_declined: "A call of an MCP server's tool is consented to, for this once, or declined" with ASKER;
+        a_command_with_more_permissions_is_approved_or_declined: "A command that wants more than the sandbox gives waits for approval, and gets that or does not run" with PERMISSIONS;
+        permissions_are_granted_at_the_host_only: "Permissions for the turn or for longer: a device may decline them, the host grants them" with PERMISSIONS;
+        a_tool_of_the_client_is_called_and_answers: "A tool that a device brings along is called there, and answers";
+        the_time_is_asked_of_the_only_client: "Codex is told the time from outside (`clock_source`) by the only client of a thread; next to the agent it fails the turn, and says why" with CLOCK;
+        a_sign_in_is_asked_of_who_signed_in: "Fresh tokens and attestation are asked of the client that signed in, and of no device" with ACCOUNT,
+            except RemoteControl: "A client that signs in takes the account away under which remote control is reached. Attestation alone is \
+                asked of the client that declares it, as elsewhere";
     }
     guards {
         a_scope_holds_for_every_request: "A device's scope holds for every request, and for its answers";
