@@ -32,8 +32,10 @@ pub use share::{OutboxLimits, Outboxes, Share};
 /// Messages from this size on take turns in a device's sessions, where their bytes stay until they are acknowledged.
 const LARGE: usize = 1 << 20;
 
-/// Longer a disk does not keep Codex waiting.
+/// Longer a disk does not keep Codex waiting, but for what is large.
 const DISK_PATIENCE: Duration = Duration::from_secs(2);
+/// A slow disk takes so many bytes a second.
+const SLOW_DISK: usize = 16 << 20;
 
 /// A device is too far behind.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +146,8 @@ impl Outbox {
         message.len() >= LARGE
     }
 
-    /// Adds a message, behind all text that waits for more. Takes up to [`DISK_PATIENCE`] where it has to be written.
+    /// Adds a message, behind all text that waits for more. Where it has to be written, this takes [`DISK_PATIENCE`] at most,
+    /// and a second more for each [`SLOW_DISK`] bytes.
     pub async fn push(&self, message: Bytes) -> Result<(), Full> {
         self.add(|inner, share| {
             let now = Instant::now();
@@ -203,7 +206,8 @@ impl Outbox {
         }
         let share = Arc::clone(&self.share);
         let write = tokio::task::spawn_blocking(move || Segment::write(&share, &queue.messages));
-        match timeout(DISK_PATIENCE, write).await {
+        let patience = DISK_PATIENCE + Duration::from_secs((bytes / SLOW_DISK) as u64);
+        match timeout(patience, write).await {
             Ok(Ok(written)) => written.map_err(Full::Disk),
             Ok(Err(error)) => Err(Full::Disk(io::Error::other(error))),
             Err(_) => Err(Full::Disk(io::Error::new(io::ErrorKind::TimedOut, "it is too slow"))),
