@@ -265,30 +265,72 @@ async fn a_machine_that_is_taken_back_is_gone_for_devices_and_its_codex_goes_on(
     stop_both(stage, devbox).await;
 }
 
+/// The text of an answer in what a channel told, as far as it was told in pieces.
+fn text_in_pieces<'a>(messages: impl IntoIterator<Item = &'a Value>) -> String {
+    let pieces = messages.into_iter().filter(|message| message["method"] == "item/agentMessage/delta");
+    pieces.map(|piece| piece["params"]["delta"].as_str().unwrap()).collect()
+}
+
 #[tokio::test]
-async fn a_lost_link_is_made_anew_and_what_ran_there_went_on() {
-    const PIECES: usize = 400;
+async fn a_link_that_is_lost_twenty_times_in_a_turn_costs_no_word_and_doubles_none() {
+    const PIECES: usize = 5000;
+    const CUTS: usize = 20;
     let Scene { devbox, stage, remote, .. } = Scene::start().await;
     let mut there = Client::connect(&devbox.running).await;
     let thread = there.thread(&devbox.codex).await;
-    there.prompt(&thread, &format!("@text N={PIECES} ms=5")).await;
+    there.prompt(&thread, &format!("@text N={PIECES} size=6 ms=5")).await;
     there.event("item/agentMessage/delta").await;
 
-    let mut client = channel(&remote).await;
-    client.resume(&thread).await;
-    client.event("item/agentMessage/delta").await;
-    for _ in 0..3 {
-        devbox.link.reset();
-        let (_, end) = client.ended().await;
-        assert_eq!(end, End::Closed(ChannelCloseReason::BackendGone));
+    let is_over = |message: &Value| message["method"] == "turn/completed";
+    let (mut seen, mut cuts) = (Vec::new(), 0);
+    let told = loop {
         // It waits for the link.
-        client = channel(&remote).await;
-        client.echo().await;
-    }
-    let read = client.read_completed(&thread).await;
+        let mut client = channel(&remote).await;
+        let resumed = client.request("thread/resume", json!({ "threadId": thread })).await;
+        assert_eq!(devbox.link.dials().len(), cuts + 1, "another try than was needed");
+        if let Err(refused) = resumed {
+            assert!(cuts > CUTS / 2, "the turn ended after {cuts} cuts: {refused}");
+            break Vec::new();
+        }
+        if cuts == CUTS {
+            break client.until_or_end("the end of the turn", is_over).await.0;
+        }
+        if !client.take("turn/completed").is_empty() {
+            assert!(cuts > CUTS / 2, "the turn ended after {cuts} cuts: this machine is too slow for the test");
+            break Vec::new();
+        }
+        let is_told = |message: &Value| message["method"] == "item/agentMessage/delta" || is_over(message);
+        let (mut told, _) = client.until_or_end("text", is_told).await;
+        devbox.link.reset();
+        cuts += 1;
+        let (rest, end) = client.ended().await;
+        assert_eq!(end, End::Closed(ChannelCloseReason::BackendGone));
+        told.extend(rest);
+        if told.iter().any(is_over) {
+            assert!(cuts > CUTS / 2, "the turn ended after {cuts} cuts: this machine is too slow for the test");
+            break told;
+        }
+        seen.push(text_in_pieces(&told));
+    };
+    let completed =
+        |message: &&Value| message["method"] == "item/completed" && message["params"]["item"]["type"] == "agentMessage";
+    let whole: Vec<_> = told.iter().filter(completed).collect();
+    assert!(whole.len() <= 1, "the answer came {} times", whole.len());
+    let read = channel(&remote).await.read_completed(&thread).await;
     let items = read["thread"]["turns"][0]["items"].as_array().unwrap();
     let text = items.iter().find(|item| item["type"] == "agentMessage").unwrap()["text"].as_str().unwrap();
-    assert_eq!(text.split_whitespace().count(), PIECES, "{text}");
+    assert_eq!((text.len(), text.split_whitespace().count()), (PIECES * 6, PIECES));
+    if let [item] = whole[..] {
+        assert_eq!(item["params"]["item"]["text"], text);
+        assert!(text.ends_with(&text_in_pieces(&told)));
+    }
+    for (channel, part) in seen.iter().enumerate() {
+        assert!(!part.is_empty(), "channel {channel} was told nothing");
+        assert!(
+            text.contains(part.as_str()),
+            "channel {channel} was told “{part}”, which does not stand in the answer so"
+        );
+    }
     stop_both(stage, devbox).await;
 }
 

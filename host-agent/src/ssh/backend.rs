@@ -39,6 +39,8 @@ use crate::disk::Disk;
 
 /// Between tries to get a lost connection back. A laptop that wakes up should not wait for long.
 const TRIES: BackoffConfig = BackoffConfig { first: Duration::from_millis(250), max: Duration::from_secs(30) };
+/// The longest wait after a connection that was had and lost on the way: devices wait for it.
+const HAD: Duration = Duration::from_millis(500);
 /// A connection that held for so long was a good one: the next failure is a first one.
 const HEALTHY: Duration = Duration::from_secs(60);
 /// How long a machine that was never reached is tried after somebody wanted it.
@@ -124,6 +126,10 @@ pub(super) struct Link {
 }
 
 impl Link {
+    fn new(connection: Connection, found: Inspection, instance: Instance) -> Self {
+        Self { connection, found, instance, sftp: tokio::sync::Mutex::default() }
+    }
+
     /// The machine's files, over a session that all share.
     pub(super) async fn sftp(&self) -> Result<Arc<Sftp>, SftpError> {
         let mut sftp = self.sftp.lock().await;
@@ -141,7 +147,10 @@ impl Link {
 
 /// How a connection came to its end.
 enum End {
+    /// The way there is gone.
     Lost,
+    /// The way is there, the server is not.
+    Gone,
     Rested,
     Stopped,
 }
@@ -321,7 +330,7 @@ impl Supervisor {
                     shared.state.send_replace(CodexState::Idle);
                 }
                 // It stays failed until somebody wants it, see [`super::trouble`].
-                End::Lost => {}
+                End::Lost | End::Gone => {}
                 End::Stopped => break,
             }
         }
@@ -332,19 +341,21 @@ impl Supervisor {
     async fn hold(&self) -> End {
         let shared = &self.shared;
         let mut backoff = Backoff::new(TRIES);
-        let mut was_there = false;
+        let mut before = None;
         loop {
             let opened = tokio::select! {
                 () = shared.stop.cancelled() => return End::Stopped,
-                opened = self.open() => opened,
+                opened = self.open(before.as_ref()) => opened,
             };
+            let mut most = TRIES.max;
             match opened {
                 Ok((link, probe)) => {
-                    was_there = true;
+                    before = Some(link.found.clone());
                     let since = Instant::now();
                     match self.serve(link, probe).await {
-                        End::Lost if since.elapsed() >= HEALTHY => backoff.reset(),
-                        End::Lost => {}
+                        End::Lost | End::Gone if since.elapsed() >= HEALTHY => backoff.reset(),
+                        End::Lost => most = HAD,
+                        End::Gone => {}
                         end => return end,
                     }
                 }
@@ -353,7 +364,7 @@ impl Supervisor {
                     tracing::warn!(alias = shared.alias, reason, fix, "an SSH host is out of reach");
                     lock(&shared.memory).failed(trouble, Instant::now());
                     shared.state.send_replace(CodexState::Failed { reason, fix });
-                    let is_wanted = was_there || lock(&shared.last_wanted).elapsed() <= TRIED_FOR;
+                    let is_wanted = before.is_some() || lock(&shared.last_wanted).elapsed() <= TRIED_FOR;
                     if trouble != Trouble::OutOfReach || !is_wanted {
                         return End::Lost;
                     }
@@ -363,28 +374,40 @@ impl Supervisor {
                 () = shared.stop.cancelled() => return End::Stopped,
                 () = shared.wanted.notified() => {}
                 () = shared.rests.notified() => return End::Rested,
-                () = sleep(backoff.delay(&self.rng, false)) => {}
+                () = sleep(backoff.delay(&self.rng, false).min(most)) => {}
             }
         }
     }
 
-    /// Connects, and finds the server there, or starts one.
-    async fn open(&self) -> Result<(Link, CodexConnection), OpenError> {
+    /// Connects, and finds the server there, or starts one. One that was there `before` is joined where nothing has changed.
+    async fn open(&self, before: Option<&Inspection>) -> Result<(Link, CodexConnection), OpenError> {
         let alias = &self.shared.alias;
         let nobody: Arc<dyn Person> = Arc::new(Nobody);
         let connection = self.discovery.connect(alias, &nobody).await.map_err(Box::new)?;
         let connection = connection.ok_or_else(|| OpenError::NotNamed { alias: alias.clone() })?;
+        if let Some(found) = before
+            && connection.is_as_before(found).await
+            && let Ok((instance, probe)) = self.join(&connection, found).await
+        {
+            return Ok((Link::new(connection, found.clone(), instance), probe));
+        }
         let mut found = connection.inspect().await?;
         if !found.is_listening {
             found = connection.start(&found, &self.settings).await?.found;
         }
+        let (instance, probe) = self.join(&connection, &found).await?;
+        Ok((Link::new(connection, found, instance), probe))
+    }
+
+    /// A first client of the server that was found.
+    async fn join(&self, there: &Connection, found: &Inspection) -> Result<(Instance, CodexConnection), OpenError> {
         let instance = Instance::random(&self.rng).ok_or(OpenError::NoRandomness)?;
-        let (stream, _) = connection.open_server(&found).await?;
+        let (stream, _) = there.open_server(found).await?;
         let mut probe = connect_over(stream, instance, Allowance::default()).await?;
         if !is_answered(&mut probe).await {
             return Err(OpenError::Silent);
         }
-        Ok((Link { connection, found, instance, sftp: tokio::sync::Mutex::default() }, probe))
+        Ok((instance, probe))
     }
 
     /// Says that the server is ready, and returns when it can't be reached any more, or need not.
@@ -406,10 +429,10 @@ impl Supervisor {
             () = shared.stop.cancelled() => End::Stopped,
             () = shared.rests.notified() => End::Rested,
             () = link.connection.closed() => End::Lost,
-            () = gone => End::Lost,
+            () = gone => if link.connection.is_closed() { End::Lost } else { End::Gone },
         };
         lock(&shared.link).take();
-        if matches!(end, End::Lost) {
+        if matches!(end, End::Lost | End::Gone) {
             tracing::info!(adapter = %Adapter::Ssh, alias = shared.alias, %instance, "codex is out of reach");
             shared.state.send_replace(CodexState::Starting);
         }

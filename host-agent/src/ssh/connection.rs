@@ -164,7 +164,9 @@ impl ConnectError {
             | Self::Jump { .. }
             | Self::Carrier { .. }
             | Self::TimedOut { .. }
-            | Self::Lost { .. } => "is it on, and does ssh reach it from here?".to_owned(),
+            | Self::Lost { .. } => {
+                format!("see whether it is on, and whether ssh reaches it from here: ssh {} true", shell_word(name))
+            }
             Self::HostKey { source, .. } => match &**source {
                 HostKeyError::Unknown { .. } => format!(
                     "compare the fingerprint with the machine's own, and say yes at this host's terminal: reachback ssh check {name}"

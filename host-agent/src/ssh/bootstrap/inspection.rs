@@ -53,6 +53,17 @@ impl Connection {
         let facts = marker.facts(&ran.stdout).ok_or_else(|| no_answer(&ran))??;
         Inspection::read(&facts)
     }
+
+    /// Whether all is there as it was found before: the same user and folders, their socket in its place, the same record.
+    ///
+    /// It starts no Codex, and takes a small part of the time of [`inspect`](Self::inspect). Whether somebody listens is
+    /// found out by who connects.
+    pub(in crate::ssh) async fn is_as_before(&self, found: &Inspection) -> bool {
+        let Some(marker) = Marker::random() else { return false };
+        let ran = self.run_at_login(&format!("{}{FOLDERS}{GLANCE}", marker.script()), PATIENCE).await;
+        let facts = ran.ok().and_then(|ran| marker.facts(&ran.stdout)?.ok());
+        facts.is_some_and(|facts| found.fits(&facts))
+    }
 }
 
 impl Inspection {
@@ -64,6 +75,18 @@ impl Inspection {
     /// Whether it was started so, with these settings.
     pub fn runs_with(&self, settings: &[String]) -> bool {
         self.is_ours() && self.record.as_ref().is_some_and(|record| record.settings == digest(settings))
+    }
+
+    /// Whether these facts are those of this one.
+    fn fits(&self, facts: &Facts) -> bool {
+        let is = |name: &str, path: &str| facts.path(name).is_ok_and(|now| now == path);
+        let socket = facts.some_path("socket").ok().flatten();
+        is("home", &self.home)
+            && is("codex_home", &self.codex_home)
+            && facts.number("uid") == Some(self.uid.into())
+            && socket.is_some()
+            && socket == self.socket
+            && Record::read(facts).is_ok_and(|record| record == self.record)
     }
 
     fn read(facts: &Facts) -> Result<Self, BootstrapError> {
@@ -152,6 +175,14 @@ fact proxy "$?"
 wait
 fact end 1"#;
 
+/// What says whether another look is needed.
+const GLANCE: &str = r#"fact uid "$(id -u)"
+fact home "$HOME"
+fact codex_home "$h"
+tell_socket
+tell_record
+fact end 1"#;
+
 #[cfg(test)]
 mod tests {
     use data_encoding::HEXLOWER;
@@ -194,6 +225,33 @@ mod tests {
         assert!(!inspect(&[socket]).unwrap().is_listening);
         assert!(inspect(&[socket, ("proxy", "0")]).unwrap().is_listening);
         assert!(!inspect(&[("proxy", "0")]).unwrap().is_listening);
+    }
+
+    #[test]
+    fn what_is_as_before_has_the_same_user_folders_socket_and_record() {
+        let socket = ("socket", "/tmp/codex-daemon-1000/a0");
+        let record = [("record_pid", "7"), ("record_settings", "ab"), ("record_alive", "1")];
+        let before = inspect(&[&[socket, ("proxy", "0")][..], &record].concat()).unwrap();
+        let now = |with: &[(&str, &str)]| {
+            let marker = Marker::random().unwrap();
+            let all = [("uid", "1000"), ("home", "/home/ada"), ("codex_home", "/home/ada/.codex"), socket];
+            let facts = all.iter().chain(&record).chain(with).chain(&[("end", "1")]);
+            let said: String =
+                facts.map(|(name, value)| format!("{marker} {name} {}\n", HEXLOWER.encode(value.as_bytes()))).collect();
+            before.fits(&marker.facts(said.as_bytes()).unwrap().unwrap())
+        };
+        assert!(now(&[]));
+        for other in [
+            ("uid", "1001"),
+            ("home", "/home/bob"),
+            ("codex_home", "/srv/codex"),
+            ("socket", "/tmp/codex-daemon-1000/a1"),
+            ("socket", ""),
+            ("record_pid", "8"),
+            ("record_alive", "0"),
+        ] {
+            assert!(!now(&[other]), "{other:?}");
+        }
     }
 
     #[test]
