@@ -6,6 +6,19 @@ import { Observable } from "../observable";
 import { type Scope, lesserScope } from "../scope";
 import { LOCAL } from "./route";
 
+/** How the environment of a machine that a host reaches over SSH begins; its name in the host's SSH configuration follows. */
+const SSH = "ssh:";
+
+/** The name in the host's SSH configuration; `null` where the environment is no machine. */
+export function aliasOf(environment: string): string | null {
+  return environment.startsWith(SSH) ? environment.slice(SSH.length) : null;
+}
+
+/** The environment that a machine of the host's SSH configuration is, once it was added. */
+export function environmentOf(alias: string): string {
+  return `${SSH}${alias}`;
+}
+
 /** What a device of this scope may do in an environment: of a machine that is not known yet, no more than look. */
 export function scopeIn(environment: string, scope: Scope, known: ReadonlyMap<string, EnvironmentInfo>): Scope {
   const info = known.get(environment);

@@ -1,11 +1,9 @@
 /** What the screens call the places where a host's threads are: the host itself, and machines that it reaches over SSH. */
 import type { EnvironmentInfo } from "../api/types";
+import { aliasOf } from "../state/codexes";
 import { LOCAL } from "../state/route";
 import { visibleLine } from "../visible";
 import { shellWord } from "./folderwords";
-
-/** How the environment of such a machine begins; its name in the host's SSH configuration follows. */
-const SSH = "ssh:";
 
 /** What a machine is called; an environment that is none by its own name. */
 export function machineName(environment: string): string {
@@ -29,8 +27,12 @@ export function alsoWords(infos: Iterable<EnvironmentInfo>, awaited: ReadonlySet
   return words.length === 0 ? null : `Also ${words.join(", ")} over SSH`;
 }
 
-function aliasOf(environment: string): string | null {
-  return environment.startsWith(SSH) ? environment.slice(SSH.length) : null;
+/** The machines that were added, by their names. */
+export function addedWords(environments: Iterable<string>): string {
+  const names = [...environments].filter((name) => name !== LOCAL).map(machineName);
+  return names.length === 0
+    ? "Add those that this host reaches, for your devices to see"
+    : `Added: ${names.join(", ")}`;
 }
 
 function stateWord({ state, account }: EnvironmentInfo, isAwaited: boolean): string | null {

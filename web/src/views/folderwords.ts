@@ -24,10 +24,14 @@ export function folderFault({ reason, why, message }: FolderFault): {
   readonly next: string;
   readonly again: boolean;
 } {
-  const sentence = visibleLine(message).replace(/\.$/, "");
-  const what = `${sentence.charAt(0).toUpperCase()}${sentence.slice(1)}.`;
   const next = reason === "folder" ? GONE[why] : STEPS[reason];
-  return { what, next: next ?? "Try again.", again: next === undefined || why === "missing" };
+  return { what: sentence(message), next: next ?? "Try again.", again: next === undefined || why === "missing" };
+}
+
+/** What a host says, as a sentence. */
+export function sentence(message: string): string {
+  const words = visibleLine(message).replace(/\.$/, "");
+  return `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
 }
 
 /** Where a folder really is; `null` where its name says so. `within` is the folder that it was found in. */

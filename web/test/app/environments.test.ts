@@ -13,15 +13,15 @@ let desk: Desk;
 let phone: Phone;
 const stage = Stage.ofFile();
 
-/** A host with one thread of its own, and with a machine that takes connections and does not answer. */
+/** A host with one thread of its own, whose configuration names a machine that takes connections and does not answer. */
 beforeEach(async () => {
   phone = await stage.unbox();
   machine = await Machine.silent();
   up = await stage.pairs(phone, machine.named);
+  machine.at(up);
   stage.leftovers.addLast(() => machine.stop());
   desk = await stage.desk(up);
   await desk.finishes(up.project, "mend the shop");
-  await machine.joins(up);
 });
 
 /** The row of the thread with this title. */
@@ -35,6 +35,7 @@ async function times(text: RegExp): Promise<number> {
 }
 
 test("a machine out of reach holds up no list, is told once, and takes no new thread", async () => {
+  await machine.joins();
   await phone.taps(/^Open/);
   await row("mend the shop").waitFor();
   await phone.sees("Also devbox (connecting) over SSH");
@@ -71,6 +72,7 @@ test("a machine out of reach holds up no list, is told once, and takes no new th
 });
 
 test("threads of a machine come when it answers, are only looked at, and go with it", async () => {
+  await machine.joins();
   await phone.taps(/^Open/);
   await row("mend the shop").waitFor();
   await machine.goesOn();
@@ -96,5 +98,109 @@ test("threads of a machine come when it answers, are only looked at, and go with
   await machine.leaves();
   await row("thread 1 of many").waitFor({ state: "detached" });
   await phone.page.getByText(/over SSH/).waitFor({ state: "detached" });
+  await row("mend the shop").waitFor();
+});
+
+/** Has the host's owner say what this device may do, whose page of the host is shown. */
+async function may(scope: "approve" | "admin"): Promise<void> {
+  const device = (await phone.page.locator("dd code").nth(1).textContent()) ?? "";
+  expect(await up.command("devices", "scope", device, scope).exited()).toBe(0);
+}
+
+/** Opens what says which machines devices see, on the page of the host. */
+async function opensMachines(): Promise<void> {
+  await phone.taps(/^SSH machines/);
+  await phone.page.getByRole("dialog", { name: "SSH machines" }).waitFor();
+}
+
+/** The button of the sheet with this name. */
+function button(name: string): ReturnType<Phone["page"]["locator"]> {
+  return phone.page.getByRole("dialog").getByRole("button", { name, exact: true });
+}
+
+test("a device with admin adds a machine and takes it back, and is asked before", async () => {
+  await machine.goesOn();
+  await phone.taps(/^Open/);
+  await phone.taps("About this host");
+  await may("admin");
+  await opensMachines();
+  await phone.sees(machine.address);
+  await phone.shoots("machines");
+  await button("Add devbox").tap();
+  await phone.sees("reachback ssh check devbox");
+  await phone.shoots("machines-add");
+  await audits(phone, "machines-add");
+  await button("Not now").tap();
+  expect(await button("Add devbox").evaluate((own) => own === document.activeElement)).toBe(true);
+  await button("Add devbox").tap();
+  await button("Add it").tap();
+  await button("Take back devbox").waitFor();
+  await phone.shoots("machines-added");
+  await audits(phone, "machines-added");
+
+  // Back leads out of the sheet, and not of the screen.
+  await phone.page.goBack();
+  await phone.sees("Added: devbox");
+  await audits(phone, "about-admin");
+  await phone.taps("Back to threads");
+  await row("thread 1 of many").waitFor();
+
+  await phone.taps("About this host");
+  await opensMachines();
+  await button("Take back devbox").tap();
+  await phone.sees("What runs there goes on");
+  await phone.shoots("machines-remove");
+  await audits(phone, "machines-remove");
+  await button("Keep it").tap();
+  await button("Take back devbox").tap();
+  await button("Take it back").tap();
+  await button("Add devbox").waitFor();
+  await button("Close").tap();
+  await phone.sees("Add those that this host reaches");
+  await phone.taps("Back to threads");
+  await row("mend the shop").waitFor();
+  await row("thread 1 of many").waitFor({ state: "detached" });
+});
+
+test("what the owner writes at the host is read again: no machine, one that is named no more, one that is unclear", async () => {
+  await machine.joins();
+  machine.hasConfiguration("Host *\n  User ada\n");
+  await phone.taps(/^Open/);
+  await phone.taps("About this host");
+  await may("admin");
+  await opensMachines();
+  await phone.sees("does not name it any more");
+  await machine.leaves();
+  await phone.sees("names no machine");
+  await phone.shoots("machines-none");
+  await audits(phone, "machines-none");
+
+  machine.hasConfiguration("Host broken\n  Port none\n");
+  await button("Read the configuration again").tap();
+  await phone.sees("broken");
+  expect(await button("Add broken").count()).toBe(0);
+  await phone.shoots("machines-broken");
+  await audits(phone, "machines-broken");
+
+  machine.hasNoConfiguration();
+  await button("Read the configuration again").tap();
+  await phone.sees(/can.t read/i);
+  await phone.shoots("machines-unread");
+  await audits(phone, "machines-unread");
+});
+
+test("a device below admin is not shown what it may not change, nor any more once it is one", async () => {
+  await phone.taps(/^Open/);
+  await phone.taps("About this host");
+  await phone.sees(/manage devices/);
+  expect(await phone.page.getByText("SSH machines").count()).toBe(0);
+  await may("admin");
+  await opensMachines();
+  await button("Add devbox").waitFor();
+  await may("approve");
+  await phone.page.getByRole("dialog").waitFor({ state: "detached" });
+  expect(await phone.page.getByText("SSH machines").count()).toBe(0);
+  // Back leads to the threads, as if nothing had lain there.
+  await phone.taps("Back to threads");
   await row("mend the shop").waitFor();
 });

@@ -87,10 +87,30 @@ export class Machine {
     env.REACHBACK_SSH_CONFIG = this.#at("config");
   };
 
-  /** Has the host's owner add it. */
-  async joins(up: Up): Promise<void> {
+  /** Is one of this host's, which may add it. */
+  at(up: Up): void {
     this.#up = up;
-    await ends(up, "ssh", "add", "--unchecked", ALIAS);
+  }
+
+  /** Has the host's owner add it. */
+  async joins(): Promise<void> {
+    await ends(this.#up, "ssh", "add", "--unchecked", ALIAS);
+  }
+
+  /** Has the host's configuration say this instead of naming it. */
+  hasConfiguration(config: string): void {
+    this.#write("config", config);
+  }
+
+  /** Puts a folder in the place of the host's configuration, which nobody can read then. */
+  hasNoConfiguration(): void {
+    rmSync(this.#at("config"));
+    mkdirSync(this.#at("config"));
+  }
+
+  /** Where the host's configuration says that it is. */
+  get address(): string {
+    return `${userInfo().username}@127.0.0.1:${this.#port}`;
   }
 
   /** Has the host's owner take it back. */
