@@ -320,3 +320,30 @@ async fn files_of_a_newer_build_are_refused_and_left_alone() {
     serve.args(["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()]);
     newer(&data.join("identity.json"), finished(serve, "")).await;
 }
+
+#[tokio::test]
+async fn a_demo_knows_none_of_the_persons_machines() {
+    let home = Home::new();
+    // `HOME` is the folder that the state lies in.
+    let user = home.path().parent().unwrap().to_owned();
+    std::fs::create_dir_all(user.join(".ssh")).unwrap();
+    std::fs::write(user.join(".ssh/config"), "Host mine\n  HostName 127.0.0.1\n").unwrap();
+    let names = async |list: &[&str]| -> Vec<Value> {
+        let listed = home.json(list).await.ok();
+        listed
+            .lines()
+            .into_iter()
+            .filter(|line| line["event"] == "ssh_host")
+            .map(|line| line["alias"].clone())
+            .collect()
+    };
+    assert_eq!(names(&["ssh", "list"]).await, ["mine"], "a real host knows it, or this shows nothing");
+
+    let codex = codex::program();
+    let mut up = home.start(&["up", "--demo", "--listen", "127.0.0.1:0", "--codex-program", codex.to_str().unwrap()]);
+    up.event("ready").await;
+    assert_eq!(names(&["ssh", "list"]).await, [] as [Value; 0]);
+    let refused = home.json(&["ssh", "add", "--unchecked", "mine"]).await;
+    assert_eq!(refused.event("error")["code"], "ssh_unknown_name", "{refused:?}");
+    assert_eq!(up.stop().await, Some(0));
+}

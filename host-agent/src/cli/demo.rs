@@ -4,6 +4,7 @@
 //! has a home of its own, beside the usual one unless another was chosen, and
 //! marks it ([`crate::state::demo`]); whoever starts an agent asks for the mark.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use reachback_proto::words::{quote, shell_word};
@@ -102,6 +103,27 @@ pub(super) fn codex_file(home: &Path) -> PathBuf {
 /// Codex's own state in a demo's home.
 pub(super) fn codex_home(home: &Path) -> PathBuf {
     home.join("demo").join("codex-home")
+}
+
+/// The SSH configuration of a demo, which names no machine by itself: a demo's devices must not get to the person's.
+/// `None` in the home of a real host.
+pub(super) fn ssh_config(home: &Home) -> Result<Option<PathBuf>, Failure> {
+    let kind = HomeKind::of(&home.path).map_err(|error| Failure::new("home", error.to_string()))?;
+    Ok((kind == HomeKind::Demo).then(|| ssh_config_in(&home.path)))
+}
+
+fn ssh_config_in(home: &Path) -> PathBuf {
+    home.join("demo").join("ssh-config")
+}
+
+/// Makes that file, unless it is there.
+pub(super) fn make_ssh_config(home: &Path) -> std::io::Result<()> {
+    const TEXT: &[u8] = b"# SSH hosts of the demo, in the form of ~/.ssh/config, which the demo does not read.\n";
+    match std::fs::File::create_new(ssh_config_in(home)) {
+        Ok(mut file) => file.write_all(TEXT),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The Codex that a demo runs, for `connect` on the same computer: this home's, else that of the demo's usual home.

@@ -134,9 +134,12 @@ enum Change {
 /// The code of the failure that there is no `ssh`.
 pub(super) const NO_SSH: &str = "ssh_missing";
 
-/// What finds the machines of an SSH configuration: this user's, or another one.
+/// What finds the machines of an SSH configuration: this user's, the demo's own in its home, or another one.
 pub(super) fn discovery(home: &Home, config: Option<PathBuf>) -> Result<Discovery, Failure> {
-    let config = config.map(|config| std::path::absolute(&config).unwrap_or(config));
+    let config = match config {
+        Some(config) => Some(std::path::absolute(&config).unwrap_or(config)),
+        None => demo::ssh_config(home)?,
+    };
     Discovery::new(home.places.home.clone(), config).map_err(failure)
 }
 

@@ -219,6 +219,7 @@ impl Demo {
         if args.way == CodexWay::RemoteControl {
             folders.sign_in()?;
         }
+        demo::make_ssh_config(&home.path).context("the demo's SSH configuration can't be made")?;
         std::fs::write(demo::codex_file(&home.path), program.as_os_str().as_encoded_bytes())?;
         let codex = OwnCodex::start(home, folders.codex(program), args.way, None)?;
         Ok(Self { home: folders, codex, _model: model })
