@@ -8,6 +8,7 @@ mod chatgpt;
 mod codex_backend;
 mod codex_use;
 mod conformance;
+mod demo_machine;
 mod firewall_schema;
 mod floods;
 mod folders;

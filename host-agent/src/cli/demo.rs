@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use reachback_proto::words::{quote, shell_word};
 
 use super::Home;
+use crate::demo::machine::{self, quoted};
 use crate::local_api::{Client, Failure, Request};
 use crate::platform::dirs::beside;
 use crate::state::demo::HomeKind;
@@ -118,9 +119,13 @@ fn ssh_config_in(home: &Path) -> PathBuf {
 
 /// Makes that file, unless it is there.
 pub(super) fn make_ssh_config(home: &Path) -> std::io::Result<()> {
-    const TEXT: &[u8] = b"# SSH hosts of the demo, in the form of ~/.ssh/config, which the demo does not read.\n";
+    // A file that is not there is passed over.
+    let text = format!(
+        "# SSH hosts of the demo, in the form of ~/.ssh/config, which the demo does not read.\nInclude {}\n",
+        quoted(&machine::config_in(home))
+    );
     match std::fs::File::create_new(ssh_config_in(home)) {
-        Ok(mut file) => file.write_all(TEXT),
+        Ok(mut file) => file.write_all(text.as_bytes()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }

@@ -173,7 +173,10 @@ async fn change(home: &Home, alias: String, change: Change, output: Output) -> a
     let environment = printable(&host.environment);
     match change {
         Change::Add => {
-            output.say(format_args!("Your devices see {environment} from now on, and what Codex does there."));
+            output.say(format_args!(
+                "Your devices see {environment} from now on, and what Codex does there. Open a folder there to work in: \
+                 reachback workspace add --env {environment} DIR"
+            ));
             output.event(&Event::SshAdded(host));
         }
         Change::Remove => {

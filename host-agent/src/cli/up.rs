@@ -3,11 +3,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 use reachback_proto::pairing::Origin;
 use reachback_proto::session::SessionLimits;
+use reachback_proto::words::{printable, shell_word};
 use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
 use url::Url;
 
@@ -18,15 +20,20 @@ use super::opening;
 use super::output::Output;
 use super::pair::{self, Codes};
 use crate::agent::outbox::OutboxLimits;
+use crate::agent::ssh_hosts::SshHostChanges;
 use crate::agent::{Agent, AgentConfig};
+use crate::audit::AuditLog;
 use crate::backoff::BackoffConfig;
 use crate::demo::home::{DemoHome, project_beside};
+use crate::demo::machine::{self, DemoMachine, MachineError};
 use crate::demo::model::ScriptedModel;
 use crate::local_api::{Confirm, Event, Failure, Request};
 use crate::platform::programs;
 use crate::platform::signals::{stop_wanted, stop_within};
+use crate::ssh::{Nobody, Person};
 use crate::state::demo::mark;
 use crate::state::lock::HomeLock;
+use crate::state::ssh_hosts::SshHostStore;
 use crate::state::timestamp::Timestamp;
 
 /// Codes are shown for this long, renewed every five minutes.
@@ -42,6 +49,10 @@ pub(super) struct UpArgs {
     /// Use a scripted model and a private Codex, to try things out.
     #[arg(long, conflicts_with = "workspaces")]
     demo: bool,
+    /// With --demo: a machine that is reached over SSH, too, with a Codex and a project of its own. Needs OpenSSH's server
+    /// on this computer; it listens nowhere.
+    #[arg(long, requires = "demo")]
+    ssh: bool,
     /// Where the relay listens. A network address gets TLS with a certificate that laptops pin.
     #[arg(long, value_name = "ADDR", default_value_t = DEFAULT_LISTEN)]
     listen: SocketAddr,
@@ -78,7 +89,7 @@ pub(super) async fn run(home: &Home, mut args: UpArgs, output: Output) -> anyhow
         args.codex.take_wanted_home(home)?;
         opening::before_start(home, &args.codex, output).await?;
     }
-    let demo = if args.demo { Some(Demo::start(home, &lock, &args.codex).await?) } else { None };
+    let demo = if args.demo { Some(Demo::start(home, &lock, &args).await?) } else { None };
     let codex = match &demo {
         Some(demo) => demo.codex.clone(),
         None => own_codex(home, &args.codex, output).await?,
@@ -117,6 +128,18 @@ pub(super) async fn run(home: &Home, mut args: UpArgs, output: Output) -> anyhow
     let events = agent.events_from_start();
     let vital = agent.vital().clone();
     greet(home, &args, &public, output);
+    if let Some(machine) = demo.as_ref().and_then(|demo| demo.machine.as_ref()) {
+        let (project, name) = (machine.project(), args.codex.name());
+        output.say(format_args!(
+            "  SSH    ssh:{}, a machine of the demo's own, with the project {}\n         \
+             from a laptop: reachback connect {} --env ssh:{} -C {}",
+            machine::ALIAS,
+            printable(&project.to_string_lossy()),
+            printable(&shell_word(name)),
+            machine::ALIAS,
+            printable(&shell_word(project.display())),
+        ));
+    }
     tokio::select! {
         // Signals first: whoever reads that it is ready may stop it at once.
         biased;
@@ -131,6 +154,9 @@ pub(super) async fn run(home: &Home, mut args: UpArgs, output: Output) -> anyhow
     stop_within(STOP_TIME, async {
         agent.shutdown().await;
         relay.shutdown().await;
+        if let Some(demo) = &demo {
+            demo.stop(home, &args.codex).await;
+        }
     })
     .await;
     stopped([relay.vital(), &vital])
@@ -202,11 +228,14 @@ fn greet(home: &Home, args: &UpArgs, relay: &Origin, output: Output) {
 struct Demo {
     home: DemoHome,
     codex: OwnCodex,
+    machine: Option<DemoMachine>,
     _model: ScriptedModel,
 }
 
 impl Demo {
-    async fn start(home: &Home, lock: &HomeLock, args: &CodexArgs) -> anyhow::Result<Self> {
+    async fn start(home: &Home, lock: &HomeLock, args: &UpArgs) -> anyhow::Result<Self> {
+        let with_machine = args.ssh;
+        let args = &args.codex;
         let program = args.codex_program.clone().or_else(|| programs::find("codex")).ok_or_else(|| {
             Failure::new("no_codex", "the demo needs a real Codex, and there is no `codex` on the search path")
                 .fix("install it: npm install -g @openai/codex; or in a checkout: cargo xtask up --demo")
@@ -221,7 +250,59 @@ impl Demo {
         }
         demo::make_ssh_config(&home.path).context("the demo's SSH configuration can't be made")?;
         std::fs::write(demo::codex_file(&home.path), program.as_os_str().as_encoded_bytes())?;
+        let machine = match with_machine {
+            true => Some(DemoMachine::prepare(&home.path, &program, model.addr()).await.map_err(no_machine)?),
+            false => None,
+        };
+        if machine.is_none() {
+            machine::hide(&home.path).context("the demo's machine can't be hidden")?;
+        }
+        list_machine(home, machine.is_some())?;
         let codex = OwnCodex::start(home, folders.codex(program), args.way, None)?;
-        Ok(Self { home: folders, codex, _model: model })
+        let demo = Self { home: folders, codex, machine, _model: model };
+        // One that an earlier demo could not end has another model.
+        demo.stop(home, args).await;
+        Ok(demo)
     }
+
+    /// Ends the Codex that runs on the machine.
+    async fn stop(&self, home: &Home, args: &CodexArgs) {
+        if self.machine.is_none() {
+            return;
+        }
+        let Ok(Some(discovery)) = args.discovery(home) else { return };
+        let nobody: Arc<dyn Person> = Arc::new(Nobody);
+        match discovery.connect(machine::ALIAS, &nobody).await {
+            Ok(Some(there)) => {
+                if let Err(error) = there.stop().await {
+                    tracing::debug!(%error, "nothing to end on the demo's machine");
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the demo's machine can't be reached"),
+        }
+    }
+}
+
+fn no_machine(error: MachineError) -> anyhow::Error {
+    match &error {
+        MachineError::Missing(_) => Failure::new("no_sshd", error.to_string())
+            .fix("install it (Debian: apt install openssh-server), or leave out --ssh")
+            .into(),
+        _ => error.into(),
+    }
+}
+
+/// Has devices see the machine, or not.
+fn list_machine(home: &Home, is_there: bool) -> anyhow::Result<()> {
+    let store = SshHostStore::open(&home.path)?;
+    let is_listed = store.current().has(machine::ALIAS);
+    let audit = AuditLog::open(&home.path)?;
+    let changes = SshHostChanges { store: &store, audit: &audit };
+    let changed = match (is_there, is_listed) {
+        (true, false) => changes.add(machine::ALIAS, None, Timestamp::now()),
+        (false, true) => changes.remove(machine::ALIAS, None, Timestamp::now()),
+        _ => return Ok(()),
+    };
+    changed.map(drop).map_err(|error| Failure::from(error).into())
 }

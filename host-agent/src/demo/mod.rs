@@ -5,7 +5,9 @@
 //! file changes are real; only the thinking is not. Nothing leaves the machine.
 
 pub mod home;
+pub mod machine;
 pub mod model;
 
 pub use home::DemoHome;
+pub use machine::DemoMachine;
 pub use model::ScriptedModel;

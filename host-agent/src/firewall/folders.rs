@@ -40,7 +40,7 @@ pub enum NoPlace {
     #[error("a folder is named by its absolute path, without `..`")]
     Form,
     /// Nothing is there, or something else than a folder.
-    #[error("there is no such folder on this host")]
+    #[error("there is no such folder")]
     Missing,
     /// The user's home folder, or one that contains it.
     #[error("the home folder, and what contains it, is never open to devices: a project in it is")]

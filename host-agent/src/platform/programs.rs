@@ -7,6 +7,11 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     find_in(&std::env::var_os("PATH")?, name)
 }
 
+/// The search path, where it is text.
+pub(crate) fn search_path() -> Option<String> {
+    std::env::var_os("PATH")?.into_string().ok()
+}
+
 fn find_in(path: &std::ffi::OsStr, name: &str) -> Option<PathBuf> {
     std::env::split_paths(path).filter(|folder| folder.is_absolute()).find_map(|folder| candidate(&folder, name))
 }
