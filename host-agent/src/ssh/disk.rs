@@ -20,8 +20,10 @@ use crate::firewall::folders::{Unseen, plain};
 
 /// What is known for so long is looked at anew.
 const FRESH: Duration = Duration::from_secs(1);
-/// What was not looked at for so long is forgotten.
-const KEPT: Duration = Duration::from_secs(60);
+/// What was not looked at for so long is forgotten: twice as long as a look may take.
+const KEPT: Duration = Duration::from_secs(10);
+/// After a look that failed, those who waited for it have its answer, and so has who comes this soon.
+const FAILED: Duration = Duration::from_secs(1);
 /// How long a look may take; a person waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Paths that are known at once; a large folder has some thousand.
@@ -54,6 +56,8 @@ struct Known {
     instance: Option<Instance>,
     surroundings: Option<Arc<Surroundings>>,
     why_not: Option<Unseen>,
+    /// When a look failed last.
+    failed: Option<Instant>,
     /// Why nothing will be known as long as it is this connection.
     closed: Option<Unseen>,
     config: Option<(Instant, Arc<str>)>,
@@ -70,14 +74,17 @@ impl SshDisk {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection, with what is known over it.
+    /// The connection, with what is known over it; nothing where there is no use in a look.
     fn link(&self) -> Option<Arc<Link>> {
         let link = self.shared.link();
-        match &link {
-            Some(link) => self.known().begin(link.instance),
-            None => self.known().forget(Unseen::new(NOT_CONNECTED)),
-        }
-        link
+        let mut known = self.known();
+        let Some(link) = link else {
+            known.forget(Unseen::new(NOT_CONNECTED));
+            return None;
+        };
+        known.begin(link.instance);
+        let has_failed = known.failed.is_some_and(|at| at.elapsed() < FAILED);
+        (!has_failed).then_some(link)
     }
 
     /// Lets a look take its time, and forgets what is known where it fails.
@@ -88,6 +95,7 @@ impl SshDisk {
         let why = Unseen::new(&error.to_string());
         let mut known = self.known();
         known.closed = error.stays().then(|| why.clone());
+        known.failed = Some(Instant::now());
         known.forget(why);
     }
 
@@ -184,7 +192,8 @@ impl Known {
     }
 
     fn real(&self, path: &Path) -> Option<Real> {
-        self.paths.get(path)?.1.clone()
+        let (at, real) = self.paths.get(path)?;
+        real.clone().filter(|_| at.elapsed() < KEPT)
     }
 
     fn trusted(&self) -> Vec<PathBuf> {
