@@ -191,7 +191,8 @@ async fn at_the_terminal_a_new_machine_is_accepted_and_a_locked_key_opened() {
     // Without a terminal nobody opens the key, and it is said what to do.
     let locked = person.check("devbox").await.event("error");
     assert_eq!(locked["code"], "ssh_auth", "{locked}");
-    assert_eq!(locked["fix"], json!(format!("add the key to the agent: ssh-add {}", ssh.at("locked"))));
+    let fix = locked["fix"].as_str().unwrap();
+    assert!(fix.ends_with(&format!("ssh-add {}", ssh.at("locked"))), "{locked}");
 }
 
 #[tokio::test]

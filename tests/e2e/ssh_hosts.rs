@@ -26,7 +26,7 @@ pub(crate) const ENVIRONMENT: &str = "ssh:devbox";
 /// A machine called `devbox`, behind a cutter.
 pub(crate) struct Machine {
     pub(crate) codex: TestCodex,
-    ssh: Ssh,
+    pub(crate) ssh: Ssh,
     account: Account,
     pub(crate) link: Cutter,
     _server: Sshd,
@@ -62,10 +62,24 @@ impl Machine {
         Self::made(first, "$HOME/bin/files").await
     }
 
+    /// With Codex's model of the tests, which asks for a password through PAM, under this name for it.
+    pub(crate) async fn asking(name: &str) -> Self {
+        let (codex, ssh) = (TestCodex::prepare().await, Ssh::prepare());
+        let first = format!("export CODEX_HOME='{}'", codex.home.codex_home().display());
+        let account = Account::prepare(codex.user_home().join("account"), "bash", &first);
+        let asks = "UsePAM yes\nKbdInteractiveAuthentication yes\nAuthenticationMethods keyboard-interactive\nPermitRootLogin yes";
+        let server = ssh.server_under(name, &format!("{asks}\n{}", account.sessions())).await;
+        Self::behind(codex, ssh, account, server).await
+    }
+
     async fn made(first: impl FnOnce(&TestCodex) -> String, files: &str) -> Self {
         let (codex, ssh) = (TestCodex::prepare().await, Ssh::prepare());
         let account = Account::prepare(codex.user_home().join("account"), "bash", &first(&codex));
         let server = ssh.server(&format!("{}\nSubsystem sftp {files}", account.sessions())).await;
+        Self::behind(codex, ssh, account, server).await
+    }
+
+    async fn behind(codex: TestCodex, ssh: Ssh, account: Account, server: Sshd) -> Self {
         let link = Cutter::start(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port))).await;
         let machine = Self { codex, ssh, account, link, _server: server };
         machine.is_known();
@@ -78,13 +92,13 @@ impl Machine {
         &self.account
     }
 
-    fn is_known(&self) {
+    pub(crate) fn is_known(&self) {
         let known = format!("[127.0.0.1]:{} {}\n", self.link.addr().port(), self.ssh.public("host"));
         self.ssh.write("known_hosts", &known);
     }
 
     /// With more lines about it.
-    fn configure(&self, more: &str) {
+    pub(crate) fn configure(&self, more: &str) {
         let (port, key) = (self.link.addr().port(), self.ssh.at("one"));
         self.ssh.configure(&format!("Host devbox\n  Port {port}\n  IdentityFile {key}\n{more}"));
     }

@@ -170,10 +170,22 @@ impl Ssh {
 
     /// Starts a server with the key `host`, and more lines of configuration.
     pub async fn server(&self, more: &str) -> Sshd {
+        self.server_called(Path::new(SSHD), more).await
+    }
+
+    /// The same under another name, which is its service's for PAM.
+    pub async fn server_under(&self, name: &str, more: &str) -> Sshd {
+        let program = self.path(name);
+        std::os::unix::fs::symlink(SSHD, &program).unwrap();
+        self.server_called(&program, more).await
+    }
+
+    async fn server_called(&self, program: &Path, more: &str) -> Sshd {
         let port = free_port();
+        // Of a keyword that comes twice, the first counts.
         let config = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\n{more}\nHostKey {}\n",
+            "{more}\nPort {port}\nListenAddress 127.0.0.1\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\n\
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nHostKey {}\n",
             self.at("authorized_keys"),
             self.at("host"),
         );
@@ -182,7 +194,7 @@ impl Ssh {
         // Of Debian's sshd, when it is root; its service makes it.
         let _ = std::fs::create_dir("/run/sshd");
         let log = std::fs::File::create(self.path(&format!("{file}.log"))).unwrap();
-        let mut command = Command::new(SSHD);
+        let mut command = Command::new(program);
         command.arg("-D").arg("-e").arg("-f").arg(self.path(&file));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn();
         let mut child = child.unwrap_or_else(|error| panic!("{SSHD}: {error} (Debian: apt install openssh-server)"));

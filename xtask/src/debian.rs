@@ -12,33 +12,41 @@ use crate::process;
 /// A program and the package that has it.
 struct Tool {
     program: &'static str,
-    /// Prints its version and ends.
-    probe: &'static str,
+    /// Has it say something about itself, and end well.
+    probe: &'static [&'static str],
     package: &'static str,
 }
 
 /// What tests use: tmux plays the person at the terminal, Chromium the one with a phone, OpenSSH both ends of a way to another
 /// machine.
 const TOOLS: &[Tool] = &[
-    Tool { program: "tmux", probe: "-V", package: "tmux" },
-    Tool { program: "ssh", probe: "-V", package: "openssh-client" },
-    Tool { program: "/usr/sbin/sshd", probe: "-V", package: "openssh-server" },
-    Tool { program: "chromium", probe: "--version", package: "chromium" },
+    Tool { program: "tmux", probe: &["-V"], package: "tmux" },
+    Tool { program: "ssh", probe: &["-V"], package: "openssh-client" },
+    Tool { program: "/usr/sbin/sshd", probe: &["-V"], package: "openssh-server" },
+    Tool { program: "chromium", probe: &["--version"], package: "chromium" },
 ];
+
+/// What the tests that only root can run use: a module of PAM, whose service such a test adds.
+const OF_ROOT: &[Tool] = &[Tool {
+    program: "sh",
+    probe: &["-c", "ls /usr/lib/*/security/pam_pwdfile.so /usr/lib64/security/pam_pwdfile.so 2>/dev/null | grep ."],
+    package: "libpam-pwdfile",
+}];
 
 /// Sees to it that every tool is there; `ci` allows installing without being root.
 pub(crate) fn ensure(ci: bool) -> anyhow::Result<()> {
-    let missing: Vec<_> =
-        TOOLS.iter().filter(|tool| process::answer(Command::new(tool.program).arg(tool.probe)).is_none()).collect();
+    let apt = process::answer(Command::new("apt-get").arg("--version")).is_some();
+    let root = process::answer(Command::new("id").arg("-u")).as_deref() == Some("0");
+    let wanted: Vec<_> = TOOLS.iter().chain(OF_ROOT.iter().filter(|_| apt && root)).collect();
+    let is_there = |tool: &Tool| process::answer(Command::new(tool.program).args(tool.probe)).is_some();
+    let missing: Vec<_> = wanted.iter().filter(|tool| !is_there(tool)).collect();
     if missing.is_empty() {
-        let names: Vec<_> = TOOLS.iter().map(|tool| tool.program).collect();
+        let names: Vec<_> = wanted.iter().map(|tool| tool.package).collect();
         eprintln!("{}: there.", names.join(", "));
         return Ok(());
     }
     let packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
 
-    let apt = process::answer(Command::new("apt-get").arg("--version")).is_some();
-    let root = process::answer(Command::new("id").arg("-u")).as_deref() == Some("0");
     if !apt || !(root || ci) {
         bail!("the tests need {}. Run:\n\n    {}\n", packages.join(", "), by_hand(apt, &packages));
     }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use reachback_proto::ids::{DeviceId, HostId, RelayId};
 use reachback_proto::scope::Scope;
 use reachback_proto::words::quote;
 use tokio::sync::broadcast::error::TryRecvError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Mutex, broadcast, mpsc};
 use tokio::time::{sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +29,10 @@ use super::{codex_status, tunnel_status, without_workspace};
 use crate::codex::ConnectError;
 use crate::firewall::folders::Folders as _;
 use crate::local_api::events::Shown;
-use crate::local_api::{Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, Status};
+use crate::local_api::{
+    Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, SshAsked, Status,
+};
+use crate::ssh::{Person, Question, Secret, UnknownKey};
 use crate::state::devices::Device;
 use crate::state::timestamp::Timestamp;
 
@@ -155,7 +160,7 @@ impl OwnerRequests {
                             tell(&exchange.events, wanted).await?;
                             match timeout_at(until.into(), exchange.answers.recv()).await {
                                 Ok(Some(Answer::Digits { digits })) => Confirmation::Digits(digits.0),
-                                Ok(Some(Answer::Decline) | None) => Confirmation::Decline,
+                                Ok(_) => Confirmation::Decline,
                                 Err(_) => return Ok(None),
                             }
                         }
@@ -376,6 +381,40 @@ impl OwnerRequests {
     }
 }
 
+/// Whoever runs a command that hears what is asked.
+struct AtTheCommand(Mutex<Exchange>);
+
+impl AtTheCommand {
+    async fn ask(&self, asked: SshAsked) -> Option<Answer> {
+        let mut exchange = self.0.lock().await;
+        tell(&exchange.events, Event::SshAsked(asked)).await.ok()?;
+        exchange.answers.recv().await
+    }
+}
+
+impl Person for AtTheCommand {
+    fn trusts(&self, key: UnknownKey) -> BoxFuture<'_, bool> {
+        let UnknownKey { host, kind, fingerprint, other } = key;
+        let asked = SshAsked::Trust { host, kind, fingerprint, other };
+        async move { self.ask(asked).await == Some(Answer::Trusted) }.boxed()
+    }
+
+    fn answers(&self, question: Question) -> BoxFuture<'_, Option<Secret>> {
+        let asked = match question {
+            Question::Passphrase { file } => SshAsked::Passphrase { file },
+            Question::Password { at } => SshAsked::Password { at },
+            Question::Server { at, words, echo } => SshAsked::Answer { at, words, echo },
+        };
+        async move {
+            match self.ask(asked).await? {
+                Answer::Typed { text } => Some(Secret::new(text.0)),
+                _ => None,
+            }
+        }
+        .boxed()
+    }
+}
+
 impl Handler for OwnerRequests {
     async fn handle(&self, request: Request, exchange: Exchange) -> Result<Response, Failure> {
         match request {
@@ -391,6 +430,10 @@ impl Handler for OwnerRequests {
             }
             Request::AddSshHost { alias } => Ok(Response::SshHost(self.ssh_hosts.add(&alias, None).await?)),
             Request::RemoveSshHost { alias } => Ok(Response::SshHost(self.ssh_hosts.remove(&alias, None).await?)),
+            Request::LoginSshHost { alias } => {
+                let person = Arc::new(AtTheCommand(Mutex::new(exchange)));
+                Ok(Response::SshConnected(self.ssh_hosts.log_in(&alias, person).await?))
+            }
             Request::Pair { scope, confirm, ttl_seconds } => {
                 let patience = Duration::from_secs(ttl_seconds.into());
                 let device = self.pair(PairOptions { scope, confirm, patience }, exchange).await?;

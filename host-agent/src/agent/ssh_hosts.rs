@@ -4,7 +4,8 @@
 //! connected when one of them wants to work there, and let go when nobody has for a while and nothing runs there that the agent
 //! would hear of.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use reachback_proto::frame::MAX_ENVIRONMENT;
@@ -24,10 +25,10 @@ use super::environments::Environments;
 use super::environments::{Environment, SSH};
 use super::prompts::now_ms;
 use crate::audit::{AuditError, AuditLog, CodexChange, CodexEntry};
-use crate::codex::CodexConfig;
 use crate::codex::permissions::Profiles;
-use crate::local_api::{Event, Failure, SshEnvironment};
-use crate::ssh::{Discovery, Listing, SshBackend};
+use crate::codex::{CodexConfig, ConnectError};
+use crate::local_api::{Event, Failure, SshChecked, SshEnvironment};
+use crate::ssh::{About, Connection, Discovery, Listing, Person, SshBackend};
 use crate::state::ssh_hosts::{SshHostError, SshHostStore};
 use crate::state::timestamp::Timestamp;
 
@@ -149,6 +150,8 @@ pub(crate) struct SshHosts {
     shared: Shared,
     vital: Vital,
     notices: Notices,
+    /// What reaches each of them.
+    backends: std::sync::Mutex<HashMap<String, Weak<SshBackend>>>,
     /// One change at a time.
     changing: Mutex<()>,
 }
@@ -162,7 +165,8 @@ impl SshHosts {
         vital: Vital,
         notices: Notices,
     ) -> Self {
-        let hosts = Self { discovery, store, shared, vital, notices, changing: Mutex::default() };
+        let hosts =
+            Self { discovery, store, shared, vital, notices, backends: Default::default(), changing: Mutex::default() };
         for host in &hosts.store.current().hosts {
             if let Err(failure) = hosts.publish(&host.alias) {
                 hosts.shared.events.send(Event::Error(failure));
@@ -230,6 +234,25 @@ impl SshHosts {
         Ok(removed)
     }
 
+    /// Connects to a machine with somebody who is asked, and goes on with that connection; waits until Codex can be reached there.
+    pub(super) async fn log_in(&self, alias: &str, person: Arc<dyn Person>) -> Result<SshChecked, Failure> {
+        let discovery = self.discovery()?;
+        let backend = self.backends().get(alias).and_then(Weak::upgrade);
+        let Some(backend) = backend.filter(|_| self.store.current().has(alias)) else {
+            let message = SshChangeError::Unknown { alias: alias.to_owned() }.to_string();
+            let fix = format!("make it one: reachback ssh add {}", shell_word(alias));
+            return Err(Failure::new("ssh_unknown_name", message).fix(fix));
+        };
+        let connection = connect(discovery, alias, &person).await?;
+        let About { user, fingerprint, by } = connection.about().clone();
+        backend.take(connection).await.map_err(|error| not_there(alias, error))?;
+        Ok(SshChecked { alias: alias.to_owned(), user, fingerprint, by })
+    }
+
+    fn backends(&self) -> MutexGuard<'_, HashMap<String, Weak<SshBackend>>> {
+        self.backends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn changes(&self) -> SshHostChanges<'_> {
         SshHostChanges { store: &self.store, audit: &self.shared.audit }
     }
@@ -245,6 +268,7 @@ impl SshHosts {
     fn publish(&self, alias: &str) -> Result<(), Failure> {
         let backend =
             Arc::new(SshBackend::new(Arc::clone(self.discovery()?), alias, CodexConfig::default().settings()));
+        self.backends().insert(alias.to_owned(), Arc::downgrade(&backend));
         let profiles = Profiles::new(&SystemRandom::new(), Vec::new(), None)
             .map_err(|error| Failure::new("randomness", error.to_string()))?;
         let environment =
@@ -257,6 +281,25 @@ impl SshHosts {
             self.notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::of(&environment)));
         }
         Ok(())
+    }
+}
+
+/// A connection to a machine, with somebody who can be asked.
+pub async fn connect(discovery: &Discovery, alias: &str, person: &Arc<dyn Person>) -> Result<Connection, Failure> {
+    let connected = discovery.connect(alias, person).await;
+    let connected = connected.map_err(|error| Failure::new(error.code(), error.to_string()).fix(error.fix(alias)))?;
+    connected.ok_or_else(|| unknown(discovery, alias))
+}
+
+/// Why Codex can't be reached on a machine that let one in.
+fn not_there(alias: &str, error: ConnectError) -> Failure {
+    let told = |reason: String, fix: Option<String>| {
+        let failure = Failure::new("codex_unavailable", format!("{} let this computer in, but {reason}", quote(alias)));
+        Failure { fix, ..failure }
+    };
+    match error {
+        ConnectError::Failed { reason, fix } => told(reason, fix),
+        other => told(other.to_string(), Some(format!("see how it is: reachback ssh check {}", shell_word(alias)))),
     }
 }
 

@@ -308,6 +308,7 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
         },
         Event::Pairing { .. }
         | Event::PairingDigitsWanted { .. }
+        | Event::SshAsked(_)
         | Event::ChatgptPairing { .. }
         | Event::ChatgptDevice(_)
         | Event::Workspace(_)

@@ -1,28 +1,28 @@
 //! `reachback ssh`: the machines that this one reaches over SSH.
 
-use std::io::{IsTerminal, Write};
+mod login;
+
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use reachback_proto::words::{printable, printable_lines, quote, shell_word};
+use reachback_proto::words::{printable, quote, shell_word};
 
+use self::login::Terminal;
 use super::Home;
 use super::demo;
 use super::output::{self, Output, table};
 use crate::agent::environments::workspaces::Workspaces;
-use crate::agent::ssh_hosts::{SshHostChanges, unknown};
+use crate::agent::ssh_hosts::{self, SshHostChanges, unknown};
 use crate::audit::AuditLog;
 use crate::disk::UnknownDisk;
 use crate::local_api::{
     Client, ClientError, Event, Failure, Request, Response, SshChecked, SshCodex, SshHost, SshStopped,
 };
 use crate::ssh::{
-    About, BootstrapError, Connection, Discovery, DiscoveryError, Found, Nobody, Person, Question, Reach, Secret,
-    Settings, Stopped, UnknownKey,
+    About, BootstrapError, Connection, Discovery, DiscoveryError, Found, Nobody, Person, Reach, Settings, Stopped,
 };
 use crate::state::lock::HomeLock;
 use crate::state::ssh_hosts::{SshHostList, SshHostStore};
@@ -33,6 +33,7 @@ const EXAMPLES: &str = "Examples, on the host:\n  \
     reachback ssh list                          which machines ~/.ssh/config names, and what each name means\n  \
     reachback ssh check devbox                  connect to one once, as `ssh devbox` would, and say which Codex is there\n  \
     reachback ssh add devbox                    the same, and let devices see what Codex does there\n  \
+    reachback ssh login devbox                  let the agent in where a password, a code or a passphrase is asked for\n  \
     reachback ssh remove devbox                 take it back from devices\n  \
     reachback ssh stop devbox                   end the app-server of Codex that Reachback started there\n  \
     reachback ssh list --json                   the list for programs, one machine a line\n  \
@@ -84,16 +85,25 @@ enum Action {
     ///
     /// It is checked first, as `check` does. From then on your devices find it beside this host's own environment, as
     /// `ssh:NAME`. The agent connects when one of them wants something there, with the keys and the ssh-agent that it
-    /// has; nobody is asked then, so a key with a passphrase has to be in the ssh-agent. Where no app-server of Codex
-    /// runs, it starts one, which goes on when the link ends; `reachback ssh stop NAME` ends it.
+    /// has; nobody is asked then, see `reachback ssh login`. Where no app-server of Codex runs, it starts one, which goes
+    /// on when the link ends; `reachback ssh stop NAME` ends it.
     ///
-    /// In this version devices may look at threads there, and not yet work in them.
+    /// Devices watch what Codex does there; they work in the folders that you open: reachback workspace add --env ssh:NAME DIR
     Add {
         /// The machine, as your SSH configuration names it.
         name: String,
         /// Add it without connecting to it, as when it is off.
         #[arg(long)]
         unchecked: bool,
+    },
+    /// Connect the agent to a machine now, and answer at this terminal what is asked on the way.
+    ///
+    /// For machines that ask for a password or a code, and for keys with a passphrase. A key that you open here stays open
+    /// in the agent's memory until the agent ends, so it is asked for once; passwords and codes are not kept: a
+    /// machine that asks for one has to be logged in to again when its connection is lost, or has rested for ten minutes.
+    Login {
+        /// The machine, as it was added.
+        name: String,
     },
     /// Take a machine back from your devices. What runs there goes on.
     Remove {
@@ -107,17 +117,23 @@ pub(super) async fn run(home: &Home, args: SshArgs, output: Output) -> anyhow::R
     let discovery = discovery(home, ssh_config);
     match action {
         Action::List => list(home, &discovery?, output).await,
-        Action::Check { name } => check(&discovery?, &name, output).await,
+        Action::Check { name } => check(&discovery?, &name, &Arc::default(), output).await,
+        Action::Login { name } => login::run(home, name, output).await,
         Action::Stop { name } => stop(&discovery?, &name, output).await,
         Action::Add { name, unchecked } => {
             let discovery = discovery?;
             if !discovery.names(&name) {
                 return Err(unknown(&discovery, &name).into());
             }
+            let terminal = Arc::new(Terminal::default());
             if !unchecked {
-                check(&discovery, &name, output).await?;
+                check(&discovery, &name, &terminal, output).await?;
             }
-            change(home, name, Change::Add, output).await
+            let added = change(home, name.clone(), Change::Add, output).await?;
+            if terminal.was_asked() {
+                login::again(home, name, terminal, output).await?;
+            }
+            Ok(added)
         }
         // Also a machine that is named no more.
         Action::Remove { name } => change(home, name, Change::Remove, output).await,
@@ -231,20 +247,38 @@ async fn list(home: &Home, discovery: &Discovery, output: Output) -> anyhow::Res
 }
 
 /// A connection to a machine, with whoever sits at the terminal to be asked.
-async fn connect(discovery: &Discovery, name: &str, output: Output) -> anyhow::Result<Connection> {
-    let has_person = !output.is_json() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    let person: Arc<dyn Person> = if has_person { Arc::new(Terminal) } else { Arc::new(Nobody) };
-    let connected = discovery.connect(name, &person).await;
-    let connected = connected.map_err(|error| Failure::new(error.code(), error.to_string()).fix(error.fix(name)))?;
-    Ok(connected.ok_or_else(|| unknown(discovery, name))?)
+async fn connect(
+    discovery: &Discovery,
+    name: &str,
+    terminal: &Arc<Terminal>,
+    output: Output,
+) -> anyhow::Result<Connection> {
+    let person: Arc<dyn Person> = if has_person(output) { Arc::clone(terminal) as _ } else { Arc::new(Nobody) };
+    Ok(ssh_hosts::connect(discovery, name, &person).await?)
 }
 
-async fn check(discovery: &Discovery, name: &str, output: Output) -> anyhow::Result<ExitCode> {
-    let connection = connect(discovery, name, output).await?;
-    let About { user, fingerprint, by } = connection.about().clone();
-    output.say(format_args!("{name} lets {user} in, by {by}"));
+/// Whether somebody sits at a terminal here, who can be asked.
+fn has_person(output: Output) -> bool {
+    !output.is_json() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Says that a machine was reached.
+fn reached(checked: SshChecked, output: Output) {
+    let SshChecked { alias, user, fingerprint, by } = &checked;
+    output.say(format_args!("{alias} lets {user} in, by {by}"));
     output.say(format_args!("Its own key: {}", fingerprint.as_deref().unwrap_or("none")));
-    output.event(&Event::SshChecked(SshChecked { alias: name.to_owned(), user, fingerprint, by }));
+    output.event(&Event::SshChecked(checked));
+}
+
+async fn check(
+    discovery: &Discovery,
+    name: &str,
+    terminal: &Arc<Terminal>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let connection = connect(discovery, name, terminal, output).await?;
+    let About { user, fingerprint, by } = connection.about().clone();
+    reached(SshChecked { alias: name.to_owned(), user, fingerprint, by }, output);
     let found = find_codex(&connection, name).await;
     connection.close().await;
     let codex = found.map_err(|error| failure_there(&error, name))?;
@@ -273,7 +307,7 @@ async fn check(discovery: &Discovery, name: &str, output: Output) -> anyhow::Res
 }
 
 async fn stop(discovery: &Discovery, name: &str, output: Output) -> anyhow::Result<ExitCode> {
-    let connection = connect(discovery, name, output).await?;
+    let connection = connect(discovery, name, &Arc::default(), output).await?;
     let stopped = connection.stop().await;
     connection.close().await;
     let Stopped { pid, others } = stopped.map_err(|error| failure_there(&error, name))?;
@@ -309,47 +343,6 @@ async fn find_codex(connection: &Connection, name: &str) -> Result<SshCodex, Boo
         started_here,
         reached_by: reached.map(|reach| Reach::code(reach).to_owned()),
     })
-}
-
-/// Whoever sits at this terminal.
-struct Terminal;
-
-impl Person for Terminal {
-    fn trusts(&self, key: UnknownKey) -> BoxFuture<'_, bool> {
-        async move {
-            let UnknownKey { host, kind, fingerprint, other } = key;
-            let mut words = format!("Nobody knows {} yet. It shows this key:\n  {kind} {fingerprint}", quote(host));
-            if let Some(other) = other {
-                words += &format!("\nIt is known by a key of another kind: {other}");
-            }
-            ask_aside(&format!("{words}\nCompare it with the machine's own (ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub).\nTrust it from now on? Type yes: "));
-            super::pair::read_line().await.is_ok_and(|line| line.trim() == "yes")
-        }
-        .boxed()
-    }
-
-    fn answers(&self, question: Question) -> BoxFuture<'_, Option<Secret>> {
-        async move {
-            let (words, echo) = match question {
-                Question::Passphrase { file } => (format!("Passphrase of {}: ", quote(file)), false),
-                Question::Password { at } => (format!("Password of {}: ", quote(at)), false),
-                Question::Server { at, words, echo } => (format!("{} asks: {} ", quote(at), quote(words)), echo),
-            };
-            if echo {
-                ask_aside(&words);
-                return super::pair::read_line().await.ok().map(|line| Secret::new(line.trim_end().to_owned()));
-            }
-            let typed = tokio::task::spawn_blocking(move || rpassword::prompt_password(words));
-            typed.await.ok()?.ok().filter(|typed| !typed.is_empty()).map(Secret::new)
-        }
-        .boxed()
-    }
-}
-
-/// A question at the terminal, beside what the command prints.
-fn ask_aside(words: &str) {
-    let mut err = std::io::stderr().lock();
-    let _ = write!(err, "{}", printable_lines(words)).and_then(|()| err.flush());
 }
 
 /// What is told of a machine.

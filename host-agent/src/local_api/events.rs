@@ -105,6 +105,8 @@ pub enum Event {
     SshHost(SshHost),
     /// A machine was reached over SSH, and let this one in.
     SshChecked(SshChecked),
+    /// On the way to such a machine a person is asked for something.
+    SshAsked(SshAsked),
     /// A Codex was found on such a machine.
     SshCodex(SshCodex),
     /// What Reachback had started on such a machine was ended.
@@ -338,6 +340,42 @@ pub struct SshChecked {
     pub by: String,
 }
 
+/// What a person is asked on the way to a machine that is reached over SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "for", rename_all = "snake_case")]
+pub enum SshAsked {
+    /// Whether a machine that nobody knows is the one that is meant.
+    Trust {
+        /// The machine, as `known_hosts` spells it.
+        host: String,
+        /// The kind of its key, `ssh-ed25519`.
+        kind: String,
+        /// SHA-256 of it, as `ssh-keygen -l` shows it.
+        fingerprint: String,
+        /// Where the machine is known by a key of another kind.
+        other: Option<String>,
+    },
+    /// What opens a key.
+    Passphrase {
+        /// The key's file.
+        file: String,
+    },
+    /// A password of the machine's user.
+    Password {
+        /// `user@machine`.
+        at: String,
+    },
+    /// What the machine wants to know.
+    Answer {
+        /// `user@machine`.
+        at: String,
+        /// Its own words, which may say anything.
+        words: String,
+        /// Whether the answer may be seen while it is typed.
+        echo: bool,
+    },
+}
+
 /// The Codex of a machine that is reached over SSH.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SshCodex {
@@ -551,6 +589,27 @@ mod tests {
                     by: "a password".into(),
                 }),
                 r#"{"event":"ssh_checked","alias":"devbox","user":"ada","fingerprint":"SHA256:x","by":"a password"}"#.into(),
+            ),
+            (
+                Event::SshAsked(SshAsked::Trust {
+                    host: "[192.0.2.7]:22".into(),
+                    kind: "ssh-ed25519".into(),
+                    fingerprint: "SHA256:x".into(),
+                    other: None,
+                }),
+                r#"{"event":"ssh_asked","for":"trust","host":"[192.0.2.7]:22","kind":"ssh-ed25519","fingerprint":"SHA256:x","other":null}"#.into(),
+            ),
+            (
+                Event::SshAsked(SshAsked::Passphrase { file: "/home/ada/.ssh/id".into() }),
+                r#"{"event":"ssh_asked","for":"passphrase","file":"/home/ada/.ssh/id"}"#.into(),
+            ),
+            (
+                Event::SshAsked(SshAsked::Password { at: "ada@devbox".into() }),
+                r#"{"event":"ssh_asked","for":"password","at":"ada@devbox"}"#.into(),
+            ),
+            (
+                Event::SshAsked(SshAsked::Answer { at: "ada@devbox".into(), words: "Code:".into(), echo: true }),
+                r#"{"event":"ssh_asked","for":"answer","at":"ada@devbox","words":"Code:","echo":true}"#.into(),
             ),
             (
                 Event::SshCodex(SshCodex {

@@ -30,8 +30,8 @@ pub(crate) mod server;
 
 pub use client::{Client, ClientError};
 pub use events::{
-    ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshChecked, SshCodex, SshEnvironment,
-    SshHost, SshStopped, TunnelStatus, WorkspaceStatus,
+    ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshAsked, SshChecked, SshCodex,
+    SshEnvironment, SshHost, SshStopped, TunnelStatus, WorkspaceStatus,
 };
 pub use server::{Exchange, Handler, serve};
 
@@ -97,6 +97,12 @@ pub enum Request {
         /// Its name.
         alias: String,
     },
+    /// Connect to one, whatever a person is asked on the way: events `ssh_asked`, each answered by [`Answer::Typed`],
+    /// [`Answer::Trusted`] or [`Answer::Decline`], then [`Response::SshConnected`].
+    LoginSshHost {
+        /// Its name.
+        alias: String,
+    },
     /// Pair a device: events `pairing`, `pairing_digits_wanted`, `paired`, then [`Response::Device`].
     Pair {
         /// What it may do; without it, what the agent's configuration says.
@@ -153,7 +159,14 @@ pub enum Answer {
         /// As typed; spaces and dashes don't matter.
         digits: Shown,
     },
-    /// This is not the device.
+    /// What a person typed for a machine.
+    Typed {
+        /// A passphrase, a password or a code.
+        text: Shown,
+    },
+    /// The machine with this key is the one that is meant.
+    Trusted,
+    /// This is not the device, or the machine; or nothing was typed.
     Decline,
 }
 
@@ -176,6 +189,8 @@ pub enum Response {
     Workspace(WorkspaceStatus),
     /// The machine that was added or taken back.
     SshHost(SshEnvironment),
+    /// How a machine was reached that is connected now.
+    SshConnected(SshChecked),
     /// Whether Codex's configuration leads here, and what should be known about that.
     CodexUse {
         /// How it is now.

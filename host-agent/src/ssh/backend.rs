@@ -45,6 +45,8 @@ const HAD: Duration = Duration::from_millis(500);
 const HEALTHY: Duration = Duration::from_secs(60);
 /// How long a machine that was never reached is tried after somebody wanted it.
 const TRIED_FOR: Duration = Duration::from_secs(120);
+/// How long the owner waits for Codex on a machine that let them in: two looks, and a start.
+const TAKEN: Duration = Duration::from_secs(90);
 /// How long a machine may take to hear that it is left.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -109,6 +111,8 @@ pub(super) struct Shared {
     wanted: Notify,
     /// Nobody needs it any more.
     rests: Notify,
+    /// A connection that the owner made, to be taken in place of the next one.
+    made: Mutex<Option<Connection>>,
     /// When somebody wanted one last.
     last_wanted: Mutex<Instant>,
     memory: Mutex<Memory>,
@@ -172,6 +176,7 @@ impl SshBackend {
             link: Mutex::default(),
             wanted: Notify::new(),
             rests: Notify::new(),
+            made: Mutex::default(),
             last_wanted: Mutex::new(Instant::now()),
             memory: Mutex::default(),
             clients: Arc::default(),
@@ -191,6 +196,29 @@ impl SshBackend {
     /// The machine's folders.
     pub fn disk(&self) -> Arc<SshDisk> {
         Arc::clone(&self.disk)
+    }
+
+    /// Goes on with a connection that the owner made, where there is none; waits until Codex can be reached over it, or why not.
+    pub async fn take(&self, connection: Connection) -> Result<(), ConnectError> {
+        if self.shared.link().is_some_and(|link| !link.connection.is_closed()) {
+            let _ = timeout(FAREWELL, connection.close()).await;
+            return Ok(());
+        }
+        *lock(&self.shared.made) = Some(connection);
+        let mut state = self.state.clone();
+        let taken = async {
+            loop {
+                self.shared.try_now();
+                let ready = ready(&mut state).await;
+                // A try that was under way has failed.
+                if ready.is_ok() || lock(&self.shared.made).is_none() {
+                    return ready.map(drop);
+                }
+            }
+        };
+        let taken = timeout(TAKEN, taken).await.unwrap_or(Err(ConnectError::Starting));
+        lock(&self.shared.made).take();
+        taken
     }
 
     /// How many clients are connected, the agent's own among them.
@@ -289,11 +317,21 @@ impl Shared {
 
     /// Has the machine tried, where it is not connected.
     fn want(&self) {
-        *lock(&self.last_wanted) = Instant::now();
         let is_told_again = lock(&self.memory).tells(Instant::now());
+        self.begin(!is_told_again);
+    }
+
+    /// The same, whatever is told of the last failure.
+    fn try_now(&self) {
+        self.begin(true);
+    }
+
+    /// Has it tried where it rests, and `also_failed` where it has failed.
+    fn begin(&self, also_failed: bool) {
+        *lock(&self.last_wanted) = Instant::now();
         let begins = self.state.send_if_modified(|state| {
             let begins =
-                matches!(state, CodexState::Idle) || (matches!(state, CodexState::Failed { .. }) && !is_told_again);
+                matches!(state, CodexState::Idle) || (matches!(state, CodexState::Failed { .. }) && also_failed);
             if begins {
                 *state = CodexState::Starting;
             }
@@ -382,9 +420,15 @@ impl Supervisor {
     /// Connects, and finds the server there, or starts one. One that was there `before` is joined where nothing has changed.
     async fn open(&self, before: Option<&Inspection>) -> Result<(Link, CodexConnection), OpenError> {
         let alias = &self.shared.alias;
-        let nobody: Arc<dyn Person> = Arc::new(Nobody);
-        let connection = self.discovery.connect(alias, &nobody).await.map_err(Box::new)?;
-        let connection = connection.ok_or_else(|| OpenError::NotNamed { alias: alias.clone() })?;
+        let made = lock(&self.shared.made).take();
+        let connection = match made {
+            Some(made) => made,
+            None => {
+                let nobody: Arc<dyn Person> = Arc::new(Nobody);
+                let connection = self.discovery.connect(alias, &nobody).await.map_err(Box::new)?;
+                connection.ok_or_else(|| OpenError::NotNamed { alias: alias.clone() })?
+            }
+        };
         if let Some(found) = before
             && connection.is_as_before(found).await
             && let Ok((instance, probe)) = self.join(&connection, found).await

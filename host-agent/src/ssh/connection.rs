@@ -21,9 +21,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::carrier::Carrier;
 use super::host_key::{Guard, GuardError, HostKeyError, Outcome};
-use super::identities::{self, AuthError};
+use super::identities::{self, AuthError, Own};
 use super::known_hosts::{HostName, KnownHosts, KnownHostsError};
-use super::person::Person;
 use super::way::{Hop, WayError, expand};
 use crate::link::dial::{self, DialError};
 use crate::platform::processes::Group;
@@ -186,7 +185,7 @@ impl ConnectError {
             Self::Protocol { .. } | Self::AuthTimedOut { .. } => {
                 "see what ssh says, and the machine's own log".to_owned()
             }
-            Self::Auth(error) => error.fix(),
+            Self::Auth(error) => error.fix(name),
         }
     }
 }
@@ -219,15 +218,11 @@ impl std::fmt::Debug for Connection {
 
 impl Connection {
     /// Goes the way, machine by machine.
-    pub(super) async fn open(
-        way: &[Hop],
-        home: Option<&PathBuf>,
-        person: &Arc<dyn Person>,
-    ) -> Result<Self, ConnectError> {
+    pub(super) async fn open(way: &[Hop], own: Own<'_>) -> Result<Self, ConnectError> {
         let mut through: Vec<Handle<Guard>> = Vec::new();
         let mut last = None;
         for hop in way {
-            let (handle, reached, ended) = Opening { hop, home, person }.open(through.last()).await?;
+            let (handle, reached, ended) = Opening { hop, own }.open(through.last()).await?;
             through.push(handle);
             last = Some((reached, ended));
         }
@@ -263,8 +258,7 @@ impl Connection {
 /// One machine that is being reached.
 struct Opening<'a> {
     hop: &'a Hop,
-    home: Option<&'a PathBuf>,
-    person: &'a Arc<dyn Person>,
+    own: Own<'a>,
 }
 
 impl Opening<'_> {
@@ -311,7 +305,7 @@ impl Opening<'_> {
             },
         };
         let mut handle = handle.map_err(|failed| self.explain(failed, &outcome, patience))?;
-        let admitted = identities::authenticate(&mut handle, self.hop, self.home, self.person);
+        let admitted = identities::authenticate(&mut handle, self.hop, self.own);
         let late = |_| ConnectError::AuthTimedOut { machine: self.machine(), after: AUTH_PATIENCE };
         let by = tokio::time::timeout(AUTH_PATIENCE, admitted).await.map_err(late)??;
         let fingerprint = outcome.lock().unwrap_or_else(PoisonError::into_inner).fingerprint.clone();
@@ -386,7 +380,7 @@ impl Opening<'_> {
         }
         let files = |keyword| {
             let paths = settings.paths(keyword).into_iter();
-            paths.filter_map(|path| expand(&path, self.hop, self.home)).map(PathBuf::from).collect::<Vec<_>>()
+            paths.filter_map(|path| expand(&path, self.hop, self.own.home)).map(PathBuf::from).collect::<Vec<_>>()
         };
         let own = files("userknownhostsfile");
         let known = KnownHosts::read(&[own.clone(), files("globalknownhostsfile")].concat())?;
@@ -399,7 +393,7 @@ impl Opening<'_> {
             known,
             keep_in: own.into_iter().next(),
             hashed: settings.is_on("hashknownhosts"),
-            person: Arc::clone(self.person),
+            person: Arc::clone(self.own.person),
             outcome: Arc::default(),
             asking: Arc::default(),
             _ended,
@@ -436,7 +430,7 @@ impl Opening<'_> {
 
     /// A command of the person's own that carries the connection.
     fn carry(&self, command: &str) -> Result<Carrier, ConnectError> {
-        let Some(command) = expand(command, self.hop, self.home) else {
+        let Some(command) = expand(command, self.hop, self.own.home) else {
             return Err(self.carrier("it names something that is not known here".to_owned()));
         };
         if cfg!(windows) {

@@ -12,6 +12,8 @@ use reachback_proto::words::quote;
 
 use super::aliases::{self, Alias, Places};
 use super::connection::{ConnectError, Connection};
+use super::identities::Own;
+use super::keyring::Keyring;
 use super::person::Person;
 use super::settings::{PATIENCE, Settings, SettingsError, Ssh};
 use super::way::{self, Jump};
@@ -80,6 +82,7 @@ pub struct Discovery {
     config: PathBuf,
     places: Places,
     known: Mutex<Option<Known>>,
+    keys: Keyring,
 }
 
 /// What was found when the files were like this.
@@ -115,7 +118,7 @@ impl Discovery {
         };
         // Also for a file of `-F`, relative paths begin there (ssh_config(5), Include).
         let base = home.as_ref().map(|home| home.join(".ssh")).unwrap_or_default();
-        Ok(Self { ssh, config: file, places: Places { home, base }, known: Mutex::default() })
+        Ok(Self { ssh, config: file, places: Places { home, base }, known: Mutex::default(), keys: Keyring::default() })
     }
 
     /// The file that is read first.
@@ -129,12 +132,14 @@ impl Discovery {
     }
 
     /// Connects to a machine that the configuration names, and to no other: a name from elsewhere could be anything.
+    /// Keys that were opened for a connection before are open.
     pub async fn connect(&self, name: &str, person: &Arc<dyn Person>) -> Result<Option<Connection>, ConnectError> {
         if !self.names(name) {
             return Ok(None);
         }
         let way = way::to(&self.ssh, name).await?;
-        Connection::open(&way, self.places.home.as_ref(), person).await.map(Some)
+        let own = Own { home: self.places.home.as_ref(), person, keys: &self.keys };
+        Connection::open(&way, own).await.map(Some)
     }
 
     /// All machines, each with what its name means now.

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reachback_proto::words::{printable, quote};
+use reachback_proto::words::{printable, quote, shell_word};
 use russh::MethodKind;
 use russh::client::{Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
@@ -22,7 +22,8 @@ use russh::{MethodSet, client::AuthResult};
 use zeroize::Zeroizing;
 
 use super::host_key::Guard;
-use super::person::{Person, Question};
+use super::keyring::Keyring;
+use super::person::{Person, Question, Secret};
 use super::way::{Hop, expand};
 use crate::platform::files;
 
@@ -49,6 +50,8 @@ pub struct AuthError {
     pub locked: Vec<PathBuf>,
     /// Keys that are there and were not used, and why.
     pub passed_over: Vec<String>,
+    /// Whether it asks for something that is typed, and nobody typed it.
+    pub unanswered: bool,
     /// Whether it ended the connection.
     pub closed: bool,
 }
@@ -57,7 +60,9 @@ impl AuthError {
     fn words(&self) -> String {
         let mut words = format!("{} does not let this computer in", quote(&self.at));
         if self.tried.is_empty() {
-            words += ": there was no key to offer";
+            if !self.unanswered {
+                words += ": there was no key to offer";
+            }
         } else {
             words += &format!(": it takes none of {}", self.tried.join(", "));
         }
@@ -67,6 +72,10 @@ impl AuthError {
         for why in &self.passed_over {
             words += &format!("; {why}");
         }
+        if self.unanswered {
+            words += if self.tried.is_empty() { ":" } else { ";" };
+            words += " it asks for a password or a code, and nothing was typed";
+        }
         if self.closed {
             words += "; it ended the connection after these tries";
         }
@@ -74,31 +83,40 @@ impl AuthError {
     }
 
     /// What a person can do about it.
-    pub fn fix(&self) -> String {
-        if self.closed {
+    ///
+    /// `name` is the machine that was wanted.
+    pub fn fix(&self, name: &str) -> String {
+        let log_in = || format!("at this host's terminal: reachback ssh login {}", shell_word(name));
+        if self.closed && self.locked.is_empty() && !self.unanswered {
             return "offer fewer keys: set IdentityFile and IdentitiesOnly yes for it in the SSH configuration"
                 .to_owned();
         }
         match self.locked.first() {
             Some(file) => {
-                format!("add the key to the agent: ssh-add {}", reachback_proto::words::shell_word(file.display()))
+                format!("open the key {}; or add it to the SSH agent: ssh-add {}", log_in(), shell_word(file.display()))
             }
+            None if self.unanswered => format!("log in {}", log_in()),
             None => format!("see what ssh says: ssh {}", self.at.split_once('@').map_or("", |(_, host)| host)),
         }
     }
 }
 
+/// What this side has: the same for all machines on a way.
+#[derive(Clone, Copy)]
+pub(super) struct Own<'a> {
+    /// The person's home folder.
+    pub home: Option<&'a PathBuf>,
+    /// Who is asked.
+    pub person: &'a Arc<dyn Person>,
+    /// What was opened before.
+    pub keys: &'a Keyring,
+}
+
 /// A way in that worked, in words.
-pub(super) async fn authenticate(
-    handle: &mut Handle<Guard>,
-    hop: &Hop,
-    home: Option<&PathBuf>,
-    person: &Arc<dyn Person>,
-) -> Result<String, AuthError> {
+pub(super) async fn authenticate(handle: &mut Handle<Guard>, hop: &Hop, own: Own<'_>) -> Result<String, AuthError> {
     let user = hop.settings.user().to_owned();
     let error = AuthError { at: format!("{user}@{}", hop.name), ..AuthError::default() };
-    let mut attempt =
-        Attempt { handle, hop, home, person, user, error, methods: MethodSet::empty(), offered: HashSet::new() };
+    let mut attempt = Attempt { handle, hop, own, user, error, methods: MethodSet::empty(), offered: HashSet::new() };
     match attempt.run().await {
         Some(how) => Ok(how),
         None => {
@@ -111,8 +129,7 @@ pub(super) async fn authenticate(
 struct Attempt<'a> {
     handle: &'a mut Handle<Guard>,
     hop: &'a Hop,
-    home: Option<&'a PathBuf>,
-    person: &'a Arc<dyn Person>,
+    own: Own<'a>,
     user: String,
     error: AuthError,
     /// What the machine would take now.
@@ -182,7 +199,7 @@ impl Attempt<'_> {
         let paths = |keyword| {
             settings
                 .all(keyword)
-                .filter_map(|path| expand(path, self.hop, self.home))
+                .filter_map(|path| expand(path, self.hop, self.own.home))
                 .map(PathBuf::from)
                 .collect::<Vec<_>>()
         };
@@ -201,7 +218,7 @@ impl Attempt<'_> {
     }
 
     async fn agent(&mut self, named: &[Named]) -> Option<String> {
-        let mut agent = connect_agent(self.hop, self.home).await?;
+        let mut agent = connect_agent(self.hop, self.own.home).await?;
         let identities = match agent.request_identities().await {
             Ok(identities) => identities,
             Err(_) => {
@@ -258,7 +275,7 @@ impl Attempt<'_> {
         if !named.path.is_file() || named.public.as_ref().is_some_and(is_offered) {
             return None;
         }
-        let key = Arc::new(self.open(&named.path).await?);
+        let key = self.open(&named.path).await?;
         let public = key.public_key().clone();
         let hash = self.hash(&public).await?;
         let said = describe(&named.path.display().to_string(), &public);
@@ -277,7 +294,7 @@ impl Attempt<'_> {
     }
 
     /// The key in a file, opened with what a person types where it is locked.
-    async fn open(&mut self, path: &Path) -> Option<PrivateKey> {
+    async fn open(&mut self, path: &Path) -> Option<Arc<PrivateKey>> {
         let text = match secret(path) {
             Ok(text) => text,
             Err(why) => {
@@ -286,7 +303,7 @@ impl Attempt<'_> {
             }
         };
         match russh::keys::decode_secret_key(&text, None) {
-            Ok(key) => return Some(key),
+            Ok(key) => return Some(Arc::new(key)),
             Err(russh::keys::Error::KeyIsEncrypted) => {}
             Err(error) => {
                 self.error.passed_over.push(format!(
@@ -297,14 +314,19 @@ impl Attempt<'_> {
                 return None;
             }
         }
+        if let Some(key) = self.own.keys.key(path, &text) {
+            return Some(key);
+        }
         for _ in 0..TRIES {
             let question = Question::Passphrase { file: path.display().to_string() };
-            let Some(passphrase) = self.person.answers(question).await else { break };
+            let Some(passphrase) = self.own.person.answers(question).await else { break };
             let opened = tokio::task::spawn_blocking({
                 let (text, passphrase) = (text.clone(), passphrase.clone());
                 move || russh::keys::decode_secret_key(&text, Some(&passphrase)).ok()
             });
             if let Ok(Some(key)) = opened.await {
+                let key = Arc::new(key);
+                self.own.keys.keep(path, &text, Arc::clone(&key));
                 return Some(key);
             }
         }
@@ -344,7 +366,7 @@ impl Attempt<'_> {
                             let words: String = [instructions.trim(), prompt.prompt.trim()].join(" ");
                             let words = printable(words.trim()).chars().take(MAX_QUESTION).collect();
                             let question = Question::Server { at: self.error.at.clone(), words, echo: prompt.echo };
-                            answers.push(self.person.answers(question).await?.to_string());
+                            answers.push(self.typed(question).await?.to_string());
                         }
                         step = self.handle.authenticate_keyboard_interactive_respond(answers).await;
                     }
@@ -365,10 +387,17 @@ impl Attempt<'_> {
         None
     }
 
+    /// What a person types in answer to the machine.
+    async fn typed(&mut self, question: Question) -> Option<Secret> {
+        let typed = self.own.person.answers(question).await;
+        self.error.unanswered = typed.is_none();
+        typed
+    }
+
     async fn password(&mut self) -> Option<String> {
         for _ in 0..TRIES {
             let question = Question::Password { at: self.error.at.clone() };
-            let password = self.person.answers(question).await?;
+            let password = self.typed(question).await?;
             let done = self.handle.authenticate_password(self.user.clone(), password.to_string()).await;
             if self.took(done) {
                 return Some("a password".to_owned());

@@ -20,6 +20,7 @@ mod discovery;
 mod disk;
 mod host_key;
 mod identities;
+mod keyring;
 pub mod known_hosts;
 mod marker;
 mod pattern;

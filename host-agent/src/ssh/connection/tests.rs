@@ -4,7 +4,7 @@ use russh::server::{self, Auth, Session};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::super::{Discovery, Nobody};
+use super::super::{Discovery, Nobody, Person};
 use super::*;
 
 /// Lets everybody in, and then opens every kind of channel to whoever came.
