@@ -420,6 +420,14 @@ impl Up {
     }
 }
 
+/// When a process started, in clock ticks since the system did (proc_pid_stat(5)); `None` where it has ended. Their ids say less:
+/// they begin anew after the last one.
+pub fn started(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(19)?.parse().ok()
+}
+
 /// Processes that were started with `path` in their environment or on their command line.
 pub fn processes_with(path: &Path) -> Vec<(u32, String)> {
     let needle = path.to_str().unwrap();

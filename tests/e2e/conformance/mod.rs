@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use e2e::codex::{TestCodex, ready};
+use e2e::process::started;
 use e2e::rpc::Client;
 use e2e::stage::{Stage, Tuning};
 use reachback_host::codex::app_server::AppServer;
@@ -163,11 +164,12 @@ impl Place {
     }
 }
 
-/// Shorter than a person has, and longer than a machine that runs tests needs. Codex's remote control says something every 10 s.
+/// Shorter than a person has, and longer than a machine that runs tests needs. Codex's remote control says something every 10 s,
+/// also one that was stopped for a while: it may take as long to be heard again.
 const SILENCE: Silence = Silence {
     ask_after: Duration::from_secs(3),
     told_after: Duration::from_secs(15),
-    ended_after: Duration::from_secs(6),
+    ended_after: Duration::from_secs(15),
 };
 
 /// The `codex remote-control` of this home, the package's script before the program itself.
@@ -180,7 +182,7 @@ pub(super) fn processes_of(codex_home: &Path) -> Vec<i32> {
     let home = [b"CODEX_HOME=", codex_home.as_os_str().as_encoded_bytes()].concat();
     let mut found: Vec<i32> =
         pids.filter(|pid| has(*pid, "cmdline", b"remote-control") && has(*pid, "environ", &home)).collect();
-    found.sort_unstable();
+    found.sort_by_key(|pid| (started(*pid), *pid));
     found
 }
 
