@@ -1,6 +1,6 @@
 /** What the screens say of a thread that is being begun. */
 import type { Policy } from "../state/policy";
-import type { Progress, StartFault } from "../state/start";
+import type { Progress, PromptFault } from "../state/prompt";
 import type { StartRow } from "../store/schema";
 import { visibleLine } from "../visible";
 import { timeOf } from "./words";
@@ -82,7 +82,7 @@ const STEPS: Readonly<Record<string, string>> = {
 const CHOSEN: Readonly<Record<string, string>> = { cwd: "folder", model: "model" };
 
 /** What was wrong, and what comes next. */
-export function faultWords({ reason, message }: StartFault): { readonly what: string; readonly next: string } {
+export function faultWords({ reason, message }: PromptFault): { readonly what: string; readonly next: string } {
   // The host's firewall names the parameter at the head of its sentence.
   const [named = "", parameter = ""] = /^`(\w+)`: /.exec(message) ?? [];
   const chosen = CHOSEN[parameter];
