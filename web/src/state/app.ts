@@ -11,6 +11,7 @@ import { type Unfit, judge } from "../scan/judge";
 import { Database } from "../store/database";
 import { StoreError, type StoreFault } from "../store/error";
 import { HostStore } from "../store/hosts";
+import { MessageStore } from "../store/messages";
 import { StartStore } from "../store/starts";
 import { type Theme, keepTheme, keptTheme, showTheme } from "../theme";
 import { describeDevice } from "./device";
@@ -63,7 +64,8 @@ export class AppState {
     this.layers = new Layers(window);
     const database = new Database();
     const store = new HostStore(database);
-    this.hosts = new Hosts({ store, starts: new StartStore(database), page, create: relay.create });
+    const [starts, messages] = [new StartStore(database), new MessageStore(database)];
+    this.hosts = new Hosts({ store, starts, messages, page, create: relay.create });
     this.lock = new LinkLock("locks" in window.navigator ? window.navigator.locks : null, page);
     this.lock.hold.subscribe((hold) => {
       if (hold === "ours") {
@@ -89,7 +91,7 @@ export class AppState {
 
   /** Whether something is held that a page which begins anew would lose, or come in between of, such as another tab. */
   get isBusy(): boolean {
-    const isHeld = (this.hosts.list.value ?? []).some(({ start }) => start.isHeld);
+    const isHeld = (this.hosts.list.value ?? []).some(({ start, messages }) => start.isHeld || messages.isHeld);
     return isHeld || this.route.value.at === "pair" || this.lock.hold.value === "elsewhere";
   }
 

@@ -6,9 +6,11 @@ import type { SocketFactory } from "../link/socket";
 import { Observable } from "../observable";
 import { StoreError } from "../store/error";
 import type { HostStore, StoredHost } from "../store/hosts";
+import type { MessageStore } from "../store/messages";
 import type { StartStore } from "../store/starts";
 import { ByeReason } from "../wire/frame";
 import { Codexes } from "./codexes";
+import { Messages } from "./messages";
 import { NewThread } from "./start";
 import { Threads } from "./threads";
 
@@ -24,6 +26,8 @@ export interface Host {
   readonly codexes: Codexes;
   /** The thread that is begun next. */
   readonly start: NewThread;
+  /** What is written to the threads that are there. */
+  readonly messages: Messages;
   /** What is open on the screen, and hears what the host says. */
   readonly open: Set<Listener>;
   /** How its last session ended, until another one is there: the host's own word, or a breach of the protocol. */
@@ -34,6 +38,7 @@ export interface Host {
 export interface HostsSetup {
   readonly store: HostStore;
   readonly starts: StartStore;
+  readonly messages: MessageStore;
   readonly page: Page;
   readonly create: SocketFactory;
 }
@@ -60,8 +65,9 @@ export class Hosts {
     const hosts = known ?? [];
     const next = stored.map((host) => hosts.find(isOf(host)) ?? this.#reach(host));
     this.list.set(next);
-    for (const { remote, start } of hosts.filter((host) => !next.includes(host))) {
+    for (const { remote, start, messages } of hosts.filter((host) => !next.includes(host))) {
       start.end();
+      messages.end();
       void remote.end();
     }
   }
@@ -69,18 +75,20 @@ export class Hosts {
   /** Another tab has the links: none is here, and nothing that was written is sent from here. */
   rest(): void {
     this.#rests = true;
-    for (const { remote, start } of this.list.value ?? []) {
+    for (const { remote, start, messages } of this.list.value ?? []) {
       remote.rest();
       start.rest();
+      messages.rest();
     }
   }
 
   /** The links are this tab's, or are so still after another one may have had them. */
   wake(): void {
     this.#rests = false;
-    for (const { remote, start } of this.list.value ?? []) {
+    for (const { remote, start, messages } of this.list.value ?? []) {
       remote.wake();
       start.wake();
+      messages.wake();
     }
     if (this.list.value !== null) {
       // Others were paired there perhaps, or forgotten. Where that can't be read, what was known stays.
@@ -93,18 +101,21 @@ export class Hosts {
     const others = (this.list.value ?? []).filter((host) => host.stored.id !== stored.id);
     const before = this.list.value?.find((host) => host.stored.id === stored.id);
     before?.start.end();
+    before?.messages.end();
     this.list.set([...others, this.#reach(stored)]);
     await before?.remote.end();
   }
 
-  /** Forgets a host, its keys and its draft, for good. Rejects with {@link StoreError}: then all of it is still there. */
-  async forget({ stored, remote, start }: Host): Promise<void> {
+  /** Forgets a host, its keys and its drafts, for good. Rejects with {@link StoreError}: then all of it is still there. */
+  async forget({ stored, remote, start, messages }: Host): Promise<void> {
     // What is removed must not be written again.
     start.end();
+    messages.end();
     try {
       await this.#setup.store.remove(stored.id);
     } catch (error) {
       start.begin(remote.api);
+      messages.begin(remote.api);
       throw error;
     }
     this.list.set((this.list.value ?? []).filter((other) => other.remote !== remote));
@@ -112,19 +123,20 @@ export class Hosts {
   }
 
   /** Reaches a host whose session is over by another one. What is written for it stays as it is. */
-  again({ stored, remote, start, over }: Host): void {
+  again({ stored, remote, start, messages, over }: Host): void {
     const isOver = remote.reach.value.at === "ended" && over !== null && !isRevoked(over);
     const list = this.list.value ?? [];
     if (isOver && list.some((other) => other.remote === remote)) {
-      const next = { ...this.#reach(stored, start), over };
+      const next = { ...this.#reach(stored, { start, messages }), over };
       start.begin(next.remote.api);
+      messages.begin(next.remote.api);
       this.list.set(list.map((other) => (other.remote === remote ? next : other)));
     }
   }
 
-  /** `draft`: what is written for it already. */
-  #reach(stored: StoredHost, draft?: NewThread): Host {
-    const { store, starts, page, create } = this.#setup;
+  /** `written`: what is written for it already. */
+  #reach(stored: StoredHost, written?: Pick<Host, "start" | "messages">): Host {
+    const { store, page, create } = this.#setup;
     const open = new Set<Listener>();
     const remote: RemoteHost = new RemoteHost(stored, {
       page,
@@ -133,12 +145,12 @@ export class Hosts {
       // Each item comes whole before its turn ends.
       read: { leanTurns: true },
       notified: (notification) => {
-        for (const listener of [threads, codexes, start, ...open]) {
+        for (const listener of [threads, codexes, start, messages, ...open]) {
           listener.notified(notification);
         }
       },
       missed: () => {
-        for (const listener of [threads, codexes, start, ...open]) {
+        for (const listener of [threads, codexes, start, messages, ...open]) {
           listener.missed();
         }
       },
@@ -150,9 +162,11 @@ export class Hosts {
     });
     const threads = new Threads(remote);
     const codexes = new Codexes(remote.api);
-    const start = draft ?? new NewThread(remote.api, starts, stored);
+    const start = written?.start ?? new NewThread(remote.api, this.#setup.starts, stored);
+    const messages = written?.messages ?? new Messages(remote.api, this.#setup.messages, stored);
     if (this.#rests) {
       start.rest();
+      messages.rest();
     }
     if (stored.revokedAt !== null) {
       // The host's word on that is its last one: no later list of its devices has these keys.
@@ -165,7 +179,7 @@ export class Hosts {
         this.#ended(stored, remote, reach);
       }
     });
-    return { stored, remote, threads, codexes, start, open, over: revocation(stored) };
+    return { stored, remote, threads, codexes, start, messages, open, over: revocation(stored) };
   }
 
   #ended(stored: StoredHost, remote: RemoteHost, over: End): void {

@@ -23,6 +23,8 @@ export interface Item {
   readonly live: boolean;
   /** Whether there is more of it than came. */
   readonly cut: boolean;
+  /** The id that whoever sent it gave it; nothing where that is not known. */
+  readonly client: string;
 }
 
 /** The item that Codex has; `live` while it is being written. */
@@ -36,6 +38,7 @@ export function itemOf(turn: string, raw: Json, live: boolean): Item {
     end,
     live,
     cut: false,
+    client: text(raw.clientId),
   });
   switch (raw.type) {
     case "userMessage":
@@ -81,7 +84,7 @@ export function itemsAfter(items: readonly Item[], method: string, params: Json)
     case "item/commandExecution/outputDelta":
       return append(items, params, "command", "output");
     case "turn/completed":
-      return ended(items, json(params.turn));
+      return itemsOfEnd(items, json(params.turn));
     default:
       return null;
   }
@@ -109,13 +112,13 @@ function put(items: readonly Item[], item: Item): readonly Item[] {
 function append(items: readonly Item[], params: Json, kind: ItemKind, member: "text" | "output"): readonly Item[] {
   const id = idOf(text(params.turnId), params.itemId);
   const found = items.find((item) => item.id === id);
-  const item = found ?? { id, kind, text: "", output: "", end: "", live: true, cut: false };
+  const item = found ?? { id, kind, text: "", output: "", end: "", live: true, cut: false, client: "" };
   // A piece that comes after the whole is in it.
   return found?.live === false ? items : put(items, { ...item, [member]: item[member] + text(params.delta) });
 }
 
-/** A turn's end may come without its items: each of them has come whole before. */
-function ended(items: readonly Item[], turn: Json): readonly Item[] {
+/** What a turn's end changes. It may come without its items: each of them has come whole before. */
+export function itemsOfEnd(items: readonly Item[], turn: Json): readonly Item[] {
   const still = items.map((item) => (item.live ? { ...item, live: false } : item));
   const failure = isJson(turn.error) ? text(turn.error.message) : "";
   if (turn.status !== "failed") {
@@ -123,10 +126,11 @@ function ended(items: readonly Item[], turn: Json): readonly Item[] {
   }
   const error = failure || "The turn failed.";
   const id = idOf(text(turn.id), "error");
-  return put(still, { id, kind: "error", text: error, output: "", end: "", live: false, cut: false });
+  return put(still, { id, kind: "error", text: error, output: "", end: "", live: false, cut: false, client: "" });
 }
 
-function inputText(input: unknown): string {
+/** What a person gave, as text. */
+export function inputText(input: unknown): string {
   const { type, text: said, path, url } = json(input);
   return type === "text" ? text(said) : `[${[text(type), text(path) || hostOf(text(url))].filter(Boolean).join(" ")}]`;
 }

@@ -29,8 +29,17 @@ export type Progress =
   | { readonly at: "held"; readonly since: number }
   /** The host has it, by its own clock. */
   | { readonly at: "taken"; readonly since: number }
-  /** The thread runs. */
-  | { readonly at: "started"; readonly environment: string; readonly thread: string }
+  /** Codex has it, by the host's clock. */
+  | {
+      readonly at: "started";
+      /** The prompt's. */
+      readonly id: string;
+      readonly environment: string;
+      readonly thread: string;
+      readonly since: number;
+      /** It began a turn, joined the one that ran, or waits for its turn. */
+      readonly how: "began" | "steered" | "queued";
+    }
   /** The host can't say whether it has run. */
   | { readonly at: "doubt" };
 
@@ -80,6 +89,8 @@ export interface PromptKind<Row extends PromptRow> {
   done(row: Row): Row;
   /** It does not run: a draft again. */
   drafted(row: Row): Row;
+  /** What is kept, with what the screen alone has beside the prompt that is under way. */
+  carried(kept: Row, shown: Row): Row;
 }
 
 /** Whether a prompt that the host calls unknown has not run there, so that it can be sent. */
@@ -138,16 +149,19 @@ export class Prompt<Row extends PromptRow> {
     void this.look();
   }
 
-  /** Changes the draft, and keeps it. */
-  async write(change: Partial<Row>): Promise<void> {
+  /** Shows this row, of the same prompt or the same draft, and keeps it. */
+  protected async rewrite(row: Row): Promise<void> {
     const view = this.view.value;
-    if (view?.progress.at !== "draft" || this.#ended) {
+    if (view === null || this.#ended) {
       return;
     }
-    const row = { ...view.row, ...change };
     this.view.set({ ...view, row, kept: false });
+    if (view.progress.at === "keeping") {
+      // It is kept after what is being kept.
+      return;
+    }
     try {
-      const isKept = (await this.#store.keep(row)) === row;
+      const isKept = (await (row.sent === null ? this.#store.keep(row) : this.#store.settle(row.sent, row))) === row;
       this.#changeIf(row, { kept: isKept });
     } catch (error) {
       this.#changeIf(row, { fault: faultOf(error) });
@@ -157,14 +171,21 @@ export class Prompt<Row extends PromptRow> {
   /** Sends this, in the place of a draft. */
   protected async dispatch(row: Row): Promise<void> {
     const view = this.view.value;
-    if (view === null || view.row.sent !== null || view.progress.at === "keeping" || this.#ended) {
+    if (view?.row.sent !== null || view.progress.at === "keeping" || this.#ended) {
       return;
     }
-    this.view.set({ ...view, progress: { at: "keeping" }, fault: null });
+    this.view.set({ row, progress: { at: "keeping" }, kept: true, fault: null });
     try {
-      await this.#take(await this.#store.keep({ ...row, sent: this.#newSent() }));
+      const next = { ...row, sent: this.#newSent() };
+      const kept = await this.#store.keep(next);
+      if (kept !== next) {
+        // Another tab was faster: what was to be sent from here is a draft still.
+        this.#change({ row: this.#kind.drafted(this.view.value?.row ?? row), kept: false });
+      }
+      await this.#take(kept);
     } catch (error) {
-      this.view.set({ ...view, fault: faultOf(error) });
+      const now = this.view.value?.row ?? row;
+      this.view.set({ ...view, row: this.#kind.drafted(now), fault: faultOf(error) });
     }
   }
 
@@ -249,11 +270,18 @@ export class Prompt<Row extends PromptRow> {
     if (row.sent !== null) {
       await this.#take(row);
     } else if (shown.sent !== null) {
-      this.view.set({ row, progress: { at: "draft" }, kept: true, fault: null });
+      const next = this.#withShown(row);
+      this.view.set({ row: next, progress: { at: "draft" }, kept, fault: null });
     } else if (kept) {
       this.view.set({ row, progress, kept, fault });
     }
     // What could not be kept is nowhere but on this screen: it stays there.
+  }
+
+  /** What is kept, with what could not be kept yet. */
+  #withShown(row: Row): Row {
+    const view = this.view.value;
+    return view === null || view.kept ? row : this.#kind.carried(row, view.row);
   }
 
   #newSent(): SentRow {
@@ -268,7 +296,11 @@ export class Prompt<Row extends PromptRow> {
     }
     this.#asking.abort();
     this.#asking = new AbortController();
-    this.view.set({ row, progress: { at: "held", since: sent.at }, kept: true, fault: null });
+    const shown = this.#withShown(row);
+    this.view.set({ row: shown, progress: { at: "held", since: sent.at }, kept: true, fault: null });
+    if (shown !== row) {
+      void this.rewrite(shown);
+    }
     if (this.#ended || this.#rests) {
       return;
     }
@@ -337,7 +369,7 @@ export class Prompt<Row extends PromptRow> {
         return;
       case "queued":
       case "started":
-        this.#started(receipt.environment ?? this.#kind.environment(view.row), receipt.threadId ?? "");
+        this.#started(view.row, receipt);
         return;
       case "refused":
         void this.backToDraft({ reason: receipt.reason, message: receipt.message });
@@ -351,9 +383,16 @@ export class Prompt<Row extends PromptRow> {
     }
   }
 
-  #started(environment: string, thread: string): void {
+  #started(row: Row, receipt: Extract<Receipt, { state: "queued" | "started" }>): void {
     this.#asking.abort();
-    const progress: Progress = { at: "started", environment, thread };
+    const progress: Progress = {
+      at: "started",
+      id: receipt.id,
+      environment: receipt.environment ?? this.#kind.environment(row),
+      thread: receipt.threadId ?? "",
+      since: receipt.changedAt ?? Date.now(),
+      how: receipt.state === "queued" ? "queued" : receipt.steered ? "steered" : "began",
+    };
     void this.#settle((row) => this.#kind.done(row), { progress, fault: null });
   }
 

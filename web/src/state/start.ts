@@ -38,6 +38,7 @@ export class NewThread extends Prompt<StartRow> {
       }),
       done: (row) => ({ ...row, text: "", sent: null }),
       drafted: (row) => ({ ...row, sent: null }),
+      carried: (kept) => kept,
     });
   }
 
@@ -46,6 +47,14 @@ export class NewThread extends Prompt<StartRow> {
     const view = this.view.value;
     if (view?.progress.at === "started") {
       this.view.set({ ...view, progress: { at: "draft" } });
+    }
+  }
+
+  /** Changes the draft, and keeps it. */
+  async write(change: Partial<Draft>): Promise<void> {
+    const view = this.view.value;
+    if (view?.progress.at === "draft") {
+      await this.rewrite({ ...view.row, ...change });
     }
   }
 

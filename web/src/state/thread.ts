@@ -9,15 +9,27 @@ import { RequestError } from "../api/error";
 import type { Notification } from "../api/types";
 import { Codex, CodexError } from "../host/codex";
 import type { RemoteHost } from "../host/remote";
-import { type Json, json, text } from "../json";
+import { type Json, json, list, text } from "../json";
 import { Observable } from "../observable";
 import { ChannelCloseReason } from "../wire/frame";
-import { type Item, itemsAfter, itemsBefore } from "./items";
+import { type Item, inputText, itemsAfter, itemsBefore, itemsOfEnd } from "./items";
 
 /** Bytes of a page: some screens full. */
 const PAGE = 32 * 1024;
 /** What streams is shown this often, in milliseconds: a screen can't take each piece by itself. */
 const FRAME = 40;
+
+/** Most of a queue that is shown. */
+const QUEUE = 50;
+
+/** A message that waits for its turn, at Codex. */
+export interface Queued {
+  /** Codex's name for it. */
+  readonly id: string;
+  /** The id that whoever sent it gave it. */
+  readonly client: string;
+  readonly text: string;
+}
 
 /** What the screen shows. */
 export interface ThreadView {
@@ -31,6 +43,10 @@ export interface ThreadView {
   /** Whether older ones are being read. */
   readonly busy: boolean;
   readonly running: boolean;
+  /** Whether this device asked for the end of the turn that runs. */
+  readonly stopping: boolean;
+  /** What waits for its turn, in that order. */
+  readonly queue: readonly Queued[];
   /** Why it can't be shown, or not followed: for a person. */
   readonly fault: string | null;
 }
@@ -42,6 +58,8 @@ const EMPTY: ThreadView = {
   more: false,
   busy: false,
   running: false,
+  stopping: false,
+  queue: [],
   fault: null,
 };
 
@@ -60,6 +78,8 @@ export class OpenThread {
   #cursor: string | undefined;
   /** All that is known, shown or not yet. */
   #items: readonly Item[] = [];
+  /** The turn that it ended with, until that stands among the items. */
+  #end: Json | null = null;
   /** Whether a page of this reading is there: before it, this would be a thread without a beginning. */
   #begun = false;
   #frame: ReturnType<typeof setTimeout> | undefined;
@@ -82,6 +102,40 @@ export class OpenThread {
   async older(): Promise<void> {
     if (!this.view.value.busy && this.view.value.more) {
       await this.#page(this.#reading.signal);
+    }
+  }
+
+  /** Ends the turn that runs. Rejects with {@link CodexError}. */
+  async stop(): Promise<void> {
+    const codex = this.#codex;
+    if (codex === null) {
+      throw new CodexError("There is no connection to Codex just now: it was not asked to stop.");
+    }
+    this.#change({ stopping: true });
+    try {
+      const turn = await this.#newestTurn(codex);
+      if (turn.status === "inProgress") {
+        await codex.request("turn/interrupt", { threadId: this.id, turnId: text(turn.id) });
+      }
+    } catch (error) {
+      this.#change({ stopping: false });
+      throw error;
+    }
+  }
+
+  /** Has a message that waits begin a turn now. Rejects with {@link CodexError}. */
+  async sendNow(id: string): Promise<void> {
+    await this.#codex?.request("thread/queue/start", { threadId: this.id, queuedSubmissionId: id });
+  }
+
+  /** Has a message that waits go before the one that it waits behind. Rejects with {@link CodexError}. */
+  async moveUp(id: string): Promise<void> {
+    const ids = this.view.value.queue.map((queued) => queued.id);
+    const at = ids.indexOf(id);
+    const before = ids[at - 1];
+    if (before !== undefined) {
+      ids.splice(at - 1, 2, id, before);
+      await this.#codex?.request("thread/queue/reorder", { threadId: this.id, queuedSubmissionIds: ids });
     }
   }
 
@@ -123,8 +177,9 @@ export class OpenThread {
     const { signal } = this.#reading;
     this.#items = [];
     this.#begun = false;
+    this.#end = null;
     this.#cursor = undefined;
-    this.#change({ busy: false });
+    this.#change({ busy: false, stopping: false });
     const fault = await this.#follow(signal);
     if (!signal.aborted) {
       // It may be followed no more and still be read.
@@ -154,6 +209,8 @@ export class OpenThread {
         await codex.request("thread/resume", { threadId: this.id, excludeTurns: true });
         this.#followed = this.#codex === codex;
       }
+      void this.#readQueue(codex);
+      void this.#readEnd(codex);
       return null;
     } catch (error) {
       if (!(error instanceof CodexError)) {
@@ -171,6 +228,51 @@ export class OpenThread {
     return type !== "notLoaded";
   }
 
+  async #newestTurn(codex: Codex): Promise<Json> {
+    const newest = { threadId: this.id, limit: 1, sortDirection: "desc", itemsView: "notLoaded" };
+    const { data } = await codex.request("thread/turns/list", newest);
+    return json(list(data)[0]);
+  }
+
+  /** How its last turn ended is in none of its items. */
+  async #readEnd(codex: Codex): Promise<void> {
+    try {
+      const turn = await this.#newestTurn(codex);
+      if (this.#codex === codex && turn.status === "failed" && !this.view.value.running) {
+        this.#end = turn;
+        this.#showEnd();
+      }
+    } catch (error) {
+      this.#unless(error);
+    }
+  }
+
+  async #readQueue(codex: Codex): Promise<void> {
+    try {
+      const { data } = await codex.request("thread/queue/list", { threadId: this.id, limit: QUEUE });
+      if (this.#codex === codex) {
+        this.#change({ queue: list(data).map(json).map(queuedOf) });
+      }
+    } catch (error) {
+      this.#unless(error);
+    }
+  }
+
+  /** A thread without that is still one to be read. */
+  #unless(error: unknown): void {
+    if (!(error instanceof CodexError)) {
+      throw error;
+    }
+  }
+
+  #showEnd(): void {
+    if (this.#begun && this.#end !== null) {
+      this.#items = itemsOfEnd(this.#items, this.#end);
+      this.#end = null;
+      this.#showSoon();
+    }
+  }
+
   #heard(method: string, params: Json): void {
     if (params.threadId !== this.id) {
       return;
@@ -178,9 +280,11 @@ export class OpenThread {
     if (method === "thread/name/updated") {
       this.#change({ title: text(params.threadName) || this.view.value.title });
     } else if (method === "turn/started") {
-      this.#change({ running: true });
+      this.#change({ running: true, stopping: false });
     } else if (method === "turn/completed") {
-      this.#change({ running: false });
+      this.#change({ running: false, stopping: false });
+    } else if (method === "thread/queue/changed" && this.#codex !== null) {
+      void this.#readQueue(this.#codex);
     }
     const items = itemsAfter(this.#items, method, params);
     if (items !== null && items !== this.#items) {
@@ -213,6 +317,7 @@ export class OpenThread {
       this.#begun = true;
       this.#items = itemsBefore(items, this.#items);
       this.#change({ items: this.#items, more: nextCursor !== undefined, busy: false });
+      this.#showEnd();
     } catch (error) {
       if (!(error instanceof RequestError)) {
         throw error;
@@ -235,6 +340,10 @@ export class OpenThread {
   #change(change: Partial<ThreadView>): void {
     this.view.set({ ...this.view.value, ...change });
   }
+}
+
+function queuedOf({ id, clientUserMessageId, input }: Json): Queued {
+  return { id: text(id), client: text(clientUserMessageId), text: list(input).map(inputText).join("\n") };
 }
 
 function isRunning(state: string | null): boolean {

@@ -1,4 +1,5 @@
 /** The hosts that this browser is paired with, and the keys for them. */
+import { ofHost } from "./messages";
 import { encode } from "../base32";
 import { deviceId, hostId } from "../ids";
 import type { PairedKeys } from "../link/host";
@@ -78,10 +79,11 @@ export class HostStore {
   /** Forgets a host, its keys, and what was written for it: all of that, for good, or nothing. */
   async remove(id: string): Promise<void> {
     await this.#database.use(async (database) => {
-      const transaction = database.transaction(["hosts", "starts"], "readwrite");
+      const transaction = database.transaction(["hosts", "starts", "messages"], "readwrite");
       await Promise.all([
         transaction.objectStore("hosts").delete(id),
         transaction.objectStore("starts").delete(id),
+        transaction.objectStore("messages").delete(ofHost(id)),
         transaction.done,
       ]);
     });

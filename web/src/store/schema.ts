@@ -26,7 +26,7 @@ export interface HostRow {
   readonly revokedAt?: number | null;
 }
 
-/** A prompt that begins a thread, once it is meant to be sent. */
+/** A prompt, once it is meant to be sent. */
 export interface SentRow {
   /** The prompt's id at the host: the same each time it is sent. */
   readonly id: string;
@@ -55,10 +55,27 @@ export interface StartRow {
   readonly sent: SentRow | null;
 }
 
+/** What a person writes to a thread. */
+export interface MessageRow {
+  /** The host's id as text, and the thread there. */
+  readonly host: string;
+  readonly environment: string;
+  readonly thread: string;
+  /** The draft, which goes on beside a message that is on its way. */
+  readonly text: string;
+  /** The message that is on its way. */
+  readonly message: string;
+  /** With a turn of its own, or for the one that runs. */
+  readonly delivery: "start" | "steer";
+  /** `null` while nothing is on its way. */
+  readonly sent: SentRow | null;
+}
+
 /** The stores, by name. */
 export interface Schema extends DBSchema {
   hosts: { key: string; value: HostRow };
   starts: { key: string; value: StartRow };
+  messages: { key: [string, string, string]; value: MessageRow };
 }
 
 /** One step; the transaction is the upgrade's. */
@@ -74,5 +91,8 @@ export const MIGRATIONS: readonly Migration[] = [
   },
   (database) => {
     database.createObjectStore("starts", { keyPath: "host" });
+  },
+  (database) => {
+    database.createObjectStore("messages", { keyPath: ["host", "environment", "thread"] });
   },
 ];

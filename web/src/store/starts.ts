@@ -1,6 +1,7 @@
 /** What a person writes to begin a thread, for each host: kept on every change, and until the host said what became of it. */
 import type { Database } from "./database";
 import type { SentRow, StartRow } from "./schema";
+import { kept, settled } from "./sent";
 
 /** One for each host. Everything rejects with `StoreError`. */
 export class StartStore {
@@ -20,21 +21,18 @@ export class StartStore {
    * from another tab, stays.
    */
   async keep(row: StartRow): Promise<StartRow> {
-    return (await this.#change(row.host, (kept) => (kept?.sent ? kept : row))) ?? row;
+    return (await this.#change(row.host, (before) => kept(before, row))) ?? row;
   }
 
   /**
    * Puts `row` in the place of the prompt with this id, and first sent into this journal where one is named; gives what
    * is kept then. One that is another by now, perhaps by another tab, stays.
    */
-  async settle({ id, journal }: Pick<SentRow, "id"> & Partial<SentRow>, row: StartRow): Promise<StartRow | null> {
-    return this.#change(row.host, (kept) => {
-      const isIt = kept?.sent?.id === id && (journal === undefined || kept.sent.journal === journal);
-      return isIt ? row : kept;
-    });
+  async settle(sent: Pick<SentRow, "id"> & Partial<SentRow>, row: StartRow): Promise<StartRow | null> {
+    return this.#change(row.host, (before) => settled(before, sent, row));
   }
 
-  async #change(host: string, next: (kept: StartRow | null) => StartRow | null): Promise<StartRow | null> {
+  async #change(host: string, next: (before: StartRow | null) => StartRow | null): Promise<StartRow | null> {
     return this.#database.use(async (database) => {
       const transaction = database.transaction("starts", "readwrite");
       const row = next((await transaction.store.get(host)) ?? null);

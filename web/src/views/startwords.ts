@@ -1,4 +1,5 @@
 /** What the screens say of a thread that is being begun. */
+import type { Receipt } from "../api/types";
 import type { Policy } from "../state/policy";
 import type { Progress, PromptFault } from "../state/prompt";
 import type { StartRow } from "../store/schema";
@@ -21,10 +22,22 @@ export function progressWords(
     case "taken":
       return { dots: 2, text: `Taken by ${name} ${timeOf(progress.since, at.now)}` };
     case "started":
-      return { dots: 3, text: "Turn started" };
+      return { dots: 3, text: `${STARTED[progress.how]} ${timeOf(progress.since, at.now)}` };
     case "doubt":
       return { dots: 1, text: `${name} can't say if this arrived` };
   }
+}
+
+/** What became of a message that Codex has. */
+const STARTED = { began: "Turn started", steered: "Steered the turn", queued: "Queued" } as const;
+
+/** The same of a message that the thread shows, by the host's word; `null` where there is nothing to say. */
+export function receiptWords(receipt: Receipt | undefined, now: number): string | null {
+  if (receipt?.state !== "started" && receipt?.state !== "queued") {
+    return null;
+  }
+  const how = receipt.state === "queued" ? "queued" : receipt.steered ? "steered" : "began";
+  return `${STARTED[how]}${receipt.changedAt === undefined ? "" : ` ${timeOf(receipt.changedAt, now)}`}`;
 }
 
 /** How far Codex goes before it asks, as the host's configuration has it. */
@@ -81,12 +94,35 @@ const STEPS: Readonly<Record<string, string>> = {
 /** Parameters of Codex's that a prompt is refused for, and what of STEPS helps then. */
 const CHOSEN: Readonly<Record<string, string>> = { cwd: "folder", model: "model" };
 
+/** The same for a message to a thread that is there. */
+const MESSAGE_STEPS: Readonly<Record<string, string>> = {
+  ...STEPS,
+  folder: "Have the host's owner open this thread's folder: `reachback workspace add`.",
+  environment: "Look on the host's page how its machines are.",
+  model: "Begin another thread, with another model.",
+  busy: "Too much waits there. Send it a little later.",
+  disk: "The host can't write to its disk: make room there, then send it again.",
+  codex: "Look at `reachback status` there, then send it again.",
+  turn: "That turn is over: send it again.",
+  too_late: "It has started, or is about to.",
+  revoked: "Pair again, then send it again.",
+};
+
+/** What was wrong with a message to a thread that is there, and what comes next. */
+export function messageFaultWords(fault: PromptFault): { readonly what: string; readonly next: string } {
+  return faultWords(fault, MESSAGE_STEPS, "Your text is still here: change it, or send it again.");
+}
+
 /** What was wrong, and what comes next. */
-export function faultWords({ reason, message }: PromptFault): { readonly what: string; readonly next: string } {
+export function faultWords(
+  { reason, message }: PromptFault,
+  steps = STEPS,
+  otherwise = "Your text is still here: change it, or start again.",
+): { readonly what: string; readonly next: string } {
   // The host's firewall names the parameter at the head of its sentence.
   const [named = "", parameter = ""] = /^`(\w+)`: /.exec(message) ?? [];
   const chosen = CHOSEN[parameter];
   const sentence = visibleLine(chosen === undefined ? message : message.slice(named.length)).replace(/\.$/, "");
-  const next = STEPS[chosen ?? reason] ?? "Your text is still here: change it, or start again.";
+  const next = steps[chosen ?? reason] ?? otherwise;
   return { what: `${sentence.charAt(0).toUpperCase()}${sentence.slice(1)}.`, next };
 }

@@ -7,6 +7,7 @@ import { type Host, Hosts } from "../../src/state/hosts";
 import { Database } from "../../src/store/database";
 import { StoreError } from "../../src/store/error";
 import { HostStore, storedHost } from "../../src/store/hosts";
+import { MessageStore } from "../../src/store/messages";
 import { StartStore } from "../../src/store/starts";
 import { SessionError } from "../../src/session/error";
 import { HOST_LIMITS } from "../../src/session/limits";
@@ -27,12 +28,14 @@ class Scene {
   readonly fake: FakeHost;
   readonly store: HostStore;
   readonly starts: StartStore;
+  readonly messages: MessageStore;
   #hosts: Hosts;
 
   private constructor(fake: FakeHost) {
     const database = new Database();
     this.fake = fake;
     [this.store, this.starts] = [new HostStore(database), new StartStore(database)];
+    this.messages = new MessageStore(database);
     this.#hosts = this.#made();
   }
 
@@ -91,6 +94,7 @@ class Scene {
     return new Hosts({
       store: this.store,
       starts: this.starts,
+      messages: this.messages,
       page: new TestPage(),
       create: create ?? ((url) => new WebSocket(url)),
     });

@@ -13,12 +13,13 @@ test("each kind of item has its words", () => {
     [
       {
         type: "userMessage",
+        clientId: "mine",
         content: [
           { type: "text", text: "look" },
           { type: "image", url: "data:image/png;base64,AAAA" },
         ],
       },
-      { kind: "you", text: "look\n[image]" },
+      { kind: "you", text: "look\n[image]", client: "mine" },
     ],
     [
       { type: "agentMessage", text: "<b>no markup</b>" },

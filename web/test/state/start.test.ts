@@ -2,9 +2,6 @@
 import { IDBFactory } from "fake-indexeddb";
 import { beforeEach, expect, test, vi } from "vitest";
 import "fake-indexeddb/auto";
-import { ApiClient } from "../../src/api/client";
-import { type Bytes, utf8 } from "../../src/bytes";
-import { json, list, text } from "../../src/json";
 import { modelsOf } from "../../src/state/choices";
 import { isUnheard } from "../../src/state/prompt";
 import { NewThread, startOf } from "../../src/state/start";
@@ -14,83 +11,13 @@ import type { SentRow } from "../../src/store/schema";
 import { HostStore } from "../../src/store/hosts";
 import { StartStore } from "../../src/store/starts";
 import { faultWords } from "../../src/views/startwords";
+import { PromptHost } from "./prompthost";
 
 const DAY = 24 * 60 * 60 * 1_000;
 const HOST = { id: "tower", deviceId: "phone" };
 const DRAFT = { text: "mend the shop", environment: "local", folder: "/shop", model: null, effort: null };
 
-interface Asked {
-  readonly id: number;
-  readonly method: string;
-  readonly params: { readonly id: string; readonly ids: readonly string[] };
-}
-
-function askedIn(bytes: Bytes): Asked {
-  const { id, method, params } = json(JSON.parse(new TextDecoder().decode(bytes)));
-  const { id: prompt, ids } = json(params);
-  return { id: Number(id), method: text(method), params: { id: text(prompt), ids: list(ids).map(text) } };
-}
-
-/** A host that knows prompts by their ids, as the real one does. */
-class Host {
-  journal = "first";
-  readonly asked: Asked[] = [];
-  readonly known = new Map<string, object>();
-  readonly api: ApiClient;
-  deaf = false;
-  /** Whether prompts that are sent are still on their way. */
-  isLossy = false;
-  /** Why prompts are refused, and whether what is withdrawn is. */
-  refusal: string | null = null;
-  isTooLate = false;
-
-  constructor() {
-    const user = { notified: () => undefined, missed: () => undefined };
-    this.api = new ApiClient((bytes) => {
-      const asked = askedIn(bytes);
-      this.asked.push(asked);
-      if (!this.deaf && !(this.isLossy && asked.method === "prompt/send")) {
-        queueMicrotask(() => {
-          this.#answer(asked);
-        });
-      }
-    }, user);
-  }
-
-  #answer({ id, method, params }: Asked): void {
-    const refusal =
-      method === "prompt/withdraw" ? this.isTooLate && "too_late" : method === "prompt/send" && this.refusal;
-    if (refusal) {
-      this.#say({ id, error: { code: -32001, message: `refused: ${refusal}`, data: { reason: refusal } } });
-      return;
-    }
-    const receipt = (of = ""): object => ({ id: of, state: "never", ...this.known.get(of) });
-    if (method === "prompt/send") {
-      this.known.set(params.id, { state: "taken", takenAt: 1 });
-    } else if (method === "prompt/withdraw") {
-      this.known.set(params.id, { state: "withdrawn" });
-    }
-    const read = { journal: this.journal, data: [receipt(params.ids[0])] };
-    this.#say({ id, result: method === "prompt/read" ? read : receipt(params.id) });
-  }
-
-  #say(message: object): void {
-    this.api.message(utf8(JSON.stringify(message)), () => undefined);
-  }
-
-  /** Answers what it was deaf to. */
-  answers(): void {
-    this.asked.forEach((asked) => {
-      this.#answer(asked);
-    });
-  }
-
-  get sent(): readonly string[] {
-    return this.asked.filter(({ method }) => method === "prompt/send").map(({ params }) => params.id);
-  }
-}
-
-async function opened(host: Host): Promise<NewThread> {
+async function opened(host: PromptHost): Promise<NewThread> {
   const start = new NewThread(host.api, new StartStore(new Database()), HOST);
   await vi.waitUntil(() => start.view.value !== null);
   return start;
@@ -146,14 +73,14 @@ test("models are read, the default first, and what is hidden or none is left out
 });
 
 test("a draft is there again after a reload", async () => {
-  const start = await opened(new Host());
+  const start = await opened(new PromptHost());
   await start.write(DRAFT);
   expect(start.view.value?.kept).toBe(true);
-  expect((await opened(new Host())).view.value?.row).toMatchObject(DRAFT);
+  expect((await opened(new PromptHost())).view.value?.row).toMatchObject(DRAFT);
 });
 
 test("nothing leaves before its id is kept, and a reload sends it with that id", async () => {
-  const host = new Host();
+  const host = new PromptHost();
   const start = await opened(host);
   await start.write(DRAFT);
   host.deaf = true;
@@ -163,14 +90,14 @@ test("nothing leaves before its id is kept, and a reload sends it with that id",
   expect(host.asked[0]).toMatchObject({ method: "prompt/read", params: { ids: [kept?.sent?.id] } });
   host.api.lost();
   await going;
-  const next = new Host();
+  const next = new PromptHost();
   const again = await opened(next);
   await vi.waitUntil(() => at(again) === "taken");
   expect(next.sent).toEqual([kept?.sent?.id]);
 });
 
 test("what the host has already is not sent again", async () => {
-  const host = new Host();
+  const host = new PromptHost();
   const start = await opened(host);
   await start.write(DRAFT);
   await Promise.all([start.send(), start.send()]);
@@ -183,7 +110,7 @@ test("what the host has already is not sent again", async () => {
 });
 
 test("a host with another journal is not given it again unless a person says so", async () => {
-  const host = new Host();
+  const host = new PromptHost();
   const start = await opened(host);
   await start.write(DRAFT);
   await start.send();
@@ -198,7 +125,7 @@ test("a host with another journal is not given it again unless a person says so"
 });
 
 test("a refusal gives the text back, with the host's words", async () => {
-  const host = new Host();
+  const host = new PromptHost();
   const start = await opened(host);
   await start.write(DRAFT);
   await start.send();
@@ -209,7 +136,7 @@ test("a refusal gives the text back, with the host's words", async () => {
 });
 
 test("a refused copy gives the text back once the host has ended its id", async () => {
-  const host = new Host();
+  const host = new PromptHost();
   const start = await opened(host);
   await start.write(DRAFT);
   host.refusal = "busy";
@@ -221,7 +148,7 @@ test("a refused copy gives the text back once the host has ended its id", async 
 });
 
 test("a copy that is refused while an earlier one is on its way keeps the id of both", async () => {
-  const host = new Host();
+  const host = new PromptHost();
   const start = await opened(host);
   await start.write(DRAFT);
   host.isLossy = true;
@@ -252,7 +179,7 @@ test("a copy that is refused while an earlier one is on its way keeps the id of 
 });
 
 test("what is over writes and sends nothing, and goes on with another session of the host", async () => {
-  const [host, store] = [new Host(), new StartStore(new Database())];
+  const [host, store] = [new PromptHost(), new StartStore(new Database())];
   const start = await opened(host);
   await start.write(DRAFT);
   start.end();
@@ -260,7 +187,7 @@ test("what is over writes and sends nothing, and goes on with another session of
   await start.send();
   expect(await store.read(HOST.id)).toMatchObject({ ...DRAFT, sent: null });
   expect([at(start), start.view.value?.row.text, host.asked]).toEqual(["draft", DRAFT.text, []]);
-  const next = new Host();
+  const next = new PromptHost();
   start.begin(next.api);
   await start.write({ text: "mend the door" });
   await start.send();
@@ -268,7 +195,7 @@ test("what is over writes and sends nothing, and goes on with another session of
 });
 
 test("what is over while it is being kept is not sent by it, and is by what comes after it", async () => {
-  const host = new Host();
+  const host = new PromptHost();
   const start = await opened(host);
   await start.write(DRAFT);
   const going = start.send();
@@ -282,10 +209,10 @@ test("what is over while it is being kept is not sent by it, and is by what come
 
 /** Two tabs: the first one's host does not hear yet, and the second one rests. */
 async function tabs(): Promise<{
-  readonly hosts: readonly [Host, Host];
+  readonly hosts: readonly [PromptHost, PromptHost];
   readonly starts: readonly [NewThread, NewThread];
 }> {
-  const hosts = [new Host(), new Host()] as const;
+  const hosts = [new PromptHost(), new PromptHost()] as const;
   hosts[0].deaf = true;
   const starts = [await opened(hosts[0]), await opened(hosts[1])] as const;
   starts[1].rest();
@@ -378,7 +305,7 @@ test("a prompt that another tab took back is not handed on", async () => {
 });
 
 test("a draft that could not be kept stays where it is when its tab goes on", async () => {
-  const host = new Host();
+  const host = new PromptHost();
   const store = new StartStore(new Database());
   const start = new NewThread(host.api, store, HOST);
   await vi.waitUntil(() => start.view.value !== null);

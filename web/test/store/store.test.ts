@@ -11,6 +11,8 @@ import { Database } from "../../src/store/database";
 import { StoreError, storeError } from "../../src/store/error";
 import { HostStore, type StoredHost, storedHost } from "../../src/store/hosts";
 import { persist } from "../../src/store/persist";
+import { MessageStore } from "../../src/store/messages";
+import { StartStore } from "../../src/store/starts";
 import { MIGRATIONS } from "../../src/store/schema";
 import { fingerprint, rejection } from "../support";
 
@@ -110,6 +112,20 @@ test("a database of version 1 is read by this version", async () => {
   const read = await new HostStore(new Database()).read(row.id);
   expect(read).toMatchObject({ name: "old", scope: "approve", deviceId: "eu3dmnzw", pairedAt: 3, revokedAt: null });
   expect(await fingerprint(read?.keys.psk ?? row.keys.psk)).toBe(await fingerprint(row.keys.psk));
+});
+
+test("a database of version 2 keeps its draft, and takes messages to threads", async () => {
+  const draft = { host: "tower", text: "x", environment: null, folder: null, model: null, effort: null, sent: null };
+  const old = await opened(2, (database) => {
+    database.createObjectStore("hosts", { keyPath: "id" });
+    database.createObjectStore("starts", { keyPath: "host" }).put(draft);
+  });
+  old.close();
+  expect(await new StartStore(new Database()).read("tower")).toEqual(draft);
+  const place = { host: "tower", environment: "local", thread: "t" };
+  const messages = new MessageStore(new Database());
+  await messages.keep({ ...place, text: "y", message: "", delivery: "start", sent: null });
+  expect((await messages.read(place))?.text).toBe("y");
 });
 
 test("an upgrade adds to what is there and drops nothing, and an older app says that it is old", async () => {
