@@ -106,8 +106,8 @@ pub enum ConnectError {
         /// How long it had.
         after: Duration,
     },
-    /// The connection was gone before the machine had shown its key.
-    #[error("the connection to {} was lost before it had shown its key: {reason}", quote(machine))]
+    /// The connection was gone before the machine had said yes or no.
+    #[error("the connection to {} was lost before it had let this computer in: {reason}", quote(machine))]
     Lost {
         /// Its name in the configuration.
         machine: String,
@@ -307,7 +307,8 @@ impl Opening<'_> {
         let mut handle = handle.map_err(|failed| self.explain(failed, &outcome, patience))?;
         let admitted = identities::authenticate(&mut handle, self.hop, self.own);
         let late = |_| ConnectError::AuthTimedOut { machine: self.machine(), after: AUTH_PATIENCE };
-        let by = tokio::time::timeout(AUTH_PATIENCE, admitted).await.map_err(late)??;
+        let by = tokio::time::timeout(AUTH_PATIENCE, admitted).await.map_err(late)?;
+        let by = by.map_err(|error| self.refused(error, &outcome))?;
         let fingerprint = outcome.lock().unwrap_or_else(PoisonError::into_inner).fingerprint.clone();
         Ok((handle, About { user: settings.user().to_owned(), fingerprint, by }, ended))
     }
@@ -345,6 +346,15 @@ impl Opening<'_> {
 
     fn carrier(&self, reason: String) -> ConnectError {
         ConnectError::Carrier { machine: self.machine(), reason }
+    }
+
+    /// Why one was not let in. A server that counts failed logins has counted none where the link was lost before it said no.
+    fn refused(&self, error: AuthError, outcome: &Mutex<Outcome>) -> ConnectError {
+        let has_spoken = outcome.lock().unwrap_or_else(PoisonError::into_inner).last_words.is_some();
+        if error.closed && error.refused == 0 && !error.unanswered && !has_spoken {
+            return ConnectError::Lost { machine: self.machine(), reason: "it ended without a word".to_owned() };
+        }
+        error.into()
     }
 
     /// Why hands were not shaken. What the guard found comes first: the library only says that a key was refused.

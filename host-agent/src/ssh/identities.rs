@@ -52,6 +52,8 @@ pub struct AuthError {
     pub passed_over: Vec<String>,
     /// Whether it asks for something that is typed, and nobody typed it.
     pub unanswered: bool,
+    /// How often it said no to something that was offered.
+    pub refused: usize,
     /// Whether it ended the connection.
     pub closed: bool,
 }
@@ -151,6 +153,8 @@ impl Attempt<'_> {
         if self.took(none) {
             return Some("nothing".to_owned());
         }
+        // Nothing was offered.
+        self.error.refused = 0;
         if self.takes(MethodKind::PublicKey) && self.hop.settings.is_on("pubkeyauthentication") {
             let named = self.named();
             if let Some(how) = self.agent(&named).await {
@@ -187,6 +191,7 @@ impl Attempt<'_> {
             Ok(AuthResult::Success) => true,
             Ok(AuthResult::Failure { remaining_methods, .. }) => {
                 self.methods = remaining_methods;
+                self.error.refused += 1;
                 false
             }
             Err(_) => false,
@@ -372,6 +377,7 @@ impl Attempt<'_> {
                     }
                     Ok(KeyboardInteractiveAuthResponse::Failure { remaining_methods, .. }) => {
                         self.methods = remaining_methods;
+                        self.error.refused += 1;
                         break;
                     }
                     Err(_) => return None,

@@ -1,11 +1,100 @@
 //! A server of the SSH library's own, for what no honest one does.
 
-use russh::server::{self, Auth, Session};
-use tokio::net::TcpListener;
+use std::net::SocketAddr;
+
+use futures_util::FutureExt;
+use russh::keys::PrivateKey;
+use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session};
+use russh::{Channel, ChannelId, Limits};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::{Discovery, Nobody, Person};
 use super::*;
+
+/// A machine called `devbox`, and the key by which it is known.
+struct Place {
+    dir: TempDir,
+    key: PrivateKey,
+}
+
+impl Place {
+    async fn prepare() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("host");
+        let mut keygen = Command::new("ssh-keygen");
+        let made = keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&file).status().await;
+        assert!(made.unwrap().success());
+        let key = russh::keys::decode_secret_key(&std::fs::read_to_string(&file).unwrap(), None).unwrap();
+        Self { dir, key }
+    }
+
+    fn config(&self) -> server::Config {
+        server::Config { keys: vec![self.key.clone()], ..server::Config::default() }
+    }
+
+    /// Connects to whatever listens there.
+    async fn connect(&self, addr: SocketAddr) -> Result<Connection, ConnectError> {
+        let (at, port) = (|name: &str| self.dir.path().join(name), addr.port());
+        let key = std::fs::read_to_string(at("host.pub")).unwrap();
+        std::fs::write(at("known_hosts"), format!("[127.0.0.1]:{port} {key}")).unwrap();
+        let known = at("known_hosts").display().to_string();
+        let named = format!(
+            "Host devbox\n  HostName 127.0.0.1\n  Port {port}\n  UserKnownHostsFile {known}\n  IdentityAgent none\n  \
+             IdentityFile none\n  ConnectTimeout 2\n"
+        );
+        std::fs::write(at("config"), named).unwrap();
+        let discovery = Discovery::new(None, Some(at("config"))).unwrap();
+        let nobody: Arc<dyn Person> = Arc::new(Nobody);
+        discovery.connect("devbox", &nobody).await.map(|connection| connection.expect("it is named"))
+    }
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+/// Does this with everybody who comes, until it is dropped.
+async fn serve<F>(with: impl Fn(TcpStream) -> F + Send + 'static) -> (SocketAddr, AbortOnDropHandle<()>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (listener, addr) = listener().await;
+    let serving = async move {
+        let mut all = tokio::task::JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            all.spawn(with(stream));
+        }
+    };
+    (addr, AbortOnDropHandle::new(tokio::spawn(serving)))
+}
+
+/// Speaks SSH with everybody who comes.
+async fn speak_ssh<H>(
+    config: server::Config,
+    handler: impl Fn() -> H + Send + 'static,
+) -> (SocketAddr, AbortOnDropHandle<()>)
+where
+    H: server::Handler<Error = russh::Error> + Send + 'static,
+{
+    let config = Arc::new(config);
+    serve(move |stream| {
+        server::run_stream(Arc::clone(&config), stream, handler())
+            .map(|session| async {
+                if let Ok(session) = session {
+                    // How it ends is the test's business.
+                    let _ = session.await;
+                }
+            })
+            .flatten()
+    })
+    .await
+}
 
 /// Lets everybody in, and then opens every kind of channel to whoever came.
 struct Greedy {
@@ -41,32 +130,163 @@ impl server::Handler for Greedy {
 
 #[tokio::test]
 async fn a_machine_opens_no_channel_to_who_comes() {
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(at("host")).status().await;
-    assert!(made.unwrap().success());
-    let text = |name: &str| std::fs::read_to_string(at(name)).unwrap();
-    let key = russh::keys::decode_secret_key(&text("host"), None).unwrap();
-    let config = Arc::new(server::Config { keys: vec![key], ..server::Config::default() });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::fs::write(at("known_hosts"), format!("[127.0.0.1]:{port} {}", text("host.pub"))).unwrap();
-    let known = at("known_hosts").display().to_string();
-    let named = format!("Host greedy\n  HostName 127.0.0.1\n  Port {port}\n  UserKnownHostsFile {known}\n");
-    std::fs::write(at("config"), named).unwrap();
-
+    let place = Place::prepare().await;
     let (tell, mut told) = mpsc::unbounded_channel();
-    let serving = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        server::run_stream(config, stream, Greedy { tell }).await.unwrap().await
-    });
-    let discovery = Discovery::new(None, Some(at("config"))).unwrap();
-    let nobody: Arc<dyn Person> = Arc::new(Nobody);
-    let connection = discovery.connect("greedy", &nobody).await.unwrap().expect("it is named");
+    let (addr, _serving) = speak_ssh(place.config(), move || Greedy { tell: tell.clone() }).await;
+    let connection = place.connect(addr).await.unwrap();
     for _ in 0..7 {
         let (kind, opened) = told.recv().await.expect("the server tries each");
         assert!(!opened, "a channel of kind {kind} was opened");
     }
     connection.close().await;
-    serving.abort();
+}
+
+/// Lets everybody in, and sends back what comes, by any socket but `/stalled`: nothing is taken there once its window is full.
+#[derive(Default)]
+struct Echo {
+    banner: Option<String>,
+    stalled: Option<ChannelId>,
+}
+
+impl server::Handler for Echo {
+    type Error = russh::Error;
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        Ok(self.banner.clone())
+    }
+
+    async fn auth_none(&mut self, _: &str) -> Result<Auth, Self::Error> {
+        Ok(Auth::Accept)
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if path == "/stalled" {
+            self.stalled = Some(channel.id());
+        }
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn data(&mut self, channel: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Self::Error> {
+        if self.stalled != Some(channel) { session.data(channel, data.to_vec()) } else { Ok(()) }
+    }
+
+    fn adjust_window(&mut self, channel: ChannelId, current: u32) -> u32 {
+        if self.stalled == Some(channel) { 0 } else { current }
+    }
+}
+
+/// Sends so many bytes over a channel of its own and takes them back, each as it was.
+async fn goes_and_comes(connection: &Connection, bytes: usize) {
+    let (mut back, mut there) = tokio::io::split(connection.open_socket("/echo").await.unwrap());
+    let sent: Vec<u8> = (0..bytes).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect();
+    let sending = async {
+        there.write_all(&sent).await.unwrap();
+        there.flush().await.unwrap();
+    };
+    let mut came = vec![0; bytes];
+    let (_, read) = tokio::join!(sending, back.read_exact(&mut came));
+    read.unwrap();
+    assert!(came == sent, "what came back is not what went");
+}
+
+#[tokio::test]
+async fn a_server_that_has_new_keys_made_again_and_again_loses_nothing() {
+    let place = Place::prepare().await;
+    let limits = Limits::new(64 << 10, 64 << 10, Duration::from_secs(3600));
+    let (addr, _serving) = speak_ssh(server::Config { limits, ..place.config() }, Echo::default).await;
+    let connection = place.connect(addr).await.unwrap();
+    // Each time after 64 KiB, so some hundred times.
+    goes_and_comes(&connection, 4 << 20).await;
+    assert!(!connection.is_closed());
+}
+
+#[tokio::test]
+async fn a_channel_that_takes_nothing_more_holds_up_no_other_one() {
+    let place = Place::prepare().await;
+    let (addr, _serving) = speak_ssh(server::Config { window_size: 64 << 10, ..place.config() }, Echo::default).await;
+    let connection = place.connect(addr).await.unwrap();
+    let mut stalled = connection.open_socket("/stalled").await.unwrap();
+    let much = vec![0; 8 << 20];
+    let filling = stalled.write_all(&much);
+    let others = async {
+        for _ in 0..4 {
+            goes_and_comes(&connection, 1 << 20).await;
+        }
+    };
+    tokio::select! {
+        filled = filling => panic!("8 MiB went into a window of 64 KiB: {filled:?}"),
+        () = others => {}
+    }
+    drop(stalled);
+    goes_and_comes(&connection, 1 << 20).await;
+    assert!(!connection.is_closed());
+}
+
+#[tokio::test]
+async fn a_server_that_talks_without_end_before_it_speaks_ssh_is_given_up() {
+    let place = Place::prepare().await;
+    for words in ["a long story ", "line after line\r\n"] {
+        let (addr, _serving) =
+            serve(
+                move |mut stream| async move { while stream.write_all(words.repeat(4096).as_bytes()).await.is_ok() {} },
+            )
+            .await;
+        let error = place.connect(addr).await.unwrap_err();
+        assert_eq!(error.code(), "ssh_protocol", "{error}");
+        assert!(error.to_string().len() < 200, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_banner_of_any_length_is_read_past() {
+    let place = Place::prepare().await;
+    // The library takes packets up to 256 KiB.
+    let banner = "\u{1b}[2JWelcome to devbox! ".repeat(8000);
+    let (addr, _serving) =
+        speak_ssh(place.config(), move || Echo { banner: Some(banner.clone()), ..Echo::default() }).await;
+    let connection = place.connect(addr).await.unwrap();
+    goes_and_comes(&connection, 1 << 10).await;
+}
+
+#[tokio::test]
+async fn wherever_a_server_goes_away_while_one_connects_it_is_said_to_be_lost() {
+    let place = Place::prepare().await;
+    let (behind, _serving) = speak_ssh(place.config(), Echo::default).await;
+    let (count, mut counted) = mpsc::unbounded_channel();
+    let mut limit = 0;
+    // In steps that fall into each message of the server's, to where nothing is missing any more.
+    loop {
+        let count = count.clone();
+        let (addr, _cutting) = serve(move |near| {
+            let count = count.clone();
+            async move {
+                let (mut from_client, mut to_client) = near.into_split();
+                let (from_server, mut to_server) = TcpStream::connect(behind).await.unwrap().into_split();
+                let up = tokio::io::copy(&mut from_client, &mut to_server);
+                let mut from_server = from_server.take(limit);
+                let down = tokio::io::copy(&mut from_server, &mut to_client);
+                tokio::select! {
+                    _ = up => {}
+                    passed = down => { let _ = count.send(passed.unwrap()); }
+                }
+            }
+        })
+        .await;
+        match place.connect(addr).await {
+            Ok(_) => break,
+            Err(error) => {
+                assert_eq!(error.code(), "ssh_unreachable", "after {limit} bytes: {error}");
+                assert_eq!(counted.recv().await, Some(limit), "{error}");
+            }
+        }
+        limit += 97;
+    }
+    assert!(limit > 1000, "the server had said all there is to say after {limit} bytes");
 }
