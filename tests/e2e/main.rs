@@ -35,6 +35,7 @@ mod ssh;
 mod ssh_codex;
 mod ssh_folders;
 mod ssh_hosts;
+mod ssh_install;
 mod ssh_login;
 mod state_files;
 mod status;

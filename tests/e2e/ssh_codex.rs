@@ -122,7 +122,11 @@ async fn each_codex_that_can_not_be_used_is_told_from_the_others_with_what_helps
     devbox.account.replace_codex(Some("#!/bin/sh\n[ \"$1\" != app-server ] || exit 2\necho codex-cli 0.40.0\n"));
     let (code, message, fix) = devbox.refused().await;
     assert!(code == "codex_too_old" && message.contains("codex 0.40.0 there is too old"), "{code}: {message}");
-    assert_eq!(fix, there("npm install -g @openai/codex@latest"));
+    let installs = format!(
+        "install one there: reachback ssh bootstrap devbox --install; or by yourself: {}",
+        there("npm install -g @openai/codex@0.169.0")
+    );
+    assert_eq!(fix, installs);
 
     devbox.account.replace_codex(Some("#!/bin/sh\necho >&2\nprintf '\\033[31mno \\377 model\\n' >&2\nexit 3\n"));
     let (code, message, fix) = devbox.refused().await;
@@ -141,7 +145,7 @@ async fn each_codex_that_can_not_be_used_is_told_from_the_others_with_what_helps
     devbox.account.replace_codex(None);
     let (code, message, fix) = devbox.refused().await;
     assert!(code == "codex_missing" && message.contains(devbox.far("").trim_end_matches('/')), "{code}: {message}");
-    assert_eq!(fix, there("npm install -g @openai/codex"));
+    assert_eq!(fix, installs);
 }
 
 #[tokio::test]

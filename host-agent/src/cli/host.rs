@@ -315,6 +315,8 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
         | Event::SshHost(_)
         | Event::SshChecked(_)
         | Event::SshCodex(_)
+        | Event::SshInstalling(_)
+        | Event::SshInstalled(_)
         | Event::SshStopped(_) => return None,
     })
 }

@@ -1,5 +1,6 @@
 //! `reachback ssh`: the machines that this one reaches over SSH.
 
+mod bootstrap;
 mod login;
 
 use std::io::IsTerminal;
@@ -34,6 +35,7 @@ const EXAMPLES: &str = "Examples, on the host:\n  \
     reachback ssh check devbox                  connect to one once, as `ssh devbox` would, and say which Codex is there\n  \
     reachback ssh add devbox                    the same, and let devices see what Codex does there\n  \
     reachback ssh login devbox                  let the agent in where a password, a code or a passphrase is asked for\n  \
+    reachback ssh bootstrap devbox --install    install Codex there, where it is missing or too old\n  \
     reachback ssh remove devbox                 take it back from devices\n  \
     reachback ssh stop devbox                   end the app-server of Codex that Reachback started there\n  \
     reachback ssh list --json                   the list for programs, one machine a line\n  \
@@ -71,6 +73,20 @@ enum Action {
     Check {
         /// The machine, as your SSH configuration names it.
         name: String,
+    },
+    /// Say which Codex is on a machine, as `ssh check` does; with --install also put one there.
+    ///
+    /// Nothing is started: the agent starts an app-server there once a device wants it.
+    Bootstrap {
+        /// The machine, as your SSH configuration names it.
+        name: String,
+        /// Where Codex is missing or too old, install the version that this Reachback was tested with, for your user there.
+        ///
+        /// By `npm install -g`, where your login shell there finds npm. Else npm on this computer fetches Codex's package (160 MB),
+        /// which is checked to the bit and copied there over SFTP: into ~/.local/share/reachback, with a link to it in
+        /// ~/.local/bin. Nothing that you put there is replaced.
+        #[arg(long)]
+        install: bool,
     },
     /// End the app-server of Codex that Reachback started on a machine.
     ///
@@ -117,7 +133,10 @@ pub(super) async fn run(home: &Home, args: SshArgs, output: Output) -> anyhow::R
     let discovery = discovery(home, ssh_config);
     match action {
         Action::List => list(home, &discovery?, output).await,
-        Action::Check { name } => check(&discovery?, &name, &Arc::default(), output).await,
+        Action::Check { name } | Action::Bootstrap { name, install: false } => {
+            check(&discovery?, &name, &Arc::default(), output).await
+        }
+        Action::Bootstrap { name, install: true } => bootstrap::install(&discovery?, &name, output).await,
         Action::Login { name } => login::run(home, name, output).await,
         Action::Stop { name } => stop(&discovery?, &name, output).await,
         Action::Add { name, unchecked } => {
@@ -270,6 +289,12 @@ fn reached(checked: SshChecked, output: Output) {
     output.event(&Event::SshChecked(checked));
 }
 
+/// How a machine was reached.
+fn tell_way(about: About, name: &str, output: Output) {
+    let About { user, fingerprint, by } = about;
+    reached(SshChecked { alias: name.to_owned(), user, fingerprint, by }, output);
+}
+
 async fn check(
     discovery: &Discovery,
     name: &str,
@@ -277,11 +302,15 @@ async fn check(
     output: Output,
 ) -> anyhow::Result<ExitCode> {
     let connection = connect(discovery, name, terminal, output).await?;
-    let About { user, fingerprint, by } = connection.about().clone();
-    reached(SshChecked { alias: name.to_owned(), user, fingerprint, by }, output);
+    tell_way(connection.about().clone(), name, output);
     let found = find_codex(&connection, name).await;
     connection.close().await;
-    let codex = found.map_err(|error| failure_there(&error, name))?;
+    tell_codex(found.map_err(|error| failure_there(&error, name))?, output);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Which Codex is there.
+fn tell_codex(codex: SshCodex, output: Output) {
     let version = codex.version.as_deref().unwrap_or("of an unknown version");
     output.say(format_args!("Codex {version} is there: {} ({})", quote(&codex.program), printable(&codex.system)));
     let starter = if codex.started_here { "Reachback" } else { "somebody else" };
@@ -292,10 +321,9 @@ async fn check(
         }
         Some(_) => output.say(format_args!("An app-server runs that {starter} started, reached by its socket.")),
     }
-    let is_signed_out = codex.signed_in == Some(false);
+    let notice = (codex.signed_in == Some(false)).then(|| failure_there(&BootstrapError::SignedOut, &codex.alias));
     output.event(&Event::SshCodex(codex));
-    if is_signed_out {
-        let notice = failure_there(&BootstrapError::SignedOut, name);
+    if let Some(notice) = notice {
         let fix = notice.fix.as_deref().unwrap_or_default();
         output.remark(format_args!(
             "{}, which only a model provider of its own can do without.\n  {fix}",
@@ -303,7 +331,6 @@ async fn check(
         ));
         output.event(&Event::Notice(notice));
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn stop(discovery: &Discovery, name: &str, output: Output) -> anyhow::Result<ExitCode> {

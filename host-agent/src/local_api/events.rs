@@ -109,6 +109,10 @@ pub enum Event {
     SshAsked(SshAsked),
     /// A Codex was found on such a machine.
     SshCodex(SshCodex),
+    /// A Codex is being installed on such a machine.
+    SshInstalling(SshInstalling),
+    /// A Codex was installed on such a machine.
+    SshInstalled(SshInstalled),
     /// What Reachback had started on such a machine was ended.
     SshStopped(SshStopped),
     /// A machine that is reached over SSH is an environment of this host from now on.
@@ -399,6 +403,34 @@ pub struct SshCodex {
     pub reached_by: Option<String>,
 }
 
+/// A step of an install on a machine that is reached over SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshInstalling {
+    /// The machine's name in the SSH configuration.
+    pub alias: String,
+    /// `npm` (it installs there), `fetch` (npm fetches the package here), `send` (it is sent there), or `unpack`.
+    pub step: String,
+    /// Of `send`: how many bytes are there.
+    pub done: Option<u64>,
+    /// Of `send`: how many there will be.
+    pub total: Option<u64>,
+}
+
+/// A Codex that was installed on a machine that is reached over SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshInstalled {
+    /// The machine's name in the SSH configuration.
+    pub alias: String,
+    /// The version.
+    pub version: String,
+    /// How: `npm` there, or the `package` that was sent there.
+    pub by: String,
+    /// The file there that should have one more line, where a person's own shell does not find it.
+    pub path_file: Option<String>,
+    /// That line.
+    pub path_line: Option<String>,
+}
+
 /// What was ended on a machine that is reached over SSH.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SshStopped {
@@ -624,6 +656,26 @@ mod tests {
                     reached_by: Some("socket".into()),
                 }),
                 r#"{"event":"ssh_codex","alias":"devbox","program":"/usr/bin/codex","version":"0.169.0","codex_home":"/home/ada/.codex","system":"Linux x86_64","signed_in":false,"running":true,"started_here":true,"reached_by":"socket"}"#
+                    .into(),
+            ),
+            (
+                Event::SshInstalling(SshInstalling {
+                    alias: "devbox".into(),
+                    step: "send".into(),
+                    done: Some(1),
+                    total: Some(2),
+                }),
+                r#"{"event":"ssh_installing","alias":"devbox","step":"send","done":1,"total":2}"#.into(),
+            ),
+            (
+                Event::SshInstalled(SshInstalled {
+                    alias: "devbox".into(),
+                    version: "0.169.0".into(),
+                    by: "npm".into(),
+                    path_file: None,
+                    path_line: None,
+                }),
+                r#"{"event":"ssh_installed","alias":"devbox","version":"0.169.0","by":"npm","path_file":null,"path_line":null}"#
                     .into(),
             ),
             (

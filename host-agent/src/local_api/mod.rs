@@ -31,7 +31,7 @@ pub(crate) mod server;
 pub use client::{Client, ClientError};
 pub use events::{
     ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshAsked, SshChecked, SshCodex,
-    SshEnvironment, SshHost, SshStopped, TunnelStatus, WorkspaceStatus,
+    SshEnvironment, SshHost, SshInstalled, SshInstalling, SshStopped, TunnelStatus, WorkspaceStatus,
 };
 pub use server::{Exchange, Handler, serve};
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ~/.ssh/config ── aliases ── ssh -G ── settings ── way ── connection: host key, identities
-//!                                                                  ├─ shell, bootstrap: Codex there
+//!                                                                  ├─ shell, bootstrap, install: Codex there
 //!                                                                  └─ sftp, disk: its folders
 //! ```
 //!
@@ -20,6 +20,7 @@ mod discovery;
 mod disk;
 mod host_key;
 mod identities;
+mod install;
 mod keyring;
 pub mod known_hosts;
 mod marker;
@@ -39,6 +40,7 @@ pub use discovery::{Discovery, DiscoveryError, Found, Listing};
 pub use disk::SshDisk;
 pub use host_key::HostKeyError;
 pub use identities::AuthError;
+pub use install::{By, CODEX_VERSION, InstallError, Installed, Step};
 pub use person::{Nobody, Person, Question, Secret, UnknownKey};
 pub use settings::{Settings, SettingsError};
 pub use sftp::{Sftp, SftpError};

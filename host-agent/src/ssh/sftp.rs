@@ -1,13 +1,16 @@
-//! The files of a machine, as its SFTP server shows them: what a path leads to, what a folder holds, what a small file says.
+//! The files of a machine, as its SFTP server shows them: what a path leads to, what a folder holds, what a small
+//! file says; and a new file there.
 
 use std::path::Path;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::{join, try_join};
+use futures_util::{FutureExt, TryStreamExt, stream};
+use reachback_proto::words::quote;
 use russh_sftp::client::error::Error as Failed;
 use russh_sftp::client::{Config, RawSftpSession};
 use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
 use super::connection::Connection;
@@ -23,6 +26,12 @@ const PATIENCE: u64 = 10;
 const MAX_MESSAGE: u32 = 256 * 1024;
 /// What is asked for at once, in bytes; every server gives so much.
 const CHUNK: u32 = 32 * 1024;
+/// How many parts of a file are on their way there at once: 2 MiB fill a line of 160 Mbit/s at 100 ms.
+const PARTS: usize = 64;
+/// How long the server may take to answer one of them, in seconds: a line of 300 kbit/s carries what comes before it.
+const PART_PATIENCE: u64 = 60;
+/// How much of its words an error holds, in characters.
+const MAX_SAID: usize = 200;
 
 /// What `S_IFMT` of POSIX leaves of a mode, and what that is then.
 const KIND: u32 = 0o170_000;
@@ -52,6 +61,15 @@ pub enum SftpError {
     /// A file is not to be read.
     #[error("Codex's configuration there can't be read, or is too large")]
     Closed,
+    /// A file is not taken.
+    #[error("its SFTP server does not take a file{}", said.as_ref().map(|said| format!("; it says {}", quote(said))).unwrap_or_default())]
+    NotTaken {
+        /// What it says.
+        said: Option<String>,
+    },
+    /// A file of this machine can't be read.
+    #[error("the file can't be read on this computer: {0}")]
+    Local(#[from] std::io::Error),
 }
 
 impl SftpError {
@@ -180,6 +198,38 @@ impl Sftp {
         Ok(Some((found, links)))
     }
 
+    /// Writes a new file, for its user alone; `hears` how much of it is there.
+    pub(super) async fn upload(
+        &self,
+        from: impl AsyncRead + Unpin,
+        to: &str,
+        mut hears: impl FnMut(u64),
+    ) -> Result<(), SftpError> {
+        self.session.set_timeout(PART_PATIENCE);
+        let mode = FileAttributes { permissions: Some(0o600), ..FileAttributes::empty() };
+        let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
+        let handle = self.session.open(to, flags, mode).await.map_err(not_taken)?.handle;
+        let parts = stream::try_unfold((from, 0_u64), |(mut from, at)| async move {
+            let mut part = Vec::with_capacity(CHUNK as usize);
+            (&mut from).take(CHUNK.into()).read_to_end(&mut part).await?;
+            let next = at + part.len() as u64;
+            Ok::<_, SftpError>((!part.is_empty()).then_some(((at, part), (from, next))))
+        });
+        let writes = parts.map_ok(|(at, part)| {
+            let (length, handle) = (part.len() as u64, handle.as_str());
+            async move { self.session.write(handle, at, part).await.map(|_| length).map_err(not_taken) }
+        });
+        let mut there = 0;
+        let writing = writes.try_buffer_unordered(PARTS).try_for_each(|length| {
+            there += length;
+            hears(there);
+            std::future::ready(Ok(()))
+        });
+        writing.await?;
+        // A full disk may be told as late as here.
+        self.session.close(handle).await.map(drop).map_err(not_taken)
+    }
+
     /// The server's answer to this is nobody's: it is sent, and not waited for.
     fn close(&self, handle: String) {
         let _ = self.session.close(handle).now_or_never();
@@ -192,6 +242,17 @@ async fn answer<T>(asked: impl Future<Output = Result<T, Failed>>) -> Result<Opt
         Ok(given) => Ok(Some(given)),
         Err(Failed::Status(_)) => Ok(None),
         Err(failed) => Err(failed.into()),
+    }
+}
+
+/// Why it does not take a file, in its own words.
+fn not_taken(failed: Failed) -> SftpError {
+    match failed {
+        Failed::Status(status) => {
+            let said: String = status.error_message.trim().chars().take(MAX_SAID).collect();
+            SftpError::NotTaken { said: (!said.is_empty()).then_some(said) }
+        }
+        failed => failed.into(),
     }
 }
 

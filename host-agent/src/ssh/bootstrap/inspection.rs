@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::record::{FOLDERS, Record, digest};
-use super::{BootstrapError, last_line, no_answer};
+use super::{BootstrapError, last_line};
 use crate::codex::{FULL_DISK, parse_plain_version};
 use crate::ssh::connection::Connection;
 use crate::ssh::marker::{Facts, Marker};
-use crate::ssh::shell::RunError;
 
 /// Three starts of Codex at once, each of some 0.3 s; a cold disk and a machine that swaps take longer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,10 +46,7 @@ pub struct Inspection {
 impl Connection {
     /// Finds out which Codex is there, and whether it can be used.
     pub async fn inspect(&self) -> Result<Inspection, BootstrapError> {
-        let no_randomness = RunError::NoSession { reason: "no randomness".to_owned() };
-        let marker = Marker::random().ok_or(no_randomness)?;
-        let ran = self.run_at_login(&format!("{}{FOLDERS}{SCRIPT}", marker.script()), PATIENCE).await?;
-        let facts = marker.facts(&ran.stdout).ok_or_else(|| no_answer(&ran))??;
+        let facts = self.facts_at_login(&format!("{FOLDERS}{SCRIPT}"), PATIENCE).await?;
         Inspection::read(&facts)
     }
 
@@ -149,8 +145,7 @@ fact path "$PATH"
 d=$h
 while [ ! -d "$d" ]; do case $d in */*) d=${d%/*} ;; *) d=/ ;; esac; d=${d:-/}; done
 fact room_kib "$(df -Pk "$d" 2>/dev/null | sed -n '2s/.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*/\1/p')"
-c=$(command -v codex)
-case $c in /*) ;; *) c= ;; esac
+find_codex
 if [ -z "$c" ]; then
   IFS=:
   for d in $PATH; do

@@ -14,6 +14,8 @@ mod inspection;
 mod record;
 mod start;
 
+use std::time::Duration;
+
 use reachback_proto::words::{quote, shell_word};
 
 pub use inspection::Inspection;
@@ -21,7 +23,8 @@ pub use record::Record;
 pub use start::{Started, Stopped};
 
 use super::connection::Connection;
-use super::marker::Unclear;
+use super::install::CODEX_VERSION;
+use super::marker::{Facts, Marker, Unclear};
 use super::shell::{FarStream, Ran, RunError, SocketError, word};
 
 /// The most of a machine's own words that an error holds, in characters.
@@ -49,7 +52,7 @@ pub enum BootstrapError {
         why: &'static str,
     },
     /// There is no Codex.
-    #[error("there is no codex on the search path of {}'s login shell", quote(home))]
+    #[error("there is no codex on the search path of {}'s login shell, and none in ~/.local/bin", quote(home))]
     Missing {
         /// The home folder of whoever one is there.
         home: String,
@@ -149,6 +152,11 @@ impl From<Unclear> for BootstrapError {
 }
 
 impl BootstrapError {
+    /// Whether a Codex that is installed there would help.
+    pub fn wants_codex(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::TooOld { .. })
+    }
+
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -183,12 +191,15 @@ impl BootstrapError {
                 shell_word(name)
             ),
             Self::Unclear { .. } => "give it a name of letters without line ends, in UTF-8".to_owned(),
-            Self::Missing { .. } => there("npm install -g @openai/codex"),
+            Self::Missing { .. } | Self::TooOld { .. } => format!(
+                "install one there: reachback ssh bootstrap {} --install; or by yourself: {}",
+                shell_word(name),
+                there(&format!("npm install -g @openai/codex@{CODEX_VERSION}"))
+            ),
             Self::NotExecutable { program } => {
                 format!("ssh {} {}", shell_word(name), shell_word(format!("chmod u+x {}", shell_word(program))))
             }
             Self::Broken { .. } => format!("see what it says: {}", there("codex --version")),
-            Self::TooOld { .. } => there("npm install -g @openai/codex@latest"),
             Self::SignedOut => there("codex login --device-auth"),
             Self::NoHome { folder } => {
                 format!("ssh {} {}", shell_word(name), shell_word(format!("mkdir -p {}", shell_word(folder))))
@@ -247,6 +258,14 @@ impl Reach {
 }
 
 impl Connection {
+    /// The facts of a script that runs in the environment of the login shell.
+    pub(super) async fn facts_at_login(&self, script: &str, patience: Duration) -> Result<Facts, BootstrapError> {
+        let no_randomness = RunError::NoSession { reason: "no randomness".to_owned() };
+        let marker = Marker::random().ok_or(no_randomness)?;
+        let ran = self.run_at_login(&format!("{}{script}", marker.script()), patience).await?;
+        Ok(marker.facts(&ran.stdout).ok_or_else(|| no_answer(&ran))??)
+    }
+
     /// A stream to the app-server that was found listening there: the SSH server leads to it, else Codex does.
     ///
     /// It carries what the server's socket does: a WebSocket, from its handshake on.
@@ -269,7 +288,7 @@ impl Connection {
 }
 
 /// The last line of what somebody said.
-fn last_line(said: &[u8]) -> Option<String> {
+pub(super) fn last_line(said: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(said);
     let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
     Some(line.chars().take(MAX_SAID).collect())

@@ -48,6 +48,7 @@ pub(super) fn digest(settings: &[String]) -> String {
 /// Where Codex has its state (`$h`), its socket (`$s`), the record's folder (`$r`), and what is recorded.
 ///
 /// Linux says when a process began to the hundredth of a second since its own start; of `ps` elsewhere the second counts.
+/// Codex (`$c`) is the one on the search path, else the one in `~/.local/bin`, where [`crate::ssh::install`] puts it.
 /// Codex's socket is a link into a folder that any user can make after a restart of the machine, so folder and socket
 /// have to be this user's. A zombie has ended, and nobody may ever wait for it.
 pub(super) const FOLDERS: &str = r#"set -f
@@ -75,6 +76,11 @@ tell_record() {
   fact record_pid "$pid"
   fact record_settings "$settings"
   if is_alive "$pid" "$born"; then fact record_alive 1; fi
+}
+find_codex() {
+  c=$(command -v codex)
+  case $c in /*) ;; *) c= ;; esac
+  if [ -z "$c" ] && [ -f "$HOME/.local/bin/codex" ] && [ -x "$HOME/.local/bin/codex" ]; then c=$HOME/.local/bin/codex; fi
 }
 find_socket() {
   l=$h/app-server-control/app-server-control.sock

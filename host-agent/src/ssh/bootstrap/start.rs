@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::record::{FOLDERS, LOCK, Record, digest};
-use super::{BootstrapError, Inspection, last_line, no_answer};
+use super::{BootstrapError, Inspection, last_line};
 use crate::codex::plain;
 use crate::ssh::connection::Connection;
-use crate::ssh::marker::{Facts, Marker};
-use crate::ssh::shell::{RunError, word};
+use crate::ssh::marker::Facts;
+use crate::ssh::shell::word;
 
 /// The scripts give up before this: 40 s for another link that does the same, 40 s for Codex to listen.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -37,11 +37,12 @@ impl Connection {
     pub async fn start(&self, found: &Inspection, settings: &[String]) -> Result<Started, BootstrapError> {
         let arguments: String = settings.iter().map(|setting| format!(" -c {}", word(setting))).collect();
         let facts = self
-            .ask(&format!(
+            .facts_at_login(
+                &format!(
                 "{FOLDERS}{LOCK}c={}\ndigest={}\nlaunch() {{ exec nohup \"$c\"{arguments} app-server --listen unix://; }}\n{START}",
                 word(&found.program),
                 digest(settings),
-            ))
+            ), PATIENCE)
             .await?;
         refused(&facts)?;
         if let Some(socket) = facts.some_path("foreign")? {
@@ -64,21 +65,13 @@ impl Connection {
 
     /// Ends the app-server that Reachback started there, and no other.
     pub async fn stop(&self) -> Result<Stopped, BootstrapError> {
-        let facts = self.ask(&format!("{FOLDERS}{LOCK}{STOP}")).await?;
+        let facts = self.facts_at_login(&format!("{FOLDERS}{LOCK}{STOP}"), PATIENCE).await?;
         refused(&facts)?;
         let pid = facts.number("ended").and_then(|pid| pid.try_into().ok());
         if let Some(pid) = facts.number("still") {
             return Err(BootstrapError::NotEnded { pid });
         }
         Ok(Stopped { pid, others: facts.number("others") == Some(1) })
-    }
-
-    /// The facts of a script that runs in the environment of the login shell.
-    async fn ask(&self, script: &str) -> Result<Facts, BootstrapError> {
-        let no_randomness = RunError::NoSession { reason: "no randomness".to_owned() };
-        let marker = Marker::random().ok_or(no_randomness)?;
-        let ran = self.run_at_login(&format!("{}{script}", marker.script()), PATIENCE).await?;
-        Ok(marker.facts(&ran.stdout).ok_or_else(|| no_answer(&ran))??)
     }
 }
 
@@ -145,7 +138,7 @@ const STOP: &str = r#"if [ -d "$r" ]; then
 fi
 find_socket
 if [ -S "$s" ]; then
-  c=$(command -v codex)
+  find_codex
   if [ -z "$c" ] || "$c" app-server proxy --sock "$s" </dev/null >/dev/null 2>&1; then fact others 1; fi
 fi
 fact end 1"#;
