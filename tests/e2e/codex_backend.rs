@@ -1,32 +1,19 @@
 //! `CodexBackend` with the real Codex: start, share, survive; turns, approvals, interrupts.
 
 use e2e::codex::{self, TestCodex, ready, until};
-use e2e::process::{Home, Process};
+use e2e::process::{Home, Process, signal};
 use e2e::rpc::Client;
 use e2e::sshd::is_private;
 use e2e::stage::TestRelay;
 use reachback_host::codex::app_server::AppServer;
 use reachback_host::codex::{CodexBackend, CodexConfig, CodexState, Instance, StartedBy};
 use serde_json::json;
-use tokio::net::UnixStream;
 
 fn instance(state: CodexState) -> (Instance, StartedBy, Option<String>) {
     match state {
         CodexState::Ready { instance, started_by, version } => (instance, started_by, version),
         other => panic!("wanted a Codex that is ready, got {other:?}"),
     }
-}
-
-/// The process that listens on the control socket.
-async fn server_pid(test: &TestCodex) -> i32 {
-    let link = test.config().control_socket().unwrap();
-    let stream = UnixStream::connect(link.canonicalize().unwrap()).await.unwrap();
-    stream.peer_cred().unwrap().pid().unwrap()
-}
-
-fn signal(name: &str, pid: i32) {
-    let status = std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
-    assert!(status.success(), "kill {name} {pid}: {status}");
 }
 
 #[tokio::test]
@@ -124,7 +111,7 @@ async fn a_wrapper_killed_alone_takes_its_server_along() {
     let test = TestCodex::prepare().await;
     let backend = test.backend();
     let (before, ..) = instance(ready(&backend).await);
-    let server = server_pid(&test).await;
+    let server = test.server().await;
     let parent = std::process::Command::new("ps").args(["-o", "ppid=", "-p", &server.to_string()]).output().unwrap();
     let wrapper = String::from_utf8(parent.stdout).unwrap().trim().parse().unwrap();
     signal("-KILL", wrapper);
@@ -134,7 +121,7 @@ async fn a_wrapper_killed_alone_takes_its_server_along() {
     });
     // Joining the orphan instead would leave it behind when the agent stops.
     assert_eq!(instance(again.await).1, StartedBy::Agent);
-    assert_ne!(server_pid(&test).await, server);
+    assert_ne!(test.server().await, server);
     backend.stop().await;
 }
 

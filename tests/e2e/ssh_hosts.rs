@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use e2e::codex::{TestCodex, ready, until};
 use e2e::cutter::Cutter;
-use e2e::process::{Finished, Home};
+use e2e::process::{Finished, Home, signal};
 use e2e::rpc::{Client, End};
 use e2e::sshd::{Account, Ssh, Sshd};
 use e2e::stage::{Stage, Tuning};
 use reachback_host::codex::app_server::AppServer;
-use reachback_host::codex::{CodexBackend, CodexState, StartedBy};
+use reachback_host::codex::{Allowance, CodexBackend, CodexState, Instance, Silence, StartedBy};
 use reachback_host::connect::remote::RemoteHost;
 use reachback_host::local_api::{Request, Response};
 use reachback_host::ssh::{Discovery, Nobody, Person, SshBackend};
@@ -122,6 +122,11 @@ impl Machine {
     /// A host that knows it by its SSH configuration.
     pub(crate) async fn host(&self) -> Stage {
         Stage::with(Tuning { ssh: Some(self.ssh.path("config")), ..Tuning::default() }).await
+    }
+
+    /// What reaches Codex there.
+    fn backend(&self, silence: Silence) -> SshBackend {
+        SshBackend::new(Arc::new(self.discovery()), "devbox", Vec::new(), silence)
     }
 
     pub(crate) fn discovery(&self) -> Discovery {
@@ -477,7 +482,7 @@ async fn who_connects_to_a_machine_that_is_not_connected_hears_what_is_in_the_wa
 #[tokio::test]
 async fn a_machine_that_nobody_needs_is_let_go_and_comes_back_for_the_next() {
     let devbox = Devbox::start().await;
-    let backend = SshBackend::new(Arc::new(devbox.discovery()), "devbox", Vec::new());
+    let backend = devbox.backend(Silence::default());
     assert_eq!(*backend.state().borrow(), CodexState::Idle);
     let mut client = Client::connect(&backend).await;
     client.echo().await;
@@ -583,4 +588,79 @@ async fn the_owner_adds_and_takes_back_machines_without_an_agent_and_it_is_recor
     let audit = home.json(&["audit"]).await.ok();
     let lines: Vec<_> = audit.lines().iter().map(|line| (line["event"].clone(), line["environment"].clone())).collect();
     assert_eq!(lines, [(json!("ssh_host_added"), json!(ENVIRONMENT)), (json!("ssh_host_removed"), json!(ENVIRONMENT))]);
+}
+
+/// Shorter than a person has, and longer than a machine that runs tests needs.
+const SILENCE: Silence = Silence {
+    ask_after: Duration::from_secs(2),
+    told_after: Duration::from_secs(8),
+    ended_after: Duration::from_secs(4),
+};
+
+/// Stops a process until it is told; gives what helps.
+async fn hangs(backend: &SshBackend, server: i32) -> String {
+    signal("-STOP", server);
+    match until(backend, "told to hang", |state| matches!(state, CodexState::Failed { .. })).await {
+        CodexState::Failed { reason, fix } if reason.contains("does not answer") => fix.expect("what helps"),
+        other => panic!("wanted a Codex that hangs, got {other:?}"),
+    }
+}
+
+fn instance(state: &CodexState) -> Option<(Instance, StartedBy)> {
+    match state {
+        CodexState::Ready { instance, started_by, .. } => Some((*instance, *started_by)),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_codex_there_that_hangs_is_told_and_answers_again_or_is_started_anew_where_it_is_reachbacks() {
+    let devbox = Devbox::start().await;
+    let backend = devbox.backend(SILENCE);
+    let mut client = Client::connect(&backend).await;
+    let first = instance(&backend.state().borrow());
+    let server = devbox.codex.server().await;
+    let fix = hangs(&backend, server).await;
+    assert!(fix.contains("ssh devbox codex app-server daemon restart"), "{fix}");
+    assert!(backend.connect(Allowance::default()).await.is_err());
+    signal("-CONT", server);
+    let again = until(&backend, "well again", |state| instance(state).is_some()).await;
+    assert_eq!(instance(&again), first, "it is the same run");
+    client.echo().await;
+    backend.stop().await;
+    devbox.stop().await;
+
+    let machine = Machine::prepare().await;
+    let backend = machine.backend(SILENCE);
+    let client = Client::connect(&backend).await;
+    let (first, started_by) = instance(&backend.state().borrow()).unwrap();
+    assert_eq!(started_by, StartedBy::Agent);
+    let server = machine.codex.server().await;
+    let fix = hangs(&backend, server).await;
+    assert!(fix.contains("started anew"), "{fix}");
+    until(&backend, "started anew", |state| instance(state).is_some_and(|(now, _)| now != first)).await;
+    client.ended().await;
+    assert_ne!(machine.codex.server().await, server);
+    Client::connect(&backend).await.echo().await;
+
+    backend.stop().await;
+    machine.stop_server().await;
+}
+
+#[tokio::test]
+async fn a_codex_of_reachbacks_that_hung_before_anybody_came_is_started_anew() {
+    let machine = Machine::prepare().await;
+    let backend = machine.backend(SILENCE);
+    Client::connect(&backend).await.echo().await;
+    backend.stop().await;
+    let server = machine.codex.server().await;
+    signal("-STOP", server);
+    let backend = machine.backend(SILENCE);
+    // Who wants it may hear that it starts: it takes longer than they wait.
+    drop(backend.connect(Allowance::default()).await);
+    until(&backend, "started anew", |state| instance(state).is_some()).await;
+    Client::connect(&backend).await.echo().await;
+    assert_ne!(machine.codex.server().await, server);
+    backend.stop().await;
+    machine.stop_server().await;
 }

@@ -61,6 +61,13 @@ impl TestCodex {
         &self.folder
     }
 
+    /// The process that listens on the control socket.
+    pub async fn server(&self) -> i32 {
+        let link = self.config().control_socket().unwrap();
+        let stream = tokio::net::UnixStream::connect(link.canonicalize().unwrap()).await.unwrap();
+        stream.peer_cred().unwrap().pid().unwrap()
+    }
+
     /// How to run it.
     pub fn config(&self) -> CodexConfig {
         // Codex runs commands in a login shell: what the user's profile does, and how long it takes, is kept out.

@@ -420,6 +420,12 @@ impl Up {
     }
 }
 
+/// Sends a process a signal, in the words of `kill`.
+pub fn signal(name: &str, pid: i32) {
+    let status = std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill {name} {pid}: {status}");
+}
+
 /// When a process started, in clock ticks since the system did (proc_pid_stat(5)); `None` where it has ended. Their ids say less:
 /// they begin anew after the last one.
 pub fn started(pid: i32) -> Option<u64> {

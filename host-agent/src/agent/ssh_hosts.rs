@@ -26,7 +26,7 @@ use super::environments::{Environment, SSH};
 use super::prompts::now_ms;
 use crate::audit::{AuditError, AuditLog, CodexChange, CodexEntry};
 use crate::codex::permissions::Profiles;
-use crate::codex::{CodexConfig, ConnectError};
+use crate::codex::{CodexConfig, ConnectError, Silence};
 use crate::local_api::{Event, Failure, SshChecked, SshEnvironment};
 use crate::ssh::{About, Connection, Discovery, Listing, Person, SshBackend};
 use crate::state::ssh_hosts::{SshHostError, SshHostStore};
@@ -266,8 +266,9 @@ impl SshHosts {
     }
 
     fn publish(&self, alias: &str) -> Result<(), Failure> {
-        let backend =
-            Arc::new(SshBackend::new(Arc::clone(self.discovery()?), alias, CodexConfig::default().settings()));
+        let settings = CodexConfig::default().settings();
+        let backend = SshBackend::new(Arc::clone(self.discovery()?), alias, settings, Silence::default());
+        let backend = Arc::new(backend);
         self.backends().insert(alias.to_owned(), Arc::downgrade(&backend));
         let profiles = Profiles::new(&SystemRandom::new(), Vec::new(), None)
             .map_err(|error| Failure::new("randomness", error.to_string()))?;

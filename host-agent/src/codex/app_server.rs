@@ -7,7 +7,7 @@
 //!
 //! One task supervises. It opens a connection of its own, the *probe*, which
 //! stays open: the server's end is the probe's end, whoever
-//! started it. Now and then it asks something that is refused, to see a server that runs and does nothing ([`Silence`]).
+//! started it. Now and then it asks something that is refused, to see a server that runs and does nothing ([`Pulse`]).
 //! After the end it waits a little and begins again: join, else start.
 //! What an agent that was killed left running is no server to join: it is ended
 //! first, by the note that its agent left ([`crate::state::codex`]).
@@ -24,20 +24,20 @@ use futures_util::future::{self, BoxFuture};
 use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::config::HomeError;
 use super::ground::Hold;
 use super::process::{INSTALL, Process};
+use super::pulse::{Pulse, Sign};
 use super::supervision::{
-    HEALTHY, Ledger, QUESTION, RESTARTS, START_DEADLINE, STARTED_ANEW, idle_for_long, is_answered, ready, reason,
-    stopped,
+    HEALTHY, Ledger, RESTARTS, START_DEADLINE, STARTED_ANEW, idle_for_long, is_answered, ready, reason, stopped,
 };
 use super::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConfig, CodexConnection, CodexState, ConnectError,
-    HandshakeError, Instance, Silence, StartedBy,
+    HandshakeError, Instance, StartedBy,
 };
 use super::{config, ws};
 
@@ -171,77 +171,6 @@ struct Server {
     version: Option<String>,
 }
 
-/// What is seen of a server.
-enum Sign {
-    /// It answers again.
-    Answers,
-    /// It has not answered for a while.
-    Silent,
-    /// It has ended, or is to be ended as it does not answer at all.
-    Ended,
-}
-
-/// How a server is asked whether it still answers.
-enum Asking {
-    /// At this moment, for the next time.
-    Next(Instant),
-    /// It was asked, and people are told at this moment.
-    Asked(Instant),
-    /// They were told; it is ended at this moment, if it is the agent's.
-    Told(Instant),
-}
-
-impl Server {
-    /// Waits until there is something to tell. Not safe to cancel, but for good.
-    async fn sign(&mut self, asking: &mut Asking, silence: Silence) -> Sign {
-        loop {
-            let moment = match *asking {
-                Asking::Next(at) | Asking::Asked(at) => Some(at),
-                Asking::Told(at) => self.process.is_some().then_some(at),
-            };
-            let ended = async {
-                match &mut self.process {
-                    Some(process) => drop(process.ended().await),
-                    None => future::pending().await,
-                }
-            };
-            let due = async {
-                match moment {
-                    Some(at) => sleep_until(at).await,
-                    None => future::pending().await,
-                }
-            };
-            tokio::select! {
-                // An uninitialized client hears nothing but its answers.
-                heard = self.probe.receiver.next() => {
-                    if !matches!(heard, Some(Ok(_))) {
-                        return Sign::Ended;
-                    }
-                    let was_told = matches!(asking, Asking::Told(_));
-                    *asking = Asking::Next(Instant::now() + silence.ask_after);
-                    if was_told {
-                        return Sign::Answers;
-                    }
-                }
-                () = ended => return Sign::Ended,
-                () = due => match *asking {
-                    Asking::Next(_) => {
-                        if self.probe.sender.send(QUESTION).await.is_err() {
-                            return Sign::Ended;
-                        }
-                        *asking = Asking::Asked(Instant::now() + silence.told_after);
-                    }
-                    Asking::Asked(_) => {
-                        *asking = Asking::Told(Instant::now() + silence.ended_after);
-                        return Sign::Silent;
-                    }
-                    Asking::Told(_) => return Sign::Ended,
-                },
-            }
-        }
-    }
-}
-
 /// Why a server that runs is of no use, and what helps.
 fn silent(started_by: StartedBy) -> (String, String) {
     let reason = OpenError::Silent.to_string();
@@ -250,6 +179,14 @@ fn silent(started_by: StartedBy) -> (String, String) {
         StartedBy::Others => RESTART,
     };
     (reason, fix.to_owned())
+}
+
+/// Waits until a process of the agent's own has ended.
+async fn ended(process: Option<&mut Process>) {
+    match process {
+        Some(process) => drop(process.ended().await),
+        None => future::pending().await,
+    }
 }
 
 struct Supervisor {
@@ -301,12 +238,12 @@ impl Supervisor {
         tracing::info!(adapter = %Adapter::AppServer, %started_by, version, %instance, "codex is ready");
         let ready = CodexState::Ready { version, started_by, instance };
         self.state.send_replace(ready.clone());
-        let silence = self.config.silence;
-        let mut asking = Asking::Next(Instant::now() + silence.ask_after);
+        let mut pulse = Pulse::new(self.config.silence, started_by);
         loop {
             let sign = tokio::select! {
                 () = self.stop.cancelled() => break,
-                sign = server.sign(&mut asking, silence) => sign,
+                sign = pulse.sign(&mut server.probe) => sign,
+                () = ended(server.process.as_mut()) => Sign::Gone,
             };
             match sign {
                 Sign::Answers => {
@@ -318,7 +255,7 @@ impl Supervisor {
                     let (reason, fix) = silent(started_by);
                     self.state.send_replace(CodexState::Failed { reason, fix: Some(fix) });
                 }
-                Sign::Ended => {
+                Sign::Gone | Sign::Dead => {
                     tracing::warn!(adapter = %Adapter::AppServer, %started_by, %instance, "codex ended");
                     self.state.send_replace(CodexState::Starting);
                     break;

@@ -23,6 +23,7 @@ pub mod ground;
 pub(crate) mod keys;
 pub mod permissions;
 mod process;
+mod pulse;
 mod refusal;
 pub mod remote_control;
 mod supervision;
@@ -40,8 +41,9 @@ pub(crate) use config::FULL_DISK;
 pub use config::{CodexConfig, Silence};
 pub use connection::{Allowance, CodexConnection, CodexReceiver, CodexSender, ReceiveError, SendError, TOO_LARGE};
 pub(crate) use process::{parse_plain_version, plain};
+pub(crate) use pulse::{Pulse, Sign};
 use remote_control::control::Host;
-pub(crate) use supervision::{is_answered, ready};
+pub(crate) use supervision::{STARTED_ANEW, is_answered, ready};
 pub use ws::{HandshakeError, MAX_FRAME, MAX_MESSAGE, Text};
 pub(crate) use ws::{connect as connect_over, send_text};
 

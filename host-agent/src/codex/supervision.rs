@@ -32,7 +32,7 @@ pub(super) const RESTARTS: BackoffConfig =
 pub(super) const HEALTHY: Duration = Duration::from_secs(60);
 
 /// What helps with a Codex of the agent's own that does not answer.
-pub(super) const STARTED_ANEW: &str =
+pub(crate) const STARTED_ANEW: &str =
     "wait: if it stays so for two minutes it is started anew, which ends the turns that run there";
 
 /// A failure with its causes, for people.

@@ -33,7 +33,7 @@ use super::trouble::{Memory, Trouble};
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::codex::{
     Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError,
-    Instance, StartedBy, connect_over, is_answered, ready,
+    Instance, Pulse, STARTED_ANEW, Sign, Silence, StartedBy, connect_over, is_answered, ready,
 };
 use crate::disk::Disk;
 
@@ -81,6 +81,11 @@ impl OpenError {
             }
             Self::NoRandomness => None,
         }
+    }
+
+    /// Whether a server listens, and does nothing.
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent | Self::Handshake(HandshakeError::TimedOut))
     }
 
     /// When it may be tried again.
@@ -155,6 +160,8 @@ enum End {
     Lost,
     /// The way is there, the server is not.
     Gone,
+    /// The same, as one that was started from here has not answered for long.
+    Dead,
     Rested,
     Stopped,
 }
@@ -167,8 +174,8 @@ impl std::fmt::Debug for SshBackend {
 
 impl SshBackend {
     /// For the machine that the configuration calls `alias`; connects to nothing yet. A server that is started there has these
-    /// `settings` (`codex -c`). Needs a tokio runtime.
-    pub fn new(discovery: Arc<Discovery>, alias: &str, settings: Vec<String>) -> Self {
+    /// `settings` (`codex -c`), and is ended by `silence`. Needs a tokio runtime.
+    pub fn new(discovery: Arc<Discovery>, alias: &str, settings: Vec<String>, silence: Silence) -> Self {
         let (sender, state) = watch::channel(CodexState::Idle);
         let shared = Arc::new(Shared {
             alias: alias.to_owned(),
@@ -186,6 +193,7 @@ impl SshBackend {
         let supervisor = Supervisor {
             discovery,
             settings,
+            silence,
             shared: Arc::clone(&shared),
             disk: Arc::clone(&disk),
             rng: SystemRandom::new(),
@@ -237,10 +245,11 @@ impl SshBackend {
     }
 
     async fn open(&self, allowance: Allowance) -> Result<CodexConnection, ConnectError> {
-        self.shared.want();
         let opening = async {
             let mut state = self.state.clone();
             loop {
+                // Each time: it may have been let go meanwhile.
+                self.shared.want();
                 let instance = ready(&mut state).await?;
                 let link = lock(&self.shared.link).clone().filter(|link| link.instance == instance);
                 if let Some(link) = link {
@@ -329,6 +338,10 @@ impl Shared {
     /// Has it tried where it rests, and `also_failed` where it has failed.
     fn begin(&self, also_failed: bool) {
         *lock(&self.last_wanted) = Instant::now();
+        // What has failed is a server, which is asked whether it answers again.
+        if self.link().is_some() {
+            return;
+        }
         let begins = self.state.send_if_modified(|state| {
             let begins =
                 matches!(state, CodexState::Idle) || (matches!(state, CodexState::Failed { .. }) && also_failed);
@@ -346,6 +359,7 @@ impl Shared {
 struct Supervisor {
     discovery: Arc<Discovery>,
     settings: Vec<String>,
+    silence: Silence,
     shared: Arc<Shared>,
     disk: Arc<SshDisk>,
     rng: SystemRandom,
@@ -368,7 +382,7 @@ impl Supervisor {
                     shared.state.send_replace(CodexState::Idle);
                 }
                 // It stays failed until somebody wants it, see [`super::trouble`].
-                End::Lost | End::Gone => {}
+                End::Lost | End::Gone | End::Dead => {}
                 End::Stopped => break,
             }
         }
@@ -391,9 +405,9 @@ impl Supervisor {
                     before = Some(link.found.clone());
                     let since = Instant::now();
                     match self.serve(link, probe).await {
-                        End::Lost | End::Gone if since.elapsed() >= HEALTHY => backoff.reset(),
+                        End::Lost | End::Gone | End::Dead if since.elapsed() >= HEALTHY => backoff.reset(),
                         End::Lost => most = HAD,
-                        End::Gone => {}
+                        End::Gone | End::Dead => {}
                         end => return end,
                     }
                 }
@@ -436,9 +450,16 @@ impl Supervisor {
             return Ok((Link::new(connection, found.clone(), instance), probe));
         }
         let mut found = connection.inspect().await?;
-        if !found.is_listening {
-            found = connection.start(&found, &self.settings).await?.found;
+        if found.is_listening {
+            match self.join(&connection, &found).await {
+                Err(error) if error.is_silence() && found.is_ours() => end_there(&connection, alias).await?,
+                joined => {
+                    let (instance, probe) = joined?;
+                    return Ok((Link::new(connection, found, instance), probe));
+                }
+            }
         }
+        found = connection.start(&found, &self.settings).await?.found;
         let (instance, probe) = self.join(&connection, &found).await?;
         Ok((Link::new(connection, found, instance), probe))
     }
@@ -464,25 +485,56 @@ impl Supervisor {
         self.disk.look(Vec::new()).await;
         let started_by = if link.found.is_ours() { StartedBy::Agent } else { StartedBy::Others };
         tracing::info!(adapter = %Adapter::Ssh, alias = shared.alias, %started_by, version, %instance, "codex is ready");
-        shared.state.send_replace(CodexState::Ready { version, started_by, instance });
-        let gone = async {
-            // An uninitialized client hears nothing but its answers.
-            while let Some(Ok(_)) = probe.receiver.next().await {}
-        };
+        let ready = CodexState::Ready { version, started_by, instance };
+        shared.state.send_replace(ready.clone());
         let end = tokio::select! {
             () = shared.stop.cancelled() => End::Stopped,
             () = shared.rests.notified() => End::Rested,
             () = link.connection.closed() => End::Lost,
-            () = gone => if link.connection.is_closed() { End::Lost } else { End::Gone },
+            end = self.attend(&mut probe, &ready, started_by) => if link.connection.is_closed() { End::Lost } else { end },
         };
         lock(&shared.link).take();
-        if matches!(end, End::Lost | End::Gone) {
+        if matches!(end, End::Lost | End::Gone | End::Dead) {
             tracing::info!(adapter = %Adapter::Ssh, alias = shared.alias, %instance, "codex is out of reach");
             shared.state.send_replace(CodexState::Starting);
+        }
+        if matches!(end, End::Dead) {
+            // Why it can't be ended is told when it is found again.
+            let _ = end_there(&link.connection, &shared.alias).await;
         }
         let _ = timeout(FAREWELL, link.connection.close()).await;
         end
     }
+
+    /// Says when the server falls silent and when it answers again; how it came to its end.
+    async fn attend(&self, probe: &mut CodexConnection, ready: &CodexState, started_by: StartedBy) -> End {
+        let shared = &self.shared;
+        let mut pulse = Pulse::new(self.silence, started_by);
+        loop {
+            match pulse.sign(probe).await {
+                Sign::Answers => {
+                    tracing::info!(alias = shared.alias, "codex answers again");
+                    shared.state.send_replace(ready.clone());
+                }
+                Sign::Silent => {
+                    tracing::warn!(adapter = %Adapter::Ssh, alias = shared.alias, %started_by, "codex does not answer");
+                    let fix = match started_by {
+                        StartedBy::Agent => Some(STARTED_ANEW.to_owned()),
+                        StartedBy::Others => OpenError::Silent.fix(&shared.alias),
+                    };
+                    shared.state.send_replace(CodexState::Failed { reason: OpenError::Silent.to_string(), fix });
+                }
+                Sign::Gone => return End::Gone,
+                Sign::Dead => return End::Dead,
+            }
+        }
+    }
+}
+
+/// Ends a server of Reachback's own that does not answer.
+async fn end_there(connection: &Connection, alias: &str) -> Result<(), BootstrapError> {
+    tracing::warn!(adapter = %Adapter::Ssh, alias, "codex does not answer: it is ended");
+    connection.stop().await.map(drop)
 }
 
 fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

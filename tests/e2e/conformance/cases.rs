@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use e2e::codex::until;
+use e2e::process::signal;
 use e2e::rpc::{Client, End};
 use reachback_host::codex::{Allowance, CodexState, Instance, MAX_MESSAGE, SendError};
 use serde_json::{Value, json};
@@ -14,11 +15,6 @@ async fn ends(client: &mut Client, status: &str) -> Value {
     let done = client.event("turn/completed").await;
     assert_eq!(done["params"]["turn"]["status"], status, "{done}");
     done
-}
-
-fn signal(name: &str, pid: i32) {
-    let status = std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
-    assert!(status.success(), "kill {name} {pid}: {status}");
 }
 
 /// Whether a process still runs.

@@ -20,7 +20,6 @@ use reachback_host::codex::permissions::Profiles;
 use reachback_host::codex::remote_control::{RemoteControl, RemoteControlConfig};
 use reachback_host::codex::{CodexBackend, CodexConfig, CodexState, Instance, Silence};
 use tempfile::TempDir;
-use tokio::net::UnixStream;
 
 /// A way to Codex, as a person knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,9 +143,7 @@ impl Place {
         if self.adapter == Adapter::RemoteControl {
             return processes_of(self.codex.home.codex_home()).pop().expect("a codex remote-control");
         }
-        let link = self.codex.config().control_socket().unwrap();
-        let stream = UnixStream::connect(link.canonicalize().unwrap()).await.unwrap();
-        stream.peer_cred().unwrap().pid().unwrap()
+        self.codex.server().await
     }
 
     /// Has an agent stand before it.

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio::net::UnixListener;
 
 use super::*;
+use crate::codex::Silence;
 use crate::platform::processes;
 use crate::state::codex::{Note, StartedCodex};
 

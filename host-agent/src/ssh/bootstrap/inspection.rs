@@ -135,8 +135,9 @@ impl Inspection {
     }
 }
 
-/// POSIX. Codex makes its default folder whatever it is asked, one that is named never; others need not look into it. `proxy` ends with 0 where something listens, with 1 where nothing does, and with 2 in a Codex that has none.
+/// POSIX. Codex makes its default folder whatever it is asked, one that is named never; others need not look into it. `proxy` ends with 0 where something listens, with 1 where nothing does, and with 2 in a Codex that has none; with a server that listens and does nothing it stays, and is ended after 8 s.
 const SCRIPT: &str = r#"umask 077
+nap() { sleep 0.1 2>/dev/null || sleep 1; }
 fact system "$(uname -sm)"
 fact uid "$(id -u)"
 fact home "$HOME"
@@ -165,8 +166,19 @@ tell_record
   fact version "$(printf '%s\n' "$w" | tail -n 1 | cut -c 1-400)"
 ) &
 ("$c" login status >/dev/null 2>&1; fact login "$?") &
-"$c" app-server proxy --sock "$s" </dev/null >/dev/null 2>&1
-fact proxy "$?"
+"$c" app-server proxy --sock "$s" </dev/null >/dev/null 2>&1 &
+q=$!
+{
+  n=0
+  while kill -0 "$q" && [ "$n" -lt 80 ]; do n=$((n + 1)); nap; done
+  kill "$q"
+} >/dev/null 2>&1 &
+w=$!
+wait "$q"
+r=$?
+kill "$w" 2>/dev/null
+if [ "$r" -ge 128 ]; then r=0; fi
+fact proxy "$r"
 wait
 fact end 1"#;
 
