@@ -163,7 +163,9 @@ async fn at_the_terminal_a_new_machine_is_accepted_and_a_locked_key_opened() {
     ssh.key("locked", "ed25519", "open sesame");
     ssh.lets_in(&["locked"]);
     let account = Account::prepare(person.home.folder("far"), "bash", "");
-    let server = ssh.server(&account.sessions()).await;
+    // It offers questions, and has none.
+    let asks = "KbdInteractiveAuthentication yes";
+    let server = ssh.server(&format!("{asks}\n{}", account.sessions())).await;
     ssh.configure(&format!("Host devbox\n  Port {}\n  IdentityFile {}\n", server.port, ssh.at("locked")));
 
     let no = person.at_the_terminal("devbox");
@@ -193,6 +195,8 @@ async fn at_the_terminal_a_new_machine_is_accepted_and_a_locked_key_opened() {
     assert_eq!(locked["code"], "ssh_auth", "{locked}");
     let fix = locked["fix"].as_str().unwrap();
     assert!(fix.ends_with(&format!("ssh-add {}", ssh.at("locked"))), "{locked}");
+    let message = locked["message"].as_str().unwrap();
+    assert!(message.contains("there was no key to offer; “") && !message.contains("typed"), "{locked}");
 }
 
 #[tokio::test]

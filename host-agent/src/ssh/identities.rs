@@ -35,6 +35,8 @@ const MAX_OFFERS: usize = 20;
 const TRIES: usize = 3;
 /// Rounds of questions of a machine, and questions in one.
 const MAX_ROUNDS: usize = 8;
+/// What was offered that a person typed.
+const TYPED: &str = "what was typed";
 /// What is shown of a question, in characters.
 const MAX_QUESTION: usize = 400;
 
@@ -359,6 +361,7 @@ impl Attempt<'_> {
     async fn keyboard(&mut self) -> Option<String> {
         for _ in 0..TRIES {
             let mut step = self.handle.authenticate_keyboard_interactive_start(self.user.clone(), None::<String>).await;
+            let mut was_asked = false;
             for _ in 0..MAX_ROUNDS {
                 match step {
                     Ok(KeyboardInteractiveAuthResponse::Success) => return Some("answers at the terminal".to_owned()),
@@ -368,6 +371,7 @@ impl Attempt<'_> {
                         }
                         let mut answers = Vec::new();
                         for prompt in prompts {
+                            was_asked = true;
                             let words: String = [instructions.trim(), prompt.prompt.trim()].join(" ");
                             let words = printable(words.trim()).chars().take(MAX_QUESTION).collect();
                             let question = Question::Server { at: self.error.at.clone(), words, echo: prompt.echo };
@@ -383,10 +387,8 @@ impl Attempt<'_> {
                     Err(_) => return None,
                 }
             }
-            if self.error.tried.last().is_none_or(|last| last != "what was typed") {
-                self.error.tried.push("what was typed".to_owned());
-            }
-            if !self.takes(MethodKind::KeyboardInteractive) {
+            // A server may say no before it has asked for anything.
+            if !was_asked || !self.takes(MethodKind::KeyboardInteractive) {
                 return None;
             }
         }
@@ -397,6 +399,9 @@ impl Attempt<'_> {
     async fn typed(&mut self, question: Question) -> Option<Secret> {
         let typed = self.own.person.answers(question).await;
         self.error.unanswered = typed.is_none();
+        if typed.is_some() && self.error.tried.last().is_none_or(|last| last != TYPED) {
+            self.error.tried.push(TYPED.to_owned());
+        }
         typed
     }
 
