@@ -33,6 +33,42 @@ export function visible(text: string): readonly Piece[] {
   return plain === "" ? pieces : [...pieces, { text: plain, hidden: false }];
 }
 
+/**
+ * One line of what a person is asked to allow. More of it stands as a code point than in text that is only read: spaces
+ * at its end, whatever changes the letter before it, and letters of other scripts in words that look like Latin ones.
+ */
+export function strictlyVisible(line: string): readonly Piece[] {
+  const pieces: Piece[] = [];
+  const put = (text: string, hidden: boolean): void => {
+    const last = pieces.at(-1);
+    if (last !== undefined && !hidden && !last.hidden) {
+      pieces[pieces.length - 1] = { text: last.text + text, hidden };
+    } else {
+      pieces.push({ text, hidden });
+    }
+  };
+  const end = line.replace(/ +$/, "").length;
+  for (const word of line.slice(0, end).match(/[\p{L}\p{M}\p{N}_]+|[^\p{L}\p{M}\p{N}_]+/gu) ?? []) {
+    const isMixed = /[A-Za-z]/.test(word);
+    for (const letter of word) {
+      if (isHidden(letter)) {
+        put(nameOf(letter), true);
+      } else if (isMixed && FOREIGN.test(letter)) {
+        put(`${nameOf(letter)} ${letter}`, true);
+      } else {
+        put(letter, false);
+      }
+    }
+  }
+  for (let at = end; at < line.length; at++) {
+    put("U+0020 space", true);
+  }
+  return pieces;
+}
+
+/** Letters and marks that are no Latin ones, and forms of Latin ones that only look like them. */
+const FOREIGN = /^(?:(?!\p{Script=Latin})[\p{L}\p{M}]|[\uFF21-\uFF5A]|[\u{1D400}-\u{1D7FF}])$/u;
+
 /** `text` in one line, with its hidden characters by their names: for where only text can stand. */
 export function visibleLine(text: string): string {
   return visible(text.replace(/\s*[\n\r\t]\s*/g, " "))

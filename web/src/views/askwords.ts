@@ -1,0 +1,170 @@
+/** What the screens say of what Codex asks. */
+import type { Choice } from "../api/types";
+import type { FileChange, Kind } from "../state/ask";
+import type { Ask, Outcome } from "../state/asking";
+import type { Scope } from "../scope";
+import { strictlyVisible, visibleLine } from "../visible";
+
+/** What is asked, and how that looks. */
+export const KIND_WORDS: Readonly<
+  Record<Kind, { readonly title: string; readonly icon: string; readonly end: string }>
+> = {
+  command: { title: "Run this command?", icon: "shield", end: "End of command" },
+  files: { title: "Make these changes?", icon: "shield", end: "End of the changes" },
+  permissions: { title: "Give Codex more reach?", icon: "shield", end: "End of the request" },
+  question: { title: "Codex asks", icon: "ask", end: "End of the questions" },
+  form: { title: "A tool server asks for a few values", icon: "tool", end: "End of the form" },
+  link: { title: "A tool server asks to open a link", icon: "globe", end: "End of the request" },
+  consent: { title: "A tool server asks for consent", icon: "tool", end: "End of the request" },
+  unknown: { title: "A request this app does not know", icon: "warn", end: "End of the request" },
+};
+
+const LABELS: Readonly<Record<string, string>> = {
+  request: "Request",
+  kind: "Kind",
+  claim: "Reason",
+  folder: "Folder",
+  environment: "Runs in",
+  grantRoot: "Opens for longer",
+  network: "Network",
+  permissions: "More reach",
+  server: "Tool server",
+  mode: "Mode",
+  title: "Title",
+  message: "It says",
+  description: "About it",
+  link: "Address",
+  other: "Also",
+};
+
+/** What a label of the host's is called here; one that is not known stays as it is. */
+export function labelWords(label: string): string {
+  return Object.hasOwn(LABELS, label) ? (LABELS[label] ?? label) : visibleLine(label);
+}
+
+/** The lines of a text, as many as there are, and whether it ends in the middle of one. */
+export function linesOf(text: string): { readonly lines: readonly string[]; readonly open: boolean } {
+  const lines = text.split("\n");
+  const open = lines.at(-1) !== "";
+  return { lines: open ? lines : lines.slice(0, -1), open };
+}
+
+/** A line of a change. */
+export interface DiffLine {
+  readonly look: "" | "add" | "del" | "hunk";
+  readonly number: number | null;
+  readonly sign: string;
+  readonly text: string;
+}
+
+/** A change as its lines; of a whole file, or a unified diff. */
+export function diffLines({ change, diff }: Pick<FileChange, "change" | "diff">): readonly DiffLine[] {
+  const { lines } = linesOf(diff);
+  if (change === "add" || change === "delete") {
+    const [look, sign] = change === "add" ? (["add", "+"] as const) : (["del", "−"] as const);
+    return diff === "" ? [] : lines.map((text, index) => ({ look, number: index + 1, sign, text }));
+  }
+  let [before, after] = [0, 0];
+  return lines.map((line) => {
+    const hunk = /^@@ -(\d+)(?:,\d+)? \+(\d+)/.exec(line);
+    const [sign, text] = [line.charAt(0), line.slice(1)];
+    if (hunk !== null) {
+      [before, after] = [Number(hunk[1]), Number(hunk[2])];
+      return { look: "hunk", number: null, sign: "", text: line };
+    }
+    if (sign === "+") {
+      return { look: "add", number: after++, sign: "+", text };
+    }
+    if (sign === "-") {
+      return { look: "del", number: before++, sign: "−", text };
+    }
+    if (sign === " ") {
+      before++;
+      return { look: "", number: after++, sign: "", text };
+    }
+    return { look: "hunk", number: null, sign: "", text: line };
+  });
+}
+
+/** How many lines a change adds, and takes away. */
+export function countsOf(lines: readonly DiffLine[]): { readonly added: number; readonly removed: number } {
+  const count = (wanted: DiffLine["look"]): number => lines.filter(({ look }) => look === wanted).length;
+  return { added: count("add"), removed: count("del") };
+}
+
+/** Where in a text something is hidden, by line from 1; how many characters that are. */
+export function hiddenIn(text: string): { readonly count: number; readonly lines: readonly number[] } {
+  const counts = text.split("\n").map((line) => strictlyVisible(line).filter(({ hidden }) => hidden).length);
+  const lines = counts.flatMap((count, index) => (count > 0 ? [index + 1] : []));
+  return { count: counts.reduce((sum, count) => sum + count, 0), lines };
+}
+
+/** How long it waits. */
+export function waitingWords(openedAt: number, now: number): string {
+  const seconds = Math.max(0, Math.floor((now - openedAt) / 1_000));
+  const [hours, minutes] = [Math.floor(seconds / 3_600), Math.floor(seconds / 60)];
+  const two = (count: number): string => String(count).padStart(2, "0");
+  return hours > 0 ? `waiting ${hours} h ${minutes % 60} min` : `waiting ${minutes}:${two(seconds % 60)}`;
+}
+
+/** What the digest is called on a screen. */
+export function digestWords(digest: string): string {
+  return `${digest.slice(0, 4)}…${digest.slice(-4)}`;
+}
+
+const DONE: Readonly<Record<Choice, string>> = {
+  accept: "accepted once",
+  acceptForLonger: "accepted for longer",
+  decline: "declined",
+  cancel: "declined, and stopped the turn",
+  answer: "answered",
+};
+
+const ABOUT: Readonly<Record<Kind, string>> = {
+  command: "a command",
+  files: "a change to files",
+  permissions: "more reach for Codex",
+  question: "what Codex asked",
+  form: "a form of a tool server",
+  link: "a link of a tool server",
+  consent: "a tool call",
+  unknown: "a request",
+};
+
+/** How a request ended; `host` is its name. */
+export function outcomeWords(outcome: Outcome, host: string): string {
+  const { by, ours, decision, kind, late, missed } = outcome;
+  const about = ABOUT[kind];
+  const who = by === null ? null : visibleLine(by.name) || "Another device";
+  if (late) {
+    const counts =
+      who === null || decision === null
+        ? "It was answered at the host, or its turn had ended"
+        : `${who} ${DONE[decision]} first`;
+    return `${counts}: ${about}. Your answer did nothing.`;
+  }
+  if (ours && decision !== null) {
+    return `You ${DONE[decision]}: ${about}.`;
+  }
+  if (who !== null) {
+    return `${who} ${decision === null ? "answered" : DONE[decision]}: ${about}.`;
+  }
+  if (missed) {
+    return `No longer asked: ${about}. It was answered, or its turn ended, while this device did not hear ${visibleLine(host)}.`;
+  }
+  return `No longer asked: ${about}. It was answered at ${visibleLine(host)}, or its turn ended.`;
+}
+
+/** Why this device can't answer, and what would let it; `null` where it can. */
+export function boundAskWords(
+  { info }: Pick<Ask, "info">,
+  { scope, device, host }: { readonly scope: Scope; readonly device: string; readonly host: string },
+  covers: boolean,
+): string | null {
+  if (info.needed === undefined) {
+    return `Only the terminal at ${visibleLine(host)} can answer this.`;
+  }
+  return covers
+    ? null
+    : `Answering this needs \`${info.needed}\`; this device has \`${scope}\`. At the host: \`reachback devices scope ${device} ${info.needed}\``;
+}
