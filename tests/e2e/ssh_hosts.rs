@@ -29,7 +29,7 @@ pub(crate) struct Machine {
     pub(crate) ssh: Ssh,
     account: Account,
     pub(crate) link: Cutter,
-    _server: Sshd,
+    server: Sshd,
 }
 
 /// The same, whose Codex runs already.
@@ -81,7 +81,7 @@ impl Machine {
 
     async fn behind(codex: TestCodex, ssh: Ssh, account: Account, server: Sshd) -> Self {
         let link = Cutter::start(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port))).await;
-        let machine = Self { codex, ssh, account, link, _server: server };
+        let machine = Self { codex, ssh, account, link, server };
         machine.is_known();
         machine.configure("");
         machine
@@ -101,6 +101,18 @@ impl Machine {
     pub(crate) fn configure(&self, more: &str) {
         let (port, key) = (self.link.addr().port(), self.ssh.at("one"));
         self.ssh.configure(&format!("Host devbox\n  Port {port}\n  IdentityFile {key}\n{more}"));
+    }
+
+    /// The same behind another machine, which `link` leads to.
+    fn goes_through(&self, link: &Cutter) {
+        let (near, far, key) = (link.addr().port(), self.server.port, self.ssh.at("one"));
+        let lines: String =
+            [near, far].iter().map(|port| format!("[127.0.0.1]:{port} {}\n", self.ssh.public("host"))).collect();
+        self.ssh.write("known_hosts", &lines);
+        self.ssh.configure(&format!(
+            "Host devbox\n  Port {far}\n  IdentityFile {key}\n  ProxyJump jump\nHost jump\n  Port {near}\n  \
+             IdentityFile {key}\n  ConnectTimeout 1\n"
+        ));
     }
 
     /// What the owner's own check says.
@@ -441,6 +453,35 @@ async fn a_machine_that_was_lost_is_tried_until_it_is_there_again() {
     e2e::eventually("it is tried unasked", || devbox.link.dials().len() >= 4).await;
     devbox.link.online();
     until_listed(&mut api, "ready").await;
+    stop_both(stage, devbox).await;
+}
+
+#[tokio::test]
+async fn a_jump_host_that_goes_away_in_mid_turn_and_comes_back_is_gone_through_again() {
+    let devbox = Devbox::start().await;
+    let jump = devbox.ssh.server("").await;
+    let link = Cutter::start(SocketAddr::from((Ipv4Addr::LOCALHOST, jump.port))).await;
+    devbox.goes_through(&link);
+    let stage = devbox.host().await;
+    let remote = stage.pair(Scope::View).await.connect().await;
+    let mut api = api(&remote).await;
+    add(&stage).await;
+    let mut there = Client::connect(&devbox.running).await;
+    let thread = there.thread(&devbox.codex).await;
+    there.prompt(&thread, "@text N=300 ms=20").await;
+    let mut client = channel(&remote).await;
+    assert_eq!((link.dials().len(), devbox.link.dials().len()), (1, 0), "the way leads through the jump host");
+    client.resume(&thread).await;
+    client.event("item/agentMessage/delta").await;
+
+    link.offline();
+    assert_eq!(client.ended().await.1, End::Closed(ChannelCloseReason::BackendGone));
+    until_listed(&mut api, "failed").await;
+    there.event("turn/completed").await;
+    link.online();
+    until_listed(&mut api, "ready").await;
+    let read = channel(&remote).await.read_completed(&thread).await;
+    assert!(read.to_string().contains("completed"), "{read}");
     stop_both(stage, devbox).await;
 }
 
