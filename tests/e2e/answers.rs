@@ -127,6 +127,7 @@ async fn what_is_asked_is_shown_to_all_and_one_answer_to_exactly_that_counts() {
     let accept = answer(&asked, "accept");
     let refused = watch.refused(accept.clone()).await;
     assert_eq!((&refused["reason"], &refused["params"]["needed"]), (&json!("scope"), &json!("approve")));
+    let now = phone.api.request("host/read", json!({})).await.unwrap()["now"].as_u64().unwrap();
     for (member, value, reason) in [
         ("digest", json!("00".repeat(32)), "digest"),
         ("threadId", json!("another"), "digest"),
@@ -134,6 +135,7 @@ async fn what_is_asked_is_shown_to_all_and_one_answer_to_exactly_that_counts() {
         ("itemId", json!("another"), "digest"),
         ("instance", json!("0000000000000000"), "instance"),
         ("age", json!(60_001), "age"),
+        ("decidedAt", json!(now - 60_001), "age"),
         ("environment", json!("elsewhere"), "environment"),
         ("requestId", json!(4711), "answered"),
         ("result", json!({ "decision": "something" }), "params"),

@@ -38,6 +38,11 @@ export type AnswerSendParams = {
    */
   age: number;
   /**
+   * When that was by the host's clock, in milliseconds since 1970: `now` of `host/read`, and what has passed since. On its way an
+   * answer may wait for a link; the older of both counts.
+   */
+  decidedAt?: number;
+  /**
    * As Codex takes it; or `error`.
    */
   result?: unknown;

@@ -144,6 +144,10 @@ export class Asking {
       return;
     }
     this.#change(key, (ask) => ({ ...ask, fate: { at: "sending", said } }));
+    const when = await this.#decided(key, said);
+    if (when === null) {
+      return;
+    }
     const params: AnswerSendParams = {
       environment: info.environment,
       instance: info.instance,
@@ -152,7 +156,7 @@ export class Asking {
       ...(info.turnId !== undefined && { turnId: info.turnId }),
       ...(info.itemId !== undefined && { itemId: info.itemId }),
       digest,
-      age: 0,
+      ...when,
       ...body,
     };
     try {
@@ -163,6 +167,29 @@ export class Asking {
         throw error;
       }
       this.#failed(ask, said, error);
+    }
+  }
+
+  /**
+   * When this is decided, which is now: also by the host's clock, for what lets something happen, as it may wait for a link and
+   * grow old on its way. `null`, where the host does not say what time it is.
+   */
+  async #decided(key: string, { how }: Said): Promise<Pick<AnswerSendParams, "age" | "decidedAt"> | null> {
+    if (how === "decline" || how === "cancel") {
+      return { age: 0 };
+    }
+    const decided = Date.now();
+    try {
+      const { now } = await this.#setup.api.request("host/read", {});
+      const age = Math.max(0, Date.now() - decided);
+      return { age, decidedAt: now - age };
+    } catch (error) {
+      if (!(error instanceof RequestError)) {
+        throw error;
+      }
+      const why = error.message;
+      this.#change(key, (ask) => ({ ...ask, fate: { at: "refused", why } }));
+      return null;
     }
   }
 

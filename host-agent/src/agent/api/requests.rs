@@ -12,6 +12,7 @@ use super::notices::Notice;
 use super::{ApiContext, Call, Caller};
 use crate::agent::bridge::Recorder;
 use crate::agent::environments::Environment;
+use crate::agent::prompts::now_ms;
 use crate::agent::requests::{
     AnswerRefusal, Answered, Asked, Attempt, Change, Closed, Key, MAX_AGE, Outcome, Reach, Said, Who,
 };
@@ -120,6 +121,9 @@ pub(super) struct AnswerSendParams {
     digest: String,
     /// Milliseconds since the person decided, by the device's clock.
     age: u64,
+    /// When that was by the host's clock, in milliseconds since 1970: `now` of `host/read`, and what has passed since. On its way an
+    /// answer may wait for a link; the older of both counts.
+    decided_at: Option<u64>,
     /// As Codex takes it; or `error`.
     #[cfg_attr(test, ts(type = "unknown", optional))]
     result: Option<Box<RawValue>>,
@@ -249,6 +253,7 @@ pub(super) async fn answer(call: Call, params: AnswerSendParams) -> Result<Answe
         (None, Some(error)) => Said::Error(error),
         _ => return Err(Refusal::member(METHOD, "result", "one of `result` and `error` is needed")),
     };
+    let under_way = params.decided_at.map_or(0, |at| now_ms().saturating_sub(at));
     let attempt = Attempt {
         instance: &params.instance,
         id: params.request_id.clone(),
@@ -256,7 +261,7 @@ pub(super) async fn answer(call: Call, params: AnswerSendParams) -> Result<Answe
         turn: params.turn_id.as_deref(),
         item: params.item_id.as_deref(),
         digest: &params.digest,
-        age: Duration::from_millis(params.age),
+        age: Duration::from_millis(params.age.max(under_way)),
         said,
     };
     let recorder = Recorder {

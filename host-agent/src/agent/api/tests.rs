@@ -500,6 +500,7 @@ async fn an_answer_is_one_thing_and_about_one_environment() {
         (Scope::Steer, json!({ "error": {} }), "params"),
         (Scope::Steer, json!({ "result": null }), "params"),
         (Scope::Steer, json!({ "age": -1 }), "params"),
+        (Scope::Steer, json!({ "decidedAt": "now" }), "params"),
         (Scope::Steer, json!({ "requestId": [] }), "params"),
     ] {
         assert_eq!(answer(scope, bend.clone()).await["reason"], reason, "{bend}");
