@@ -12,8 +12,9 @@ export default defineConfig({
     environment: "node",
     // Node.js 20 has a browser's WebSocket behind this flag; later ones have it anyway.
     execArgv: ["--experimental-websocket"],
-    // One relay and one host serve a whole file.
+    // One relay and one host serve a whole file. Two files at once, as each waits most of its time; by default it is one less than cores.
     sequence: { concurrent: false },
+    maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },

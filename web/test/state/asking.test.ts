@@ -11,6 +11,7 @@ import { outcomeWords } from "../../src/views/askwords";
 
 const ACCEPT: Said = { how: "accept" };
 const DECLINE: Said = { how: "decline" };
+const SOME_NUMBER: unknown = expect.any(Number);
 /** By the host's clock. */
 const NOW = 1_795_675_594_000;
 const HERE = { deviceId: "phone", name: "phone" };
@@ -176,8 +177,8 @@ test("what was seen is accepted, by its digest", async () => {
       turnId: "turn",
       itemId: "item",
       digest,
-      age: expect.any(Number),
-      decidedAt: expect.any(Number),
+      age: SOME_NUMBER,
+      decidedAt: SOME_NUMBER,
       result: { decision: "accept" },
     },
   ]);
