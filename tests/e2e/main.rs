@@ -3,6 +3,7 @@
 mod answers;
 mod api;
 mod attention;
+mod bench;
 mod blind;
 mod chatgpt;
 mod codex_backend;

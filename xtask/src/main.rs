@@ -7,11 +7,13 @@
 //!   ([`supervise`]).
 //! * `cargo xtask web`: build the web app, or work on it ([`web`]).
 //! * `cargo xtask gen`: write the files that are made from code ([`generated`]).
+//! * `cargo xtask bench`: measure how fast the programs are ([`bench`]).
 //!
 //! The first two fetch the one exact Codex that the demo and the tests run ([`codex`]).
 //! Every command that changes something or takes long is printed before it
 //! runs, so that a person can repeat it by hand.
 
+mod bench;
 mod codex;
 mod debian;
 #[cfg(test)]
@@ -45,6 +47,7 @@ enum Chore {
     Test(suite::Args),
     Web(web::Args),
     Gen(generated::Args),
+    Bench(bench::Args),
     #[command(hide = true)]
     Supervise(supervise::Args),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => suite::test(repository(), &args).map(|()| ExitCode::SUCCESS),
         Chore::Web(args) => web::web(repository(), &args).map(|()| ExitCode::SUCCESS),
         Chore::Gen(generated::Args {}) => generated::write(repository()).map(|()| ExitCode::SUCCESS),
+        Chore::Bench(args) => bench::bench(repository(), &args).map(|()| ExitCode::SUCCESS),
         Chore::Supervise(args) => supervise::supervise(&args),
     };
     match outcome {

@@ -1,0 +1,240 @@
+//! What was measured, and how it is said: a JSON line a figure, and a table with ratios.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// What a figure counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Unit {
+    /// Less is better.
+    Microseconds,
+    /// Seconds of a processor for a million round trips. Less is better.
+    SecondsPerMillion,
+    /// Messages in a second. More is better.
+    PerSecond,
+    /// Of text in a second, in millions of bytes. More is better.
+    MegabytesPerSecond,
+}
+
+impl Unit {
+    fn symbol(self) -> &'static str {
+        match self {
+            Self::Microseconds => "µs",
+            Self::SecondsPerMillion => "s per million",
+            Self::PerSecond => "/s",
+            Self::MegabytesPerSecond => "MB/s",
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    what: String,
+    unit: Unit,
+}
+
+impl Key {
+    pub(super) fn new(what: &str, unit: Unit) -> Self {
+        Self { what: what.to_owned(), unit }
+    }
+}
+
+#[derive(Debug)]
+struct Row {
+    key: Key,
+    /// Each way's values, a round each, in the order of the ways.
+    values: Vec<(&'static str, Vec<f64>)>,
+}
+
+/// All figures of a run.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    rows: Vec<Row>,
+}
+
+/// One of them, as a JSON line.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    what: &'a str,
+    way: &'a str,
+    unit: Unit,
+    /// The median of the rounds.
+    value: f64,
+    /// That, by the median of the way `direct`.
+    to_direct: Option<f64>,
+    /// That, by the median of the way `floor`.
+    to_floor: Option<f64>,
+    rounds: &'a [f64],
+}
+
+impl Figures {
+    /// A value of one round.
+    pub(super) fn one(&mut self, key: Key, way: &'static str, value: f64) {
+        let at = self.rows.iter().position(|row| row.key == key).unwrap_or_else(|| {
+            self.rows.push(Row { key, values: Vec::new() });
+            self.rows.len() - 1
+        });
+        let values = &mut self.rows[at].values;
+        match values.iter_mut().find(|(known, _)| *known == way) {
+            Some((_, values)) => values.push(value),
+            None => values.push((way, vec![value])),
+        }
+    }
+
+    /// The quantiles of one round's times.
+    pub(super) fn times(&mut self, what: &str, way: &'static str, mut times: Vec<Duration>) {
+        times.sort_unstable();
+        for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            // A quantile that so few values do not have is not said.
+            if (times.len() as f64) * (1.0 - share) < 1.0 && share > 0.5 {
+                continue;
+            }
+            let at = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
+            let Some(time) = times.get(at) else { continue };
+            self.one(Key::new(&format!("{what}, {name}"), Unit::Microseconds), way, time.as_secs_f64() * 1e6);
+        }
+    }
+
+    /// A JSON line a figure.
+    pub(super) fn lines(&self) -> anyhow::Result<String> {
+        let mut lines = String::new();
+        for row in &self.rows {
+            for (way, rounds) in &row.values {
+                let value = median(rounds);
+                let by = |other| row.median(other).map(|other| value / other);
+                let (what, unit) = (row.key.what.as_str(), row.key.unit);
+                let (to_direct, to_floor) = (by("direct"), by("floor"));
+                let line = Line { what, way, unit, value, to_direct, to_floor, rounds };
+                writeln!(lines, "{}", serde_json::to_string(&line)?)?;
+            }
+        }
+        Ok(lines)
+    }
+
+    /// A Markdown table: a row a measure, a column a way, with the ratios to direct and to the floor.
+    pub(super) fn table(&self, ways: &[&'static str]) -> String {
+        let mut table = String::from("| |");
+        for way in ways {
+            table.push_str(&format!(" {way} |"));
+        }
+        table.push_str("\n|---|");
+        table.push_str(&"---:|".repeat(ways.len()));
+        table.push('\n');
+        for row in &self.rows {
+            table.push_str(&format!("| {}, {} |", row.key.what, row.key.unit.symbol()));
+            for way in ways {
+                table.push_str(&format!(" {} |", row.cell(way)));
+            }
+            table.push('\n');
+        }
+        table
+    }
+}
+
+impl Row {
+    fn median(&self, way: &str) -> Option<f64> {
+        self.values.iter().find(|(known, _)| *known == way).map(|(_, values)| median(values))
+    }
+
+    fn cell(&self, way: &str) -> String {
+        let Some(value) = self.median(way) else { return "–".to_owned() };
+        let mut cell = number(value);
+        let ratios: Vec<_> = [("direct", "direct"), ("floor", "floor")]
+            .into_iter()
+            .filter(|(other, _)| *other != way)
+            .filter_map(|(other, name)| Some(format!("{:.2}× {name}", value / self.median(other)?)))
+            .collect();
+        if !ratios.is_empty() && way != "direct" {
+            cell.push_str(&format!(" ({})", ratios.join(", ")));
+        }
+        cell
+    }
+}
+
+/// With as many digits as mean something.
+fn number(value: f64) -> String {
+    match value {
+        value if value >= 100.0 => thousands(value.round() as u64),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+fn thousands(value: u64) -> String {
+    let digits = value.to_string();
+    let mut said = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            said.push(',');
+        }
+        said.push(digit);
+    }
+    said
+}
+
+/// Of at least one value.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures() -> Figures {
+        let mut figures = Figures::default();
+        for (way, values) in [("direct", [20.0, 30.0, 10.0]), ("floor", [40.0, 41.0, 39.0]), ("wss", [50.0, 9.0, 60.0])]
+        {
+            for value in values {
+                figures.one(Key::new("round trip", Unit::Microseconds), way, value);
+            }
+        }
+        figures
+    }
+
+    #[test]
+    fn the_table_has_medians_and_ratios() {
+        let table = figures().table(&["direct", "floor", "wss", "quic"]);
+        assert_eq!(
+            table,
+            "| | direct | floor | wss | quic |\n|---|---:|---:|---:|---:|\n\
+             | round trip, µs | 20.0 | 40.0 (2.00× direct) | 50.0 (2.50× direct, 1.25× floor) | – |\n"
+        );
+    }
+
+    #[test]
+    fn a_line_has_each_round_and_the_ratios() {
+        let lines = figures().lines().unwrap();
+        let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+        let expected = serde_json::json!({
+            "what": "round trip", "way": "wss", "unit": "microseconds", "value": 50.0,
+            "to_direct": 2.5, "to_floor": 1.25, "rounds": [50.0, 9.0, 60.0],
+        });
+        assert_eq!(last, expected);
+    }
+
+    #[test]
+    fn quantiles_are_said_as_far_as_the_values_have_them() {
+        let mut figures = Figures::default();
+        figures.times("few", "direct", (1..=200).rev().map(Duration::from_micros).collect());
+        let said: Vec<_> = figures.rows.iter().map(|row| (row.key.what.as_str(), row.values[0].1[0].round())).collect();
+        assert_eq!(said, [("few, p50", 101.0), ("few, p99", 199.0)]);
+    }
+
+    #[test]
+    fn numbers_have_the_digits_that_mean_something() {
+        let said: Vec<_> = [1.234, 12.34, 123.4, 1_234_567.8].map(number).into();
+        assert_eq!(said, ["1.23", "12.3", "123", "1,234,568"]);
+    }
+}

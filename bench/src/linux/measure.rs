@@ -1,0 +1,143 @@
+//! What is measured on each way, round after round: the ways take turns, so that a machine that slows down slows all of them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, ensure};
+
+use super::client::{Client, Prepared};
+use super::figures::{Figures, Key, Unit};
+use super::stage::{Stage, Way};
+use super::stand_in::Wish;
+
+/// How much of everything.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Effort {
+    /// How often each way has its turn.
+    pub(super) rounds: usize,
+    /// A divisor of all numbers: 1 for figures that are quoted.
+    pub(super) divisor: u64,
+}
+
+impl Effort {
+    fn of(self, count: u64) -> u64 {
+        (count / self.divisor).max(1)
+    }
+}
+
+/// Bytes of a request, its name, and how many round trips of it make a turn.
+const SIZES: [(usize, &str, u64); 3] = [(200, "200 B", 10_000), (2 << 10, "2 KiB", 4_000), (64 << 10, "64 KiB", 1_000)];
+
+/// Small messages of a stream.
+const SMALL: u64 = 100_000;
+
+/// Messages of 16 KB of a stream, and their text.
+const LARGE: (u64, usize) = (4_000, 16_000);
+
+/// Connections at once.
+const MANY: usize = 64;
+
+/// Everything, on one processor where it is about time, and on two where it is about how much passes.
+pub(super) fn all(stage: &Stage, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    stage.pin(&[0])?;
+    for round in 0..effort.rounds {
+        for way in &stage.ways {
+            eprintln!("round {} of {}: {}", round + 1, effort.rounds, way.name);
+            round_trips(way, effort, figures)?;
+            streams(way, effort, figures)?;
+            opening(way, effort, figures)?;
+        }
+    }
+    stage.pin(&[0, 1])?;
+    for round in 0..effort.rounds {
+        for way in &stage.ways {
+            eprintln!("round {} of {}: {}, {MANY} connections", round + 1, effort.rounds, way.name);
+            many(way, effort, figures).with_context(|| format!("{MANY} connections, {}", way.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn round_trips(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    let mut client = Client::connect(way.first())?;
+    for (bytes, size, count) in SIZES {
+        let (wish, count) = (Prepared::new(Wish::Echo, bytes), effort.of(count));
+        for _ in 0..count / 10 {
+            client.wish(&wish)?;
+        }
+        let before = processor(way)?;
+        let mut times = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            let begin = Instant::now();
+            client.wish(&wish)?;
+            times.push(begin.elapsed());
+        }
+        figures.times(&format!("round trip, {size}"), way.name, times);
+        if bytes != SIZES[0].0 {
+            continue;
+        }
+        for ((name, after), (_, before)) in processor(way)?.into_iter().zip(before) {
+            let seconds = (after - before).as_secs_f64() * 1e6 / count as f64;
+            figures.one(Key::new(&format!("processor, {size}, {name}"), Unit::SecondsPerMillion), way.name, seconds);
+        }
+    }
+    Ok(())
+}
+
+/// Processor time that the processes on a way have used, each by its name.
+fn processor(way: &Way) -> anyhow::Result<Vec<(&'static str, Duration)>> {
+    way.processes.iter().map(|process| Ok((process.name, process.cpu()?))).collect()
+}
+
+fn streams(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    let mut client = Client::connect(way.first())?;
+    let small = effort.of(SMALL);
+    for (name, wish) in [("small messages", Wish::Notices(small)), ("pieces of text", Wish::Pieces(small))] {
+        let begin = Instant::now();
+        let came = client.wish(&Prepared::with_text(wish, 4))?;
+        let seconds = begin.elapsed().as_secs_f64();
+        // Pieces of a text may be put together on their way; nothing else may, and nothing may be lost.
+        ensure!(came == small || matches!(wish, Wish::Pieces(_)), "{came} of {small} messages came over {}", way.name);
+        figures.one(Key::new(name, Unit::PerSecond), way.name, small as f64 / seconds);
+    }
+    let (count, bytes) = (effort.of(LARGE.0), LARGE.1);
+    let begin = Instant::now();
+    let came = client.wish(&Prepared::with_text(Wish::Notices(count), bytes))?;
+    let seconds = begin.elapsed().as_secs_f64();
+    ensure!(came == count, "{came} of {count} messages came over {}", way.name);
+    let megabytes = (count * bytes as u64) as f64 / 1e6;
+    figures.one(Key::new("16 KB, 1 connection", Unit::MegabytesPerSecond), way.name, megabytes / seconds);
+    Ok(())
+}
+
+fn opening(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    for _ in 0..effort.of(200) {
+        let begin = Instant::now();
+        drop(Client::connect(way.first())?);
+        times.push(begin.elapsed());
+    }
+    figures.times("opening a channel", way.name, times);
+    Ok(())
+}
+
+fn many(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    let clients: Result<Vec<_>, _> =
+        way.sockets.iter().cycle().take(MANY).map(|socket| Client::connect(socket)).collect();
+    let (count, bytes) = (effort.of(LARGE.0 / 10), LARGE.1);
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = clients?
+            .into_iter()
+            .map(|mut client| scope.spawn(move || client.wish(&Prepared::with_text(Wish::Notices(count), bytes))))
+            .collect();
+        threads.into_iter().try_for_each(|thread| {
+            let came = thread.join().unwrap_or_else(|_| Err(anyhow!("a client's thread panicked")))?;
+            ensure!(came == count, "{came} of {count} messages came over {}", way.name);
+            Ok(())
+        })
+    })?;
+    let megabytes = (MANY as u64 * count * bytes as u64) as f64 / 1e6;
+    let key = Key::new("16 KB, 64 connections, two processors", Unit::MegabytesPerSecond);
+    figures.one(key, way.name, megabytes / begin.elapsed().as_secs_f64());
+    Ok(())
+}

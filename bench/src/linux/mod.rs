@@ -1,0 +1,82 @@
+//! The parts of the program: the run itself, and the processes that it starts of itself.
+
+mod client;
+mod figures;
+mod hop;
+mod measure;
+mod process;
+mod stage;
+mod stand_in;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use figures::Figures;
+use measure::Effort;
+use stage::Stage;
+
+/// How fast Reachback is.
+#[derive(Debug, Parser)]
+#[command(disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    Run(Args),
+    StandIn(stand_in::Args),
+    Hop(hop::Args),
+}
+
+/// Measure, and print a table; takes some minutes, and nothing else should run meanwhile.
+#[derive(Debug, clap::Args)]
+struct Args {
+    /// How often each way has its turn
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+    /// A tenth of everything, to see that it works: not for figures that are quoted
+    #[arg(long)]
+    quick: bool,
+    /// Write a JSON line for each figure to this file
+    #[arg(long, value_name = "FILE")]
+    lines: Option<PathBuf>,
+}
+
+/// The part that the command line names.
+pub(super) fn main() -> ExitCode {
+    // The host's agent takes it for Codex, and asks two things.
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if words == ["--version"] {
+        println!("codex-cli {}", stand_in::VERSION);
+        return ExitCode::SUCCESS;
+    }
+    let done = match Cli::parse().part {
+        Part::Run(args) => run(&args),
+        Part::StandIn(args) => stand_in::serve(&args),
+        Part::Hop(args) => hop::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let effort = Effort { rounds: args.rounds.into(), divisor: if args.quick { 10 } else { 1 } };
+    let stage = Stage::start()?;
+    let mut figures = Figures::default();
+    measure::all(&stage, effort, &mut figures)?;
+    let ways: Vec<_> = stage.ways.iter().map(|way| way.name).collect();
+    println!("{}", figures.table(&ways));
+    if let Some(file) = &args.lines {
+        std::fs::write(file, figures.lines()?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! `reachback-bench`, with little of everything: that it measures what it says it does, not how fast that is.
+
+use std::collections::BTreeSet;
+
+use e2e::process::{binary, finished};
+use serde_json::Value;
+use tokio::process::Command;
+
+#[tokio::test]
+async fn each_way_has_its_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = folder.path().join("lines");
+    let mut command = Command::new(binary("reachback-bench"));
+    command.args(["run", "--quick", "--rounds", "1", "--lines"]).arg(&lines);
+    let table = finished(command, "").await.ok().out;
+
+    let lines = std::fs::read_to_string(lines).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        assert!(line["value"].as_f64().is_some_and(|value| value >= 0.0), "{line}");
+        assert!(table.contains(line["what"].as_str().unwrap()), "{line} is not in the table:\n{table}");
+    }
+    let ways = |what: &str| -> BTreeSet<_> {
+        lines.iter().filter(|line| line["what"] == what).map(|line| line["way"].as_str().unwrap()).collect()
+    };
+    for what in [
+        "round trip, 200 B, p50",
+        "round trip, 64 KiB, p99",
+        "small messages",
+        "pieces of text",
+        "16 KB, 1 connection",
+        "opening a channel, p50",
+        "16 KB, 64 connections, two processors",
+    ] {
+        assert_eq!(ways(what), BTreeSet::from(["direct", "floor", "wss"]), "{what}");
+    }
+    assert_eq!(ways("processor, 200 B, host agent"), BTreeSet::from(["wss"]));
+}
