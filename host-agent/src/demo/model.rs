@@ -14,6 +14,7 @@
 //! | prompt | answer |
 //! |---|---|
 //! | `@text N=100 ms=0 size=4 after=0` | N deltas of `size` bytes, `ms` apart, after so many ms of silence |
+//! | `@say TEXT` | TEXT itself, a few letters at a time |
 //! | `@shell CMD` | runs CMD in the sandbox |
 //! | `@esc CMD` | asks for approval, then runs CMD |
 //! | `@patch FILE` | adds FILE |
@@ -58,6 +59,10 @@ const WORD_PAUSE: Duration = Duration::from_millis(40);
 
 /// About a minute of [`WORD_PAUSE`]s.
 const LONG_WORDS: usize = 1500;
+
+/// Letters of a piece of `@say`: no word, no line and no mark of Markdown is sure to come whole.
+const SAID: usize = 6;
+const SAID_PAUSE: Duration = Duration::from_millis(10);
 
 /// Tool output quoted in an answer.
 const MAX_QUOTE: usize = 200;
@@ -225,6 +230,7 @@ fn answer(request: &Request<'_>) -> Scene {
     };
     match verb.to_ascii_lowercase().as_str() {
         "@text" => text(rest),
+        "@say" => say(rest),
         "@shell" => run(1, rest.to_owned(), None),
         "@esc" => run(1, rest.to_owned(), Some("the script was told to ask")),
         "@patch" => run(1, patch(rest, "first line\n+second line"), None),
@@ -285,6 +291,12 @@ fn text(options: &str) -> Scene {
     };
     let time = |name| Duration::from_millis(option(name, 0).min(60_000) as u64);
     Scene::Text { pieces: (0..count).map(piece).collect(), pause: time("ms"), silence: time("after") }
+}
+
+fn say(text: &str) -> Scene {
+    let letters: Vec<char> = text.chars().collect();
+    let pieces = letters.chunks(SAID).map(|piece| piece.iter().collect()).collect();
+    Scene::Text { pieces, pause: SAID_PAUSE, silence: Duration::ZERO }
 }
 
 fn long() -> Scene {

@@ -1,5 +1,5 @@
 /**
- * The items of a thread as plain text: what Codex has, taken apart, and what its notifications make of it. Nothing here
+ * The items of a thread, as text: what Codex has, taken apart, and what its notifications make of it. Nothing here
  * asks a host.
  */
 import type { PageItem } from "../api/types";

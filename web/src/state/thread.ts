@@ -1,5 +1,5 @@
 /**
- * A thread that somebody has open: its items as plain text, the newest first, and what becomes of it.
+ * A thread that somebody has open: its items, the newest first, and what becomes of it.
  *
  * Reading loads nothing at the host. A thread that Codex has loaded is followed on a channel to it; one that it has not
  * is followed once it runs. What is followed is asked for before the first page is read, so that nothing falls between

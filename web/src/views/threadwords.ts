@@ -1,7 +1,7 @@
 /** What the screens say of threads. */
 import type { Item } from "../state/items";
 import { type Row, type ThreadState, stateOf } from "../state/rows";
-import { visibleLine } from "../visible";
+import { shortened, visibleLine } from "../visible";
 import { timeOf } from "./words";
 
 /** How a state looks, and what it is called. */
@@ -30,6 +30,9 @@ export function rowWords(row: Row): StateWords {
   const parts = [said, row.info.branch ?? ""].filter((part) => part !== "");
   return { ...words, text: visibleLine(parts.join(" · ")) };
 }
+
+/** Most letters of a line that is cut at its end anyway. */
+const MOST_FIRST = 200;
 
 /** What a folder is called: its last part. */
 export function folderName(path: string): string {
@@ -75,3 +78,9 @@ export const ITEM_WORDS: Readonly<Record<Item["kind"], string>> = {
   error: "Error",
   other: "Work",
 };
+
+/** The beginning of a text in Markdown, in one line and without its marks. */
+export function firstWords(text: string): string {
+  const [line = ""] = text.trimStart().split("\n", 1);
+  return visibleLine(shortened(line.replace(/[*_`#]/g, "").trim(), MOST_FIRST).text);
+}

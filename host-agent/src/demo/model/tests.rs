@@ -95,6 +95,12 @@ fn text_has_the_size_and_number_asked_for() {
 }
 
 #[test]
+fn what_is_to_be_said_comes_as_it_is_in_pieces() {
+    let Scene::Text { pieces, .. } = ask(&body("@say # é\n\n- **a** `b`\n")) else { panic!() };
+    assert_eq!(pieces, ["# é\n\n-", " **a**", " `b`"]);
+}
+
+#[test]
 fn absurd_sizes_are_bounded() {
     for prompt in ["@text N=99999999999999 size=4", "@text N=10 size=99999999999999", "@text N=1 size=0", "@text N=-1"]
     {
