@@ -33,6 +33,7 @@ mod remote_control;
 mod revoke;
 mod signals;
 mod ssh;
+mod ssh_codes;
 mod ssh_codex;
 mod ssh_folders;
 mod ssh_hosts;

@@ -62,12 +62,13 @@ impl Machine {
         Self::made(first, "$HOME/bin/files").await
     }
 
-    /// With Codex's model of the tests, which asks for a password through PAM, under this name for it.
-    pub(crate) async fn asking(name: &str) -> Self {
+    /// With Codex's model of the tests, which asks for a password through PAM, under this name for it: one of these ways lets one in.
+    pub(crate) async fn asking(name: &str, ways: &str) -> Self {
         let (codex, ssh) = (TestCodex::prepare().await, Ssh::prepare());
         let first = format!("export CODEX_HOME='{}'", codex.home.codex_home().display());
         let account = Account::prepare(codex.user_home().join("account"), "bash", &first);
-        let asks = "UsePAM yes\nKbdInteractiveAuthentication yes\nAuthenticationMethods keyboard-interactive\nPermitRootLogin yes";
+        let asks =
+            format!("UsePAM yes\nKbdInteractiveAuthentication yes\nAuthenticationMethods {ways}\nPermitRootLogin yes");
         let server = ssh.server_under(name, &format!("{asks}\n{}", account.sessions())).await;
         Self::behind(codex, ssh, account, server).await
     }
@@ -85,6 +86,11 @@ impl Machine {
         machine.is_known();
         machine.configure("");
         machine
+    }
+
+    /// What its server has logged.
+    pub(crate) fn log(&self) -> String {
+        self.ssh.text(&format!("sshd-{}.log", self.server.port))
     }
 
     /// Whoever one is there.

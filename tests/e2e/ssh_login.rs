@@ -1,6 +1,7 @@
 //! Machines that ask a person for something: a passphrase, a password, a code.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::process::{Home, Process};
 use e2e::tmux::Terminal;
@@ -8,7 +9,25 @@ use serde_json::Value;
 
 use crate::ssh_hosts::{ENVIRONMENT, Machine};
 
-const SESAME: &str = "open sesame";
+pub(crate) const SESAME: &str = "open sesame";
+
+/// A machine that asks for [`SESAME`] through PAM, where one of these `ways` lets one in. `None` for who is not root.
+pub(crate) async fn asking(ways: &str) -> Option<(Machine, Pam)> {
+    if !is_root() {
+        eprintln!("not run: services of PAM are root's to add");
+        return None;
+    }
+    // A name for PAM that is this machine's own.
+    static MACHINES: AtomicUsize = AtomicUsize::new(0);
+    let number = MACHINES.fetch_add(1, Ordering::Relaxed);
+    let name = format!("reachback-e2e-{}-{number}", std::process::id());
+    let machine = Machine::asking(&name, ways).await;
+    let crypted = std::process::Command::new("openssl").args(["passwd", "-6", SESAME]).output().unwrap().stdout;
+    let crypted = String::from_utf8(crypted).unwrap();
+    machine.ssh.write("passwords", &format!("{}:{crypted}", machine.ssh.user()));
+    let pam = Pam::install(&name, &machine.ssh.at("passwords"));
+    Some((machine, pam))
+}
 
 /// An owner whose agent runs, and a machine behind a cutter.
 struct Scene {
@@ -60,7 +79,7 @@ impl Scene {
 }
 
 /// Starts the agent, which logs to the file `log` of the home.
-async fn up(home: &Home, machine: &Machine) -> Process {
+pub(crate) async fn up(home: &Home, machine: &Machine) -> Process {
     let config = machine.ssh.at("config");
     let mut command =
         home.command(&["up", "--listen", "127.0.0.1:0", "--codex-program", "/nonexistent/codex", "--json"]);
@@ -131,7 +150,7 @@ async fn a_locked_key_is_opened_once_for_the_agent_and_stays_open_in_its_memory(
 }
 
 /// Passwords that PAM knows, for as long as this lives.
-struct Pam {
+pub(crate) struct Pam {
     service: PathBuf,
 }
 
@@ -160,17 +179,7 @@ impl Drop for Pam {
 
 #[tokio::test]
 async fn what_a_machine_asks_through_pam_is_answered_at_the_terminal_and_kept_nowhere() {
-    if !is_root() {
-        eprintln!("not run: services of PAM are root's to add");
-        return;
-    }
-    // A name for PAM that is this test's own.
-    let name = format!("reachback-e2e-{}", std::process::id());
-    let machine = Machine::asking(&name).await;
-    let crypted = std::process::Command::new("openssl").args(["passwd", "-6", SESAME]).output().unwrap().stdout;
-    let crypted = String::from_utf8(crypted).unwrap();
-    machine.ssh.write("passwords", &format!("{}:{crypted}", machine.ssh.user()));
-    let _pam = Pam::install(&name, &machine.ssh.at("passwords"));
+    let Some((machine, _pam)) = asking("keyboard-interactive").await else { return };
     let scene = Scene::start(machine).await;
     scene
         .home

@@ -430,6 +430,9 @@ impl Handler for OwnerRequests {
             }
             Request::AddSshHost { alias } => Ok(Response::SshHost(self.ssh_hosts.add(&alias, None).await?)),
             Request::RemoveSshHost { alias } => Ok(Response::SshHost(self.ssh_hosts.remove(&alias, None).await?)),
+            Request::AskDevices { alias, on } => {
+                Ok(Response::SshAsksDevices(self.ssh_hosts.ask_devices(&alias, on).await?))
+            }
             Request::LoginSshHost { alias } => {
                 let person = Arc::new(AtTheCommand(Mutex::new(exchange)));
                 Ok(Response::SshConnected(self.ssh_hosts.log_in(&alias, person).await?))

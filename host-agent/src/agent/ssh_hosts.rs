@@ -2,7 +2,9 @@
 //!
 //! The owner adds them by their names. Devices then see each as an environment `ssh:NAME`, beside the host's own; it is
 //! connected when one of them wants to work there, and let go when nobody has for a while and nothing runs there that the agent
-//! would hear of.
+//! would hear of. Where a machine asks a person for something, the owner logs in at the host, or has devices asked ([`logins`]).
+
+pub(crate) mod logins;
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
@@ -16,6 +18,7 @@ use ring::rand::SystemRandom;
 use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::logins::Logins;
 use super::Shared;
 use super::api::{EnvironmentInfo, EnvironmentRemoved, Notice, Notices};
 #[cfg(test)]
@@ -27,7 +30,7 @@ use super::prompts::now_ms;
 use crate::audit::{AuditError, AuditLog, CodexChange, CodexEntry};
 use crate::codex::permissions::Profiles;
 use crate::codex::{CodexConfig, ConnectError, Silence};
-use crate::local_api::{Event, Failure, SshChecked, SshEnvironment};
+use crate::local_api::{Event, Failure, SshAsksDevices, SshChecked, SshEnvironment};
 use crate::ssh::{About, Connection, Discovery, Listing, Person, SshBackend};
 use crate::state::ssh_hosts::{SshHostError, SshHostStore};
 use crate::state::timestamp::Timestamp;
@@ -39,7 +42,7 @@ const LOOK: Duration = Duration::from_secs(15);
 /// The agent's own connection, see [`super::environments::keeper`].
 const OWN: usize = 1;
 
-/// What `reachback ssh add` and `remove` do with the list: recorded, and told in the words of the public format.
+/// What `reachback ssh add`, `ask-devices` and `remove` do with the list: recorded, and told in the words of the public format.
 ///
 /// The running agent does it, and publishes what is on the list; without an agent the command does the same on the files, under
 /// the home's lock.
@@ -92,6 +95,27 @@ impl SshHostChanges<'_> {
         self.audit.write_codex(&entry(&told, CodexChange::SshHostAdded, by, now))?;
         self.store.add(alias, now)?;
         Ok(told)
+    }
+
+    /// Has devices asked what a machine asks for beside a key, or not. Only the owner says so.
+    pub fn ask_devices(self, alias: &str, on: bool, now: Timestamp) -> Result<SshAsksDevices, SshChangeError> {
+        if !self.store.current().has(alias) {
+            return Err(SshChangeError::Unknown { alias: alias.to_owned() });
+        }
+        let SshEnvironment { alias, environment } = told(alias);
+        let event = if on { CodexChange::SshCodesOn } else { CodexChange::SshCodesOff };
+        let entry = CodexEntry { at: now, event, environment: environment.clone(), by: None };
+        if on {
+            self.audit.write_codex(&entry)?;
+            self.store.set_asks_devices(&alias, on)?;
+        } else {
+            let taken = self.store.set_asks_devices(&alias, on);
+            if let Err(error) = self.audit.write_codex(&entry) {
+                tracing::error!(%error, "a change was not recorded");
+            }
+            taken?;
+        }
+        Ok(SshAsksDevices { alias, environment, on })
     }
 
     /// Takes a machine back.
@@ -154,6 +178,7 @@ pub(crate) struct SshHosts {
     backends: std::sync::Mutex<HashMap<String, Weak<SshBackend>>>,
     /// One change at a time.
     changing: Mutex<()>,
+    logins: Logins,
 }
 
 impl SshHosts {
@@ -165,8 +190,8 @@ impl SshHosts {
         vital: Vital,
         notices: Notices,
     ) -> Self {
-        let hosts =
-            Self { discovery, store, shared, vital, notices, backends: Default::default(), changing: Mutex::default() };
+        let (backends, changing, logins) = Default::default();
+        let hosts = Self { discovery, store, shared, vital, notices, backends, changing, logins };
         for host in &hosts.store.current().hosts {
             if let Err(failure) = hosts.publish(&host.alias) {
                 hosts.shared.events.send(Event::Error(failure));
@@ -218,6 +243,7 @@ impl SshHosts {
     pub(super) async fn remove(&self, alias: &str, by: Option<DeviceId>) -> Result<SshEnvironment, Failure> {
         let _changing = self.changing.lock().await;
         let removed = self.changes().remove(alias, by, Timestamp::now());
+        self.logins.withdraw(alias);
         // Also where it could not be written.
         if !self.store.current().has(alias)
             && let Some(environment) = self.shared.environments.withdraw(&format!("{SSH}{alias}")).await
@@ -232,6 +258,18 @@ impl SshHosts {
         let removed = removed?;
         self.shared.events.send(Event::SshRemoved(removed.clone()));
         Ok(removed)
+    }
+
+    /// Has devices asked what a machine asks for, or not; by the owner's word alone.
+    pub(super) async fn ask_devices(&self, alias: &str, on: bool) -> Result<SshAsksDevices, Failure> {
+        let _changing = self.changing.lock().await;
+        let said = self.changes().ask_devices(alias, on, Timestamp::now());
+        if !self.asks_devices(alias) {
+            self.logins.withdraw(alias);
+        }
+        let said = said?;
+        self.shared.events.send(Event::SshAsksDevices(said.clone()));
+        Ok(said)
     }
 
     /// Connects to a machine with somebody who is asked, and goes on with that connection; waits until Codex can be reached there.

@@ -155,6 +155,10 @@ pub enum CodexChange {
     SshHostAdded,
     /// It is none any more.
     SshHostRemoved,
+    /// Devices may be asked what such a machine asks for beside a key.
+    SshCodesOn,
+    /// They may not any more.
+    SshCodesOff,
 }
 
 impl Line {

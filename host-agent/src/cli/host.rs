@@ -39,7 +39,7 @@ use crate::demo::home::DemoHome;
 use crate::disk::Surroundings;
 use crate::firewall::ceiling::Ceiling;
 use crate::local_api::events::{CodexState, TunnelState};
-use crate::local_api::{Event, Failure};
+use crate::local_api::{Event, Failure, SshAsksDevices};
 use crate::platform::signals::{stop_wanted, stop_within};
 use crate::platform::{dirs, files};
 use crate::ssh::Discovery;
@@ -300,6 +300,12 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
         Event::CodexUse(_) => "Codex's config.toml does not lead here any more.".into(),
         Event::SshAdded(host) => format!("{} is an environment of this host now.", printable(&host.environment)),
         Event::SshRemoved(host) => format!("{} is no environment of this host any more.", printable(&host.environment)),
+        Event::SshAsksDevices(SshAsksDevices { environment, on: true, .. }) => {
+            format!("Devices with admin may be asked for the codes of {} now.", printable(environment))
+        }
+        Event::SshAsksDevices(SshAsksDevices { environment, on: false, .. }) => {
+            format!("No device is asked for the codes of {} any more.", printable(environment))
+        }
         Event::WorkspaceAdded(workspace) => format!("Opened to devices: {}", printable(&workspace.path)),
         Event::WorkspaceRemoved(workspace) => format!("Closed to devices: {}", printable(&workspace.path)),
         Event::Notice(failure) | Event::Error(failure) => match &failure.fix {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use reachback_proto::words::{printable, quote, shell_word};
 
 use self::login::Terminal;
@@ -20,7 +20,8 @@ use crate::agent::ssh_hosts::{self, SshHostChanges, unknown};
 use crate::audit::AuditLog;
 use crate::disk::UnknownDisk;
 use crate::local_api::{
-    Client, ClientError, Event, Failure, Request, Response, SshChecked, SshCodex, SshHost, SshStopped,
+    Client, ClientError, Event, Failure, Request, Response, SshAsksDevices, SshChecked, SshCodex, SshEnvironment,
+    SshHost, SshStopped,
 };
 use crate::ssh::{
     About, BootstrapError, Connection, Discovery, DiscoveryError, Found, Nobody, Person, Reach, Settings, Stopped,
@@ -35,6 +36,7 @@ const EXAMPLES: &str = "Examples, on the host:\n  \
     reachback ssh check devbox                  connect to one once, as `ssh devbox` would, and say which Codex is there\n  \
     reachback ssh add devbox                    the same, and let devices see what Codex does there\n  \
     reachback ssh login devbox                  let the agent in where a password, a code or a passphrase is asked for\n  \
+    reachback ssh ask-devices devbox on         have devices with admin asked for the code that it asks for after a key\n  \
     reachback ssh bootstrap devbox --install    install Codex there, where it is missing or too old\n  \
     reachback ssh remove devbox                 take it back from devices\n  \
     reachback ssh stop devbox                   end the app-server of Codex that Reachback started there\n  \
@@ -121,11 +123,32 @@ enum Action {
         /// The machine, as it was added.
         name: String,
     },
+    /// Say whether your devices may be asked for the codes of a machine, in place of this terminal.
+    ///
+    /// For a machine that takes a key and then asks for a code (its SSH server's `publickey,keyboard-interactive`). With `on`, a
+    /// device with scope `admin` can have the agent log in there, and is shown what the machine asks, in the machine's own words;
+    /// after a code that was wrong it waits for half a minute, and longer each time. It is off until you say otherwise, and
+    /// no device can turn it on. Passwords, passphrases and machines that nobody knows yet stay at this terminal: `ssh login`.
+    AskDevices {
+        /// The machine, as it was added.
+        name: String,
+        /// Whether they may be asked.
+        switch: Switch,
+    },
     /// Take a machine back from your devices. What runs there goes on.
     Remove {
         /// The machine, as it was added.
         name: String,
     },
+}
+
+/// Whether it is so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 pub(super) async fn run(home: &Home, args: SshArgs, output: Output) -> anyhow::Result<ExitCode> {
@@ -155,6 +178,9 @@ pub(super) async fn run(home: &Home, args: SshArgs, output: Output) -> anyhow::R
             Ok(added)
         }
         // Also a machine that is named no more.
+        Action::AskDevices { name, switch } => {
+            change(home, name, Change::AskDevices(switch == Switch::On), output).await
+        }
         Action::Remove { name } => change(home, name, Change::Remove, output).await,
     }
 }
@@ -163,6 +189,7 @@ pub(super) async fn run(home: &Home, args: SshArgs, output: Output) -> anyhow::R
 #[derive(Debug, Clone, Copy)]
 enum Change {
     Add,
+    AskDevices(bool),
     Remove,
 }
 
@@ -184,10 +211,11 @@ fn failure(error: DiscoveryError) -> Failure {
     Failure::new(code, format!("{:#}", anyhow::Error::from(error))).fix(fix)
 }
 
-/// Adds a machine or takes it back: by the running agent, or else in its files.
+/// Adds a machine, takes it back or says who is asked: by the running agent, or else in its files.
 async fn change(home: &Home, alias: String, change: Change, output: Output) -> anyhow::Result<ExitCode> {
     let request = match change {
         Change::Add => Request::AddSshHost { alias: alias.clone() },
+        Change::AskDevices(on) => Request::AskDevices { alias: alias.clone(), on },
         Change::Remove => Request::RemoveSshHost { alias: alias.clone() },
     };
     let response = match Client::open(&home.path, &request).await {
@@ -204,26 +232,48 @@ async fn change(home: &Home, alias: String, change: Change, output: Output) -> a
         }
         Err(error) => return Err(error.into()),
     };
-    let Response::SshHost(host) = response else { return Ok(ExitCode::SUCCESS) };
-    let environment = printable(&host.environment);
-    match change {
-        Change::Add => {
-            output.say(format_args!(
-                "Your devices see {environment} from now on, and what Codex does there. Open a folder there to work in: \
-                 reachback workspace add --env {environment} DIR"
-            ));
-            output.event(&Event::SshAdded(host));
-        }
-        Change::Remove => {
-            output.say(format_args!(
-                "Taken back from your devices: {environment}. What runs there goes on; to end an app-server that Reachback \
-                 started there: reachback ssh stop {}",
-                printable(&shell_word(&host.alias))
-            ));
-            output.event(&Event::SshRemoved(host));
-        }
+    match (response, change) {
+        (Response::SshAsksDevices(said), _) => tell_who_is_asked(said, output),
+        (Response::SshHost(host), Change::Remove) => tell_removed(host, output),
+        (Response::SshHost(host), _) => tell_added(host, output),
+        _ => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn tell_who_is_asked(said: SshAsksDevices, output: Output) {
+    let environment = printable(&said.environment);
+    if said.on {
+        output.say(format_args!(
+            "Devices with admin may be asked for the codes of {environment} from now on, in words of the machine's own, \
+             which may say anything."
+        ));
+    } else {
+        output.say(format_args!(
+            "No device is asked for the codes of {environment}; they are typed here: reachback ssh login {}",
+            printable(&shell_word(&said.alias))
+        ));
+    }
+    output.event(&Event::SshAsksDevices(said));
+}
+
+fn tell_added(host: SshEnvironment, output: Output) {
+    let environment = printable(&host.environment);
+    output.say(format_args!(
+        "Your devices see {environment} from now on, and what Codex does there. Open a folder there to work in: \
+         reachback workspace add --env {environment} DIR"
+    ));
+    output.event(&Event::SshAdded(host));
+}
+
+fn tell_removed(host: SshEnvironment, output: Output) {
+    output.say(format_args!(
+        "Taken back from your devices: {}. What runs there goes on; to end an app-server that Reachback started there: \
+         reachback ssh stop {}",
+        printable(&host.environment),
+        printable(&shell_word(&host.alias))
+    ));
+    output.event(&Event::SshRemoved(host));
 }
 
 /// The same on the files, under the home's lock, when no agent runs.
@@ -233,6 +283,10 @@ fn without_agent(home: &Home, alias: &str, change: Change) -> anyhow::Result<Res
     let changes = SshHostChanges { store: &store, audit: &audit };
     let changed = match change {
         Change::Add => changes.add(alias, None, Timestamp::now()),
+        Change::AskDevices(on) => {
+            let said = changes.ask_devices(alias, on, Timestamp::now()).map_err(Failure::from)?;
+            return Ok(Response::SshAsksDevices(said));
+        }
         Change::Remove => changes.remove(alias, None, Timestamp::now()),
     };
     let changed = changed.map_err(Failure::from)?;
@@ -387,6 +441,7 @@ fn told(found: &Found, added: &SshHostList) -> SshHost {
         line: found.alias.line,
         error: found.settings.as_ref().err().map(ToString::to_string),
         added: added.has(&found.alias.name),
+        asks_devices: added.asks_devices(&found.alias.name),
     }
 }
 
@@ -406,7 +461,12 @@ fn row(host: &SshHost) -> Vec<String> {
         (jumps, _) => jumps.join(", "),
     };
     let named = format!("{}:{}", host.file, host.line);
-    let added = if host.added { "yes" } else { "-" }.to_owned();
+    let added = match (host.added, host.asks_devices) {
+        (true, true) => "yes, asks devices",
+        (true, false) => "yes",
+        (false, _) => "-",
+    };
+    let added = added.to_owned();
     [&host.alias, &machine, &way, &named, &added].map(|cell| printable(cell)).to_vec()
 }
 
@@ -426,6 +486,7 @@ mod tests {
             line: 3,
             error: None,
             added: false,
+            asks_devices: false,
         }
     }
 
@@ -440,6 +501,7 @@ mod tests {
         };
         assert_eq!(row(&far)[1..3], ["ada@[fe80::1]:2222", "one, two:22"]);
         assert_eq!(row(&SshHost { proxy_command: true, ..host() })[2], "a command of yours");
+        assert_eq!(row(&SshHost { added: true, asks_devices: true, ..host() })[4], "yes, asks devices");
     }
 
     #[test]

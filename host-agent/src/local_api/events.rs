@@ -119,6 +119,8 @@ pub enum Event {
     SshAdded(SshEnvironment),
     /// It is none any more.
     SshRemoved(SshEnvironment),
+    /// Devices may be asked what such a machine asks for from now on, or no more.
+    SshAsksDevices(SshAsksDevices),
     /// Nothing is wrong, but someone should know.
     Notice(Failure),
     /// Something went wrong.
@@ -320,6 +322,8 @@ pub struct SshHost {
     pub error: Option<String>,
     /// Whether it is an environment of this host.
     pub added: bool,
+    /// Whether devices may be asked what it asks for beside a key.
+    pub asks_devices: bool,
 }
 
 /// A machine that is reached over SSH, as an environment of this host.
@@ -329,6 +333,17 @@ pub struct SshEnvironment {
     pub alias: String,
     /// What devices, channels and the audit log call it.
     pub environment: String,
+}
+
+/// Whether devices may be asked what a machine asks for that is reached over SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshAsksDevices {
+    /// Its name in the SSH configuration.
+    pub alias: String,
+    /// What devices, channels and the audit log call it.
+    pub environment: String,
+    /// Whether they may be.
+    pub on: bool,
 }
 
 /// How a machine was reached over SSH.
@@ -609,8 +624,9 @@ mod tests {
                     line: 3,
                     error: None,
                     added: true,
+                    asks_devices: false,
                 }),
-                r#"{"event":"ssh_host","alias":"devbox","user":"ada","host_name":"192.0.2.7","port":22,"jumps":["jump"],"proxy_command":false,"file":"/home/ada/.ssh/config","line":3,"error":null,"added":true}"#
+                r#"{"event":"ssh_host","alias":"devbox","user":"ada","host_name":"192.0.2.7","port":22,"jumps":["jump"],"proxy_command":false,"file":"/home/ada/.ssh/config","line":3,"error":null,"added":true,"asks_devices":false}"#
                     .into(),
             ),
             (
@@ -689,6 +705,14 @@ mod tests {
             (
                 Event::SshRemoved(SshEnvironment { alias: "devbox".into(), environment: "ssh:devbox".into() }),
                 r#"{"event":"ssh_removed","alias":"devbox","environment":"ssh:devbox"}"#.into(),
+            ),
+            (
+                Event::SshAsksDevices(SshAsksDevices {
+                    alias: "devbox".into(),
+                    environment: "ssh:devbox".into(),
+                    on: true,
+                }),
+                r#"{"event":"ssh_asks_devices","alias":"devbox","environment":"ssh:devbox","on":true}"#.into(),
             ),
             (
                 Event::Notice(Failure::new("no_workspace", "no folder").fix("add one")),

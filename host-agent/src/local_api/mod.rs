@@ -30,8 +30,8 @@ pub(crate) mod server;
 
 pub use client::{Client, ClientError};
 pub use events::{
-    ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshAsked, SshChecked, SshCodex,
-    SshEnvironment, SshHost, SshInstalled, SshInstalling, SshStopped, TunnelStatus, WorkspaceStatus,
+    ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshAsked, SshAsksDevices, SshChecked,
+    SshCodex, SshEnvironment, SshHost, SshInstalled, SshInstalling, SshStopped, TunnelStatus, WorkspaceStatus,
 };
 pub use server::{Exchange, Handler, serve};
 
@@ -96,6 +96,13 @@ pub enum Request {
     RemoveSshHost {
         /// Its name.
         alias: String,
+    },
+    /// Have devices asked what one asks for beside a key, or not: [`Response::SshAsksDevices`].
+    AskDevices {
+        /// Its name.
+        alias: String,
+        /// Whether they may be.
+        on: bool,
     },
     /// Connect to one, whatever a person is asked on the way: events `ssh_asked`, each answered by [`Answer::Typed`],
     /// [`Answer::Trusted`] or [`Answer::Decline`], then [`Response::SshConnected`].
@@ -189,6 +196,8 @@ pub enum Response {
     Workspace(WorkspaceStatus),
     /// The machine that was added or taken back.
     SshHost(SshEnvironment),
+    /// Whether devices may be asked what a machine asks for.
+    SshAsksDevices(SshAsksDevices),
     /// How a machine was reached that is connected now.
     SshConnected(SshChecked),
     /// Whether Codex's configuration leads here, and what should be known about that.

@@ -121,6 +121,8 @@ pub(super) struct Shared {
     /// When somebody wanted one last.
     last_wanted: Mutex<Instant>,
     memory: Mutex<Memory>,
+    /// The same of logins that a device wanted, and was asked for.
+    logins: Mutex<Memory>,
     /// Each client holds one of these.
     clients: Arc<()>,
     stop: CancellationToken,
@@ -186,6 +188,7 @@ impl SshBackend {
             made: Mutex::default(),
             last_wanted: Mutex::new(Instant::now()),
             memory: Mutex::default(),
+            logins: Mutex::default(),
             clients: Arc::default(),
             stop: CancellationToken::new(),
         });
@@ -208,11 +211,12 @@ impl SshBackend {
 
     /// Goes on with a connection that the owner made, where there is none; waits until Codex can be reached over it, or why not.
     pub async fn take(&self, connection: Connection) -> Result<(), ConnectError> {
-        if self.shared.link().is_some_and(|link| !link.connection.is_closed()) {
+        if self.is_connected() {
             let _ = timeout(FAREWELL, connection.close()).await;
             return Ok(());
         }
         *lock(&self.shared.made) = Some(connection);
+        let _cleared = Cleared(&self.shared.made);
         let mut state = self.state.clone();
         let taken = async {
             loop {
@@ -224,9 +228,21 @@ impl SshBackend {
                 }
             }
         };
-        let taken = timeout(TAKEN, taken).await.unwrap_or(Err(ConnectError::Starting));
-        lock(&self.shared.made).take();
-        taken
+        timeout(TAKEN, taken).await.unwrap_or(Err(ConnectError::Starting))
+    }
+
+    /// Whether it is connected.
+    pub fn is_connected(&self) -> bool {
+        self.shared.link().is_some_and(|link| !link.connection.is_closed())
+    }
+
+    /// A login that a device wants; or how long it has to wait, as the last one has failed. What becomes of it is told to what
+    /// this gives, and counts as a login that was refused where nothing is.
+    pub fn begin_login(&self) -> Result<LoginAttempt, Duration> {
+        match lock(&self.shared.logins).told_for(Instant::now()) {
+            Some(left) => Err(left),
+            None => Ok(LoginAttempt { shared: Arc::clone(&self.shared), trouble: Some(Trouble::Login) }),
+        }
     }
 
     /// How many clients are connected, the agent's own among them.
@@ -274,6 +290,46 @@ impl SshBackend {
         })?;
         let connection = connect_over(stream, link.instance, allowance).await?;
         Ok(connection.holding(Arc::clone(&self.shared.clients)))
+    }
+}
+
+/// A login that a device wants, until it has come to something.
+#[derive(Debug)]
+pub struct LoginAttempt {
+    shared: Arc<Shared>,
+    trouble: Option<Trouble>,
+}
+
+impl LoginAttempt {
+    /// It was refused, or did not get there.
+    pub fn failed(mut self, error: &NoConnection) {
+        self.trouble = Some(Trouble::from(error));
+    }
+
+    /// The machine has let this host in.
+    pub fn succeeded(mut self) {
+        self.trouble = None;
+    }
+}
+
+impl Drop for LoginAttempt {
+    fn drop(&mut self) {
+        let Some(trouble) = self.trouble else { return };
+        let now = Instant::now();
+        lock(&self.shared.logins).failed(trouble, now);
+        // The machine counts the agent's own together with these.
+        if trouble == Trouble::Login {
+            lock(&self.shared.memory).failed(trouble, now);
+        }
+    }
+}
+
+/// What takes back what was not taken.
+struct Cleared<'a>(&'a Mutex<Option<Connection>>);
+
+impl Drop for Cleared<'_> {
+    fn drop(&mut self) {
+        lock(self.0).take();
     }
 }
 
@@ -482,6 +538,7 @@ impl Supervisor {
         let link = Arc::new(link);
         *lock(&shared.link) = Some(Arc::clone(&link));
         lock(&shared.memory).clear();
+        lock(&shared.logins).clear();
         self.disk.look(Vec::new()).await;
         let started_by = if link.found.is_ours() { StartedBy::Agent } else { StartedBy::Others };
         tracing::info!(adapter = %Adapter::Ssh, alias = shared.alias, %started_by, version, %instance, "codex is ready");

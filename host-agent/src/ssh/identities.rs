@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reachback_proto::words::{printable, quote, shell_word};
+use reachback_proto::words::{printable, printable_lines, quote, shell_word};
 use russh::MethodKind;
 use russh::client::{Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use super::host_key::Guard;
 use super::keyring::Keyring;
-use super::person::{Person, Question, Secret};
+use super::person::{Person, Prompt, Question, Round};
 use super::way::{Hop, expand};
 use crate::platform::files;
 
@@ -31,14 +31,14 @@ use crate::platform::files;
 const MAX_FILE: u64 = 64 << 10;
 /// Keys that are offered. Servers end the connection after six as a rule (`MaxAuthTries`).
 const MAX_OFFERS: usize = 20;
-/// How often a passphrase or password may be wrong (`NumberOfPasswordPrompts`).
-const TRIES: usize = 3;
 /// Rounds of questions of a machine, and questions in one.
 const MAX_ROUNDS: usize = 8;
 /// What was offered that a person typed.
 const TYPED: &str = "what was typed";
-/// What is shown of a question, in characters.
-const MAX_QUESTION: usize = 400;
+/// What is kept of a machine's name for what it asks, of what it says about it, and of each prompt, in characters; and of lines.
+const MAX_NAME: usize = 100;
+const MAX_TEXT: usize = 1000;
+const MAX_LINES: usize = 20;
 
 /// The machine did not let one in.
 #[derive(Debug, Clone, Default, thiserror::Error)]
@@ -120,7 +120,8 @@ pub(super) struct Own<'a> {
 pub(super) async fn authenticate(handle: &mut Handle<Guard>, hop: &Hop, own: Own<'_>) -> Result<String, AuthError> {
     let user = hop.settings.user().to_owned();
     let error = AuthError { at: format!("{user}@{}", hop.name), ..AuthError::default() };
-    let mut attempt = Attempt { handle, hop, own, user, error, methods: MethodSet::empty(), offered: HashSet::new() };
+    let (methods, offered) = (MethodSet::empty(), HashSet::new());
+    let mut attempt = Attempt { handle, hop, own, user, error, methods, offered, after_a_key: false };
     match attempt.run().await {
         Some(how) => Ok(how),
         None => {
@@ -139,6 +140,8 @@ struct Attempt<'a> {
     /// What the machine would take now.
     methods: MethodSet,
     offered: HashSet<Vec<u8>>,
+    /// Whether it has taken a key, and wants something else beside it.
+    after_a_key: bool,
 }
 
 /// A key of the configuration.
@@ -157,6 +160,7 @@ impl Attempt<'_> {
         }
         // Nothing was offered.
         self.error.refused = 0;
+        self.after_a_key = false;
         if self.takes(MethodKind::PublicKey) && self.hop.settings.is_on("pubkeyauthentication") {
             let named = self.named();
             if let Some(how) = self.agent(&named).await {
@@ -191,9 +195,10 @@ impl Attempt<'_> {
     fn took<E>(&mut self, result: Result<AuthResult, E>) -> bool {
         match result {
             Ok(AuthResult::Success) => true,
-            Ok(AuthResult::Failure { remaining_methods, .. }) => {
+            Ok(AuthResult::Failure { remaining_methods, partial_success }) => {
                 self.methods = remaining_methods;
                 self.error.refused += 1;
+                self.after_a_key |= partial_success;
                 false
             }
             Err(_) => false,
@@ -324,7 +329,7 @@ impl Attempt<'_> {
         if let Some(key) = self.own.keys.key(path, &text) {
             return Some(key);
         }
-        for _ in 0..TRIES {
+        for _ in 0..self.own.person.tries() {
             let question = Question::Passphrase { file: path.display().to_string() };
             let Some(passphrase) = self.own.person.answers(question).await else { break };
             let opened = tokio::task::spawn_blocking({
@@ -359,23 +364,32 @@ impl Attempt<'_> {
     }
 
     async fn keyboard(&mut self) -> Option<String> {
-        for _ in 0..TRIES {
+        for _ in 0..self.own.person.tries() {
             let mut step = self.handle.authenticate_keyboard_interactive_start(self.user.clone(), None::<String>).await;
             let mut was_asked = false;
             for _ in 0..MAX_ROUNDS {
                 match step {
-                    Ok(KeyboardInteractiveAuthResponse::Success) => return Some("answers at the terminal".to_owned()),
-                    Ok(KeyboardInteractiveAuthResponse::InfoRequest { instructions, prompts, .. }) => {
+                    Ok(KeyboardInteractiveAuthResponse::Success) => return Some("answers to what it asked".to_owned()),
+                    Ok(KeyboardInteractiveAuthResponse::InfoRequest { name, instructions, prompts }) => {
                         if prompts.len() > MAX_ROUNDS {
                             return None;
                         }
                         let mut answers = Vec::new();
-                        for prompt in prompts {
+                        if !prompts.is_empty() {
                             was_asked = true;
-                            let words: String = [instructions.trim(), prompt.prompt.trim()].join(" ");
-                            let words = printable(words.trim()).chars().take(MAX_QUESTION).collect();
-                            let question = Question::Server { at: self.error.at.clone(), words, echo: prompt.echo };
-                            answers.push(self.typed(question).await?.to_string());
+                            let prompt = |asked: russh::client::Prompt| Prompt {
+                                words: bounded(&asked.prompt, MAX_TEXT),
+                                echo: asked.echo,
+                            };
+                            let round = Round {
+                                at: self.error.at.clone(),
+                                after_a_key: self.after_a_key,
+                                name: printable(&bounded(&name, MAX_NAME)),
+                                instruction: bounded(&instructions, MAX_TEXT),
+                                prompts: prompts.into_iter().map(prompt).collect(),
+                            };
+                            let typed = self.own.person.answers_all(round).await;
+                            answers.extend(self.note(typed)?.iter().map(|answer| answer.to_string()));
                         }
                         step = self.handle.authenticate_keyboard_interactive_respond(answers).await;
                     }
@@ -395,9 +409,8 @@ impl Attempt<'_> {
         None
     }
 
-    /// What a person types in answer to the machine.
-    async fn typed(&mut self, question: Question) -> Option<Secret> {
-        let typed = self.own.person.answers(question).await;
+    /// Notes whether a person typed something in answer to the machine.
+    fn note<T>(&mut self, typed: Option<T>) -> Option<T> {
         self.error.unanswered = typed.is_none();
         if typed.is_some() && self.error.tried.last().is_none_or(|last| last != TYPED) {
             self.error.tried.push(TYPED.to_owned());
@@ -406,9 +419,10 @@ impl Attempt<'_> {
     }
 
     async fn password(&mut self) -> Option<String> {
-        for _ in 0..TRIES {
+        for _ in 0..self.own.person.tries() {
             let question = Question::Password { at: self.error.at.clone() };
-            let password = self.typed(question).await?;
+            let typed = self.own.person.answers(question).await;
+            let password = self.note(typed)?;
             let done = self.handle.authenticate_password(self.user.clone(), password.to_string()).await;
             if self.took(done) {
                 return Some("a password".to_owned());
@@ -419,6 +433,12 @@ impl Attempt<'_> {
         }
         None
     }
+}
+
+/// A machine's own words: some lines that are printable, each as far as a person could be asked to read it.
+fn bounded(words: &str, most: usize) -> String {
+    let kept: String = words.replace("\r\n", "\n").trim().chars().take(most).collect();
+    printable_lines(&kept.lines().take(MAX_LINES).collect::<Vec<_>>().join("\n"))
 }
 
 fn describe(whose: &str, key: &PublicKey) -> String {

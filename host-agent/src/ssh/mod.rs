@@ -33,7 +33,7 @@ mod trouble;
 mod way;
 
 pub use aliases::Alias;
-pub use backend::SshBackend;
+pub use backend::{LoginAttempt, SshBackend};
 pub use bootstrap::{BootstrapError, Inspection, Reach, Record, Started, Stopped};
 pub use connection::{About, ConnectError, Connection};
 pub use discovery::{Discovery, DiscoveryError, Found, Listing};
@@ -41,7 +41,7 @@ pub use disk::SshDisk;
 pub use host_key::HostKeyError;
 pub use identities::AuthError;
 pub use install::{By, CODEX_VERSION, InstallError, Installed, Step};
-pub use person::{Nobody, Person, Question, Secret, UnknownKey};
+pub use person::{Nobody, Person, Prompt, Question, Round, Secret, UnknownKey};
 pub use settings::{Settings, SettingsError};
 pub use sftp::{Sftp, SftpError};
 pub use shell::{FarStream, Ran, RunError, SocketError};

@@ -2,6 +2,7 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use reachback_proto::words::printable;
 use zeroize::Zeroizing;
 
 /// What a person types in answer, gone from memory after use.
@@ -44,6 +45,35 @@ pub enum Question {
     },
 }
 
+/// What a machine asks at once. Everything that is its own may say anything; it is printable, and bounded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Round {
+    /// `user@machine`.
+    pub at: String,
+    /// Whether the machine has taken a key before: what it asks for is a second proof then.
+    pub after_a_key: bool,
+    /// What it calls this; its own word.
+    pub name: String,
+    /// What it says about it, in its own words, of several lines maybe.
+    pub instruction: String,
+    /// What it wants to know.
+    pub prompts: Vec<Prompt>,
+}
+
+/// One thing of those.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// The machine's own words.
+    pub words: String,
+    /// Whether the answer may be seen while it is typed.
+    pub echo: bool,
+}
+
+/// How often what is typed may be wrong (`NumberOfPasswordPrompts`).
+const TRIES: usize = 3;
+/// What is shown of a question in one line, in characters.
+const MAX_QUESTION: usize = 400;
+
 /// Somebody who can be asked.
 pub trait Person: Send + Sync {
     /// Whether a machine with this key is the one that is meant.
@@ -51,6 +81,26 @@ pub trait Person: Send + Sync {
 
     /// An answer; `None` where there is none.
     fn answers(&self, question: Question) -> BoxFuture<'_, Option<Secret>>;
+
+    /// An answer to each prompt of a round; `None` where one is missing. They are asked one after the other, unless somebody sees
+    /// them all at once.
+    fn answers_all(&self, round: Round) -> BoxFuture<'_, Option<Vec<Secret>>> {
+        async move {
+            let mut answers = Vec::new();
+            for Prompt { words, echo } in round.prompts {
+                let words = [&*round.instruction, &words].join(" ");
+                let words = printable(words.trim()).chars().take(MAX_QUESTION).collect();
+                answers.push(self.answers(Question::Server { at: round.at.clone(), words, echo }).await?);
+            }
+            Some(answers)
+        }
+        .boxed()
+    }
+
+    /// How often what is typed may be wrong on one connection.
+    fn tries(&self) -> usize {
+        TRIES
+    }
 }
 
 /// Nobody, who trusts nothing and knows nothing.

@@ -86,7 +86,12 @@ impl Memory {
 
     /// Whether the last failure is still told.
     pub(super) fn tells(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| now < until)
+        self.told_for(now).is_some()
+    }
+
+    /// For how long it is still told, where it is.
+    pub(super) fn told_for(&self, now: Instant) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The machines of the SSH configuration that are environments of this host, by the owner's word.
 //!
-//! Only their names are remembered: what a name means is the configuration's to
-//! say ([`crate::ssh`]), each time anew.
+//! Only their names are remembered, and whether devices may be asked for their codes: what a name means is the configuration's
+//! to say ([`crate::ssh`]), each time anew.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,9 @@ pub struct SshHost {
     pub alias: String,
     /// When it was added.
     pub added_at: Timestamp,
+    /// Whether devices may be asked what it asks for beside a key. A build that does not know this takes it back.
+    #[serde(default)]
+    pub asks_devices: bool,
 }
 
 /// What the owner said.
@@ -35,6 +38,11 @@ impl SshHostList {
     /// Whether it has a machine of this name.
     pub fn has(&self, alias: &str) -> bool {
         self.hosts.iter().any(|host| host.alias == alias)
+    }
+
+    /// Whether devices may be asked what this machine asks for.
+    pub fn asks_devices(&self, alias: &str) -> bool {
+        self.hosts.iter().any(|host| host.alias == alias && host.asks_devices)
     }
 }
 
@@ -86,10 +94,23 @@ impl SshHostStore {
             return Err(SshHostError::Full);
         }
         let mut list = SshHostList::clone(&current);
-        list.hosts.push(SshHost { alias: alias.to_owned(), added_at: now });
+        list.hosts.push(SshHost { alias: alias.to_owned(), added_at: now, asks_devices: false });
         atomic::save(&self.path, &list)?;
         *current = Arc::new(list);
         Ok(())
+    }
+
+    /// Says whether devices may be asked what a machine asks for. That they may holds once it is on the disk; that they may not at
+    /// once, also when the disk does not take it.
+    pub fn set_asks_devices(&self, alias: &str, on: bool) -> Result<(), SshHostError> {
+        let mut current = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = SshHostList::clone(&current);
+        list.hosts.iter_mut().filter(|host| host.alias == alias).for_each(|host| host.asks_devices = on);
+        let written = atomic::save(&self.path, &list);
+        if written.is_ok() || !on {
+            *current = Arc::new(list);
+        }
+        Ok(written?)
     }
 
     /// Removes a machine: it holds at once, also when the disk does not take it.
@@ -117,7 +138,31 @@ mod tests {
         }
         store.remove("other").unwrap();
         let again = SshHostStore::open(home.path()).unwrap().current();
-        assert_eq!(again.hosts, [SshHost { alias: "devbox".into(), added_at: at }]);
+        assert_eq!(again.hosts, [SshHost { alias: "devbox".into(), added_at: at, asks_devices: false }]);
+    }
+
+    #[test]
+    fn no_machine_asks_devices_until_that_is_said_and_one_that_is_added_again_does_not() {
+        let home = tempfile::tempdir().unwrap();
+        let store = SshHostStore::open(home.path()).unwrap();
+        let asks = || SshHostStore::open(home.path()).unwrap().current().asks_devices("devbox");
+        store.set_asks_devices("devbox", true).unwrap();
+        store.add("devbox", Timestamp::from_unix(7)).unwrap();
+        assert!(!asks(), "it was said before it was there");
+        store.set_asks_devices("devbox", true).unwrap();
+        assert!(asks());
+        store.set_asks_devices("devbox", false).unwrap();
+        assert!(!asks());
+        store.set_asks_devices("devbox", true).unwrap();
+        store.remove("devbox").unwrap();
+        store.add("devbox", Timestamp::from_unix(8)).unwrap();
+        assert!(!asks());
+        // As an earlier build wrote it.
+        let file = super::super::host_dir(home.path()).join("ssh.json");
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        assert!(json["hosts"][0].as_object_mut().unwrap().remove("asks_devices").is_some());
+        std::fs::write(&file, json.to_string()).unwrap();
+        assert!(!asks());
     }
 
     #[test]

@@ -58,6 +58,7 @@ const NOTIFICATIONS: Readonly<Record<Notification["method"], true>> = {
   "request/shown": true,
   "request/closed": true,
   "attention/changed": true,
+  "ssh/asked": true,
   "notices/missed": true,
 };
 

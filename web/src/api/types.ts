@@ -107,7 +107,8 @@ export type ApiErrorReason =
   | "answered"
   | "digest"
   | "age"
-  | "at_the_host";
+  | "at_the_host"
+  | "login";
 
 /**
  * How a thread is now.
@@ -494,6 +495,7 @@ export type Notification =
   | { method: "request/shown"; params: RequestShown }
   | { method: "request/closed"; params: RequestClosed }
   | { method: "attention/changed"; params: AttentionChanged }
+  | { method: "ssh/asked"; params: SshAsked }
   | { method: "notices/missed"; params: Record<symbol, never> };
 
 /**
@@ -693,6 +695,40 @@ export type RequestListResult = {
  */
 export type RequestShown = { environment: string; instance: string; requestId: string | number; shownTo: Array<Who> };
 
+export type SshAnswerParams = {
+  /**
+   * From `ssh/asked`.
+   */
+  id: number;
+  /**
+   * One for each prompt, in their order.
+   */
+  answers: string[];
+};
+
+/**
+ * A machine that is reached over SSH asks something, on the way to an environment.
+ */
+export type SshAsked = {
+  /**
+   * Of this session.
+   */
+  id: number;
+  /**
+   * Where the login leads.
+   */
+  environment: string;
+  /**
+   * `user@machine`: who asks, which may be a machine on the way.
+   */
+  at: string;
+  says: SshWords;
+  /**
+   * How many are left to answer.
+   */
+  seconds: number;
+};
+
 /**
  * A machine that the host's SSH configuration names.
  */
@@ -715,6 +751,10 @@ export type SshHostInfo = {
    */
   added: boolean;
   /**
+   * Whether the owner has devices asked what it asks for beside a key; absent where not.
+   */
+  asksDevices?: boolean;
+  /**
    * Why it can't be said what the name means, for a person.
    */
   error?: string;
@@ -732,6 +772,29 @@ export type SshParams = {
    * A machine's name, from `ssh/list`.
    */
   alias: string;
+};
+
+export type SshPrompt = {
+  words: string;
+  /**
+   * Whether the answer may be seen while it is typed.
+   */
+  echo: boolean;
+};
+
+/**
+ * The machine's own words, which may say anything. They are printable, and bounded.
+ */
+export type SshWords = {
+  name: string;
+  /**
+   * May have several lines.
+   */
+  instruction: string;
+  /**
+   * Each wants an answer.
+   */
+  prompts: Array<SshPrompt>;
 };
 
 /**
@@ -950,6 +1013,8 @@ export type Methods = {
   "ssh/list": { scope: "admin"; params: NoParams; result: SshListResult };
   "ssh/add": { scope: "admin"; params: SshParams; result: EnvironmentInfo };
   "ssh/remove": { scope: "admin"; params: SshParams; result: Done };
+  "ssh/login": { scope: "admin"; params: SshParams; result: EnvironmentInfo };
+  "ssh/answer": { scope: "admin"; params: SshAnswerParams; result: Done };
   "device/list": { scope: "admin"; params: NoParams; result: DeviceListResult };
   "device/scope": { scope: "admin"; params: DeviceScopeParams; result: DeviceChanged };
   "device/pause": { scope: "admin"; params: DevicePauseParams; result: DeviceChanged };

@@ -145,12 +145,7 @@ async fn change<F: Future<Output = Result<(), DeviceChangeError>> + Send + 'stat
 ) -> Result<DeviceChanged, Refusal> {
     let by = call.caller.device;
     let changes = call.context.changes.clone();
-    // Now, not when it asked: what was taken from it meanwhile is not used any more.
-    let list = changes.devices.current();
-    let scope = list.device(by).filter(|device| !device.paused && !list.paused).map(|device| device.scope);
-    if scope != Some(Scope::Admin) {
-        return Err(Refusal::scope(method, Scope::Admin, scope.unwrap_or(Scope::View)));
-    }
+    call.context.is_admin(by).map_err(|scope| Refusal::scope(method, Scope::Admin, scope))?;
     let made = tokio::spawn(make(changes, by)).await;
     let made = made.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     made.map_err(|error| Refusal::change(device, &error))?;
@@ -171,6 +166,14 @@ impl ApiContext {
             last_seen: device.last_seen,
             connected: self.changes.sessions.presence().get(&device.device_id).copied().unwrap_or(false),
         }
+    }
+
+    /// Whether a device may do what needs `admin`, or what it may. Now, not when it asked: what was taken from it meanwhile is not
+    /// used any more.
+    pub(super) fn is_admin(&self, device: DeviceId) -> Result<(), Scope> {
+        let list = self.changes.devices.current();
+        let scope = list.device(device).filter(|device| !device.paused && !list.paused).map(|device| device.scope);
+        if scope == Some(Scope::Admin) { Ok(()) } else { Err(scope.unwrap_or(Scope::View)) }
     }
 
     fn device_changed(&self, id: DeviceId) -> DeviceChanged {

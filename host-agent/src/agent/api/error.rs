@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::MAX_IN_FLIGHT;
 use crate::agent::environments::folders::NotListed;
 use crate::agent::requests::{Outcome, Who};
+use crate::agent::ssh_hosts::logins::NotLoggedIn;
 use crate::local_api::Failure;
 
 /// A device may not ask for this; the same number as the firewall's.
@@ -81,9 +82,17 @@ pub(super) enum Reason {
     Age,
     /// Only the host's own terminal can answer that.
     AtTheHost,
+    /// An SSH host was not reached, or did not let this host in.
+    Login,
 }
 
 impl Reason {
+    /// The word for it.
+    pub(super) fn name(self) -> String {
+        let word = serde_json::to_value(self).expect("a reason is JSON");
+        word.as_str().expect("a reason is a word").to_owned()
+    }
+
     fn code(self) -> i32 {
         match self {
             Self::Malformed => INVALID_REQUEST,
@@ -156,6 +165,38 @@ impl Refusal {
         };
         let fix = failure.fix.map(|fix| format!("; at the host: {fix}")).unwrap_or_default();
         Self::new(reason, format!("{}{fix}", failure.message), json!({ "code": failure.code }))
+    }
+
+    /// Why a device did not have the host log in to a machine.
+    pub(super) fn login(why: NotLoggedIn) -> Self {
+        let told = |reason, Failure { code, message, fix }: Failure| {
+            let fix = fix.map(|fix| format!("; at the host: {fix}")).unwrap_or_default();
+            Self::new(reason, format!("{message}{fix}"), json!({ "code": code }))
+        };
+        match why {
+            NotLoggedIn::Unknown(failure) => Self::ssh(failure),
+            NotLoggedIn::AtTheHost(failure) => told(Reason::AtTheHost, failure),
+            NotLoggedIn::Refused(failure) => told(Reason::Login, failure),
+            NotLoggedIn::NoCodex(failure) => told(Reason::Codex, failure),
+            NotLoggedIn::Unrecorded => Self::disk(),
+            NotLoggedIn::UnderWay => {
+                Self::new(Reason::Busy, "another login there is under way".to_owned(), json!({ "most": 1 }))
+            }
+            NotLoggedIn::TooSoon { left } => {
+                let seconds = left.as_secs() + 1;
+                let message = format!("the last login there has failed: the next one may begin in {seconds} s");
+                Self::new(Reason::Busy, message, json!({ "most": 1, "seconds": seconds }))
+            }
+            NotLoggedIn::Withdrawn => {
+                let message = "the owner took back that devices are asked there".to_owned();
+                Self::new(Reason::AtTheHost, message, json!({ "code": "ssh_devices_not_asked" }))
+            }
+        }
+    }
+
+    /// What kind it is.
+    pub(super) fn reason(&self) -> Reason {
+        self.data.reason
     }
 
     pub(super) fn device(id: DeviceId) -> Self {

@@ -34,6 +34,7 @@ pub(super) const FEATURES: &[&str] = &[
     "threadLists",
     "threadPages",
     "sshHosts",
+    "sshLogin",
     "workspaceChanges",
     "workspaces",
 ];
@@ -113,7 +114,7 @@ struct RelayInfo {
 }
 
 pub(super) async fn read(call: Call, params: HostReadParams) -> Result<HostInfo, Refusal> {
-    let Call { context, caller, scope } = call;
+    let Call { context, caller, scope, .. } = call;
     if let Some(bytes) = params.largest_message {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         caller.largest.store(bytes.clamp(LEAST_MESSAGE, MAX_MESSAGE_TO_DEVICE), Ordering::Relaxed);

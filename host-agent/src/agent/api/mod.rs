@@ -8,6 +8,7 @@
 //! An answer that waits for nothing goes out before any notification that is
 //! newer than what it tells: all of a session's functions run in its one task.
 
+mod asking;
 mod attention;
 mod devices;
 mod environments;
@@ -40,6 +41,7 @@ use serde_json::value::RawValue;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
+use asking::Asking;
 pub(crate) use environments::{EnvironmentInfo, EnvironmentRemoved};
 use error::Refusal;
 pub(crate) use folders::Disk;
@@ -110,6 +112,7 @@ struct Call {
     context: Arc<ApiContext>,
     caller: Caller,
     scope: Scope,
+    asking: Arc<Asking>,
 }
 
 /// A method's parameters, as they came: an object.
@@ -150,6 +153,8 @@ methods! {
     "ssh/list" Admin ssh::list;
     "ssh/add" Admin ssh::add;
     "ssh/remove" Admin ssh::remove;
+    "ssh/login" Admin ssh::login;
+    "ssh/answer" Admin ssh::answer;
     "device/list" Admin devices::list;
     "device/scope" Admin devices::scope;
     "device/pause" Admin devices::pause;
@@ -253,6 +258,7 @@ async fn serve_methods(
     let mut prompts = context.prompts.changes();
     let mut requests = context.environments.requests();
     let mut attention = context.environments.attention();
+    let (asking, mut asked) = Asking::new();
     let mut missed = false;
     let mut running = FuturesUnordered::new();
     loop {
@@ -260,7 +266,8 @@ async fn serve_methods(
             message = incoming.recv() => match message {
                 Some(Incoming::Message { seq, bytes }) => {
                     let is_busy = running.len() >= MAX_IN_FLIGHT;
-                    let call = Call { context: Arc::clone(&context), caller: caller.clone(), scope: *scope.borrow() };
+                    let (context, caller, asking) = (Arc::clone(&context), caller.clone(), Arc::clone(&asking));
+                    let call = Call { context, caller, scope: *scope.borrow(), asking };
                     running.push(answer(methods, call, bytes, is_busy));
                     sender.handled(seq).await.is_ok()
                 }
@@ -279,7 +286,14 @@ async fn serve_methods(
             }
             changed = scope.changed() => {
                 let now = *scope.borrow_and_update();
+                if now < Scope::Admin {
+                    asking.withdraw();
+                }
                 changed.is_ok() && context.tell(&sender, &caller, now).await
+            }
+            Some(asked) = asked.recv() => {
+                let may = *scope.borrow() >= Scope::Admin;
+                !may || send(&sender, &Notice::SshAsked(Box::new(asked))).await
             }
             notice = notices.recv() => {
                 let now = *scope.borrow();

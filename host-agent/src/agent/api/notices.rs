@@ -12,6 +12,7 @@ use reachback_proto::scope::Scope;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use super::asking::SshAsked;
 use super::attention::AttentionChanged;
 use super::devices::DeviceChanged;
 use super::environments::{EnvironmentInfo, EnvironmentRemoved};
@@ -58,6 +59,9 @@ pub(crate) enum Notice {
     /// A thread runs, wants somebody or has ended, or there is nothing to be said of it any more.
     #[serde(rename = "attention/changed")]
     AttentionChanged(Box<AttentionChanged>),
+    /// A machine that is reached over SSH asks something of the person at this device, which had the host log in there.
+    #[serde(rename = "ssh/asked")]
+    SshAsked(Box<SshAsked>),
     /// Notifications were left out: read anew what is shown.
     #[serde(rename = "notices/missed")]
     Missed {},
@@ -67,7 +71,7 @@ impl Notice {
     /// The scope of those who hear it.
     pub(super) fn needed(&self) -> Scope {
         match self {
-            Self::DeviceChanged(_) => Scope::Admin,
+            Self::DeviceChanged(_) | Self::SshAsked(_) => Scope::Admin,
             Self::HostChanged(_)
             | Self::EnvironmentChanged(_)
             | Self::EnvironmentRemoved(_)

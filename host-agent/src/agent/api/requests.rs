@@ -215,7 +215,7 @@ impl ApiContext {
 struct NoEnvironment;
 
 pub(super) async fn list(call: Call, params: RequestListParams) -> Result<RequestListResult, Refusal> {
-    let Call { context, caller, scope } = call;
+    let Call { context, caller, scope, .. } = call;
     let named = params.environment.as_deref().map(|name| context.environment(name)).transpose()?;
     let who = context.who(&caller);
     let mut room = caller.largest.load(std::sync::atomic::Ordering::Relaxed);
@@ -245,7 +245,7 @@ pub(super) async fn list(call: Call, params: RequestListParams) -> Result<Reques
 
 pub(super) async fn answer(call: Call, params: AnswerSendParams) -> Result<AnswerSendResult, Refusal> {
     const METHOD: &str = "answer/send";
-    let Call { context, caller, scope } = call;
+    let Call { context, caller, scope, .. } = call;
     let environment = context.environment(&params.environment)?;
     let scope = environment.scope(scope);
     let said = match (&params.result, &params.error) {

@@ -1,16 +1,20 @@
-//! `ssh/list`, `ssh/add` and `ssh/remove`: which machines of the host's SSH configuration devices see as environments.
+//! `ssh/list`, `ssh/add` and `ssh/remove`: which machines of the host's SSH configuration devices see as environments; and
+//! `ssh/login` and `ssh/answer`: logins to those that ask for a code, where the owner has devices asked for it.
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use reachback_proto::ids::DeviceId;
+use reachback_proto::scope::Scope;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::asking::{AnswerError, Away};
 use super::environments::EnvironmentInfo;
-use super::error::Refusal;
+use super::error::{Reason, Refusal};
 use super::{ApiContext, Call, Done, NoParams};
 use crate::agent::ssh_hosts::SshHosts;
 use crate::local_api::Failure;
-use crate::ssh::Found;
-use reachback_proto::ids::DeviceId;
+use crate::ssh::{Found, Secret};
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -36,6 +40,10 @@ struct SshHostInfo {
     port: Option<u16>,
     /// Whether it is an environment of this host.
     added: bool,
+    /// Whether the owner has devices asked what it asks for beside a key; absent where not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(test, ts(as = "Option<bool>", optional))]
+    asks_devices: bool,
     /// Why it can't be said what the name means, for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -83,6 +91,58 @@ pub(super) async fn remove(call: Call, params: SshParams) -> Result<Done, Refusa
     .await
 }
 
+/// Ends with the session of the device that asked for it.
+pub(super) async fn login(call: Call, params: SshParams) -> Result<EnvironmentInfo, Refusal> {
+    const METHOD: &str = "ssh/login";
+    let SshParams { alias } = params;
+    let context = Arc::clone(&call.context);
+    context.is_admin(call.caller.device).map_err(|scope| Refusal::scope(METHOD, Scope::Admin, scope))?;
+    let hosts = &context.ssh_hosts;
+    let environment = hosts.added(&alias).ok_or_else(Refusal::environment)?;
+    let away = Arc::new(Away::new(call.clone(), alias.clone(), environment.clone()));
+    if let Err(why) = hosts.log_in_for(&alias, away).await {
+        let refusal = Refusal::login(why);
+        // It was refused, whether or not that is written.
+        let _ = call.record(&environment, METHOD, Some(refusal.reason()));
+        return Err(refusal);
+    }
+    let found = context.environments.find(&environment).ok_or_else(Refusal::environment)?;
+    Ok(EnvironmentInfo::of(&found))
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) struct SshAnswerParams {
+    /// From `ssh/asked`.
+    id: u64,
+    /// One for each prompt, in their order.
+    #[cfg_attr(test, ts(type = "string[]"))]
+    answers: Secrets,
+}
+
+/// Texts that a person typed. What is wrong with them is said without them.
+struct Secrets(Vec<Secret>);
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let texts = Vec::<String>::deserialize(from).map_err(|_| D::Error::custom("it is no list of texts"))?;
+        Ok(Self(texts.into_iter().map(Secret::new).collect()))
+    }
+}
+
+pub(super) async fn answer(call: Call, params: SshAnswerParams) -> Result<Done, Refusal> {
+    const METHOD: &str = "ssh/answer";
+    let SshAnswerParams { id, answers: Secrets(answers) } = params;
+    call.context.is_admin(call.caller.device).map_err(|scope| Refusal::scope(METHOD, Scope::Admin, scope))?;
+    let taken = call.asking.take(id, answers).map_err(|error| match error {
+        AnswerError::NotOpen => Refusal::because(Reason::Answered, &error),
+        error => Refusal::member(METHOD, "answers", &error.to_string()),
+    })?;
+    // What can't be recorded is not passed on, and the login ends.
+    call.record(&taken.environment, METHOD, None).map_err(|_| Refusal::disk())?;
+    if taken.pass() { Ok(Done {}) } else { Err(Refusal::because(Reason::Answered, &AnswerError::NotOpen)) }
+}
+
 /// Makes a change to the end, also where the device that asked for it is gone meanwhile.
 async fn change<T: Send + 'static, F: Future<Output = Result<T, Failure>> + Send + 'static>(
     call: Call,
@@ -95,7 +155,7 @@ async fn change<T: Send + 'static, F: Future<Output = Result<T, Failure>> + Send
 impl SshHostInfo {
     fn of(found: &Found, hosts: &SshHosts) -> Self {
         let alias = found.alias.name.clone();
-        let added = hosts.added(&alias).is_some();
+        let (added, asks_devices) = (hosts.added(&alias).is_some(), hosts.asks_devices(&alias));
         match &found.settings {
             Ok(settings) => Self {
                 alias,
@@ -103,10 +163,12 @@ impl SshHostInfo {
                 host_name: Some(settings.host_name().to_owned()),
                 port: settings.port(),
                 added,
+                asks_devices,
                 error: None,
             },
             Err(error) => {
-                Self { alias, user: None, host_name: None, port: None, added, error: Some(error.to_string()) }
+                let (user, host_name, port) = (None, None, None);
+                Self { alias, user, host_name, port, added, asks_devices, error: Some(error.to_string()) }
             }
         }
     }

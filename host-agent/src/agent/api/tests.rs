@@ -135,7 +135,7 @@ impl Host {
     }
 
     async fn answer_to(&self, caller: Caller, scope: Scope, message: &str) -> Value {
-        let call = Call { context: Arc::clone(&self.context), caller, scope };
+        let call = Call { context: Arc::clone(&self.context), caller, scope, asking: Asking::new().0 };
         let answer = answer(METHODS, call, Bytes::copy_from_slice(message.as_bytes()), false).await;
         serde_json::to_value(answer).unwrap()
     }

@@ -39,6 +39,12 @@ pub(super) fn sentence(line: &Line, name: impl Fn(DeviceId) -> Option<String>) -
             CodexChange::SshHostRemoved => {
                 format!("{} was taken back from devices{}.", printable(environment), by_whom(*by))
             }
+            CodexChange::SshCodesOn => {
+                format!("Devices may be asked for the codes of {} from then on.", printable(environment))
+            }
+            CodexChange::SshCodesOff => {
+                format!("No device is asked for the codes of {} any more.", printable(environment))
+            }
         },
     };
     format!("{}  {words}", line.at())
@@ -115,6 +121,9 @@ fn did(method: &str) -> String {
         "thread/archive" => "archived a thread",
         "thread/shellCommand" | "command/exec" => "ran a command",
         "review/start" => "started a review",
+        "ssh/login" => "had the host log in",
+        "ssh/asked" => "was asked for a code",
+        "ssh/answer" => "answered with a code",
         "" => return "sent something that passed".to_owned(),
         method => return format!("called {method}"),
     };
@@ -141,6 +150,9 @@ fn because(reason: &str, scope: &str) -> String {
         "not_open" => "nothing there waits for an answer (not_open)".to_owned(),
         "digest" => "the answer was to something else (digest)".to_owned(),
         "age" => "the answer was held for too long (age)".to_owned(),
+        "at_the_host" => "that is done at the host (at_the_host)".to_owned(),
+        "login" => "the machine did not let it in (login)".to_owned(),
+        "busy" => "too soon after another one (busy)".to_owned(),
         "other" => "of many kinds at once, counted together (other)".to_owned(),
         reason => printable(reason),
     }
@@ -192,6 +204,14 @@ mod tests {
                 r#""event":"action","method":"turn/start","thread":"t","decision":"refused","reason":"scope","scope":"view","count":12,"until":"1970-01-01T00:00:50Z""#,
                 "was refused turn/start in thread t: it has scope view; 12 times more until 1970-01-01T00:00:50Z."
                     .to_owned(),
+            ),
+            (
+                r#""event":"action","environment":"ssh:x","method":"ssh/login","decision":"refused","reason":"login","scope":"admin""#,
+                "was refused ssh/login at ssh:x: the machine did not let it in (login).".to_owned(),
+            ),
+            (
+                r#""event":"action","environment":"ssh:x","method":"ssh/answer","decision":"passed","scope":"admin""#,
+                "answered with a code (ssh/answer) at ssh:x.".to_owned(),
             ),
             (
                 r#""event":"work_ended","environment":"local","thread":"t","goal":true,"queued":2,"turns":0"#,

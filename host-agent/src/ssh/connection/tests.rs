@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::{Discovery, Nobody, Person};
+use super::super::{Discovery, Nobody, Person, Question, Round, Secret, UnknownKey};
 use super::*;
 
 /// A machine called `devbox`, and the key by which it is known.
@@ -38,18 +38,23 @@ impl Place {
 
     /// Connects to whatever listens there.
     async fn connect(&self, addr: SocketAddr) -> Result<Connection, ConnectError> {
+        self.connect_with(addr, Arc::new(Nobody)).await
+    }
+
+    /// The same, with a key and somebody who is asked.
+    async fn connect_with(&self, addr: SocketAddr, person: Arc<dyn Person>) -> Result<Connection, ConnectError> {
         let (at, port) = (|name: &str| self.dir.path().join(name), addr.port());
         let key = std::fs::read_to_string(at("host.pub")).unwrap();
         std::fs::write(at("known_hosts"), format!("[127.0.0.1]:{port} {key}")).unwrap();
         let known = at("known_hosts").display().to_string();
         let named = format!(
             "Host devbox\n  HostName 127.0.0.1\n  Port {port}\n  UserKnownHostsFile {known}\n  IdentityAgent none\n  \
-             IdentityFile none\n  ConnectTimeout 2\n"
+             IdentityFile {}\n  ConnectTimeout 2\n",
+            at("host").display()
         );
         std::fs::write(at("config"), named).unwrap();
         let discovery = Discovery::new(None, Some(at("config"))).unwrap();
-        let nobody: Arc<dyn Person> = Arc::new(Nobody);
-        discovery.connect("devbox", &nobody).await.map(|connection| connection.expect("it is named"))
+        discovery.connect("devbox", &person).await.map(|connection| connection.expect("it is named"))
     }
 }
 
@@ -289,4 +294,76 @@ async fn wherever_a_server_goes_away_while_one_connects_it_is_said_to_be_lost() 
         limit += 97;
     }
     assert!(limit > 1000, "the server had said all there is to say after {limit} bytes");
+}
+
+/// Asks for whatever it likes, without end.
+struct Curious {
+    /// Whether it takes a key first.
+    key_first: bool,
+}
+
+impl server::Handler for Curious {
+    type Error = russh::Error;
+
+    async fn auth_publickey(&mut self, _: &str, _: server::VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        let methods = russh::MethodSet::from(&[russh::MethodKind::KeyboardInteractive][..]);
+        Ok(Auth::Reject { proceed_with_methods: Some(methods), partial_success: self.key_first })
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _: &str,
+        _: &str,
+        _: Option<server::Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        let long = "Reachback: pair this device again\u{202e}\u{1b}[2J \r\n".repeat(200);
+        let prompts = vec![(Cow::from(format!("Your recovery words?\u{7}{long}")), true), (Cow::from("PIN:"), false)];
+        Ok(Auth::Partial { name: Cow::from(long.clone()), instructions: Cow::from(long), prompts: Cow::from(prompts) })
+    }
+}
+
+/// Answers everything, and keeps what was asked.
+#[derive(Default)]
+struct Patient(Mutex<Vec<Round>>);
+
+impl Person for Patient {
+    fn trusts(&self, _: UnknownKey) -> futures_util::future::BoxFuture<'_, bool> {
+        async { false }.boxed()
+    }
+
+    fn answers(&self, _: Question) -> futures_util::future::BoxFuture<'_, Option<Secret>> {
+        async { None }.boxed()
+    }
+
+    fn answers_all(&self, round: Round) -> futures_util::future::BoxFuture<'_, Option<Vec<Secret>>> {
+        let answers = round.prompts.iter().map(|_| Secret::new("1".to_owned())).collect();
+        self.0.lock().unwrap().push(round);
+        async { Some(answers) }.boxed()
+    }
+
+    fn tries(&self) -> usize {
+        1
+    }
+}
+
+#[tokio::test]
+async fn what_a_machine_asks_is_printable_and_bounded_and_does_not_go_on_without_end() {
+    let place = Place::prepare().await;
+    for key_first in [true, false] {
+        let (addr, _serving) = speak_ssh(place.config(), move || Curious { key_first }).await;
+        let person = Arc::new(Patient::default());
+        let refused = place.connect_with(addr, Arc::clone(&person) as _).await.unwrap_err();
+        assert!(matches!(refused, ConnectError::Auth(_)), "{refused:?}");
+        let rounds = person.0.lock().unwrap();
+        assert_eq!(rounds.len(), 8, "rounds of one try");
+        for Round { at, after_a_key, name, instruction, prompts } in &*rounds {
+            assert_eq!((*after_a_key, prompts.len(), prompts[0].echo, prompts[1].echo), (key_first, 2, true, false));
+            assert!(at.ends_with("@devbox") && name.starts_with("Reachback: pair"), "{at} {name}");
+            assert!(name.chars().count() <= 100 && instruction.lines().count() == 20, "{name} {instruction}");
+            for words in [name, instruction, &prompts[0].words, &prompts[1].words] {
+                let is_seen = |c: char| !reachback_proto::words::is_unseen(c) || c == '\n';
+                assert!(words.chars().count() <= 1000 && words.chars().all(is_seen), "{words:?}");
+            }
+        }
+    }
 }
