@@ -1,85 +1,98 @@
-//! The client whose times are taken: one connection to an app-server's socket, or to what leads to one.
+//! The client whose times are taken: one channel to an app-server, whatever carries its messages.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use serde_json::json;
 use tungstenite::protocol::WebSocketConfig;
-use tungstenite::{Message, Utf8Bytes, WebSocket};
+use tungstenite::{Message, WebSocket};
 
 use super::stand_in::{METHOD, Wish};
 
+/// What carries one message each way.
+pub(super) trait Pipe: Send {
+    /// Sends one message.
+    fn send(&mut self, message: String) -> anyhow::Result<()>;
+    /// Waits for the next message.
+    fn receive(&mut self) -> anyhow::Result<Bytes>;
+}
+
+/// A socket of an app-server, or of what leads to one.
+pub(super) fn socket(path: &Path) -> anyhow::Result<impl Pipe + use<>> {
+    let stream = UnixStream::connect(path).with_context(|| format!("nobody listens on {}", path.display()))?;
+    let config = WebSocketConfig::default().read_buffer_size(64 << 10);
+    match tungstenite::client::client_with_config("ws://localhost/", stream, Some(config)) {
+        Ok((socket, _)) => Ok(socket),
+        Err(error) => bail!("no WebSocket on {}: {error}", path.display()),
+    }
+}
+
+impl Pipe for WebSocket<UnixStream> {
+    fn send(&mut self, message: String) -> anyhow::Result<()> {
+        if let Err(error) = WebSocket::send(self, Message::text(message)) {
+            // Who closed it may have said why.
+            while !self.receive()?.is_empty() {}
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> anyhow::Result<Bytes> {
+        loop {
+            match self.read()? {
+                Message::Text(text) => return Ok(text.into()),
+                Message::Close(why) => bail!("the connection was closed: {why:?}"),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// See the module's header.
 pub(super) struct Client {
-    socket: WebSocket<UnixStream>,
+    pipe: Box<dyn Pipe>,
     next: u64,
 }
 
 impl Client {
-    /// Connects and initializes, as every client of Codex does: after that it can be used.
-    pub(super) fn connect(path: &Path) -> anyhow::Result<Self> {
-        let stream = UnixStream::connect(path).with_context(|| format!("nobody listens on {}", path.display()))?;
-        let config = WebSocketConfig::default().read_buffer_size(64 << 10);
-        let (socket, _) = tungstenite::client::client_with_config("ws://localhost/", stream, Some(config))
-            .map_err(|error| anyhow::anyhow!("no WebSocket on {}: {error}", path.display()))?;
-        let mut client = Self { socket, next: 0 };
+    /// Initializes, as every client of Codex does: after that it can be used.
+    pub(super) fn over(pipe: impl Pipe + 'static) -> anyhow::Result<Self> {
+        let mut client = Self { pipe: Box::new(pipe), next: 0 };
         let capabilities = json!({ "experimentalApi": true });
         let params =
             json!({ "clientInfo": { "name": "reachback_bench", "version": "0" }, "capabilities": capabilities });
-        let answer = client.call("initialize", &params.to_string())?;
-        if !answer.contains("\"result\"") {
-            bail!("initialize was refused: {answer}");
-        }
-        client.socket.send(Message::text(r#"{"method":"initialized"}"#))?;
+        client.call("initialize", &params.to_string())?;
+        client.pipe.send(r#"{"method":"initialized"}"#.to_owned())?;
         Ok(client)
+    }
+
+    /// One that the server needs no introduction of.
+    pub(super) fn known(pipe: impl Pipe + 'static) -> Self {
+        Self { pipe: Box::new(pipe), next: 0 }
     }
 
     /// Has a wish granted; how many messages came before its answer.
     pub(super) fn wish(&mut self, wish: &Prepared) -> anyhow::Result<u64> {
-        let id = self.ask(METHOD, &wish.params)?;
+        self.call(METHOD, &wish.params)
+    }
+
+    /// Waits for the answer to a request; how many messages came before it.
+    pub(super) fn call(&mut self, method: &str, params: &str) -> anyhow::Result<u64> {
+        self.next += 1;
+        let id = self.next;
+        self.pipe.send(format!(r#"{{"id":{id},"method":"{method}","params":{params}}}"#))?;
         let mut before = 0;
         loop {
-            let message = self.next()?;
+            let message = self.pipe.receive()?;
             if is_answer(&message, id) {
-                if !message.contains("\"result\"") {
-                    bail!("refused: {message}");
+                if !contains(&message, b"\"result\"") {
+                    bail!("refused: {}", String::from_utf8_lossy(&message));
                 }
                 return Ok(before);
             }
             before += 1;
-        }
-    }
-
-    fn call(&mut self, method: &str, params: &str) -> anyhow::Result<Utf8Bytes> {
-        let id = self.ask(method, params)?;
-        loop {
-            let message = self.next()?;
-            if is_answer(&message, id) {
-                return Ok(message);
-            }
-        }
-    }
-
-    fn ask(&mut self, method: &str, params: &str) -> anyhow::Result<u64> {
-        self.next += 1;
-        let id = self.next;
-        let request = format!(r#"{{"id":{id},"method":"{method}","params":{params}}}"#);
-        if let Err(error) = self.socket.send(Message::text(request)) {
-            // Who closed it may have said why.
-            while self.next()?.is_empty() {}
-            return Err(error.into());
-        }
-        Ok(id)
-    }
-
-    fn next(&mut self) -> anyhow::Result<Utf8Bytes> {
-        loop {
-            match self.socket.read()? {
-                Message::Text(text) => return Ok(text),
-                Message::Close(why) => bail!("the connection was closed: {why:?}"),
-                _ => {}
-            }
         }
     }
 }
@@ -107,18 +120,23 @@ fn params(wish: Wish, query: &str) -> String {
 }
 
 /// Answers have their number at the start or not far from it, and notifications have none.
-fn is_answer(message: &str, id: u64) -> bool {
+fn is_answer(message: &[u8], id: u64) -> bool {
     #[derive(serde::Deserialize)]
     struct Numbered {
         id: Option<u64>,
     }
-    if message.starts_with("{\"method\"") {
+    if message.starts_with(b"{\"method\"") {
         return false;
     }
-    if message.starts_with(&format!("{{\"id\":{id},")) {
+    if message.starts_with(format!("{{\"id\":{id},").as_bytes()) {
         return true;
     }
-    serde_json::from_str::<Numbered>(message).is_ok_and(|numbered| numbered.id == Some(id))
+    serde_json::from_slice::<Numbered>(message).is_ok_and(|numbered| numbered.id == Some(id))
+}
+
+/// Only near its start, where a result begins.
+fn contains(message: &[u8], word: &[u8]) -> bool {
+    message[..message.len().min(100)].windows(word.len()).any(|window| window == word)
 }
 
 #[cfg(test)]
@@ -136,9 +154,9 @@ mod tests {
 
     #[test]
     fn an_answer_is_known_wherever_its_number_stands() {
-        assert!(is_answer(r#"{"id":7,"result":{}}"#, 7));
-        assert!(is_answer(r#"{"result":{},"id":7}"#, 7));
-        assert!(!is_answer(r#"{"id":71,"result":{}}"#, 7));
-        assert!(!is_answer(r#"{"method":"x","params":{"id":7}}"#, 7));
+        assert!(is_answer(br#"{"id":7,"result":{}}"#, 7));
+        assert!(is_answer(br#"{"result":{},"id":7}"#, 7));
+        assert!(!is_answer(br#"{"id":71,"result":{}}"#, 7));
+        assert!(!is_answer(br#"{"method":"x","params":{"id":7}}"#, 7));
     }
 }

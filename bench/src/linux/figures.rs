@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::picture::Bar;
+
 /// What a figure counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -17,15 +19,26 @@ pub(super) enum Unit {
     PerSecond,
     /// Of text in a second, in millions of bytes. More is better.
     MegabytesPerSecond,
+    /// Thousands of bytes. Less is better.
+    Kilobytes,
+    /// Less is better.
+    Milliseconds,
 }
 
 impl Unit {
+    /// Whether more is better.
+    fn is_rate(self) -> bool {
+        matches!(self, Self::PerSecond | Self::MegabytesPerSecond)
+    }
+
     fn symbol(self) -> &'static str {
         match self {
             Self::Microseconds => "µs",
             Self::SecondsPerMillion => "s per million",
             Self::PerSecond => "/s",
             Self::MegabytesPerSecond => "MB/s",
+            Self::Kilobytes => "kB",
+            Self::Milliseconds => "ms",
         }
     }
 }
@@ -51,8 +64,10 @@ struct Row {
 }
 
 /// All figures of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Figures {
+    /// Each way, and the one that has as many processes, which only copy.
+    ways: Vec<(&'static str, Option<&'static str>)>,
     rows: Vec<Row>,
 }
 
@@ -66,12 +81,21 @@ struct Line<'a> {
     value: f64,
     /// That, by the median of the way `direct`.
     to_direct: Option<f64>,
-    /// That, by the median of the way `floor`.
+    /// That, by the median of as many processes that only copy.
     to_floor: Option<f64>,
     rounds: &'a [f64],
 }
 
 impl Figures {
+    /// None yet, of these ways; beside each the one that is its floor, if it has one.
+    pub(super) fn new(ways: Vec<(&'static str, Option<&'static str>)>) -> Self {
+        Self { ways, rows: Vec::new() }
+    }
+
+    fn floor(&self, way: &str) -> Option<&'static str> {
+        self.ways.iter().find(|(known, _)| *known == way).and_then(|(_, floor)| *floor)
+    }
+
     /// A value of one round.
     pub(super) fn one(&mut self, key: Key, way: &'static str, value: f64) {
         let at = self.rows.iter().position(|row| row.key == key).unwrap_or_else(|| {
@@ -107,7 +131,7 @@ impl Figures {
                 let value = median(rounds);
                 let by = |other| row.median(other).map(|other| value / other);
                 let (what, unit) = (row.key.what.as_str(), row.key.unit);
-                let (to_direct, to_floor) = (by("direct"), by("floor"));
+                let (to_direct, to_floor) = (by("direct"), self.floor(way).and_then(by));
                 let line = Line { what, way, unit, value, to_direct, to_floor, rounds };
                 writeln!(lines, "{}", serde_json::to_string(&line)?)?;
             }
@@ -115,23 +139,39 @@ impl Figures {
         Ok(lines)
     }
 
-    /// A Markdown table: a row a measure, a column a way, with the ratios to direct and to the floor.
-    pub(super) fn table(&self, ways: &[&'static str]) -> String {
+    /// A Markdown table: a row a measure, a column a way, with the ratio to its floor, else to direct.
+    pub(super) fn table(&self) -> String {
         let mut table = String::from("| |");
-        for way in ways {
+        for (way, _) in &self.ways {
             table.push_str(&format!(" {way} |"));
         }
         table.push_str("\n|---|");
-        table.push_str(&"---:|".repeat(ways.len()));
+        table.push_str(&"---:|".repeat(self.ways.len()));
         table.push('\n');
         for row in &self.rows {
             table.push_str(&format!("| {}, {} |", row.key.what, row.key.unit.symbol()));
-            for way in ways {
-                table.push_str(&format!(" {} |", row.cell(way)));
+            for (way, floor) in &self.ways {
+                table.push_str(&format!(" {} |", row.cell(way, *floor)));
             }
             table.push('\n');
         }
         table
+    }
+}
+
+impl Figures {
+    /// What each way reaches of its floor's speed: a bar a figure that has one.
+    pub(super) fn bars(&self) -> Vec<Bar> {
+        let mut bars = Vec::new();
+        for row in &self.rows {
+            for (way, floor) in &self.ways {
+                let of = |way| row.median(way);
+                let (Some(value), Some(floor)) = (of(way), floor.and_then(of)) else { continue };
+                let share = if row.key.unit.is_rate() { value / floor } else { floor / value };
+                bars.push(Bar { label: format!("{}: {way}", row.key.what), share });
+            }
+        }
+        bars
     }
 }
 
@@ -140,18 +180,16 @@ impl Row {
         self.values.iter().find(|(known, _)| *known == way).map(|(_, values)| median(values))
     }
 
-    fn cell(&self, way: &str) -> String {
+    fn cell(&self, way: &str, floor: Option<&str>) -> String {
         let Some(value) = self.median(way) else { return "–".to_owned() };
-        let mut cell = number(value);
-        let ratios: Vec<_> = [("direct", "direct"), ("floor", "floor")]
-            .into_iter()
-            .filter(|(other, _)| *other != way)
-            .filter_map(|(other, name)| Some(format!("{:.2}× {name}", value / self.median(other)?)))
-            .collect();
-        if !ratios.is_empty() && way != "direct" {
-            cell.push_str(&format!(" ({})", ratios.join(", ")));
+        let said = number(value);
+        match floor.and_then(|floor| self.median(floor)) {
+            Some(floor) => format!("{said} (**{:.2}×**)", value / floor),
+            None => match self.median("direct") {
+                Some(direct) if way != "direct" => format!("{said} ({:.2}× direct)", value / direct),
+                _ => said,
+            },
         }
-        cell
     }
 }
 
@@ -193,7 +231,7 @@ mod tests {
     use super::*;
 
     fn figures() -> Figures {
-        let mut figures = Figures::default();
+        let mut figures = Figures::new(vec![("direct", None), ("floor", None), ("wss", Some("floor")), ("quic", None)]);
         for (way, values) in [("direct", [20.0, 30.0, 10.0]), ("floor", [40.0, 41.0, 39.0]), ("wss", [50.0, 9.0, 60.0])]
         {
             for value in values {
@@ -205,12 +243,22 @@ mod tests {
 
     #[test]
     fn the_table_has_medians_and_ratios() {
-        let table = figures().table(&["direct", "floor", "wss", "quic"]);
+        let table = figures().table();
         assert_eq!(
             table,
             "| | direct | floor | wss | quic |\n|---|---:|---:|---:|---:|\n\
-             | round trip, µs | 20.0 | 40.0 (2.00× direct) | 50.0 (2.50× direct, 1.25× floor) | – |\n"
+             | round trip, µs | 20.0 | 40.0 (2.00× direct) | 50.0 (**1.25×**) | – |\n"
         );
+    }
+
+    #[test]
+    fn a_bar_is_the_share_of_the_floors_speed() {
+        let mut figures = figures();
+        for (way, value) in [("floor", 100.0), ("wss", 75.0)] {
+            figures.one(Key::new("stream", Unit::PerSecond), way, value);
+        }
+        let bars: Vec<_> = figures.bars().into_iter().map(|bar| (bar.label, bar.share)).collect();
+        assert_eq!(bars, [("round trip: wss".to_owned(), 0.8), ("stream: wss".to_owned(), 0.75)]);
     }
 
     #[test]
@@ -226,7 +274,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_said_as_far_as_the_values_have_them() {
-        let mut figures = Figures::default();
+        let mut figures = Figures::new(vec![("direct", None)]);
         figures.times("few", "direct", (1..=200).rev().map(Duration::from_micros).collect());
         let said: Vec<_> = figures.rows.iter().map(|row| (row.key.what.as_str(), row.values[0].1[0].round())).collect();
         assert_eq!(said, [("few, p50", 101.0), ("few, p99", 199.0)]);

@@ -1,12 +1,13 @@
 //! What is measured on each way, round after round: the ways take turns, so that a machine that slows down slows all of them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 
-use super::client::{Client, Prepared};
+use super::client::{self, Client, Prepared};
 use super::figures::{Figures, Key, Unit};
-use super::stage::{Stage, Way};
+use super::stage::{DEVICE, Stage, Way};
 use super::stand_in::Wish;
 
 /// How much of everything.
@@ -49,29 +50,27 @@ pub(super) fn all(stage: &Stage, effort: Effort, figures: &mut Figures) -> anyho
     }
     stage.pin(&[0, 1])?;
     for round in 0..effort.rounds {
-        for way in &stage.ways {
+        for way in stage.ways.iter().filter(|way| !way.sockets().is_empty()) {
             eprintln!("round {} of {}: {}, {MANY} connections", round + 1, effort.rounds, way.name);
-            many(way, effort, figures).with_context(|| format!("{MANY} connections, {}", way.name))?;
+            let what = || format!("{MANY} connections, {}", way.name);
+            many(way, effort, figures).with_context(what)?;
+            beside_a_flood(way, effort, figures).with_context(what)?;
         }
     }
-    Ok(())
+    troubles(stage, effort, figures)?;
+    starts(stage, effort, figures)
 }
 
 fn round_trips(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
-    let mut client = Client::connect(way.first())?;
+    let mut client = way.client()?;
     for (bytes, size, count) in SIZES {
         let (wish, count) = (Prepared::new(Wish::Echo, bytes), effort.of(count));
         for _ in 0..count / 10 {
             client.wish(&wish)?;
         }
         let before = processor(way)?;
-        let mut times = Vec::with_capacity(count as usize);
-        for _ in 0..count {
-            let begin = Instant::now();
-            client.wish(&wish)?;
-            times.push(begin.elapsed());
-        }
-        figures.times(&format!("round trip, {size}"), way.name, times);
+        let times: anyhow::Result<Vec<_>> = (0..count).map(|_| timed(|| client.wish(&wish))).collect();
+        figures.times(&format!("round trip, {size}"), way.name, times?);
         if bytes != SIZES[0].0 {
             continue;
         }
@@ -89,7 +88,7 @@ fn processor(way: &Way) -> anyhow::Result<Vec<(&'static str, Duration)>> {
 }
 
 fn streams(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
-    let mut client = Client::connect(way.first())?;
+    let mut client = way.client()?;
     let small = effort.of(SMALL);
     for (name, wish) in [("small messages", Wish::Notices(small)), ("pieces of text", Wish::Pieces(small))] {
         let begin = Instant::now();
@@ -110,19 +109,14 @@ fn streams(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<(
 }
 
 fn opening(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
-    let mut times = Vec::new();
-    for _ in 0..effort.of(200) {
-        let begin = Instant::now();
-        drop(Client::connect(way.first())?);
-        times.push(begin.elapsed());
-    }
-    figures.times("opening a channel", way.name, times);
+    let times: anyhow::Result<Vec<_>> = (0..effort.of(200)).map(|_| timed(|| way.client())).collect();
+    figures.times("opening a channel", way.name, times?);
     Ok(())
 }
 
 fn many(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
-    let clients: Result<Vec<_>, _> =
-        way.sockets.iter().cycle().take(MANY).map(|socket| Client::connect(socket)).collect();
+    let sockets = way.sockets().iter().cycle().take(MANY);
+    let clients: Result<Vec<_>, _> = sockets.map(|socket| Client::over(client::socket(socket)?)).collect();
     let (count, bytes) = (effort.of(LARGE.0 / 10), LARGE.1);
     let begin = Instant::now();
     std::thread::scope(|scope| {
@@ -140,4 +134,80 @@ fn many(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> 
     let key = Key::new("16 KB, 64 connections, two processors", Unit::MegabytesPerSecond);
     figures.one(key, way.name, megabytes / begin.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// Round trips while another client takes all that it gets: of another device, where there are devices.
+fn beside_a_flood(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    let Some(other) = way.sockets().last() else { return Ok(()) };
+    let mut client = way.client()?;
+    let mut flooded = Client::over(client::socket(other)?)?;
+    let is_over = AtomicBool::new(false);
+    let times = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let wish = Prepared::with_text(Wish::Notices(50), LARGE.1);
+            while !is_over.load(Ordering::Relaxed) {
+                flooded.wish(&wish)?;
+            }
+            anyhow::Ok(())
+        });
+        let echo = Prepared::new(Wish::Echo, SIZES[0].0);
+        let times: anyhow::Result<Vec<_>> = (0..effort.of(2_000)).map(|_| timed(|| client.wish(&echo))).collect();
+        is_over.store(true, Ordering::Relaxed);
+        flood.join().unwrap_or_else(|_| Err(anyhow!("a client's thread panicked")))?;
+        times
+    })?;
+    figures.times("round trip beside a flood, 200 B", way.name, times);
+    Ok(())
+}
+
+/// A link of this age that is cut is made anew at once.
+const AGED: Duration = Duration::from_millis(1_200);
+
+/// What a device's link costs and survives.
+fn troubles(stage: &Stage, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    let device = stage.reachback.frail_device()?;
+    let link = device.link.as_ref().context("its link can be cut")?;
+    // As the app says it of itself.
+    device.api()?.call("host/read", r#"{"mergedText":true}"#)?;
+    let mut client = device.client()?;
+    let echo = Prepared::new(Wish::Echo, SIZES[0].0);
+    for round in 0..effort.rounds {
+        eprintln!("round {} of {}: troubles", round + 1, effort.rounds);
+        let mut times = Vec::new();
+        for _ in 0..effort.of(10) {
+            // As links are that were not just cut: a new one that is cut again is not made anew without a pause.
+            std::thread::park_timeout(AGED);
+            client.wish(&echo)?;
+            link.reset();
+            times.push(timed(|| client.wish(&echo))?);
+        }
+        figures.times("cut until it flows again", DEVICE, times);
+
+        let pieces = effort.of(5_000);
+        let before = link.passed();
+        client.wish(&Prepared::with_text(Wish::Turn(pieces), 4))?;
+        let after = link.passed();
+        let bytes = (after.0 - before.0) + (after.1 - before.1);
+        figures.one(Key::new("link of a turn of 5,000 pieces", Unit::Kilobytes), DEVICE, bytes as f64 / 1e3);
+    }
+    Ok(())
+}
+
+/// `reachback up` until it shows its code.
+fn starts(stage: &Stage, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    for round in 0..effort.rounds {
+        eprintln!("round {} of {}: starts", round + 1, effort.rounds);
+        let home = stage.reachback.root().join(format!("up-{round}"));
+        for what in ["up until its code, first start", "up until its code, later start"] {
+            let took = stage.reachback.up(&home)?.as_secs_f64() * 1e3;
+            figures.one(Key::new(what, Unit::Milliseconds), DEVICE, took);
+        }
+    }
+    Ok(())
+}
+
+fn timed<T>(what: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<Duration> {
+    let begin = Instant::now();
+    what()?;
+    Ok(begin.elapsed())
 }

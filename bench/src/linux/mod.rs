@@ -1,9 +1,11 @@
 //! The parts of the program: the run itself, and the processes that it starts of itself.
 
 mod client;
+mod device;
 mod figures;
 mod hop;
 mod measure;
+mod picture;
 mod process;
 mod stage;
 mod stand_in;
@@ -44,6 +46,9 @@ struct Args {
     /// Write a JSON line for each figure to this file
     #[arg(long, value_name = "FILE")]
     lines: Option<PathBuf>,
+    /// Draw a picture, as SVG, into this file
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
 }
 
 /// The part that the command line names.
@@ -71,12 +76,14 @@ pub(super) fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<()> {
     let effort = Effort { rounds: args.rounds.into(), divisor: if args.quick { 10 } else { 1 } };
     let stage = Stage::start()?;
-    let mut figures = Figures::default();
+    let mut figures = Figures::new(stage.ways.iter().map(|way| (way.name, way.floor)).collect());
     measure::all(&stage, effort, &mut figures)?;
-    let ways: Vec<_> = stage.ways.iter().map(|way| way.name).collect();
-    println!("{}", figures.table(&ways));
+    println!("{}", figures.table());
     if let Some(file) = &args.lines {
         std::fs::write(file, figures.lines()?)?;
+    }
+    if let Some(file) = &args.picture {
+        std::fs::write(file, picture::draw(&figures.bars())?)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -27,8 +28,10 @@ pub(super) enum Wish {
     Echo,
     /// This many notifications with the text first, and then the answer. Nothing on the way puts them together.
     Notices(u64),
-    /// This many pieces of one message of Codex first, as a turn has them, and then the answer.
+    /// This many pieces of one message of Codex first, as fast as they are taken, and then the answer.
     Pieces(u64),
+    /// The same, a piece a millisecond.
+    Turn(u64),
 }
 
 impl Wish {
@@ -38,6 +41,7 @@ impl Wish {
             Self::Echo => "echo".to_owned(),
             Self::Notices(count) => format!("notices {count}"),
             Self::Pieces(count) => format!("pieces {count}"),
+            Self::Turn(count) => format!("turn {count}"),
         }
     }
 
@@ -47,6 +51,7 @@ impl Wish {
         match what {
             "notices" => Some(Self::Notices(count)),
             "pieces" => Some(Self::Pieces(count)),
+            "turn" => Some(Self::Turn(count)),
             _ => None,
         }
     }
@@ -136,10 +141,15 @@ fn answer(socket: &mut WebSocket<UnixStream>, text: &str) -> Result<(), Error> {
         let (count, notice) = match wish {
             Wish::Echo => (0, String::new()),
             Wish::Notices(count) => (count, notice(query)),
-            Wish::Pieces(count) => (count, piece(query)),
+            Wish::Pieces(count) | Wish::Turn(count) => (count, piece(query)),
         };
-        for _ in 0..count {
+        let begin = Instant::now();
+        for at in 1..=count {
             socket.write(Message::text(&notice))?;
+            if matches!(wish, Wish::Turn(_)) {
+                socket.flush()?;
+                until(begin + Duration::from_millis(at));
+            }
         }
         let answer = serde_json::to_string(&Answer { id, result: Echo { query } }).unwrap_or_default();
         return socket.send(Message::text(answer));
@@ -155,6 +165,17 @@ fn answer(socket: &mut WebSocket<UnixStream>, text: &str) -> Result<(), Error> {
         _ => "{}".to_owned(),
     };
     socket.send(Message::text(format!(r#"{{"id":{},"result":{result}}}"#, id.get())))
+}
+
+/// Waits for a moment.
+fn until(moment: Instant) {
+    loop {
+        let left = moment.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::park_timeout(left);
+    }
 }
 
 /// A notification of a kind that is never put together with others.
@@ -176,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_wish_is_what_its_word_says() {
-        for wish in [Wish::Echo, Wish::Notices(3), Wish::Pieces(5_000)] {
+        for wish in [Wish::Echo, Wish::Notices(3), Wish::Pieces(5_000), Wish::Turn(1)] {
             assert_eq!(Wish::parse(&wish.word()), Some(wish));
         }
         for word in ["", "echo 3", "notices", "notices x", "notices -1", "others 3"] {
