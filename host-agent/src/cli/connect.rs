@@ -171,9 +171,9 @@ impl Connected {
         if !args.any_codex {
             preflight::compare(&self.name, program, version.as_ref()).await?;
         }
-        let scope = self.report.borrow().scope;
-        preflight::may_begin(&self.name, scope, &args.codex_args)?;
-        Ok(scope)
+        let report = self.report.borrow();
+        preflight::may_begin(&self.name, &args.env, &report, &args.codex_args)?;
+        Ok(report.scope)
     }
 
     /// Leaves it to other clients.

@@ -190,16 +190,27 @@ fn too_long(name: &str) -> Failure {
 }
 
 /// A device that may only look joins what is there: the terminal UI ends where it can't begin a thread.
-pub(super) fn may_begin(name: &str, scope: Option<Scope>, codex_args: &[OsString]) -> Result<(), Failure> {
-    let host = quote(name);
-    if scope != Some(Scope::View) || codex_args.iter().any(|arg| arg == "resume") {
+pub(super) fn may_begin(
+    name: &str,
+    environment: &str,
+    report: &HostReport,
+    codex_args: &[OsString],
+) -> Result<(), Failure> {
+    if report.scope_in(environment) != Some(Scope::View) || codex_args.iter().any(|arg| arg == "resume") {
         return Ok(());
     }
-    let message = format!("on {host} this computer may only look (scope `view`), and beginning a thread needs `steer`");
-    Err(Failure::new("scope", message).fix(format!(
-        "look at one that is there: reachback connect {} -- resume; for more, at {host}: reachback devices scope",
-        shell_word(name)
-    )))
+    let (host, again) = (quote(name), reasons::again(name, environment));
+    let join = format!("look at one that is there: {again} -- resume");
+    if report.scope == Some(Scope::View) {
+        let message =
+            format!("on {host} this computer may only look (scope `view`), and beginning a thread needs `steer`");
+        return Err(Failure::new("scope", message).fix(format!("{join}; for more, at {host}: reachback devices scope")));
+    }
+    // Whatever this computer's own scope is.
+    let why = report.environment(environment).and_then(|found| found.max_scope_reason.as_deref());
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    let message = format!("in {} on {host} devices may only look{why}", quote(environment));
+    Err(Failure::new("scope", message).fix(join))
 }
 
 /// An older Codex than the host's is not started: it may ask for a sign-in of its own, and end there.
@@ -248,7 +259,30 @@ impl fmt::Display for Version {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn what_may_only_be_looked_at_is_said_before_a_thread_is_begun() {
+        let bounded = json!({
+            "name": "ssh:devbox", "state": "ready", "maxScope": "view", "maxScopeReason": "it has no SFTP",
+        });
+        let environments = [json!({ "name": "local", "state": "ready" }), bounded];
+        let environments = environments.map(|found| serde_json::from_value(found).unwrap()).to_vec();
+        let report = |scope| HostReport { scope: Some(scope), environments: Some(environments.clone()) };
+        let refused = |environment, scope, words: &[&str]| {
+            let words: Vec<_> = words.iter().map(OsString::from).collect();
+            may_begin("tower", environment, &report(scope), &words).err()
+        };
+        assert!(refused("local", Scope::Steer, &[]).is_none());
+        assert!(refused("ssh:devbox", Scope::Approve, &["resume"]).is_none());
+        let everywhere = refused("local", Scope::View, &[]).unwrap();
+        assert!(everywhere.message.contains("this computer may only look"), "{everywhere:?}");
+        let there = refused("ssh:devbox", Scope::Admin, &[]).unwrap();
+        assert!(there.message.ends_with("devices may only look: it has no SFTP"), "{there:?}");
+        assert!(there.fix.as_deref().unwrap().ends_with("reachback connect tower --env ssh:devbox -- resume"));
+    }
 
     #[test]
     fn a_version_is_one_that_can_stand_in_a_command() {

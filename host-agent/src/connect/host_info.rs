@@ -68,6 +68,12 @@ impl HostReport {
         self.scope.is_some() && self.environments.is_some()
     }
 
+    /// What this machine may do in the environment of this name.
+    pub fn scope_in(&self, environment: &str) -> Option<Scope> {
+        let bound = self.environment(environment).and_then(|found| found.max_scope);
+        self.scope.map(|scope| bound.map_or(scope, |bound| scope.min(bound)))
+    }
+
     /// The environment of this name.
     pub fn environment(&self, name: &str) -> Option<&EnvironmentReport> {
         self.environments.iter().flatten().find(|environment| environment.name == name)
@@ -76,12 +82,19 @@ impl HostReport {
 
 /// How Codex is in one environment of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct EnvironmentReport {
     /// What a channel names to be opened there.
     #[serde(deserialize_with = "text")]
     pub name: String,
     /// How it is.
     pub state: CodexWord,
+    /// The most that any device may do there; `None` where there is no such bound, or a newer host has another word for it.
+    #[serde(default, deserialize_with = "known_scope")]
+    pub max_scope: Option<Scope>,
+    /// Why there is one.
+    #[serde(default, deserialize_with = "optional_text")]
+    pub max_scope_reason: Option<String>,
     /// While it is ready, where it is known.
     #[serde(default, deserialize_with = "optional_text")]
     pub version: Option<String>,
@@ -145,6 +158,11 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
 fn optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<Cow<str>>::deserialize(deserializer)?;
     Ok(text.map(|text| printable(&text.chars().take(MAX_TEXT).collect::<String>())))
+}
+
+fn known_scope<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Scope>, D::Error> {
+    let word = Option::<Cow<str>>::deserialize(deserializer)?;
+    Ok(word.and_then(|word| word.parse().ok()))
 }
 
 #[derive(Deserialize)]
@@ -329,10 +347,12 @@ mod tests {
         };
         assert!(reason.starts_with("no?[2J?xxx") && reason.chars().count() == MAX_TEXT, "{reason}");
 
-        let strange = json!({ "name": "a", "state": "asleep", "account": { "state": "lent", "type": "x" } });
+        let strange =
+            json!({ "name": "a", "state": "asleep", "account": { "state": "lent", "type": "x" }, "maxScope": "watch" });
         let newer = environments(&json!({ "id": 2, "result": { "data": [strange] } }));
         assert_eq!(newer[0].state, CodexWord::Unknown);
         assert_eq!(newer[0].account, Some(AccountReport { state: AccountWord::Unknown }));
+        assert_eq!(newer[0].max_scope, None);
         for old in [json!({ "id": 2, "error": { "code": -32601, "message": "?" } }), json!({ "id": 2, "result": 3 })] {
             assert_eq!(environments(&old), [], "a host that does not say holds nobody up");
         }
