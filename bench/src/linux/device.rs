@@ -12,6 +12,7 @@ use reachback_host::connect::join;
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_host::session::{ChannelHandle, Incoming};
 use reachback_host::state::paired_hosts::PairedHostStore;
+use reachback_proto::frame::ChannelCloseReason;
 use tokio::runtime::Runtime;
 
 use super::client::{Client, Pipe};
@@ -76,6 +77,13 @@ impl Device {
 struct Channel {
     runtime: Arc<Runtime>,
     channel: ChannelHandle,
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // A session that has ended has closed it.
+        let _ = self.runtime.block_on(self.channel.sender.close(ChannelCloseReason::Done, ""));
+    }
 }
 
 impl Pipe for Channel {

@@ -90,7 +90,11 @@ fn processor(way: &Way) -> anyhow::Result<Vec<(&'static str, Duration)>> {
 fn streams(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
     let mut client = way.client()?;
     let small = effort.of(SMALL);
-    for (name, wish) in [("small messages", Wish::Notices(small)), ("pieces of text", Wish::Pieces(small))] {
+    for (name, wish) in [
+        ("small messages", Wish::Notices(small)),
+        ("small messages, many in a write", Wish::Batches(small)),
+        ("pieces of text", Wish::Pieces(small)),
+    ] {
         let begin = Instant::now();
         let came = client.wish(&Prepared::with_text(wish, 4))?;
         let seconds = begin.elapsed().as_secs_f64();

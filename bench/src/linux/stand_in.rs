@@ -26,9 +26,12 @@ pub(super) const METHOD: &str = "fuzzyFileSearch/sessionUpdate";
 pub(super) enum Wish {
     /// The text back, in one answer.
     Echo,
-    /// This many notifications with the text first, and then the answer. Nothing on the way puts them together.
+    /// This many notifications with the text first, and then the answer. Nothing on the way puts them together. Each is written by
+    /// itself, as Codex does.
     Notices(u64),
-    /// This many pieces of one message of Codex first, as fast as they are taken, and then the answer.
+    /// The same, with as many as fit in each write.
+    Batches(u64),
+    /// This many pieces of one message of Codex first, each written by itself, and then the answer.
     Pieces(u64),
     /// The same, a piece a millisecond.
     Turn(u64),
@@ -40,6 +43,7 @@ impl Wish {
         match self {
             Self::Echo => "echo".to_owned(),
             Self::Notices(count) => format!("notices {count}"),
+            Self::Batches(count) => format!("batches {count}"),
             Self::Pieces(count) => format!("pieces {count}"),
             Self::Turn(count) => format!("turn {count}"),
         }
@@ -50,6 +54,7 @@ impl Wish {
         let count = count.parse().ok()?;
         match what {
             "notices" => Some(Self::Notices(count)),
+            "batches" => Some(Self::Batches(count)),
             "pieces" => Some(Self::Pieces(count)),
             "turn" => Some(Self::Turn(count)),
             _ => None,
@@ -116,7 +121,7 @@ pub(super) fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
 
 /// One connection, to its end.
 fn converse(stream: UnixStream) {
-    // Answers leave at once; what streams leaves in pieces of this size, as a program that is busy writes.
+    // What is not flushed leaves in pieces of this size.
     let config = WebSocketConfig::default().read_buffer_size(16 << 10).write_buffer_size(16 << 10);
     let Ok(mut socket) = tungstenite::accept_with_config(stream, Some(config)) else { return };
     while let Ok(message) = socket.read() {
@@ -140,14 +145,16 @@ fn answer(socket: &mut WebSocket<UnixStream>, text: &str) -> Result<(), Error> {
     {
         let (count, notice) = match wish {
             Wish::Echo => (0, String::new()),
-            Wish::Notices(count) => (count, notice(query)),
+            Wish::Notices(count) | Wish::Batches(count) => (count, notice(query)),
             Wish::Pieces(count) | Wish::Turn(count) => (count, piece(query)),
         };
         let begin = Instant::now();
         for at in 1..=count {
             socket.write(Message::text(&notice))?;
-            if matches!(wish, Wish::Turn(_)) {
+            if !matches!(wish, Wish::Batches(_)) {
                 socket.flush()?;
+            }
+            if matches!(wish, Wish::Turn(_)) {
                 until(begin + Duration::from_millis(at));
             }
         }
@@ -197,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_wish_is_what_its_word_says() {
-        for wish in [Wish::Echo, Wish::Notices(3), Wish::Pieces(5_000), Wish::Turn(1)] {
+        for wish in [Wish::Echo, Wish::Notices(3), Wish::Batches(9), Wish::Pieces(5_000), Wish::Turn(1)] {
             assert_eq!(Wish::parse(&wish.word()), Some(wish));
         }
         for word in ["", "echo 3", "notices", "notices x", "notices -1", "others 3"] {
