@@ -10,6 +10,25 @@ use super::figures::{Figures, Key, Unit};
 use super::stage::{DEVICE, Stage, Way};
 use super::stand_in::Wish;
 
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Part {
+    /// Requests and their answers, one after the other
+    RoundTrips,
+    /// As much as goes over one connection
+    Streams,
+    /// From nothing to the first answer
+    Opening,
+    /// As much as goes over 64 connections, on two processors
+    Many,
+    /// Round trips beside another device that is flooded
+    Flood,
+    /// Cuts, and the bytes of a turn
+    Link,
+    /// `reachback up` until it shows its code
+    Starts,
+}
+
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effort {
@@ -37,28 +56,43 @@ const LARGE: (u64, usize) = (4_000, 16_000);
 /// Connections at once.
 const MANY: usize = 64;
 
-/// Everything, on one processor where it is about time, and on two where it is about how much passes.
-pub(super) fn all(stage: &Stage, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+/// These parts, on one processor where it is about time, and on two where it is about how much passes.
+pub(super) fn all(stage: &Stage, parts: &[Part], effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    let one: [(Part, Measure); 3] =
+        [(Part::RoundTrips, round_trips), (Part::Streams, streams), (Part::Opening, opening)];
+    let two: [(Part, Measure); 2] = [(Part::Many, many), (Part::Flood, beside_a_flood)];
     stage.pin(&[0])?;
-    for round in 0..effort.rounds {
-        for way in &stage.ways {
-            eprintln!("round {} of {}: {}", round + 1, effort.rounds, way.name);
-            round_trips(way, effort, figures)?;
-            streams(way, effort, figures)?;
-            opening(way, effort, figures)?;
-        }
-    }
+    in_turns(stage, parts, &one, effort, figures)?;
     stage.pin(&[0, 1])?;
+    in_turns(stage, parts, &two, effort, figures)?;
+    if parts.contains(&Part::Link) {
+        troubles(stage, effort, figures)?;
+    }
+    if parts.contains(&Part::Starts) {
+        starts(stage, effort, figures)?;
+    }
+    Ok(())
+}
+
+/// One round of something on one way.
+type Measure = fn(&Way, Effort, &mut Figures) -> anyhow::Result<()>;
+
+fn in_turns(
+    stage: &Stage,
+    parts: &[Part],
+    measures: &[(Part, Measure)],
+    effort: Effort,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
     for round in 0..effort.rounds {
-        for way in stage.ways.iter().filter(|way| !way.sockets().is_empty()) {
-            eprintln!("round {} of {}: {}, {MANY} connections", round + 1, effort.rounds, way.name);
-            let what = || format!("{MANY} connections, {}", way.name);
-            many(way, effort, figures).with_context(what)?;
-            beside_a_flood(way, effort, figures).with_context(what)?;
+        for (part, measure) in measures.iter().filter(|(part, _)| parts.contains(part)) {
+            for way in &stage.ways {
+                eprintln!("round {} of {}: {part:?}, {}", round + 1, effort.rounds, way.name);
+                measure(way, effort, figures).with_context(|| format!("{part:?}, {}", way.name))?;
+            }
         }
     }
-    troubles(stage, effort, figures)?;
-    starts(stage, effort, figures)
+    Ok(())
 }
 
 fn round_trips(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
@@ -118,7 +152,11 @@ fn opening(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<(
     Ok(())
 }
 
+/// Only where clients may have threads of their own.
 fn many(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    if way.sockets().is_empty() {
+        return Ok(());
+    }
     let sockets = way.sockets().iter().cycle().take(MANY);
     let clients: Result<Vec<_>, _> = sockets.map(|socket| Client::over(client::socket(socket)?)).collect();
     let (count, bytes) = (effort.of(LARGE.0 / 10), LARGE.1);

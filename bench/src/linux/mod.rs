@@ -13,7 +13,7 @@ mod stand_in;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use figures::Figures;
 use measure::Effort;
@@ -43,6 +43,9 @@ struct Args {
     /// A tenth of everything, to see that it works: not for figures that are quoted
     #[arg(long)]
     quick: bool,
+    /// Measure only this; several times for several
+    #[arg(long, value_name = "PART", value_enum)]
+    only: Vec<measure::Part>,
     /// Write a JSON line for each figure to this file
     #[arg(long, value_name = "FILE")]
     lines: Option<PathBuf>,
@@ -77,7 +80,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let effort = Effort { rounds: args.rounds.into(), divisor: if args.quick { 10 } else { 1 } };
     let stage = Stage::start()?;
     let mut figures = Figures::new(stage.ways.iter().map(|way| (way.name, way.floor)).collect());
-    measure::all(&stage, effort, &mut figures)?;
+    let parts = if args.only.is_empty() { measure::Part::value_variants() } else { &args.only };
+    measure::all(&stage, parts, effort, &mut figures)?;
     println!("{}", figures.table());
     if let Some(file) = &args.lines {
         std::fs::write(file, figures.lines()?)?;
