@@ -17,6 +17,14 @@ async fn ends(client: &mut Client, status: &str) -> Value {
     done
 }
 
+/// Whether it answers over a new connection, and does not end that instead.
+async fn answers(place: &Place) -> bool {
+    let Ok(mut connection) = place.backend.connect(Allowance::default()).await else { return false };
+    let params = json!({ "clientInfo": { "name": "reachback_e2e", "version": "0" } });
+    let ask = json!({ "id": 1, "method": "initialize", "params": params }).to_string();
+    connection.sender.send(ask).await.is_ok() && matches!(connection.receiver.next().await, Some(Ok(_)))
+}
+
 /// Whether a process still runs.
 fn runs(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
@@ -264,9 +272,18 @@ pub(super) async fn a_codex_that_hangs_is_told_and_answers_again_or_is_started_a
             CodexState::Ready { instance, .. } => wanted(instance, &first),
             _ => false,
         };
-        until(&*place.backend, "well again", is_it).await;
-        let mut client = place.client().await;
-        client.request("thread/loaded/list", json!({})).await.unwrap();
+        // A Codex that was stopped for so long may take its own connection for dead as it goes on, and make another: who was
+        // the first to come over it comes again.
+        let answered = async {
+            loop {
+                until(&*place.backend, "well again", is_it).await;
+                if answers(&place).await {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(e2e::PATIENCE, answered).await.expect("it is well again, and answers nobody");
     };
     stops().await;
     signal("-CONT", server);
