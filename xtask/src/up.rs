@@ -46,7 +46,7 @@ fn wants_pinned_codex(rest: &[OsString]) -> bool {
 
 /// A program that cargo built: it lies where this one does, whatever
 /// `CARGO_TARGET_DIR` says.
-pub(crate) fn beside_this_one(name: &str) -> anyhow::Result<PathBuf> {
+fn beside_this_one(name: &str) -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe().context("could not find the folder of the built programs")?;
     Ok(this.with_file_name(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
 }
