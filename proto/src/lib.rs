@@ -24,6 +24,7 @@ pub mod claims;
 pub mod close;
 pub mod control;
 pub mod crypto;
+pub mod endpoint;
 pub mod frame;
 pub mod ids;
 pub mod pairing;

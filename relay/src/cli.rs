@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use reachback_proto::words::{printable_lines, quote};
-use reachback_relay::{Config, Limits, Relay, Tls};
+use reachback_relay::{Config, Limits, Quic, Relay, Tls};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -87,6 +87,9 @@ pub(crate) struct Options {
     /// Private key, PEM.
     #[arg(long, env = "REACHBACK_RELAY_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// QUIC for hosts and laptops, on the UDP port of the same number [default: auto].
+    #[arg(long, env = "REACHBACK_RELAY_QUIC", value_name = "WHEN")]
+    quic: Option<Quic>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
@@ -111,6 +114,7 @@ struct FileConfig {
     tls: Option<TlsMode>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
+    quic: Option<Quic>,
     names: Vec<String>,
     web_origins: Vec<String>,
     trusted_proxies: Vec<String>,
@@ -162,6 +166,7 @@ fn merge(options: &Options, file: FileConfig) -> anyhow::Result<Config> {
         listen: options.listen.or(file.listen).unwrap_or(default.listen),
         public_url: options.public_url.clone().or(public_url),
         tls,
+        quic: options.quic.or(file.quic).unwrap_or_default(),
         names: file.names,
         web_origins,
         trusted_proxies,
@@ -195,6 +200,7 @@ pub(crate) fn to_toml(config: &Config) -> anyhow::Result<String> {
         tls,
         tls_cert: cert,
         tls_key: key,
+        quic: Some(config.quic),
         names: config.names.clone(),
         web_origins: config.web_origins.iter().map(ToString::to_string).collect(),
         trusted_proxies: config.trusted_proxies.iter().map(ToString::to_string).collect(),

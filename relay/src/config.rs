@@ -7,8 +7,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use ipnet::IpNet;
 use reachback_proto::words::quote;
+use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 pub use crate::limits::Limits;
@@ -27,6 +29,8 @@ pub struct Config {
     pub public_url: Option<Url>,
     /// How connections are protected. Default [`Tls::Auto`].
     pub tls: Tls,
+    /// Whether QUIC is offered beside TLS, on the same port. Default [`Quic::Auto`].
+    pub quic: Quic,
     /// More names that requests may be addressed to, beside `public_url`, `listen` and loopback. Default none.
     pub names: Vec<String>,
     /// Other origins whose pages may open links: where a team serves the web app from a server of its own. Default none.
@@ -61,6 +65,19 @@ pub enum Tls {
         /// The private key.
         key: PathBuf,
     },
+}
+
+/// Whether QUIC is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quic {
+    /// Where the relay speaks TLS itself, and the UDP port can be had.
+    #[default]
+    Auto,
+    /// It has to be.
+    On,
+    /// No.
+    Off,
 }
 
 /// A configuration that can't be used.
@@ -102,6 +119,15 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
+    /// QUIC from a relay that has no TLS.
+    #[error(
+        "QUIC is always encrypted, and this relay is to speak plain HTTP on {listen}: give --tls-cert and --tls-key, or use \
+         --tls generated, or leave --quic on out"
+    )]
+    PlainQuic {
+        /// The address.
+        listen: SocketAddr,
+    },
     /// A path that is not valid text. The operating system takes it, the database and the printed configuration don't.
     #[error("{name} {} is not valid text (UTF-8): choose another path", quote(path.display()))]
     NotText {
@@ -132,6 +158,7 @@ impl Default for Config {
             listen: DEFAULT_LISTEN,
             public_url: None,
             tls: Tls::Auto,
+            quic: Quic::Auto,
             names: Vec::new(),
             web_origins: Vec::new(),
             trusted_proxies: Vec::new(),
@@ -149,6 +176,9 @@ impl Config {
         let listen = self.listen;
         if self.tls == Tls::Off && !listen.ip().is_loopback() {
             return Err(ConfigError::PlainOnNetwork { listen });
+        }
+        if self.quic == Quic::On && self.is_plain() {
+            return Err(ConfigError::PlainQuic { listen });
         }
         match &self.public_url {
             None if listen.ip().is_unspecified() => return Err(ConfigError::NoAddress { listen }),
@@ -196,6 +226,11 @@ impl Config {
     pub(crate) fn is_trusted_proxy(&self, from: IpAddr) -> bool {
         let from = from.to_canonical();
         self.trusted_proxies.iter().any(|proxies| proxies.contains(&from))
+    }
+
+    /// Whether QUIC is offered, if it can be.
+    pub(crate) fn offers_quic(&self) -> bool {
+        self.quic != Quic::Off && !self.is_plain()
     }
 
     /// Whether the listener itself speaks plain HTTP.

@@ -37,6 +37,7 @@ mod metrics;
 mod names;
 mod peer;
 mod proxy_protocol;
+mod quic;
 mod refusal;
 pub mod signals;
 mod state;
@@ -56,19 +57,21 @@ use reachback_proto::ids::RelayId;
 use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-pub use config::{Config, ConfigError, DEFAULT_LISTEN, Limits, Tls};
+pub use config::{Config, ConfigError, DEFAULT_LISTEN, Limits, Quic, Tls};
 pub use enroll::EnrollError;
 pub use identity::IdentityError;
+pub use quic::QuicError;
 pub use reachback_proto::control::EnrollKey;
 pub use store::{OpenError, StoreError};
 pub use tls::TlsError;
 
 use crate::attempts::Attempts;
 use crate::directory::{Directory, InMemory};
+use crate::door::Door;
 use crate::enroll::Enrollment;
 use crate::http::Page;
 use crate::hub::Hub;
@@ -81,6 +84,9 @@ use crate::vital::{Gone, Vital};
 
 /// How often the relay tidies up: expired keys and rendezvous, full token buckets.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// How long the last packets of QUIC connections may take when the relay stops.
+const QUIC_GOODBYE: Duration = Duration::from_millis(500);
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +118,9 @@ pub enum StartError {
     /// TLS can't be used as configured.
     #[error("TLS can't be used as configured")]
     Tls(#[from] TlsError),
+    /// QUIC can't be offered, and was asked for.
+    #[error("QUIC can't be offered: use --quic auto to go on without it")]
+    Quic(#[from] QuicError),
     /// The address can't be listened on.
     #[error("can't listen on {listen}: is another program there already?")]
     Bind {
@@ -130,6 +139,7 @@ pub struct Relay {
     state: Arc<State>,
     local_addr: SocketAddr,
     url: Url,
+    quic: Option<quinn::Endpoint>,
     enroll_file: Option<PathBuf>,
     /// Held for as long as the relay runs.
     _lock: File,
@@ -151,6 +161,8 @@ impl Relay {
         let bind_error = |source| StartError::Bind { listen, source };
         let listener = TcpListener::bind(listen).await.map_err(bind_error)?;
         let local_addr = listener.local_addr().map_err(bind_error)?;
+        let quic = quic_endpoint(&config, local_addr, &identity, tls.clone())?;
+        let tls = tls.map(|tls| TlsAcceptor::from(Arc::new(tls)));
         let url = url(&config, local_addr);
 
         let file = config.enroll_file.then(|| config.data.join("enroll-key"));
@@ -172,11 +184,15 @@ impl Relay {
             config,
         });
         let router = http::router(state.clone(), Page::new(&url, &state.relay_id));
-        let accepting = listener::accept(state.clone(), listener, tls, router);
+        let door = Door::new(state.limits(), state.metrics.clone());
+        let accepting = listener::accept(state.clone(), door.clone(), listener, tls, router);
         state.lifecycle.spawn_vital("the relay's listener", accepting);
+        if let Some(endpoint) = quic.clone() {
+            state.lifecycle.spawn_vital("the relay's QUIC listener", quic::accept(state.clone(), door, endpoint));
+        }
         state.lifecycle.spawn_vital("the relay's housekeeping", keep_house(state.clone()));
-        tracing::info!(%url, fingerprint = %state.relay_id, "relay started");
-        Ok(Self { state, local_addr, url, enroll_file, _lock: lock })
+        tracing::info!(%url, fingerprint = %state.relay_id, quic = quic.is_some(), "relay started");
+        Ok(Self { state, local_addr, url, quic, enroll_file, _lock: lock })
     }
 
     /// The address that is listened on, with the real port.
@@ -225,6 +241,11 @@ impl Relay {
     pub async fn shutdown(&self) {
         tracing::info!("relay stops");
         self.state.lifecycle.shutdown(ms(self.state.limits().shutdown_grace_ms)).await;
+        if let Some(quic) = &self.quic {
+            // What was not closed is, and the packets that say so leave.
+            quic.close(quinn::VarInt::from_u32(0), b"");
+            let _late = timeout(QUIC_GOODBYE, quic.wait_idle()).await;
+        }
         self.state.store.close().await;
     }
 }
@@ -266,16 +287,33 @@ fn tls_config(
     config: &Config,
     identity: &reachback_proto::crypto::keys::Identity,
     names: &Names,
-) -> Result<Option<TlsAcceptor>, TlsError> {
-    let server = match &config.tls {
+) -> Result<Option<rustls::ServerConfig>, TlsError> {
+    Ok(Some(match &config.tls {
         _ if config.is_plain() => return Ok(None),
         Tls::Files { cert, key } => tls::from_files(cert, key)?,
         Tls::Auto | Tls::Generated | Tls::Off => {
             let (names, addresses) = names.subjects();
             tls::from_identity(identity, names, addresses)?
         }
-    };
-    Ok(Some(TlsAcceptor::from(Arc::new(server))))
+    }))
+}
+
+/// The QUIC socket beside the listener's, if there is to be one and it can be had.
+fn quic_endpoint(
+    config: &Config,
+    address: SocketAddr,
+    identity: &reachback_proto::crypto::keys::Identity,
+    tls: Option<rustls::ServerConfig>,
+) -> Result<Option<quinn::Endpoint>, StartError> {
+    let Some(tls) = tls.filter(|_| config.offers_quic()) else { return Ok(None) };
+    match quic::bind(address, identity, tls, &config.limits) {
+        Ok(endpoint) => Ok(Some(endpoint)),
+        Err(error) if config.quic == Quic::On => Err(StartError::Quic(error)),
+        Err(error) => {
+            tracing::warn!(%error, "no QUIC; hosts and devices use WebSockets");
+            Ok(None)
+        }
+    }
 }
 
 fn url(config: &Config, local_addr: SocketAddr) -> Url {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// TCP connections at once. Default 8,000: half of the 20,000 file descriptors a service often gets, less a margin.
+    /// Connections at once, over TCP and over QUIC. Default 8,000: half of the 20,000 file descriptors a service often gets, less a margin.
     pub connections: usize,
     /// Of those, how many may be without a proven key. The rest is kept for peers that have one. When these are used up, a
     /// newcomer takes the place of the oldest of the address that has most. Default 6,000.

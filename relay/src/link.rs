@@ -1,8 +1,8 @@
 //! A connection to a peer, whatever carries it.
 //!
 //! A [`Link`] is a stream of [`Received`] and a sink of [`Sent`], boxed so that
-//! tasks can hand links to each other. Only a transport (`tunnel/ws.rs`, later
-//! QUIC) knows what one is made of.
+//! tasks can hand links to each other. Only a transport (`tunnel/ws.rs`) knows
+//! what one is made of.
 
 use std::time::Duration;
 

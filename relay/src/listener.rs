@@ -29,8 +29,13 @@ use crate::state::State;
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Accepts until the relay stops.
-pub(crate) async fn accept(state: Arc<State>, listener: TcpListener, tls: Option<TlsAcceptor>, router: Router) {
-    let door = Door::new(state.limits(), state.metrics.clone());
+pub(crate) async fn accept(
+    state: Arc<State>,
+    door: Arc<Door>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+) {
     let mut accepting = Accepting::new("peers");
     loop {
         let (stream, address) = tokio::select! {

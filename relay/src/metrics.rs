@@ -45,8 +45,8 @@ impl Metrics {
             registry.register(name, help, counter.clone());
             counter
         };
-        let connections_opened = single("connections_opened", "TCP connections accepted");
-        let connections_closed = single("connections_closed", "TCP connections that ended");
+        let connections_opened = single("connections_opened", "Connections accepted, over TCP and over QUIC");
+        let connections_closed = single("connections_closed", "Connections that ended");
         let mut family = |name: &str, help: &str| {
             let family = Family::<Labels, Counter>::default();
             registry.register(name, help, family.clone());
@@ -73,7 +73,7 @@ impl Metrics {
         }
     }
 
-    /// A TCP connection, until the guard is dropped.
+    /// A connection, until the guard is dropped.
     pub(crate) fn connection(&self) -> Open {
         self.connections_opened.inc();
         Open(self.connections_closed.clone())

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::door::Place;
 use crate::metrics::Open;
 
@@ -10,13 +12,25 @@ use crate::metrics::Open;
 pub(crate) struct Connection {
     /// Its place among all others.
     pub(crate) place: Place,
+    welcomed: CancellationToken,
     _open: Open,
 }
 
 impl Connection {
     /// A connection in its place; `open` counts it among those that are open.
     pub(crate) fn new(place: Place, open: Open) -> Self {
-        Self { place, _open: open }
+        Self { place, welcomed: CancellationToken::new(), _open: open }
+    }
+
+    /// A peer at its other end is let in.
+    pub(crate) fn welcome(&self) {
+        self.place.keep();
+        self.welcomed.cancel();
+    }
+
+    /// Returns once a peer was let in.
+    pub(crate) async fn welcomed(&self) {
+        self.welcomed.cancelled().await;
     }
 }
 
@@ -26,15 +40,4 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Its connection; a link keeps it.
     pub(crate) connection: Arc<Connection>,
-}
-
-/// Which endpoint a peer came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    /// `/v1/host`
-    Host,
-    /// `/v1/host/data`
-    HostData,
-    /// `/v1/device`
-    Device,
 }

@@ -6,27 +6,27 @@ use axum::extract::{Extension, Request, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
-use reachback_proto::control::{MAX_CIRCUIT_CHUNK, MAX_CONTROL};
+use reachback_proto::endpoint::Endpoint;
 
 use super::proxied;
-use crate::peer::{Endpoint, Peer};
+use crate::peer::Peer;
 use crate::state::State;
 use crate::tunnel;
 use crate::tunnel::ws::{self, WsLink};
 
 /// `/v1/host`
 pub(super) async fn host(state: Shared<Arc<State>>, peer: Extension<Peer>, request: Request) -> Response {
-    open(state, peer, request, Endpoint::Host, MAX_CONTROL)
+    open(state, peer, request, Endpoint::Host)
 }
 
 /// `/v1/host/data`
 pub(super) async fn host_data(state: Shared<Arc<State>>, peer: Extension<Peer>, request: Request) -> Response {
-    open(state, peer, request, Endpoint::HostData, MAX_CIRCUIT_CHUNK)
+    open(state, peer, request, Endpoint::HostData)
 }
 
 /// `/v1/device`
 pub(super) async fn device(state: Shared<Arc<State>>, peer: Extension<Peer>, request: Request) -> Response {
-    open(state, peer, request, Endpoint::Device, MAX_CIRCUIT_CHUNK)
+    open(state, peer, request, Endpoint::Device)
 }
 
 /// The upgrade is answered and awaited here, not by axum's extractor: that one spawns a task that nobody
@@ -36,7 +36,6 @@ fn open(
     Extension(peer): Extension<Peer>,
     mut request: Request,
     endpoint: Endpoint,
-    max_message: usize,
 ) -> Response {
     if !trusted_origin(&state, &request) {
         return (StatusCode::FORBIDDEN, "Pages of other origins can't open links.\n").into_response();
@@ -56,7 +55,7 @@ fn open(
     state.lifecycle.spawn(async move {
         let Ok(stream) = upgrade.await else { return };
         let hello_bytes = shared.limits().hello_bytes;
-        let link = WsLink::accept(TokioIo::new(stream), hello_bytes, max_message, peer.connection).await;
+        let link = WsLink::accept(TokioIo::new(stream), hello_bytes, endpoint, peer.connection).await;
         tunnel::serve(shared, Box::new(link), endpoint, from).await;
     });
     response

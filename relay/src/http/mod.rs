@@ -17,14 +17,16 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 
+use reachback_proto::endpoint::Endpoint;
+
 use crate::state::State;
 
 /// Everything the relay serves. `page` is shown at `/`.
 pub(crate) fn router(state: Arc<State>, page: pages::Page) -> Router {
     let named = Router::new()
-        .route("/v1/host", any(links::host))
-        .route("/v1/host/data", any(links::host_data))
-        .route("/v1/device", any(links::device))
+        .route(Endpoint::Host.path(), any(links::host))
+        .route(Endpoint::HostData.path(), any(links::host_data))
+        .route(Endpoint::Device.path(), any(links::device))
         .route("/metrics", get(status::metrics))
         .merge(pages::routes(page))
         .fallback(not_found)

@@ -11,6 +11,7 @@ use reachback_proto::claims::{self, ProofRole};
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{EnrollKey, PeerToRelay, RelayToPeer, welcome_transcript};
 use reachback_proto::crypto::keys::random;
+use reachback_proto::endpoint::Endpoint;
 use reachback_proto::ids::{BootId, HostId, PublicKey, RendezvousId};
 use reachback_proto::version::{TELLS_REVOKED, VersionRange, WITH_RELAY};
 use tokio::time::timeout;
@@ -18,7 +19,6 @@ use tokio::time::timeout;
 use super::ending::Ending;
 use crate::limits::{Limit, ms};
 use crate::link::{Link, LinkError, Received, send};
-use crate::peer::Endpoint;
 use crate::refusal::Refusal;
 use crate::state::State;
 

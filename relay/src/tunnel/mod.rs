@@ -1,7 +1,7 @@
 //! Links to hosts and devices, from the transport inwards.
 //!
 //! ```text
-//!   ws.rs (later quic.rs)   a transport: messages in, messages out, a close with a code
+//!   ws.rs                   a transport: messages in, messages out, a close with a code; over TCP and over a QUIC stream
 //!   greet.rs                challenge, hello, welcome: the same for all
 //!   host.rs data.rs         a host's control connection; its data connections
 //!   device.rs               a device that waits for its host, or pairs
@@ -22,8 +22,9 @@ pub(crate) mod ws;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use reachback_proto::endpoint::Endpoint;
+
 use crate::link::Link;
-use crate::peer::Endpoint;
 use crate::state::State;
 use ending::finish;
 

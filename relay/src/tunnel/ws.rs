@@ -17,7 +17,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use reachback_proto::control::MAX_CIRCUIT_CHUNK;
+use reachback_proto::control::{MAX_CIRCUIT_CHUNK, MAX_CONTROL};
+use reachback_proto::endpoint::Endpoint;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -57,11 +58,15 @@ pub(crate) struct WsLink<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> WsLink<S> {
-    /// The server's end, after the HTTP upgrade. Messages are at most `max_message` long, and until
-    /// [`Transport::welcome`] the peer may send `hello_bytes` in all.
+    /// The server's end, after the HTTP upgrade or a stream's first byte. Messages are as long as the endpoint needs, and
+    /// until [`Transport::welcome`] the peer may send `hello_bytes` in all.
     ///
     /// `connection` counts as open for as long as the link lives.
-    pub(crate) async fn accept(stream: S, hello_bytes: usize, max_message: usize, connection: Arc<Connection>) -> Self {
+    pub(crate) async fn accept(stream: S, hello_bytes: usize, endpoint: Endpoint, connection: Arc<Connection>) -> Self {
+        let max_message = match endpoint {
+            Endpoint::Host => MAX_CONTROL,
+            Endpoint::HostData | Endpoint::Device => MAX_CIRCUIT_CHUNK,
+        };
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER)
             .write_buffer_size(BUFFER)
@@ -128,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Sink<Sent> for WsLink<S> {
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WsLink<S> {
     fn welcome(&mut self) {
         self.socket.get_mut().left = None;
-        self.connection.place.keep();
+        self.connection.welcome();
         // Who was put out in this very moment is out.
         if !self.connection.place.put_out().is_cancelled() {
             self.put_out = None;

@@ -6,6 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use reachback_proto::claims::ProofRole;
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{CircuitOrigin, MAX_CIRCUIT_CHUNK, PeerToRelay, RelayToPeer};
+use reachback_proto::endpoint::Endpoint;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -80,7 +81,7 @@ async fn data_connections_belong_to_a_known_host_that_is_connected() {
     spare.expect_refused(CloseCode::PeerGone).await;
 
     let stranger = TestHost::new();
-    let mut client = Client::open(&relay, "/v1/host/data").await;
+    let mut client = Client::open(&relay, Endpoint::HostData).await;
     let challenge = client.challenge().await;
     let proof = proof(&stranger.identity, &challenge, ProofRole::HostData, None);
     let (key, boot) = (stranger.identity.public(), stranger.boot);

@@ -7,15 +7,19 @@ use reachback_proto::claims::{ProofRole, prove};
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{EnrollKey, PeerToRelay, RelayToPeer, welcome_transcript};
 use reachback_proto::crypto::keys::{Identity, verify};
+use reachback_proto::endpoint::Endpoint;
 use reachback_proto::ids::{BootId, HostId, PublicKey, RelayId, RendezvousId};
 use reachback_relay::{Config, Relay};
 use ring::rand::SystemRandom;
+use rustls::pki_types::ServerName;
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use crate::{tls, transport};
 
 /// How long anything may take before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,6 +50,7 @@ impl TestRelay {
         let mut config = Config { data: dir.path().join("data"), listen: loopback(), ..Config::default() };
         // All of a test comes from one address, and asks for metrics all the time.
         config.limits.accepts_burst = std::num::NonZeroU32::MAX;
+        transport::configure(&mut config);
         change(&mut config);
         Self { relay: Relay::start(config).await.expect("the relay starts"), dir }
     }
@@ -82,11 +87,17 @@ impl TestRelay {
 
     /// Status, head and body of a GET with more headers (`Name: value\r\n` each); a `Host` replaces the usual one.
     pub(crate) async fn request(&self, path: &str, headers: &str) -> (u16, String, String) {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let host =
             if headers.contains("Host:") { String::new() } else { format!("Host: {}\r\n", self.relay.local_addr()) };
         let request = format!("GET {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n");
-        let mut stream = TcpStream::connect(self.relay.local_addr()).await.expect("the relay accepts");
+        let stream = TcpStream::connect(self.relay.local_addr()).await.expect("the relay accepts");
+        let mut stream: Box<dyn Carrier> = match self.relay.url().scheme() {
+            "https" => {
+                let name = ServerName::try_from("localhost").expect("a name");
+                Box::new(within("TLS", tls::connector().connect(name, stream)).await.expect("TLS"))
+            }
+            _ => Box::new(stream),
+        };
         stream.write_all(request.as_bytes()).await.expect("the relay reads");
         let mut answer = String::new();
         within("the answer", stream.read_to_string(&mut answer)).await.expect("an HTTP answer");
@@ -185,7 +196,7 @@ impl TestHost {
 
     /// A control connection that was welcomed in another version than the first.
     pub(crate) async fn control_of_version(&self, wanted: u8, relay: &TestRelay) -> Client {
-        let mut client = Client::open(relay, "/v1/host").await;
+        let mut client = Client::open(relay, Endpoint::Host).await;
         let challenge = client.challenge().await;
         let mut hello = self.hello(&challenge, None);
         if let PeerToRelay::HostHello { version, .. } = &mut hello {
@@ -198,7 +209,7 @@ impl TestHost {
 
     /// A control connection that has said hello.
     pub(crate) async fn knock(&self, relay: &TestRelay, enroll_key: Option<EnrollKey>) -> Client {
-        let mut client = Client::open(relay, "/v1/host").await;
+        let mut client = Client::open(relay, Endpoint::Host).await;
         let challenge = client.challenge().await;
         client.greet(&challenge, &self.hello(&challenge, enroll_key), self.identity.public()).await;
         client
@@ -206,14 +217,19 @@ impl TestHost {
 
     /// A data connection that was welcomed.
     pub(crate) async fn data(&self, relay: &TestRelay) -> Client {
-        let mut client = Client::open(relay, "/v1/host/data").await;
+        let mut client = Client::open(relay, Endpoint::HostData).await;
+        self.greet_as_data(&mut client).await;
+        client
+    }
+
+    /// Makes a connection a data connection that was welcomed.
+    pub(crate) async fn greet_as_data(&self, client: &mut Client) {
         let challenge = client.challenge().await;
         let proof = proof(&self.identity, &challenge, ProofRole::HostData, None);
         let (key, boot) = (self.identity.public(), self.boot);
         let hello = PeerToRelay::HostDataHello { version: 1, key, peer_nonce: PEER_NONCE, boot, proof };
         client.greet(&challenge, &hello, key).await;
         client.expect_welcome().await;
-        client
     }
 
     /// A data connection that waits as a spare.
@@ -232,7 +248,7 @@ impl TestDevice {
 
     /// A link that has said hello.
     pub(crate) async fn knock(&self, relay: &TestRelay, watch_only: bool) -> Client {
-        let mut client = Client::open(relay, "/v1/device").await;
+        let mut client = Client::open(relay, Endpoint::Device).await;
         self.greet(&mut client, watch_only).await;
         client
     }
@@ -268,7 +284,7 @@ impl TestDevice {
 
 /// A device without a key that has named a rendezvous.
 pub(crate) async fn pair(relay: &TestRelay, rendezvous: RendezvousId) -> Client {
-    let mut client = Client::open(relay, "/v1/device").await;
+    let mut client = Client::open(relay, Endpoint::Device).await;
     let challenge = client.challenge().await;
     let hello = PeerToRelay::PairHello { version: 1, peer_nonce: PEER_NONCE, rendezvous };
     client.greet(&challenge, &hello, PublicKey([0; 32])).await;
@@ -279,26 +295,26 @@ pub(crate) fn proof(identity: &Identity, challenge: &Challenge, role: ProofRole,
     prove(identity, RelayId::of(&challenge.relay_key), &challenge.nonce, role, host).expect("a proof")
 }
 
-/// One WebSocket to the relay.
+/// What a link runs over.
+pub(crate) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Carrier for T {}
+
+/// The messages of a link.
+pub(crate) type Socket = WebSocketStream<Box<dyn Carrier>>;
+
+/// One link to the relay.
 pub(crate) struct Client {
-    pub(crate) socket: WebSocketStream<TcpStream>,
+    pub(crate) socket: Socket,
     /// What the welcome must be signed over, and by whom.
     welcome: Option<(PublicKey, Vec<u8>)>,
 }
 
 impl Client {
-    pub(crate) async fn open(relay: &TestRelay, path: &str) -> Self {
-        let stream = TcpStream::connect(relay.relay.local_addr()).await.expect("the relay accepts");
-        Self::over(stream, &format!("ws://{}{path}", relay.relay.local_addr())).await
+    pub(crate) async fn open(relay: &TestRelay, endpoint: Endpoint) -> Self {
+        Self::over(transport::open(relay, endpoint).await)
     }
 
-    pub(crate) async fn over(stream: TcpStream, url: &str) -> Self {
-        let request = url.into_client_request().expect("a URL");
-        let upgraded = within("the upgrade", tokio_tungstenite::client_async(request, stream)).await;
-        Self::upgraded(upgraded.expect("a WebSocket").0)
-    }
-
-    pub(crate) fn upgraded(socket: WebSocketStream<TcpStream>) -> Self {
+    pub(crate) fn over(socket: Socket) -> Self {
         Self { socket, welcome: None }
     }
 

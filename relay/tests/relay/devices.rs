@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use reachback_proto::claims::ProofRole;
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{PeerToRelay, RelayToPeer};
+use reachback_proto::endpoint::Endpoint;
 use reachback_proto::ids::PublicKey;
 
 use crate::common::{Client, PEER_NONCE, TestDevice, TestHost, TestRelay, proof};
@@ -26,7 +27,7 @@ async fn a_device_that_is_not_listed_is_told_to_pair_again() {
 async fn a_proof_for_another_host_is_refused() {
     let relay = TestRelay::start().await;
     let (_host, _control, device) = relay.host_and_device().await;
-    let mut client = Client::open(&relay, "/v1/device").await;
+    let mut client = Client::open(&relay, Endpoint::Device).await;
     let challenge = client.challenge().await;
     let proof = proof(&device.identity, &challenge, ProofRole::Device, Some(TestHost::new().id()));
     let (key, host) = (device.identity.public(), device.host);

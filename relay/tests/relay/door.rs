@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{PeerToRelay, RelayToPeer};
+use reachback_proto::endpoint::Endpoint;
 use reachback_proto::ids::RendezvousId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::common::{Challenge, Client, TestDevice, TestHost, TestRelay, pair, within};
+use crate::transport::{upgraded, upgraded_by};
 
 /// Connects from 127.0.0.`last`.
 async fn from(last: u8, relay: &TestRelay) -> TcpStream {
@@ -45,8 +47,8 @@ fn limit(name: &str) -> String {
 
 /// A link of a device from 127.0.0.`last` that was welcomed.
 async fn device_from(last: u8, relay: &TestRelay, device: &TestDevice) -> Client {
-    let url = format!("ws://{}/v1/device", relay.relay.local_addr());
-    let mut client = Client::over(from(last, relay).await, &url).await;
+    let url = format!("ws://{}{}", relay.relay.local_addr(), Endpoint::Device.path());
+    let mut client = Client::over(upgraded(from(last, relay).await, &url).await);
     device.greet(&mut client, true).await;
     client.expect_welcome().await;
     client
@@ -182,8 +184,7 @@ async fn forwarded(last: u8, relay: &TestRelay, device: &TestDevice, header: &st
     let mut request = format!("ws://{}/v1/device", relay.relay.local_addr()).into_client_request().expect("a URL");
     request.headers_mut().insert("x-forwarded-for", header.parse().expect("a header's value"));
     let stream = from(last, relay).await;
-    let upgraded = within("the upgrade", tokio_tungstenite::client_async(request, stream)).await.expect("a WebSocket");
-    let mut client = Client::upgraded(upgraded.0);
+    let mut client = Client::over(upgraded_by(stream, request).await);
     match client.next().await {
         RelayToPeer::Challenge { relay_key, nonce, .. } => {
             device.answer(&mut client, &Challenge { relay_key, nonce }, true).await

@@ -4,13 +4,14 @@ use futures_util::SinkExt;
 use reachback_proto::claims::{ProofRole, prove};
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{MAX_HELLO, PeerToRelay};
+use reachback_proto::endpoint::Endpoint;
 use reachback_proto::ids::RelayId;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::common::{Challenge, Client, PEER_NONCE, TestHost, TestRelay, identity, proof};
 
 async fn stranger(relay: &TestRelay) -> (Client, Challenge) {
-    let mut client = Client::open(relay, "/v1/host").await;
+    let mut client = Client::open(relay, Endpoint::Host).await;
     let challenge = client.challenge().await;
     (client, challenge)
 }
@@ -79,8 +80,8 @@ async fn garbage_text_and_the_wrong_hello_are_malformed() {
     client.expect_refused(CloseCode::Malformed).await;
 
     let host = TestHost::new();
-    for path in ["/v1/host/data", "/v1/device"] {
-        let mut client = Client::open(&relay, path).await;
+    for endpoint in [Endpoint::HostData, Endpoint::Device] {
+        let mut client = Client::open(&relay, endpoint).await;
         let challenge = client.challenge().await;
         client.send(&host.hello(&challenge, None)).await;
         client.expect_refused(CloseCode::Malformed).await;
@@ -142,7 +143,7 @@ async fn an_address_that_knocks_too_often_waits() {
     })
     .await;
     let _first = stranger(&relay).await;
-    let mut second = Client::open(&relay, "/v1/host").await;
+    let mut second = Client::open(&relay, Endpoint::Host).await;
     let message = second.expect_refused(CloseCode::Limited).await;
     assert!(message.contains("attempts_per_minute"), "{message}");
 }

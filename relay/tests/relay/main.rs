@@ -17,3 +17,5 @@ mod program;
 mod registration;
 mod secure;
 mod shutdown;
+mod tls;
+mod transport;

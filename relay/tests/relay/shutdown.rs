@@ -2,6 +2,7 @@
 
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::RelayToPeer;
+use reachback_proto::endpoint::Endpoint;
 use reachback_relay::{Config, Relay, StartError};
 
 use crate::common::{Client, TestRelay, within};
@@ -22,7 +23,7 @@ async fn every_link_is_told_when_to_come_back() {
     let mut spare = host.spare(&relay).await;
     let mut watch = device.watch(&relay).await;
     watch.expect_presence(true).await;
-    let mut stranger = Client::open(&relay, "/v1/host").await;
+    let mut stranger = Client::open(&relay, Endpoint::Host).await;
     stranger.challenge().await;
 
     let TestRelay { relay, dir: _dir } = relay;
