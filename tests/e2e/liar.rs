@@ -310,7 +310,7 @@ async fn a_relay_with_another_key_hears_no_proof() {
     let mut tries = 0;
     for trust in [RelayTrust::Pinned(RelayId(other)), RelayTrust::Prefix(other[..20].iter().map(|b| b ^ 1).collect())] {
         for caller in &callers {
-            let relay = RelayAddress { origin: right.relay.origin.clone(), trust: trust.clone() };
+            let relay = RelayAddress { trust: trust.clone(), ..right.relay.clone() };
             let refused = relay.connect(caller).await.map(drop);
             assert!(matches!(&refused, Err(RelayError::WrongRelay(is)) if *is == pinned), "{trust:?}: {refused:?}");
             tries += 1;

@@ -27,6 +27,7 @@ mod middleman;
 mod pages;
 mod paths;
 mod prompts;
+mod quic;
 mod reasons;
 mod refusals;
 mod remote_control;

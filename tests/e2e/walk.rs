@@ -657,7 +657,7 @@ async fn help_and_errors_name_the_next_step() {
             &["host", "--relay", "https://r.example", "--enroll-file", "/nonexistent"],
             &["/nonexistent", "reachback-relay enroll"],
         ),
-        (&["host", "--transport", "quic"], &["--transport wss"]),
+        (&["host", "--relay", "http://127.0.0.1:9", "--transport", "quic"], &["plain HTTP", "leave --transport out"]),
     ] {
         failed(&home.run(args).await, 1, words);
     }

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::dice::Dice;
+use crate::udp_path::UdpPath;
 
 /// What happens to connections.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,7 @@ pub struct Cutter {
     weather: watch::Sender<Weather>,
     dials: Arc<Mutex<Vec<Instant>>>,
     passed: Arc<Passed>,
+    udp: Option<UdpPath>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -59,12 +61,26 @@ struct Passed {
 impl Cutter {
     /// Listens on a free port of loopback, in front of `target`.
     pub async fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), target, None)
+    }
+
+    /// The same, and what is done to connections is done to datagrams at the same port, which are for `udp_target`.
+    pub async fn start_with_udp(target: SocketAddr, udp_target: SocketAddr) -> Self {
+        loop {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            // Another test may have this one.
+            if let Ok(socket) = UdpSocket::bind(listener.local_addr().unwrap()).await {
+                return Self::on(listener, target, Some(UdpPath::start(socket, udp_target)));
+            }
+        }
+    }
+
+    fn on(listener: TcpListener, target: SocketAddr, udp: Option<UdpPath>) -> Self {
         let addr = listener.local_addr().unwrap();
         let (weather, seen) = watch::channel(Weather { resets: 0, holes: 0, losses: 0, is_holed: false, rate: None });
         let (dials, passed) = (Arc::default(), Arc::default());
         let task = tokio::spawn(accept(listener, target, seen, Arc::clone(&dials), Arc::clone(&passed)));
-        Self { addr, weather, dials, passed, _task: AbortOnDropHandle::new(task) }
+        Self { addr, weather, dials, passed, udp, _task: AbortOnDropHandle::new(task) }
     }
 
     /// Where to connect instead.
@@ -82,9 +98,15 @@ impl Cutter {
         (self.passed.to_server.load(Ordering::Relaxed), self.passed.to_client.load(Ordering::Relaxed))
     }
 
+    /// The way of datagrams, alone.
+    pub fn udp(&self) -> &UdpPath {
+        self.udp.as_ref().expect("a cutter of datagrams")
+    }
+
     /// Resets every connection.
     pub fn reset(&self) {
         self.weather.send_modify(|weather| weather.resets += 1);
+        self.udp.iter().for_each(UdpPath::reset);
     }
 
     /// From now on nothing passes, and nobody is told: what a phone in a tunnel sees.
@@ -93,6 +115,7 @@ impl Cutter {
             weather.holes += 1;
             weather.is_holed = true;
         });
+        self.udp.iter().for_each(UdpPath::hole);
     }
 
     /// New connections carry so many bytes per second each way, and hold no more than a tenth of a second's worth back.
@@ -106,11 +129,13 @@ impl Cutter {
             weather.holes += 1;
             weather.losses += 1;
         });
+        self.udp.iter().for_each(UdpPath::lose);
     }
 
     /// New connections pass again; those that fell into the hole stay there until a reset.
     pub fn heal(&self) {
         self.weather.send_modify(|weather| weather.is_holed = false);
+        self.udp.iter().for_each(UdpPath::heal);
     }
 
     /// Cuts everything off, and says so: what a phone in flight mode does. [`Self::online`] ends it.

@@ -16,6 +16,7 @@ pub mod rpc;
 pub mod sshd;
 pub mod stage;
 pub mod tmux;
+pub mod udp_path;
 
 use std::time::Duration;
 

@@ -26,6 +26,7 @@ use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_host::disk::Surroundings;
 use reachback_host::firewall::ceiling::Ceiling;
 use reachback_host::link::relay::{Caller, RelayConnection};
+use reachback_host::link::transports::{TransportChoice, Transports};
 use reachback_host::local_api::{Confirm, Event, Exchange, Failure, Handler, Request, Response};
 use reachback_host::ssh::Discovery;
 use reachback_host::state::devices::Device;
@@ -60,11 +61,26 @@ pub struct TestRelay {
     /// Its first `ready` line.
     pub ready: serde_json::Value,
     folder: TempDir,
+    protection: Protection,
+}
+
+/// How a relay is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// HTTP, for the same machine.
+    Plain,
+    /// TLS with a certificate of its own making, and QUIC.
+    Generated,
 }
 
 impl TestRelay {
     /// Starts one with a fresh database.
     pub async fn start() -> Self {
+        Self::protected(Protection::Plain).await
+    }
+
+    /// The same, protected like this.
+    pub async fn protected(protection: Protection) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // All of a test comes from one address, and it comes back often.
         let limits = "[limits]\naccepts_burst = 100000\nattempts_burst = 10000\npairing_attempts_burst = 1000\n\
@@ -72,8 +88,8 @@ impl TestRelay {
         std::fs::write(folder.path().join("relay.toml"), limits).unwrap();
         // Taken and given back: a restarted relay needs the same port.
         let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (process, ready) = Self::spawn(folder.path(), addr).await;
-        Self { process, addr, ready, folder }
+        let (process, ready) = Self::spawn(folder.path(), addr, protection).await;
+        Self { process, addr, ready, folder, protection }
     }
 
     /// `kill -9`, at once.
@@ -83,7 +99,7 @@ impl TestRelay {
 
     /// Starts it again on the same data and port.
     pub async fn restart(&mut self) {
-        self.process = Self::spawn(self.folder.path(), self.addr).await.0;
+        self.process = Self::spawn(self.folder.path(), self.addr, self.protection).await.0;
     }
 
     /// Everything it has logged, at its most talkative.
@@ -102,10 +118,13 @@ impl TestRelay {
         EnrollKey(std::fs::read_to_string(path).unwrap().trim().to_owned())
     }
 
-    async fn spawn(folder: &Path, addr: SocketAddr) -> (Process, serde_json::Value) {
+    async fn spawn(folder: &Path, addr: SocketAddr, protection: Protection) -> (Process, serde_json::Value) {
         let log = std::fs::File::options().create(true).append(true).open(folder.join(LOG)).unwrap();
         let mut command = Command::new(binary("reachback-relay"));
         command.args(["serve", "--json", "--log", "trace", "--listen", &addr.to_string()]);
+        if protection == Protection::Generated {
+            command.args(["--tls", "generated", "--quic", "on"]);
+        }
         command.arg("--data").arg(folder.join("data")).arg("--config").arg(folder.join("relay.toml")).stderr(log);
         let mut process = Process::spawn("reachback-relay", command);
         let ready = process.event("ready").await;
@@ -169,18 +188,26 @@ pub struct Tuning {
     pub adapter: Adapter,
     /// The SSH configuration that names the agent's SSH hosts.
     pub ssh: Option<PathBuf>,
+    /// What carries the tunnel, and connections of devices. The relay has no TLS where it is a WebSocket.
+    pub transports: Transports,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
         let (limits, outbox) = (SessionLimits::default(), OutboxLimits::default());
-        Self { limits, outbox, backoff: FAST, adapter: Adapter::AppServer, ssh: None }
+        let transports = Transports::new(TransportChoice::Wss);
+        Self { limits, outbox, backoff: FAST, adapter: Adapter::AppServer, ssh: None, transports }
     }
 }
 
 /// Over a `codex remote-control`.
 pub fn remote_control() -> Tuning {
     Tuning { adapter: Adapter::RemoteControl, ..Tuning::default() }
+}
+
+/// Over QUIC alone, host and devices.
+pub fn quic() -> Tuning {
+    Tuning { transports: Transports::new(TransportChoice::Quic), ..Tuning::default() }
 }
 
 /// Little waits for devices: so many bytes handed to a channel's session, and as many behind it.
@@ -194,6 +221,23 @@ pub fn little_waits(bytes: usize) -> Tuning {
 /// Plain HTTP on loopback.
 pub fn origin(addr: SocketAddr) -> Origin {
     format!("http://{addr}").parse().unwrap()
+}
+
+impl Tuning {
+    fn protection(&self) -> Protection {
+        match self.transports.choice() {
+            TransportChoice::Wss => Protection::Plain,
+            TransportChoice::Auto | TransportChoice::Quic => Protection::Generated,
+        }
+    }
+
+    /// The relay at this address.
+    fn origin(&self, addr: SocketAddr) -> Origin {
+        match self.protection() {
+            Protection::Plain => origin(addr),
+            Protection::Generated => format!("https://{addr}").parse().unwrap(),
+        }
+    }
 }
 
 impl Stage {
@@ -225,9 +269,14 @@ impl Stage {
     ) -> Self {
         let log = Log::default();
         let _logging = log.start();
-        let relay = TestRelay::start().await;
+        let relay = TestRelay::protected(tuning.protection()).await;
         let recorder = Recorder::start(relay.addr).await;
-        let (host_side, device_side) = (Cutter::start(recorder.addr()).await, Cutter::start(recorder.addr()).await);
+        let cutter = async || match tuning.protection() {
+            Protection::Plain => Cutter::start(recorder.addr()).await,
+            // What is encrypted is not for the recorder.
+            Protection::Generated => Cutter::start_with_udp(relay.addr, relay.addr).await,
+        };
+        let (host_side, device_side) = (cutter().await, cutter().await);
         let relays = [host_side.addr(), device_side.addr()];
         let config = agent_config(home.path(), relays, &codex, Arc::clone(&backend), profiles, &tuning);
         let config = AgentConfig { enroll_key: Some(relay.enroll_key()), ..config };
@@ -300,8 +349,10 @@ impl Stage {
         let Event::Pairing { url, code, .. } = event else { panic!("wanted the codes, got {event:?}") };
         // Keep listening, so that the pairing is not taken back.
         tokio::spawn(async move { while events.recv().await.is_some() {} });
-        let code =
-            Invitation::Code { relay: origin(self.device_side.addr()), code: TypedCode::parse(&code.0).unwrap() };
+        let code = Invitation::Code {
+            relay: self.tuning.origin(self.device_side.addr()),
+            code: TypedCode::parse(&code.0).unwrap(),
+        };
         OpenOffer { url: PairingUrl::parse(&url.0).unwrap(), code, pairing }
     }
 
@@ -366,10 +417,11 @@ fn agent_config(
         home: home.into(),
         runtime: None,
         name: HOST_NAME.into(),
-        relay: origin(relays[0]),
-        public_relay: Some(origin(relays[1])),
+        relay: tuning.origin(relays[0]),
+        public_relay: Some(tuning.origin(relays[1])),
         web_origin: None,
         new_relay: false,
+        transports: tuning.transports.clone(),
         enroll_key: None,
         local: LocalEnvironment {
             redirect: None,
@@ -439,7 +491,7 @@ impl TestDevice {
     /// How it reaches the host.
     pub fn config(&self) -> RemoteConfig {
         RemoteConfig {
-            relay: join::relay_of(&self.host).unwrap(),
+            relay: join::relay_of(&self.host, TransportChoice::Wss).unwrap(),
             host: self.host.host_id(),
             host_static: self.host.host_static,
             identity: Identity::from_seed(self.host.identity.seed().clone()),

@@ -65,7 +65,7 @@ impl Housekeeping {
                     continue;
                 }
             }
-            if *self.tunnel.borrow() == TunnelState::Connected {
+            if matches!(*self.tunnel.borrow(), TunnelState::Connected { .. }) {
                 periods += 1;
             }
             if periods == HOUR {

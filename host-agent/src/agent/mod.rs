@@ -67,6 +67,7 @@ use crate::codex::remote_control::control;
 use crate::codex::{Adapter, CodexState, StartedBy};
 use crate::firewall::folders::Folders;
 use crate::link::relay::{RelayAddress, RelayTrust};
+use crate::link::transports::{TransportKind, Transports};
 use crate::local_api::events::{ChatgptRemote, CodexState as CodexWord, TunnelState as TunnelWord, TunnelTransport};
 use crate::local_api::{self, CodexStatus, Event, Failure, TunnelStatus};
 use crate::platform::dirs::RuntimeDir;
@@ -125,6 +126,8 @@ pub struct AgentConfig {
     pub web_origin: Option<Origin>,
     /// Whether a relay with another key than before is taken. For `--new-relay`.
     pub new_relay: bool,
+    /// What may carry the tunnel.
+    pub transports: Transports,
     /// The one-time key, for a relay that does not know this host yet.
     pub enroll_key: Option<EnrollKey>,
     /// Codex on this machine, and its folders.
@@ -231,7 +234,7 @@ impl Agent {
             true => RelayTrust::Learn,
             false => trust(state.relay(), &config.relay, config.enroll_key.is_some()),
         };
-        let relay = RelayAddress { origin: config.relay.clone(), trust };
+        let relay = RelayAddress { origin: config.relay.clone(), trust, transports: config.transports };
         let identity = Identity::from_seed(state.identity().seed().clone());
         let boot = BootId(keys::random(&rng)?);
         let (tunnel, circuits) = shared.tunnel(relay, identity, boot, config.enroll_key, config.backoff, &vital);
@@ -382,7 +385,7 @@ async fn watch_tunnel(tunnel: Arc<Tunnel>, events: AgentEvents, ready: Ready, mu
         if let TunnelState::Down { reason, fix } = &now {
             events.send(Event::Error(Failure::new("relay_refused", reason).fix(fix)));
         }
-        if now == TunnelState::Connected
+        if matches!(now, TunnelState::Connected { .. })
             && let Some(key) = *relay_key.borrow()
         {
             let pin = RelayPin { url: relay.clone(), key };
@@ -411,7 +414,13 @@ async fn watch_tunnel(tunnel: Arc<Tunnel>, events: AgentEvents, ready: Ready, mu
 /// The tunnel's state, in the words of the public format.
 fn tunnel_status(state: &TunnelState) -> TunnelStatus {
     let (state, transport, reason) = match state {
-        TunnelState::Connected => (TunnelWord::Connected, Some(TunnelTransport::Wss), None),
+        TunnelState::Connected { transport, without_quic } => {
+            let transport = match transport {
+                TransportKind::Wss => TunnelTransport::Wss,
+                TransportKind::Quic => TunnelTransport::Quic,
+            };
+            (TunnelWord::Connected, Some(transport), without_quic.clone())
+        }
         TunnelState::Reconnecting { reason } => {
             (TunnelWord::Reconnecting, None, Some(reason.clone()).filter(|reason| !reason.is_empty()))
         }

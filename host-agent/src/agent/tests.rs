@@ -10,6 +10,7 @@ use crate::codex::permissions::Profiles;
 use crate::codex::{Adapter, Allowance, CodexBackend, CodexConnection, ConnectError, Instance};
 use crate::disk::Surroundings;
 use crate::firewall::ceiling::Ceiling;
+use crate::link::transports::TransportChoice;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,6 +43,7 @@ async fn start(home: &Path) -> (Agent, watch::Sender<CodexState>) {
         public_relay: None,
         web_origin: None,
         new_relay: false,
+        transports: Transports::new(TransportChoice::Wss),
         enroll_key: None,
         local: LocalEnvironment {
             redirect: None,

@@ -12,6 +12,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::sessions::Sessions;
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::link::circuit::Circuit;
-use crate::link::relay::{self, Caller, RelayAddress, RelayConnection, RelayError, RelayTrust};
+use crate::link::quic::QuicConnection;
+use crate::link::relay::{self, Caller, Carrier, RelayAddress, RelayConnection, RelayError, RelayTrust};
+use crate::link::transports::TransportKind;
 use crate::state::devices::DeviceList;
 
 /// Ping the relay after this long without a word from it.
@@ -66,7 +69,12 @@ pub(crate) enum TunnelState {
         reason: String,
     },
     /// Connected and registered.
-    Connected,
+    Connected {
+        /// What carries the connection.
+        transport: TransportKind,
+        /// Why that is no QUIC, where it was wanted.
+        without_quic: Option<String>,
+    },
     /// The relay said no; it is asked again, rarely.
     Down {
         /// Its words.
@@ -154,7 +162,8 @@ impl Tunnel {
     #[cfg(test)]
     pub(super) fn deaf(relay_key: PublicKey) -> Self {
         let (commands, inbox) = mpsc::channel(16);
-        let (state_out, state) = watch::channel(TunnelState::Connected);
+        let (state_out, state) =
+            watch::channel(TunnelState::Connected { transport: TransportKind::Wss, without_quic: None });
         let (key_out, relay_key) = watch::channel(Some(relay_key));
         let (stored_out, stored) = watch::channel(0);
         let (revoked_out, revoked) = watch::channel(Vec::new());
@@ -238,17 +247,7 @@ impl ControlConnection {
                 return;
             }
             let started = Instant::now();
-            let error = match self.connect().await {
-                Ok(mut socket) => {
-                    tracing::info!(relay = %self.config.relay.origin, "connected to the relay");
-                    self.state.send_replace(TunnelState::Connected);
-                    match self.serve(&mut socket).await {
-                        Err(error) => error,
-                        Ok(()) => return,
-                    }
-                }
-                Err(error) => error,
-            };
+            let Err(error) = self.connect_and_serve().await else { return };
             tracing::warn!(%error, "not connected to the relay");
             if std::mem::take(&mut self.has_worked) {
                 backoff.worked(started.elapsed());
@@ -283,22 +282,41 @@ impl ControlConnection {
         }
     }
 
-    async fn connect(&self) -> Result<RelayConnection, RelayError> {
-        let config = &self.config;
-        // Once the relay has proved its key it must be the same one, also within this run.
-        let mut relay = config.relay.clone();
+    /// One control connection after another, until one ends that no better one replaces. `Ok` when the tunnel is dropped.
+    async fn connect_and_serve(&mut self) -> Result<(), RelayError> {
+        let mut connection = self.relay().connect(&self.caller()).await?;
+        loop {
+            let (transport, without_quic) = (connection.carrier().kind(), connection.carrier().without_quic());
+            tracing::info!(relay = %self.config.relay.origin, ?transport, without_quic, "connected to the relay");
+            self.relay_key.send_replace(Some(connection.relay_key()));
+            let without_quic = without_quic.map(str::to_owned);
+            self.state.send_replace(TunnelState::Connected { transport, without_quic });
+            let Some(quic) = self.serve(&mut connection).await? else { return Ok(()) };
+            // The old one is there until the new one is: nobody hears that this host was away.
+            match self.relay().connect_beside(&Carrier::Quic(quic), &self.caller()).await {
+                Ok(better) => connection = better,
+                Err(error) => self.config.relay.transports.avoid_quic(error.to_string()),
+            }
+        }
+    }
+
+    /// The relay. Once it has proved its key it must be the same one, also within this run.
+    fn relay(&self) -> RelayAddress {
+        let mut relay = self.config.relay.clone();
         if let (RelayTrust::Learn, Some(key)) = (&relay.trust, *self.relay_key.borrow()) {
             relay.trust = RelayTrust::Pinned(reachback_proto::ids::RelayId::of(&key));
         }
-        let enroll_key = config.enroll_key.clone();
-        let connection =
-            relay.connect(&Caller::Host { identity: &config.identity, boot: config.boot, enroll_key }).await?;
-        self.relay_key.send_replace(Some(connection.relay_key()));
-        Ok(connection)
+        relay
     }
 
-    /// One control connection, until it ends. `Ok` when the tunnel is dropped.
-    async fn serve(&mut self, relay: &mut RelayConnection) -> Result<(), RelayError> {
+    fn caller(&self) -> Caller<'_> {
+        let TunnelConfig { identity, boot, enroll_key, .. } = &*self.config;
+        Caller::Host { identity, boot: *boot, enroll_key: enroll_key.clone() }
+    }
+
+    /// One control connection, until it ends. A QUIC connection, when there is one at last to take its place; nothing
+    /// when the tunnel is dropped.
+    async fn serve(&mut self, relay: &mut RelayConnection) -> Result<Option<QuicConnection>, RelayError> {
         let mut devices = self.config.devices.clone();
         let list = devices.borrow_and_update().clone();
         last_words(Arc::clone(&self.config.sessions), Arc::clone(&list), time::Instant::now() + LAST_WORDS).await;
@@ -309,7 +327,9 @@ impl ControlConnection {
         }
         self.dials.abort_all();
         self.dials = JoinSet::new();
-        self.dials.spawn(keep_spare(Arc::clone(&self.config)));
+        self.dials.spawn(keep_spare(Arc::clone(&self.config), relay.carrier().clone()));
+        let address = self.relay();
+        let mut better = pin!(better(&address, relay.carrier().kind()));
         let mut heard = Instant::now();
         let mut probed = None;
         let mut ticks = interval(HEARTBEAT);
@@ -322,7 +342,7 @@ impl ControlConnection {
                     heard = Instant::now();
                     probed = None;
                     if let Some(frame) = frame?
-                        && let Some(answer) = self.handle(frame)?
+                        && let Some(answer) = self.handle(frame, relay.carrier())?
                     {
                         self.say(relay, &answer).await?;
                     }
@@ -335,11 +355,11 @@ impl ControlConnection {
                         let frame = self.note(command);
                         self.say(relay, &frame).await?;
                     }
-                    None => return Ok(()),
+                    None => return Ok(None),
                 },
                 changed = devices.changed() => {
                     if changed.is_err() {
-                        return Ok(());
+                        return Ok(None);
                     }
                     let list = devices.borrow_and_update().clone();
                     // A list that follows another one does not put that off.
@@ -352,6 +372,7 @@ impl ControlConnection {
                 }
                 Some(ended) = self.dials.join_next() => vital::raise(ended),
                 _ = ticks.tick() => self.say(relay, &PeerToRelay::Ping { id: 0 }).await?,
+                quic = &mut better => return Ok(Some(quic)),
                 () = sleep_until(dead.into()) => {
                     return Err(RelayError::TimedOut(self.config.relay.origin.to_string()));
                 }
@@ -366,14 +387,14 @@ impl ControlConnection {
     }
 
     /// What the relay says; the answer, where it wants one.
-    fn handle(&mut self, frame: RelayToPeer) -> Result<Option<PeerToRelay>, RelayError> {
+    fn handle(&mut self, frame: RelayToPeer, carrier: &Carrier) -> Result<Option<PeerToRelay>, RelayError> {
         match frame {
             RelayToPeer::Ping { id } => return Ok(Some(PeerToRelay::Pong { id })),
             RelayToPeer::Pong { .. } => {}
             RelayToPeer::CircuitWanted if self.dials.len() < MAX_DIALS && self.wanted.check().is_ok() => {
-                let config = Arc::clone(&self.config);
+                let (config, carrier) = (Arc::clone(&self.config), carrier.clone());
                 self.dials.spawn(async move {
-                    if let Err(error) = dial_circuit(&config).await {
+                    if let Err(error) = dial_circuit(&config, &carrier).await {
                         tracing::debug!(%error, "a circuit that was wanted did not come about");
                     }
                 });
@@ -457,13 +478,13 @@ fn open_frame(rendezvous: RendezvousId, until: Instant) -> PeerToRelay {
 }
 
 /// Keeps one data connection waiting, for as long as the control connection lives.
-async fn keep_spare(config: Arc<TunnelConfig>) {
+async fn keep_spare(config: Arc<TunnelConfig>, carrier: Carrier) {
     let rng = SystemRandom::new();
     let mut backoff = Backoff::new(config.backoff);
     loop {
         sleep(backoff.delay(&rng, config.sessions.are_awaited(Instant::now()))).await;
         let started = Instant::now();
-        match dial_circuit(&config).await {
+        match dial_circuit(&config, &carrier).await {
             // One that is taken again and again as soon as it is there is no reason to dial without a pause: circuits
             // that are wanted meanwhile are dialled by themselves.
             Ok(()) => backoff.worked(started.elapsed()),
@@ -480,10 +501,18 @@ async fn keep_spare(config: Arc<TunnelConfig>) {
     }
 }
 
-/// One data connection: dialled, let in, waiting, and handed over when the relay starts a circuit on it.
-async fn dial_circuit(config: &TunnelConfig) -> Result<(), RelayError> {
-    let mut connection =
-        config.relay.connect(&Caller::HostData { identity: &config.identity, boot: config.boot }).await?;
+/// A QUIC connection that is to take the place of a WebSocket; never where that is not wanted.
+async fn better(relay: &RelayAddress, now: TransportKind) -> QuicConnection {
+    match now {
+        TransportKind::Wss => relay.quic_after_all().await,
+        TransportKind::Quic => std::future::pending().await,
+    }
+}
+
+/// One data connection, carried like the control connection: dialled, let in, waiting, and handed over when the relay starts a circuit on it.
+async fn dial_circuit(config: &TunnelConfig, carrier: &Carrier) -> Result<(), RelayError> {
+    let caller = Caller::HostData { identity: &config.identity, boot: config.boot };
+    let mut connection = config.relay.connect_beside(carrier, &caller).await?;
     let (number, origin) = loop {
         // Says nothing while it waits: the relay keeps it alive with WebSocket pings, every 20 s.
         match timeout(SILENCE_LIMIT, connection.receive_or_sign()).await {

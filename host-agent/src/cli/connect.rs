@@ -24,12 +24,14 @@ use super::host::stopped;
 use super::output::Output;
 use super::preflight::{self, PATIENCE};
 use super::reasons;
+use super::transport::{self, TransportArg};
 use crate::backoff::BackoffConfig;
 use crate::connect::host_info::HostReport;
 use crate::connect::local_socket::{self, remote_url};
 use crate::connect::outcome::Outcome;
 use crate::connect::remote::{RemoteConfig, RemoteHost, RemoteState};
 use crate::connect::{host_info, join};
+use crate::link::transports::TransportChoice;
 use crate::local_api::Failure;
 use crate::platform::signals::stop_wanted;
 use crate::platform::socket::LocalListener;
@@ -55,6 +57,9 @@ pub(super) struct ConnectArgs {
     /// Only expose a local socket for app-server clients, here, and start nothing.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["cd", "codex_args"])]
     socket: Option<PathBuf>,
+    /// What carries the connection to the relay.
+    #[arg(long, value_enum, default_value_t = TransportArg::Auto)]
+    transport: TransportArg,
     /// The Codex to run. Default: `codex` on the search path.
     #[arg(long, env = "REACHBACK_CODEX_PROGRAM", value_name = "PATH")]
     codex_program: Option<PathBuf>,
@@ -82,7 +87,9 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
         return Err(no_terminal(&host.name).into());
     }
     let (name, id, device) = (host.name.clone(), host.host_id(), host.device_id());
-    let remote = Arc::new(RemoteHost::start(remote_config(&host)?));
+    let config = remote_config(&host, args.transport.into())?;
+    transport::check(args.transport, &config.relay.origin)?;
+    let remote = Arc::new(RemoteHost::start(config));
     let (report_out, report) = watch::channel(HostReport::default());
     let info = host_info::follow(Arc::clone(&remote), PairedHostStore::new(&home.path), id, device, report_out);
     let _info = AbortOnDropHandle::new(tokio::spawn(info));
@@ -272,9 +279,9 @@ fn find(store: &PairedHostStore, query: Option<&str>) -> anyhow::Result<PairedHo
 const PAIR: &str = "at the host: reachback up (or `reachback pair`); here: reachback join URL";
 
 /// How a host is reached.
-pub(super) fn remote_config(host: &PairedHost) -> anyhow::Result<RemoteConfig> {
+pub(super) fn remote_config(host: &PairedHost, transport: TransportChoice) -> anyhow::Result<RemoteConfig> {
     Ok(RemoteConfig {
-        relay: join::relay_of(host)?,
+        relay: join::relay_of(host, transport)?,
         host: host.host_id(),
         host_static: host.host_static,
         identity: Identity::from_seed(host.identity.seed().clone()),

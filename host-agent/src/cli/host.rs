@@ -25,6 +25,7 @@ use super::opening;
 use super::output::Output;
 use super::ssh;
 use super::status::keys_line;
+use super::transport::{self, TransportArg};
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::outbox::OutboxLimits;
 use crate::agent::{Agent, AgentConfig};
@@ -38,7 +39,8 @@ use crate::codex::{CodexBackend, CodexConfig};
 use crate::demo::home::DemoHome;
 use crate::disk::Surroundings;
 use crate::firewall::ceiling::Ceiling;
-use crate::local_api::events::{CodexState, TunnelState};
+use crate::link::transports::Transports;
+use crate::local_api::events::{CodexState, TunnelState, TunnelTransport};
 use crate::local_api::{Event, Failure, SshAsksDevices};
 use crate::platform::signals::{stop_wanted, stop_within};
 use crate::platform::{dirs, files};
@@ -69,20 +71,10 @@ pub(super) struct HostArgs {
     #[arg(long, value_name = "URL")]
     web_origin: Option<Origin>,
     /// What carries the tunnel.
-    #[arg(long, value_enum, default_value_t = TransportChoice::Auto)]
-    transport: TransportChoice,
+    #[arg(long, value_enum, default_value_t = TransportArg::Auto)]
+    transport: TransportArg,
     #[command(flatten)]
     codex: CodexArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TransportChoice {
-    /// The best that works; WebSocket in this version.
-    Auto,
-    /// QUIC; not in this version.
-    Quic,
-    /// WebSocket.
-    Wss,
 }
 
 /// What `up` and `host` need to know about this machine and its Codex.
@@ -184,15 +176,12 @@ fn absolute(path: PathBuf) -> PathBuf {
 }
 
 pub(super) async fn run(home: &Home, mut args: HostArgs, output: Output) -> anyhow::Result<ExitCode> {
-    if args.transport == TransportChoice::Quic {
-        let failure = Failure::new("no_quic", "this version has no QUIC tunnel");
-        return Err(failure.fix("leave --transport out, or say --transport wss").into());
-    }
     demo::check(home, Purpose::Real)?;
     let relay = match args.relay {
         Some(relay) => relay,
         None => known_relay(&home.path)?,
     };
+    transport::check(args.transport, &relay)?;
     let enroll_key = args.enroll_file.as_deref().map(read_enroll_key).transpose()?;
     // Before anything of another agent on this home is touched.
     let lock = demo::acquire(home, Purpose::Real)?;
@@ -207,6 +196,7 @@ pub(super) async fn run(home: &Home, mut args: HostArgs, output: Output) -> anyh
         public_relay: None,
         web_origin: args.web_origin,
         new_relay: args.new_relay,
+        transports: Transports::new(args.transport.into()),
         enroll_key,
         local: local_environment(home, &args.codex, codex, None)?,
         ssh: args.codex.discovery(home)?,
@@ -266,7 +256,13 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
         ),
         Event::Tunnel(status) => match (status.state, &status.reason) {
             (TunnelState::Connected, _) if has_own_start => return None,
-            (TunnelState::Connected, _) => "Connected to the relay.".into(),
+            (TunnelState::Connected, None) => match status.transport {
+                Some(TunnelTransport::Quic) => "Connected to the relay, over QUIC.".into(),
+                Some(TunnelTransport::Wss) | None => "Connected to the relay.".into(),
+            },
+            (TunnelState::Connected, Some(reason)) => {
+                format!("Connected to the relay, not over QUIC: {}", printable(reason))
+            }
             (_, Some(reason)) => format!("Not connected to the relay: {reason}"),
             (_, None) => return None,
         },

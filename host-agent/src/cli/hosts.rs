@@ -19,6 +19,7 @@ use crate::connect::host_info::{CodexWord, EnvironmentReport, HostReport};
 use crate::connect::remote::{RemoteHost, RemoteState};
 use crate::connect::{host_info, join, presence};
 use crate::link::relay::RelayError;
+use crate::link::transports::TransportChoice;
 use crate::state::paired_hosts::{PairedHost, PairedHostStore};
 use crate::state::timestamp::Timestamp;
 
@@ -125,7 +126,7 @@ fn detail(row: &Row) -> String {
 
 async fn ask(host: PairedHost, store: PairedHostStore) -> Row {
     let row = |host, state, reason| Row { host, state, since: None, reason, codex: None };
-    let relay = match join::relay_of(&host) {
+    let relay = match join::relay_of(&host, TransportChoice::Wss) {
         Ok(relay) => relay,
         Err(error) => return row(host, "unreachable", Some(error.to_string())),
     };
@@ -145,7 +146,7 @@ async fn ask(host: PairedHost, store: PairedHostStore) -> Row {
 /// Asks a host that is online itself, in a session that ends at once.
 async fn ask_host(host: PairedHost, store: PairedHostStore) -> Row {
     let (id, device) = (host.host_id(), host.device_id());
-    let config = match connect::remote_config(&host) {
+    let config = match connect::remote_config(&host, TransportChoice::Wss) {
         Ok(config) => config,
         Err(error) => return Row { host, state: "online", since: None, reason: Some(error.to_string()), codex: None },
     };

@@ -20,6 +20,7 @@ mod preflight;
 mod reasons;
 mod ssh;
 mod status;
+mod transport;
 mod up;
 mod workspace;
 

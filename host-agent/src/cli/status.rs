@@ -15,7 +15,7 @@ use crate::agent::environments::workspaces::OpenedBy;
 use crate::codex::Adapter;
 use crate::codex::keys::Keys;
 use crate::codex::remote_control::redirect::Redirect;
-use crate::local_api::events::{ChatgptRemote, CodexState, TunnelState};
+use crate::local_api::events::{ChatgptRemote, CodexState, TunnelState, TunnelTransport};
 use crate::local_api::{
     Client, ClientError, CodexStatus, CodexUse, Event, Failure, Request, Response, Status, TunnelStatus,
     WorkspaceStatus,
@@ -208,7 +208,13 @@ fn relay(found: &Found) -> String {
     match &found.tunnel {
         None => url.clone(),
         Some(tunnel) => match (tunnel.state, &tunnel.reason) {
-            (TunnelState::Connected, _) => format!("{url}, connected"),
+            (TunnelState::Connected, None) => match tunnel.transport {
+                Some(TunnelTransport::Quic) => format!("{url}, connected over QUIC"),
+                Some(TunnelTransport::Wss) | None => format!("{url}, connected"),
+            },
+            (TunnelState::Connected, Some(reason)) => {
+                format!("{url}, connected, not over QUIC: {}", printable(reason))
+            }
             (_, Some(reason)) => format!("{url}, not connected: {}", printable(reason)),
             (_, None) => format!("{url}, not connected"),
         },

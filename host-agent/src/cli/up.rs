@@ -27,6 +27,7 @@ use crate::backoff::BackoffConfig;
 use crate::demo::home::{DemoHome, project_beside};
 use crate::demo::machine::{self, DemoMachine, MachineError};
 use crate::demo::model::ScriptedModel;
+use crate::link::transports::{TransportChoice, Transports};
 use crate::local_api::{Confirm, Event, Failure, Request};
 use crate::platform::programs;
 use crate::platform::signals::{stop_wanted, stop_within};
@@ -116,6 +117,8 @@ pub(super) async fn run(home: &Home, mut args: UpArgs, output: Output) -> anyhow
             web_origin: args.web_origin.clone(),
             // It is the relay of this process and this home, whatever address it had before.
             new_relay: true,
+            // Of this very process: nothing is lost on the way, and no address changes.
+            transports: Transports::new(TransportChoice::Wss),
             enroll_key: Some(relay.create_enroll_key().await?),
             local: local_environment(home, &args.codex, codex, demo.as_ref().map(|demo| &demo.home))?,
             ssh: args.codex.discovery(home)?,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reachback_proto::crypto::keys::{Identity, KeyError, StaticKey};
+use reachback_proto::pairing::OriginError;
 use reachback_proto::pairing::{
     DeviceSide, Digits, Fresh, InitiatorEvent, Name, Origin, PairingError, PairingInitiator, PairingSecret, PairingUrl,
     Platform, Refusal, TypedCode, WAITING_INTERVAL,
@@ -13,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::link::handshake::{BlockStream, HandshakeFailed};
 use crate::link::relay::{Caller, RelayAddress, RelayConnection, RelayError, RelayTrust};
+use crate::link::transports::{TransportChoice, Transports};
 use crate::state::atomic::FileError;
 use crate::state::host::RelayPin;
 use crate::state::paired_hosts::{PairedHost, PairedHostStore};
@@ -94,7 +96,8 @@ pub async fn join(
             (relay.clone(), RelayTrust::Learn, stretched(code.clone(), relay.clone()).await)
         }
     };
-    let relay = RelayAddress { origin, trust };
+    // Of a few round trips: QUIC would gain nothing.
+    let relay = RelayAddress { origin, trust, transports: Transports::new(TransportChoice::Wss) };
     let rendezvous = secret.rendezvous();
     let connection = attached(relay.connect(&Caller::Pairing { rendezvous }).await?).await?;
     let rng = SystemRandom::new();
@@ -159,9 +162,9 @@ pub async fn join(
 }
 
 /// The relay of a paired host, pinned.
-pub fn relay_of(host: &PairedHost) -> Result<RelayAddress, reachback_proto::pairing::OriginError> {
+pub fn relay_of(host: &PairedHost, transport: TransportChoice) -> Result<RelayAddress, OriginError> {
     let trust = RelayTrust::Pinned(host.relay().id());
-    Ok(RelayAddress { origin: host.relay().url.parse()?, trust })
+    Ok(RelayAddress { origin: host.relay().url.parse()?, trust, transports: Transports::new(transport) })
 }
 
 /// The typed code's key derivation takes a fifth of a second of computing.

@@ -392,6 +392,7 @@ mod tests {
     use super::*;
     use crate::link::relay::RelayTrust;
     use crate::link::testing::links;
+    use crate::link::transports::{TransportChoice, Transports};
 
     #[tokio::test]
     async fn a_link_that_dies_before_anyone_looks_is_followed_by_another() {
@@ -401,6 +402,7 @@ mod tests {
             relay: RelayAddress {
                 origin: "http://127.0.0.1:1".parse().unwrap(),
                 trust: RelayTrust::Pinned(RelayId([0; 32])),
+                transports: Transports::new(TransportChoice::Wss),
             },
             host: HostId([7; 16]),
             host_static: StaticKey::generate(&rng).unwrap().public(),

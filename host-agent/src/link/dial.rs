@@ -1,4 +1,4 @@
-//! A TCP connection to a host that has a name, and behind it any number of addresses.
+//! A connection to a host that has a name, and behind it any number of addresses.
 //!
 //! A name may lead to an IPv6 and an IPv4 address, of which one goes nowhere from
 //! here: no answer comes at all, and the system gives up after minutes. So
@@ -68,14 +68,24 @@ fn beside_silence(tried: usize, failed: Option<&io::Error>) -> String {
 
 /// Connects to the first address of `host` that answers before `deadline`. Small frames go out at once (`TCP_NODELAY`).
 pub(crate) async fn connect(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, DialError> {
-    let found = timeout_at(deadline, lookup_host((host, port))).await;
-    let found = found.map_err(|_| DialError::TimedOut { tried: 0, failed: None })?.map_err(DialError::Lookup)?;
-    race(&in_turns(found), deadline, async |address| {
+    connect_by(host, port, deadline, async |address| {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     })
     .await
+}
+
+/// The same by another way of dialling an address.
+pub(super) async fn connect_by<S, F: Future<Output = io::Result<S>>>(
+    host: &str,
+    port: u16,
+    deadline: Instant,
+    dial: impl Fn(SocketAddr) -> F,
+) -> Result<S, DialError> {
+    let found = timeout_at(deadline, lookup_host((host, port))).await;
+    let found = found.map_err(|_| DialError::TimedOut { tried: 0, failed: None })?.map_err(DialError::Lookup)?;
+    race(&in_turns(found), deadline, dial).await
 }
 
 /// Each address once, families taking turns; the system's first stays first, and the order within a family.
@@ -97,10 +107,10 @@ fn in_turns(found: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// The first of `addresses` that `dial` connects to. All attempts are dropped with this future.
-async fn race<S>(
+async fn race<S, F: Future<Output = io::Result<S>>>(
     addresses: &[SocketAddr],
     deadline: Instant,
-    dial: impl AsyncFn(SocketAddr) -> io::Result<S>,
+    dial: impl Fn(SocketAddr) -> F,
 ) -> Result<S, DialError> {
     let mut waiting = addresses.iter();
     let mut attempts = FuturesUnordered::new();

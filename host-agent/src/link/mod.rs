@@ -3,8 +3,8 @@
 //! [`dial`] finds the address of a name that answers; [`relay`] dials the relay
 //! and proves keys; [`circuit`] is the byte stream
 //! that the relay then splices; [`SecureLink`] is the Noise handshake and its records over it. A
-//! transport ([`ws`] today, QUIC next) is one implementation of
-//! [`transport::Transport`] and known nowhere else.
+//! transport ([`ws`], over TCP or over a stream of [`quic`]) is one implementation of
+//! [`transport::Transport`] and known nowhere else; [`transports`] says which is tried.
 //!
 //! A `SecureLink` belongs to one task, the session's, and is polled: the task
 //! reads, writes and listens to everything else in a single `select!`.
@@ -12,11 +12,13 @@
 pub mod circuit;
 pub(crate) mod dial;
 pub mod handshake;
+pub(crate) mod quic;
 pub mod relay;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod tls;
 pub(crate) mod transport;
+pub mod transports;
 pub(crate) mod ws;
 
 use std::mem;

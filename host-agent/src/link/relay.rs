@@ -1,6 +1,8 @@
 //! Dialling the relay and being let in.
 
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,24 +11,30 @@ use reachback_proto::claims::{self, ProofRole};
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{EnrollKey, PeerToRelay, RelayToPeer, welcome_transcript};
 use reachback_proto::crypto::keys::{self, Identity, KeyError};
+use reachback_proto::endpoint::Endpoint;
 use reachback_proto::ids::{BootId, HostId, PublicKey, RelayId, RendezvousId};
 use reachback_proto::pairing::Origin;
 use reachback_proto::version;
 use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
 use rustls::pki_types::ServerName;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::ByteStream;
 use super::circuit::{Circuit, RelayCircuit};
 use super::dial::{self, DialError};
+use super::quic::QuicConnection;
 use super::tls::{self, TlsSetupError};
 use super::transport::{Closed, Received, Transport};
+use super::transports::{Plan, TransportKind, Transports};
 use super::ws;
 
 /// Dialling, TLS and the hello together: beyond this a path is as good as dead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long QUIC is tried alone. On a path of 150 ms each way its two round trips are over then.
+const QUIC_HEAD_START: Duration = Duration::from_millis(300);
 
 /// Which relay is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +66,8 @@ pub struct RelayAddress {
     pub origin: Origin,
     /// Which key it must have.
     pub trust: RelayTrust,
+    /// What may carry connections to it.
+    pub transports: Transports,
 }
 
 /// Who is calling.
@@ -115,6 +125,20 @@ pub enum RelayError {
         /// Why.
         source: io::Error,
     },
+    /// No QUIC, and nothing else was to be tried.
+    #[error("cannot reach the relay at {origin} over QUIC: {source}")]
+    NoQuic {
+        /// Where it was looked for.
+        origin: String,
+        /// Why.
+        source: DialError,
+    },
+    /// QUIC towards a relay that has no TLS.
+    #[error("there is no QUIC to {origin}, as the relay there has no TLS")]
+    PlainQuic {
+        /// Where it is.
+        origin: String,
+    },
     /// Nothing came in time.
     #[error("the relay at {0} does not answer")]
     TimedOut(String),
@@ -162,12 +186,54 @@ impl RelayError {
 pub struct RelayConnection {
     transport: Box<dyn Transport>,
     relay_key: PublicKey,
+    carrier: Carrier,
+}
+
+/// What carries a connection.
+#[derive(Debug, Clone)]
+pub(crate) enum Carrier {
+    /// TCP, all of its own.
+    Wss {
+        /// Why it is not QUIC, where that was wanted.
+        without_quic: Option<String>,
+    },
+    /// A stream of this.
+    Quic(QuicConnection),
+}
+
+impl Carrier {
+    /// In a word.
+    pub(crate) fn kind(&self) -> TransportKind {
+        match self {
+            Self::Wss { .. } => TransportKind::Wss,
+            Self::Quic(_) => TransportKind::Quic,
+        }
+    }
+
+    /// Why it is not QUIC, where that was wanted.
+    pub(crate) fn without_quic(&self) -> Option<&str> {
+        match self {
+            Self::Wss { without_quic } => without_quic.as_deref(),
+            Self::Quic(_) => None,
+        }
+    }
+}
+
+/// The relay, before a link is opened.
+enum Reached {
+    Quic(QuicConnection),
+    Tcp { stream: Box<dyn ByteStream>, without_quic: Option<String> },
 }
 
 impl RelayConnection {
     /// Goes on with a connection whose relay has proved its key.
-    pub(crate) fn new(transport: Box<dyn Transport>, relay_key: PublicKey) -> Self {
-        Self { transport, relay_key }
+    pub(crate) fn new(transport: Box<dyn Transport>, relay_key: PublicKey, carrier: Carrier) -> Self {
+        Self { transport, relay_key, carrier }
+    }
+
+    /// What carries it.
+    pub(crate) fn carrier(&self) -> &Carrier {
+        &self.carrier
     }
 
     /// The relay's identity key; it has proved it.
@@ -207,32 +273,141 @@ impl RelayAddress {
     }
 
     async fn connect_inner(&self, caller: &Caller<'_>, deadline: Instant) -> Result<RelayConnection, RelayError> {
-        let path = match caller {
-            Caller::Host { .. } => "/v1/host",
-            Caller::HostData { .. } => "/v1/host/data",
-            Caller::Device { .. } | Caller::Pairing { .. } => "/v1/device",
-        };
-        let scheme = if self.origin.is_secure() { "wss" } else { "ws" };
-        let url = format!("{scheme}://{}:{}{path}", self.origin.host(), self.origin.port());
-        let mut transport = ws::open(&url, self.dial(deadline).await?).await?;
-        let relay_key = self.hello(&mut *transport, caller).await?;
-        Ok(RelayConnection::new(transport, relay_key))
+        match self.reach(deadline).await? {
+            Reached::Quic(quic) => self.enter_over(&quic, caller).await,
+            Reached::Tcp { stream, without_quic } => {
+                let transport = self.upgrade(stream, caller).await?;
+                self.enter(transport, caller, Carrier::Wss { without_quic }).await
+            }
+        }
     }
 
-    async fn dial(&self, deadline: Instant) -> Result<Box<dyn ByteStream>, RelayError> {
+    /// The same beside a connection that is there already, and carried like it.
+    pub(crate) async fn connect_beside(
+        &self,
+        carrier: &Carrier,
+        caller: &Caller<'_>,
+    ) -> Result<RelayConnection, RelayError> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let connecting = async {
+            match carrier {
+                Carrier::Quic(quic) => self.enter_over(quic, caller).await,
+                Carrier::Wss { .. } => {
+                    let transport = self.upgrade(self.dial_tcp(deadline).await?, caller).await?;
+                    self.enter(transport, caller, carrier.clone()).await
+                }
+            }
+        };
+        timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(RelayError::TimedOut(self.origin.to_string())))
+    }
+
+    /// A QUIC connection, once there is one after all; for as long as it takes. Never, where none is wanted.
+    pub(crate) async fn quic_after_all(&self) -> QuicConnection {
+        loop {
+            let Some(again) = self.transports.quic_again() else { return std::future::pending().await };
+            sleep_until(again).await;
+            match self.dial_quic(Instant::now() + CONNECT_TIMEOUT).await {
+                Ok(quic) => {
+                    self.transports.quic_works();
+                    return quic;
+                }
+                Err(error) => self.transports.avoid_quic(error.to_string()),
+            }
+        }
+    }
+
+    /// The relay, by what gets there.
+    ///
+    /// QUIC has a start of [`QUIC_HEAD_START`]. It takes two round trips where TCP and TLS take three, so it is there
+    /// first, unless it does not get through; and then nobody has waited for long.
+    async fn reach(&self, deadline: Instant) -> Result<Reached, RelayError> {
+        match self.transports.plan(&self.origin) {
+            Plan::Wss { without_quic } => {
+                return Ok(Reached::Tcp { stream: self.dial_tcp(deadline).await?, without_quic });
+            }
+            Plan::Quic => return Ok(Reached::Quic(self.dial_quic(deadline).await?)),
+            Plan::Both => {}
+        }
+        let (mut quic, mut why) = (pin!(self.dial_quic(deadline)), None);
+        let mut tcp = pin!(async {
+            sleep(QUIC_HEAD_START).await;
+            self.dial_tcp(deadline).await
+        });
+        loop {
+            tokio::select! {
+                biased;
+                dialled = &mut quic, if why.is_none() => match dialled {
+                    Ok(connection) => {
+                        self.transports.quic_works();
+                        return Ok(Reached::Quic(connection));
+                    }
+                    Err(error) => why = Some(error.to_string()),
+                },
+                stream = &mut tcp => {
+                    let (stream, why) = (stream?, why.unwrap_or_else(|| "nothing answers over UDP".to_owned()));
+                    self.transports.avoid_quic(why.clone());
+                    return Ok(Reached::Tcp { stream, without_quic: Some(why) });
+                }
+            }
+        }
+    }
+
+    /// The relay's name or address, as it is dialled.
+    fn host(&self) -> String {
+        self.origin.host().trim_start_matches('[').trim_end_matches(']').to_owned()
+    }
+
+    async fn dial_quic(&self, deadline: Instant) -> Result<QuicConnection, RelayError> {
+        let origin = || self.origin.to_string();
+        if !self.origin.is_secure() {
+            return Err(RelayError::PlainQuic { origin: origin() });
+        }
+        let (host, tls) = (self.host(), tls::client_config(&self.trust)?);
+        let dialled = QuicConnection::dial(&host, self.origin.port(), tls, self.transports.tokens(), deadline);
+        dialled.await.map_err(|source| RelayError::NoQuic { origin: origin(), source })
+    }
+
+    async fn dial_tcp(&self, deadline: Instant) -> Result<Box<dyn ByteStream>, RelayError> {
         let unreachable = |source| RelayError::Unreachable { origin: self.origin.to_string(), source };
         let no_tls = |source| RelayError::NoTls { origin: self.origin.to_string(), source };
-        let host = self.origin.host();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let tcp = dial::connect(host, self.origin.port(), deadline).await.map_err(unreachable)?;
+        let host = self.host();
+        let tcp = dial::connect(&host, self.origin.port(), deadline).await.map_err(unreachable)?;
         if !self.origin.is_secure() {
             return Ok(Box::new(tcp));
         }
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| RelayError::Protocol("its name can't be used for TLS"))?;
-        let connector = TlsConnector::from(tls::client_config(&self.trust)?);
-        let tls = connector.connect(name, tcp).await.map_err(no_tls)?;
+        let name = ServerName::try_from(host).map_err(|_| RelayError::Protocol("its name can't be used for TLS"))?;
+        let mut config = tls::client_config(&self.trust)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(no_tls)?;
         Ok(Box::new(tls))
+    }
+
+    /// Opens a link over TCP.
+    async fn upgrade(
+        &self,
+        stream: Box<dyn ByteStream>,
+        caller: &Caller<'_>,
+    ) -> Result<Box<dyn Transport>, RelayError> {
+        let scheme = if self.origin.is_secure() { "wss" } else { "ws" };
+        let path = caller.endpoint().path();
+        let url = format!("{scheme}://{}:{}{path}", self.origin.host(), self.origin.port());
+        Ok(ws::open(&url, stream).await?)
+    }
+
+    /// Opens a link on a QUIC connection, and is let in.
+    async fn enter_over(&self, quic: &QuicConnection, caller: &Caller<'_>) -> Result<RelayConnection, RelayError> {
+        let transport = quic.open(caller.endpoint()).await?;
+        self.enter(transport, caller, Carrier::Quic(quic.clone())).await
+    }
+
+    async fn enter(
+        &self,
+        mut transport: Box<dyn Transport>,
+        caller: &Caller<'_>,
+        carrier: Carrier,
+    ) -> Result<RelayConnection, RelayError> {
+        let relay_key = self.hello(&mut *transport, caller).await?;
+        Ok(RelayConnection::new(transport, relay_key, carrier))
     }
 
     async fn hello(&self, transport: &mut dyn Transport, caller: &Caller<'_>) -> Result<PublicKey, RelayError> {
@@ -260,6 +435,14 @@ impl RelayAddress {
 }
 
 impl Caller<'_> {
+    fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Host { .. } => Endpoint::Host,
+            Self::HostData { .. } => Endpoint::HostData,
+            Self::Device { .. } | Self::Pairing { .. } => Endpoint::Device,
+        }
+    }
+
     fn hello(
         &self,
         version: u8,

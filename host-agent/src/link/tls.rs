@@ -26,17 +26,15 @@ const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 
 pub struct TlsSetupError(#[from] Error);
 
 /// A client configuration that takes certificates as `trust` says.
-pub(crate) fn client_config(trust: &RelayTrust) -> Result<Arc<ClientConfig>, TlsSetupError> {
+pub(crate) fn client_config(trust: &RelayTrust) -> Result<ClientConfig, TlsSetupError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier =
         RelayCertVerifier { trust: trust.clone(), system: system_verifier(&provider), provider: Arc::clone(&provider) };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+        .with_no_client_auth())
 }
 
 /// The system's roots (`SSL_CERT_FILE` is honoured); `None` where there are none.

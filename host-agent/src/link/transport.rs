@@ -1,6 +1,6 @@
 //! What carries a connection to the relay: messages of bytes, both ways.
 //!
-//! A WebSocket today ([`super::ws`]), QUIC next; what it is made of is known there only.
+//! A WebSocket ([`super::ws`]), over TCP or over a stream of a QUIC connection; what it is made of is known there only.
 
 use std::io;
 use std::time::Duration;

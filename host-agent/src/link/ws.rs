@@ -1,4 +1,4 @@
-//! The relay over a WebSocket: one binary message is one piece.
+//! A WebSocket to the relay, over whatever carries it: one binary message is one piece.
 
 use std::io;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ where
 
 /// Buffers small enough that an idle connection costs little: the library's default read buffer is 128 KiB
 /// and measured no faster.
-fn config() -> WebSocketConfig {
+pub(super) fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(4 * 1024)
         .write_buffer_size(0)

@@ -163,6 +163,7 @@ pub enum TunnelState {
 pub enum TunnelTransport {
     /// WebSocket over TLS.
     Wss,
+    /// A stream of a QUIC connection.
     Quic,
 }
 

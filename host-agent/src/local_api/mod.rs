@@ -31,7 +31,8 @@ pub(crate) mod server;
 pub use client::{Client, ClientError};
 pub use events::{
     ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshAsked, SshAsksDevices, SshChecked,
-    SshCodex, SshEnvironment, SshHost, SshInstalled, SshInstalling, SshStopped, TunnelStatus, WorkspaceStatus,
+    SshCodex, SshEnvironment, SshHost, SshInstalled, SshInstalling, SshStopped, TunnelState, TunnelStatus,
+    TunnelTransport, WorkspaceStatus,
 };
 pub use server::{Exchange, Handler, serve};
 

@@ -82,6 +82,7 @@ async fn serve(state: Arc<State>, incoming: Incoming, peer: Arc<Connection>) {
         Ok(Err(error)) => return tracing::debug!(%error, "a QUIC handshake failed"),
         Err(_) => return state.metrics.limit(Limit::TlsHandshake),
     };
+    tracing::debug!("a QUIC connection is open");
     let streams = TaskTracker::new();
     // It is asked below whether there are any; more may come.
     streams.close();

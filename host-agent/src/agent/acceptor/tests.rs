@@ -39,6 +39,7 @@ use crate::disk::Surroundings;
 use crate::firewall::ceiling::Ceiling;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::testing::{Pipe, pipes};
+use crate::link::transports::{TransportChoice, Transports};
 use crate::state::devices::Device;
 use crate::state::journal::Journal;
 use crate::state::work::WorkStore;
@@ -94,7 +95,11 @@ impl Door {
         };
         let tunnel = Arc::new(Tunnel::start(TunnelConfig {
             vital: Vital::default(),
-            relay: RelayAddress { origin: relay, trust: RelayTrust::Learn },
+            relay: RelayAddress {
+                origin: relay,
+                trust: RelayTrust::Learn,
+                transports: Transports::new(TransportChoice::Wss),
+            },
             identity: Arc::new(identity),
             boot: BootId([0; 16]),
             enroll_key: None,

@@ -8,6 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::audit::{self, Line};
+use crate::link::transports::TransportKind;
 use crate::state::devices::Device;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -31,6 +32,10 @@ fn device(name: &str, unseen_days: u32) -> Device {
     Device { unseen_hours: unseen_days * 24, ..device }
 }
 
+fn with_relay() -> TunnelState {
+    TunnelState::Connected { transport: TransportKind::Wss, without_quic: None }
+}
+
 impl House {
     /// Neither was seen for so many days.
     fn unseen_for(days: u32) -> Self {
@@ -43,7 +48,7 @@ impl House {
             devices.add(device, start).unwrap();
             id
         });
-        let (tunnel, state) = watch::channel(TunnelState::Connected);
+        let (tunnel, state) = watch::channel(with_relay());
         let (events, listener) = broadcast::channel(16);
         let housekeeping = Housekeeping {
             devices: Arc::clone(&devices),
@@ -133,7 +138,7 @@ async fn time_in_which_no_device_could_be_seen_does_not_count() {
     house.tunnel.send_replace(TunnelState::Reconnecting { reason: "the relay is gone".into() });
     house.days(100).await;
     assert!(!house.expired(house.away));
-    house.tunnel.send_replace(TunnelState::Connected);
+    house.tunnel.send_replace(with_relay());
     house.days(11).await;
     assert!(house.expired(house.away));
 }

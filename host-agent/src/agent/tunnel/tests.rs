@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::link::relay::RelayConnection;
+use crate::link::transports::{TransportChoice, Transports};
 use crate::link::ws::WebSocket;
 use crate::session::start;
 
@@ -20,12 +21,14 @@ async fn connected(
 ) -> (ControlConnection, RelayConnection, WebSocketStream<DuplexStream>) {
     let (ours, theirs) = duplex(4096);
     let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
-    let connection = RelayConnection::new(Box::new(WebSocket(socket)), PublicKey([7; 32]));
+    let connection =
+        RelayConnection::new(Box::new(WebSocket(socket)), PublicKey([7; 32]), Carrier::Wss { without_quic: None });
     let relay = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
     let config = TunnelConfig {
         relay: RelayAddress {
             origin: "http://127.0.0.1:1".parse().unwrap(),
             trust: RelayTrust::Pinned(RelayId([7; 32])),
+            transports: Transports::new(TransportChoice::Wss),
         },
         identity: Arc::new(Identity::generate(&SystemRandom::new()).unwrap()),
         boot: BootId([7; 16]),
@@ -39,7 +42,7 @@ async fn connected(
     let control = ControlConnection {
         config: Arc::new(config),
         inbox: mpsc::channel(1).1,
-        state: watch::Sender::new(TunnelState::Connected),
+        state: watch::Sender::new(TunnelState::Reconnecting { reason: String::new() }),
         relay_key: watch::Sender::new(None),
         stored: watch::Sender::new(0),
         revoked: watch::Sender::new(Vec::new()),
@@ -81,7 +84,7 @@ async fn circuits_that_a_relay_wants_are_dialled_so_often_and_no_more() {
     let (mut control, ..) = connected(list).await;
     let mut dialled = 0;
     for _ in 0..10_000 {
-        control.handle(RelayToPeer::CircuitWanted).unwrap();
+        control.handle(RelayToPeer::CircuitWanted, &Carrier::Wss { without_quic: None }).unwrap();
         dialled += control.dials.len();
         // Each is over at once.
         control.dials.shutdown().await;
