@@ -153,6 +153,11 @@ impl Phone {
         heard["params"].clone()
     }
 
+    /// Answers nothing, and has the login end.
+    async fn decline(&mut self, asked: &Value) -> Result<Value, Value> {
+        self.api.request("ssh/answer", json!({ "id": asked["id"] })).await
+    }
+
     async fn answer(&mut self, asked: &Value, code: &str) -> Result<Value, Value> {
         self.api.request("ssh/answer", json!({ "id": asked["id"], "answers": [code] })).await
     }
@@ -169,6 +174,11 @@ impl Phone {
         assert!(self.api.take("ssh/asked").is_empty(), "the device was asked: {error}");
         error
     }
+}
+
+/// In how many seconds the next login may begin.
+fn seconds(error: &Value) -> u64 {
+    error["data"]["params"]["seconds"].as_u64().unwrap_or_else(|| panic!("it does not say when: {error}"))
 }
 
 fn reason(error: &Value) -> &str {
@@ -249,6 +259,7 @@ async fn a_code_that_was_wrong_is_a_refused_login_and_the_device_waits() {
     phone.answer(&asked, "wrong").await.unwrap();
     let error = phone.login().await["error"].clone();
     assert_eq!((reason(&error), &error["data"]["params"]["code"]), ("login", &json!("ssh_auth")), "{error}");
+    assert!((25..=30).contains(&seconds(&error)), "{error}");
     assert!(phone.api.take("ssh/asked").is_empty(), "one code a login");
 
     // Whoever asks on any session: nothing is tried.
@@ -256,8 +267,7 @@ async fn a_code_that_was_wrong_is_a_refused_login_and_the_device_waits() {
     let mut other = Phone::connect(scene.stage.pair(Scope::Admin).await).await;
     for waits in [&mut phone, &mut other] {
         let error = waits.refused("devbox").await;
-        let seconds = error["data"]["params"]["seconds"].as_u64().unwrap_or_else(|| panic!("{error}"));
-        assert!(reason(&error) == "busy" && (1..=30).contains(&seconds), "{error}");
+        assert!(reason(&error) == "busy" && (1..=30).contains(&seconds(&error)), "{error}");
     }
     assert_eq!(scene.machine.link.dials().len(), dials);
 
@@ -273,6 +283,7 @@ async fn a_code_that_was_wrong_is_a_refused_login_and_the_device_waits() {
     tokio::time::timeout(e2e::PATIENCE, lost)
         .await
         .expect("a machine that asks for a code is not had back without one");
+    assert_eq!(listed(&mut phone.api).await.unwrap()["code"], "login");
     let asked = phone.asked("devbox").await;
     phone.answer(&asked, SESAME).await.unwrap();
     assert_eq!(phone.login().await["result"]["state"], "ready");
@@ -316,6 +327,14 @@ async fn what_no_device_may_answer_stays_at_the_hosts_terminal() {
         assert!(error["message"].as_str().unwrap().contains(says), "{alias}: {error}");
     }
     assert!(!machine.ssh.text("known_hosts").contains("stranger"), "its key was taken for good");
+    // A client offers no login where a device can't do it.
+    for alias in ["stranger", "sealed", "keyless"] {
+        let name = format!("ssh:{alias}");
+        phone.api.request("thread/list", json!({ "environment": name })).await.unwrap_err();
+        let all = phone.api.request("environment/list", json!({})).await.unwrap();
+        let told = all["data"].as_array().unwrap().iter().find(|told| told["name"] == name).unwrap();
+        assert_eq!((&told["state"], &told["code"]), (&json!("failed"), &Value::Null), "{told}");
+    }
     stage.stop().await;
 }
 
@@ -348,7 +367,47 @@ async fn a_login_ends_with_the_session_of_the_device_its_scope_and_the_owners_wo
     gone.remote.end().await;
     e2e::eventually("the connection is closed", || closed() == 3).await;
     let error = phone.refused("third").await;
-    assert!(reason(&error) == "busy" && error["data"]["params"]["seconds"].is_u64(), "it counts: {error}");
+    assert!(reason(&error) == "busy" && seconds(&error) > 0, "it counts: {error}");
+    scene.stop(false).await;
+}
+
+#[tokio::test]
+async fn a_device_ends_a_login_that_waits_for_its_code_and_it_counts_as_one_that_failed() {
+    let Some(scene) = Scene::start().await else { return };
+    scene.ask_devices("devbox", true).await;
+    let (mut phone, mut tablet) = (scene.device(Scope::Admin).await, scene.device(Scope::Admin).await);
+    let asked = phone.asked("devbox").await;
+    assert_eq!(reason(&tablet.decline(&asked).await.unwrap_err()), "answered", "it is another device's");
+    assert_eq!(phone.decline(&asked).await, Ok(json!({})));
+    let error = phone.login().await["error"].clone();
+    assert_eq!((reason(&error), &error["data"]["params"]["code"]), ("login", &json!("ssh_auth")), "{error}");
+    assert!((25..=30).contains(&seconds(&error)), "{error}");
+    for late in [phone.decline(&asked).await, phone.answer(&asked, SESAME).await] {
+        assert_eq!(reason(&late.unwrap_err()), "answered");
+    }
+    e2e::eventually("the connection is closed", || {
+        scene.machine.log().contains("Connection closed by authenticating user")
+    })
+    .await;
+    let dials = scene.machine.link.dials().len();
+    for waits in [&mut phone, &mut tablet] {
+        assert_eq!(reason(&waits.refused("devbox").await), "busy");
+    }
+    assert_eq!(scene.machine.link.dials().len(), dials, "it was connected to");
+    let of_login: Vec<_> = scene.audit(&phone).into_iter().take(4).collect();
+    let line = |method: &str, reason: Option<&str>| {
+        let decision = if reason.is_some() { "refused" } else { "passed" };
+        (method.to_owned(), decision.to_owned(), reason.map(str::to_owned))
+    };
+    assert_eq!(
+        of_login,
+        [
+            line("ssh/login", None),
+            line("ssh/asked", None),
+            line("ssh/declined", None),
+            line("ssh/login", Some("login"))
+        ]
+    );
     scene.stop(false).await;
 }
 

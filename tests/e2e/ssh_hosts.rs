@@ -648,7 +648,7 @@ const SILENCE: Silence = Silence {
 async fn hangs(backend: &SshBackend, server: i32) -> String {
     signal("-STOP", server);
     match until(backend, "told to hang", |state| matches!(state, CodexState::Failed { .. })).await {
-        CodexState::Failed { reason, fix } if reason.contains("does not answer") => fix.expect("what helps"),
+        CodexState::Failed { reason, fix, .. } if reason.contains("does not answer") => fix.expect("what helps"),
         other => panic!("wanted a Codex that hangs, got {other:?}"),
     }
 }

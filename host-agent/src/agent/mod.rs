@@ -629,7 +629,7 @@ async fn watch_codex(environment: Arc<Environment>, events: AgentEvents, notices
         events.send(Event::Codex(codex_status(&environment, &now)));
         notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::of(&environment)));
         match now.clone() {
-            CodexState::Failed { reason, fix } => {
+            CodexState::Failed { reason, fix, .. } => {
                 let failure = Failure::new("codex_failed", reason);
                 events.send(Event::Error(match fix {
                     Some(fix) => failure.fix(fix),
@@ -700,7 +700,7 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
             }
         }
         CodexState::Waiting { .. } => is_not(CodexWord::Waiting),
-        CodexState::Failed { reason, fix } => {
+        CodexState::Failed { reason, fix, .. } => {
             CodexStatus { reason: Some(reason.clone()), fix: fix.clone(), ..is_not(CodexWord::Failed) }
         }
         CodexState::Stopped => is_not(CodexWord::Stopped),

@@ -219,7 +219,7 @@ impl Supervisor {
                 Err(error) => {
                     let (reason, fix) = self.config.or_full_disk(reason(&error), error.fix()).await;
                     tracing::warn!(reason, fix, "codex is not running");
-                    self.state.send_replace(CodexState::Failed { reason, fix });
+                    self.state.send_replace(CodexState::Failed { reason, fix, code: None });
                 }
             }
             let delay = backoff.delay(&self.rng, false);
@@ -253,7 +253,7 @@ impl Supervisor {
                 Sign::Silent => {
                     tracing::warn!(adapter = %Adapter::AppServer, %started_by, %instance, "codex does not answer");
                     let (reason, fix) = silent(started_by);
-                    self.state.send_replace(CodexState::Failed { reason, fix: Some(fix) });
+                    self.state.send_replace(CodexState::Failed { reason, fix: Some(fix), code: None });
                 }
                 Sign::Gone | Sign::Dead => {
                     tracing::warn!(adapter = %Adapter::AppServer, %started_by, %instance, "codex ended");

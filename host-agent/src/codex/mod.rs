@@ -117,7 +117,19 @@ pub enum CodexState {
         reason: String,
         /// The command or the act that repairs it, where one is known.
         fix: Option<String>,
+        /// What a program can do about it, where it can.
+        code: Option<FailureCode>,
     },
+}
+
+/// What is wrong with a server, where a program can help a person to mend it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum FailureCode {
+    /// It is on a machine that asks for something beside a key, and nobody was there to type it.
+    Login,
 }
 
 /// How a backend reaches its server, whoever started that.

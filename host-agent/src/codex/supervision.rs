@@ -91,7 +91,7 @@ pub(crate) async fn ready(state: &mut watch::Receiver<CodexState>) -> Result<Ins
     loop {
         match &*state.borrow_and_update() {
             CodexState::Ready { instance, .. } => return Ok(*instance),
-            CodexState::Failed { reason, fix } => {
+            CodexState::Failed { reason, fix, .. } => {
                 return Err(ConnectError::Failed { reason: reason.clone(), fix: fix.clone() });
             }
             CodexState::Waiting { reason, fix } => {

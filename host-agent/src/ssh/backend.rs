@@ -32,8 +32,8 @@ use super::shell::RunError;
 use super::trouble::{Memory, Trouble};
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::codex::{
-    Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, HandshakeError,
-    Instance, Pulse, STARTED_ANEW, Sign, Silence, StartedBy, connect_over, is_answered, ready,
+    Adapter, Allowance, CONNECT_PATIENCE, CodexBackend, CodexConnection, CodexState, ConnectError, FailureCode,
+    HandshakeError, Instance, Pulse, STARTED_ANEW, Sign, Silence, StartedBy, connect_over, is_answered, ready,
 };
 use crate::disk::Disk;
 
@@ -80,6 +80,14 @@ impl OpenError {
                 Some(format!("restart the codex that runs there: ssh {alias} codex app-server daemon restart"))
             }
             Self::NoRandomness => None,
+        }
+    }
+
+    /// What a program can do about it.
+    fn code(&self) -> Option<FailureCode> {
+        match self {
+            Self::Connection(error) if error.wants_second_proof() => Some(FailureCode::Login),
+            _ => None,
         }
     }
 
@@ -239,10 +247,15 @@ impl SshBackend {
     /// A login that a device wants; or how long it has to wait, as the last one has failed. What becomes of it is told to what
     /// this gives, and counts as a login that was refused where nothing is.
     pub fn begin_login(&self) -> Result<LoginAttempt, Duration> {
-        match lock(&self.shared.logins).told_for(Instant::now()) {
+        match self.login_waits() {
             Some(left) => Err(left),
             None => Ok(LoginAttempt { shared: Arc::clone(&self.shared), trouble: Some(Trouble::Login) }),
         }
+    }
+
+    /// How long it takes until a device may have one, where the last one has failed.
+    pub fn login_waits(&self) -> Option<Duration> {
+        lock(&self.shared.logins).told_for(Instant::now())
     }
 
     /// How many clients are connected, the agent's own among them.
@@ -469,9 +482,10 @@ impl Supervisor {
                 }
                 Err(error) => {
                     let (reason, fix, trouble) = (error.to_string(), error.fix(&shared.alias), error.trouble());
+                    let code = error.code();
                     tracing::warn!(alias = shared.alias, reason, fix, "an SSH host is out of reach");
                     lock(&shared.memory).failed(trouble, Instant::now());
-                    shared.state.send_replace(CodexState::Failed { reason, fix });
+                    shared.state.send_replace(CodexState::Failed { reason, fix, code });
                     let is_wanted = before.is_some() || lock(&shared.last_wanted).elapsed() <= TRIED_FOR;
                     if trouble != Trouble::OutOfReach || !is_wanted {
                         return End::Lost;
@@ -579,7 +593,8 @@ impl Supervisor {
                         StartedBy::Agent => Some(STARTED_ANEW.to_owned()),
                         StartedBy::Others => OpenError::Silent.fix(&shared.alias),
                     };
-                    shared.state.send_replace(CodexState::Failed { reason: OpenError::Silent.to_string(), fix });
+                    let reason = OpenError::Silent.to_string();
+                    shared.state.send_replace(CodexState::Failed { reason, fix, code: None });
                 }
                 Sign::Gone => return End::Gone,
                 Sign::Dead => return End::Dead,

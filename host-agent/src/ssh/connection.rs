@@ -153,6 +153,11 @@ impl ConnectError {
         }
     }
 
+    /// Whether a machine took a key, and asks for something beside it that nobody typed.
+    pub fn wants_second_proof(&self) -> bool {
+        matches!(self, Self::Auth(AuthError { second_proof: true, .. }))
+    }
+
     /// What a person can do about it.
     ///
     /// `name` is the machine that was wanted.

@@ -54,6 +54,8 @@ pub struct AuthError {
     pub passed_over: Vec<String>,
     /// Whether it asks for something that is typed, and nobody typed it.
     pub unanswered: bool,
+    /// Whether it asks for that after it took a key.
+    pub second_proof: bool,
     /// How often it said no to something that was offered.
     pub refused: usize,
     /// Whether it ended the connection.
@@ -389,6 +391,7 @@ impl Attempt<'_> {
                                 prompts: prompts.into_iter().map(prompt).collect(),
                             };
                             let typed = self.own.person.answers_all(round).await;
+                            self.error.second_proof = typed.is_none() && self.after_a_key;
                             answers.extend(self.note(typed)?.iter().map(|answer| answer.to_string()));
                         }
                         step = self.handle.authenticate_keyboard_interactive_respond(answers).await;

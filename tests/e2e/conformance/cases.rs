@@ -261,7 +261,7 @@ pub(super) async fn a_codex_that_hangs_is_told_and_answers_again_or_is_started_a
     let stops = async || {
         signal("-STOP", server);
         match until(&*place.backend, "told to hang", |state| matches!(state, CodexState::Failed { .. })).await {
-            CodexState::Failed { reason, fix } => {
+            CodexState::Failed { reason, fix, .. } => {
                 assert!(reason.contains("does not answer") && fix.is_some(), "{reason}")
             }
             other => panic!("waited for a failure, got {other:?}"),

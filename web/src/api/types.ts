@@ -212,6 +212,10 @@ export type CodexInfo = {
    * What the owner does about it, where that is known.
    */
   fix?: string;
+  /**
+   * What a program can do about it, where it can.
+   */
+  code?: FailureCode;
 };
 
 export type CodexState = "idle" | "starting" | "ready" | "failed" | "stopped";
@@ -330,6 +334,10 @@ export type EnvironmentInfo = {
    * What the owner does about it, where that is known.
    */
   fix?: string;
+  /**
+   * What a program can do about it, where it can.
+   */
+  code?: FailureCode;
 };
 
 export type EnvironmentList = {
@@ -348,6 +356,11 @@ export type EnvironmentRemoved = {
    */
   name: string;
 };
+
+/**
+ * What is wrong with a server, where a program can help a person to mend it.
+ */
+export type FailureCode = "login";
 
 export type FolderInfo = {
   name: string;
@@ -701,9 +714,9 @@ export type SshAnswerParams = {
    */
   id: number;
   /**
-   * One for each prompt, in their order.
+   * One for each prompt, in their order; absent where there are none, and the login ends.
    */
-  answers: string[];
+  answers?: string[];
 };
 
 /**

@@ -139,6 +139,12 @@ impl Asking {
         Ok(Taken { environment, answers, answer })
     }
 
+    /// Closes a question to which the device answers nothing, so that its login ends; says where that leads.
+    pub(super) fn decline(&self, id: u64) -> Result<String, AnswerError> {
+        let Open { environment, .. } = self.open().remove(&id).ok_or(AnswerError::NotOpen)?;
+        Ok(environment)
+    }
+
     /// Withdraws all of them: the device may not answer any more.
     pub(super) fn withdraw(&self) {
         self.open().clear();
@@ -283,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_question_that_is_late_withdrawn_or_left_is_not_open_any_more() {
+    async fn a_question_that_is_late_withdrawn_declined_or_left_is_not_open_any_more() {
         let (asking, mut asked) = Asking::new();
         let until = Instant::now() + PATIENCE;
         assert_eq!(asking.ask("ssh:devbox", round(1), until).await, None, "it waited for ever");
@@ -298,6 +304,19 @@ mod tests {
         asking.withdraw();
         assert_eq!(waiting.await, None);
         assert_eq!(asking.take(withdrawn, typed(&["1"])).err(), Some(AnswerError::NotOpen));
+
+        let mut waiting = Box::pin(asking.ask("ssh:devbox", round(1), until));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let declined = asked.recv().await.unwrap().id;
+        assert_eq!(
+            Asking::new().0.decline(declined),
+            Err(AnswerError::NotOpen),
+            "another session has no such question"
+        );
+        assert_eq!(asking.decline(declined).as_deref(), Ok("ssh:devbox"));
+        assert_eq!(waiting.await, None);
+        assert_eq!(asking.decline(declined), Err(AnswerError::NotOpen));
+        assert_eq!(asking.take(declined, typed(&["1"])).err(), Some(AnswerError::NotOpen));
 
         let mut left = Box::pin(asking.ask("ssh:devbox", round(1), until));
         assert!(left.as_mut().now_or_never().is_none());

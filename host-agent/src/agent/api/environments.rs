@@ -8,7 +8,7 @@ use super::{Call, NoParams};
 use crate::agent::environments::Environment;
 use crate::agent::environments::account::Account;
 use crate::agent::environments::troubles::Trouble;
-use crate::codex::{CodexState, StartedBy};
+use crate::codex::{CodexState, FailureCode, StartedBy};
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -61,6 +61,9 @@ pub(super) struct CodexInfo {
     /// What the owner does about it, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     fix: Option<String>,
+    /// What a program can do about it, where it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<FailureCode>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -100,7 +103,8 @@ impl CodexInfo {
 
     fn new(state: &CodexState, environment: &Environment) -> Self {
         let troubles = environment.troubles.current();
-        let is = |state| Self { state, version: None, adapter: None, account: None, troubles, reason: None, fix: None };
+        let (reason, fix, code) = (None, None, None);
+        let is = |state| Self { state, version: None, adapter: None, account: None, troubles, reason, fix, code };
         match state {
             CodexState::Idle => is(CodexWord::Idle),
             CodexState::Starting => is(CodexWord::Starting),
@@ -108,8 +112,8 @@ impl CodexInfo {
                 let account = environment.account.current();
                 Self { version: version.clone(), adapter: Some((*started_by).into()), account, ..is(CodexWord::Ready) }
             }
-            CodexState::Failed { reason, fix } => {
-                Self { reason: Some(reason.clone()), fix: fix.clone(), ..is(CodexWord::Failed) }
+            CodexState::Failed { reason, fix, code } => {
+                Self { reason: Some(reason.clone()), fix: fix.clone(), code: *code, ..is(CodexWord::Failed) }
             }
             // To a device it is one that does not answer, with what helps: it can neither wait nor start it.
             CodexState::Waiting { reason, fix } => {

@@ -176,14 +176,20 @@ impl Refusal {
         match why {
             NotLoggedIn::Unknown(failure) => Self::ssh(failure),
             NotLoggedIn::AtTheHost(failure) => told(Reason::AtTheHost, failure),
-            NotLoggedIn::Refused(failure) => told(Reason::Login, failure),
+            NotLoggedIn::Refused { failure, left } => {
+                let mut refusal = told(Reason::Login, failure);
+                if let Some(left) = left {
+                    refusal.data.params.insert("seconds".to_owned(), whole(left).into());
+                }
+                refusal
+            }
             NotLoggedIn::NoCodex(failure) => told(Reason::Codex, failure),
             NotLoggedIn::Unrecorded => Self::disk(),
             NotLoggedIn::UnderWay => {
                 Self::new(Reason::Busy, "another login there is under way".to_owned(), json!({ "most": 1 }))
             }
             NotLoggedIn::TooSoon { left } => {
-                let seconds = left.as_secs() + 1;
+                let seconds = whole(left);
                 let message = format!("the last login there has failed: the next one may begin in {seconds} s");
                 Self::new(Reason::Busy, message, json!({ "most": 1, "seconds": seconds }))
             }
@@ -248,4 +254,9 @@ impl Refusal {
         let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
         Self::new(Reason::Age, error.to_string(), json!({ "most": most }))
     }
+}
+
+/// So many seconds, of which none is left when they are over.
+fn whole(left: Duration) -> u64 {
+    left.as_secs() + 1
 }

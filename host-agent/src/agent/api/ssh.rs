@@ -115,9 +115,9 @@ pub(super) async fn login(call: Call, params: SshParams) -> Result<EnvironmentIn
 pub(super) struct SshAnswerParams {
     /// From `ssh/asked`.
     id: u64,
-    /// One for each prompt, in their order.
-    #[cfg_attr(test, ts(type = "string[]"))]
-    answers: Secrets,
+    /// One for each prompt, in their order; absent where there are none, and the login ends.
+    #[cfg_attr(test, ts(type = "string[]", optional))]
+    answers: Option<Secrets>,
 }
 
 /// Texts that a person typed. What is wrong with them is said without them.
@@ -132,12 +132,19 @@ impl<'de> Deserialize<'de> for Secrets {
 
 pub(super) async fn answer(call: Call, params: SshAnswerParams) -> Result<Done, Refusal> {
     const METHOD: &str = "ssh/answer";
-    let SshAnswerParams { id, answers: Secrets(answers) } = params;
+    let SshAnswerParams { id, answers } = params;
     call.context.is_admin(call.caller.device).map_err(|scope| Refusal::scope(METHOD, Scope::Admin, scope))?;
-    let taken = call.asking.take(id, answers).map_err(|error| match error {
+    let refused = |error| match error {
         AnswerError::NotOpen => Refusal::because(Reason::Answered, &error),
         error => Refusal::member(METHOD, "answers", &error.to_string()),
-    })?;
+    };
+    let Some(Secrets(answers)) = answers else {
+        let environment = call.asking.decline(id).map_err(refused)?;
+        // The login ends, whether or not that is written.
+        let _ = call.record(&environment, "ssh/declined", None);
+        return Ok(Done {});
+    };
+    let taken = call.asking.take(id, answers).map_err(refused)?;
     // What can't be recorded is not passed on, and the login ends.
     call.record(&taken.environment, METHOD, None).map_err(|_| Refusal::disk())?;
     if taken.pass() { Ok(Done {}) } else { Err(Refusal::because(Reason::Answered, &AnswerError::NotOpen)) }

@@ -18,7 +18,9 @@ use crate::agent::environments::LocalEnvironment;
 use crate::agent::requests::Requests;
 use crate::audit::{AuditLog, Entry, Line, What};
 use crate::codex::permissions::Profiles;
-use crate::codex::{Adapter, Allowance, CodexBackend, CodexConnection, CodexState, ConnectError, Instance, StartedBy};
+use crate::codex::{
+    Adapter, Allowance, CodexBackend, CodexConnection, CodexState, ConnectError, FailureCode, Instance, StartedBy,
+};
 use crate::disk::Surroundings;
 use crate::firewall::ceiling::Ceiling;
 use crate::session::StartedSession;
@@ -254,10 +256,14 @@ fn a_member_that_is_missing_is_named() {
 #[tokio::test]
 async fn environments_are_told_with_the_reason_and_what_to_do() {
     let host = Host::new();
-    host.codex.send_replace(CodexState::Failed { reason: "no codex".into(), fix: Some("install it".into()) });
-    let answer = host.answer(Scope::View, r#"{"id":1,"method":"environment/list"}"#).await;
-    let wanted = json!([{ "name": "local", "state": "failed", "reason": "no codex", "fix": "install it" }]);
-    assert_eq!(answer["result"]["data"], wanted);
+    let list = r#"{"id":1,"method":"environment/list"}"#;
+    let failed = |code| CodexState::Failed { reason: "no codex".into(), fix: Some("install it".into()), code };
+    host.codex.send_replace(failed(None));
+    let mut wanted = json!([{ "name": "local", "state": "failed", "reason": "no codex", "fix": "install it" }]);
+    assert_eq!(host.answer(Scope::View, list).await["result"]["data"], wanted);
+    host.codex.send_replace(failed(Some(FailureCode::Login)));
+    wanted[0]["code"] = json!("login");
+    assert_eq!(host.answer(Scope::View, list).await["result"]["data"], wanted);
 }
 
 #[tokio::test]
@@ -405,7 +411,7 @@ async fn a_session_that_asks_for_too_much_at_once_is_told_so() {
 /// A notice of so many bytes.
 fn notice(bytes: usize) -> Notice {
     let environments = Host::new();
-    let state = CodexState::Failed { reason: "x".repeat(bytes), fix: None };
+    let state = CodexState::Failed { reason: "x".repeat(bytes), fix: None, code: None };
     Notice::EnvironmentChanged(EnvironmentInfo::new(environments.context.environments.own(), &state))
 }
 

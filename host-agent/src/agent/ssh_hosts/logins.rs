@@ -38,7 +38,12 @@ pub(crate) enum NotLoggedIn {
     /// The owner took it back meanwhile.
     Withdrawn,
     /// The machine was not reached, or did not let this host in.
-    Refused(Failure),
+    Refused {
+        /// Why.
+        failure: Failure,
+        /// How long it takes until there may be another.
+        left: Option<Duration>,
+    },
     /// It did, and has no Codex that can be reached.
     NoCodex(Failure),
 }
@@ -136,10 +141,12 @@ impl SshHosts {
             Err(error) => {
                 let was_asked = at_a_device.was_asked();
                 // Who was asked has answered wrongly, or not at all: that counts, however the machine ended it.
-                if !was_asked {
+                if was_asked {
+                    drop(attempt);
+                } else {
                     attempt.failed(&error);
                 }
-                return Err(refused(alias, &error, was_asked));
+                return Err(refused(alias, &error, was_asked, backend.login_waits()));
             }
         };
         attempt.succeeded();
@@ -187,7 +194,7 @@ fn not_asked(alias: &str) -> Failure {
     ))
 }
 
-fn refused(alias: &str, error: &ConnectError, was_asked: bool) -> NotLoggedIn {
+fn refused(alias: &str, error: &ConnectError, was_asked: bool, left: Option<Duration>) -> NotLoggedIn {
     let failure = Failure::new(error.code(), error.to_string()).fix(error.fix(alias));
     match error {
         // A machine that is not known, or a key that is locked: no device answers for these.
@@ -197,7 +204,7 @@ fn refused(alias: &str, error: &ConnectError, was_asked: bool) -> NotLoggedIn {
         {
             NotLoggedIn::AtTheHost(failure)
         }
-        _ => NotLoggedIn::Refused(failure),
+        _ => NotLoggedIn::Refused { failure, left },
     }
 }
 

@@ -124,6 +124,7 @@ fn did(method: &str) -> String {
         "ssh/login" => "had the host log in",
         "ssh/asked" => "was asked for a code",
         "ssh/answer" => "answered with a code",
+        "ssh/declined" => "had a login end without a code",
         "" => return "sent something that passed".to_owned(),
         method => return format!("called {method}"),
     };
@@ -212,6 +213,10 @@ mod tests {
             (
                 r#""event":"action","environment":"ssh:x","method":"ssh/answer","decision":"passed","scope":"admin""#,
                 "answered with a code (ssh/answer) at ssh:x.".to_owned(),
+            ),
+            (
+                r#""event":"action","environment":"ssh:x","method":"ssh/declined","decision":"passed","scope":"admin""#,
+                "had a login end without a code (ssh/declined) at ssh:x.".to_owned(),
             ),
             (
                 r#""event":"work_ended","environment":"local","thread":"t","goal":true,"queued":2,"turns":0"#,

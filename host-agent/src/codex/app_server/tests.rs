@@ -32,7 +32,7 @@ async fn until(server: &AppServer, what: &str, wanted: impl FnMut(&CodexState) -
 
 async fn failure(server: &AppServer) -> (String, Option<String>) {
     match until(server, "failed", |state| matches!(state, CodexState::Failed { .. })).await {
-        CodexState::Failed { reason, fix } => (reason, fix),
+        CodexState::Failed { reason, fix, .. } => (reason, fix),
         other => panic!("waited for a failure, got {other:?}"),
     }
 }

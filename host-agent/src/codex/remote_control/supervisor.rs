@@ -237,7 +237,7 @@ impl Supervisor {
 
     fn say_failed(&self, reason: String, fix: Option<String>) {
         tracing::warn!(reason, fix, "codex is not running");
-        self.state.send_replace(CodexState::Failed { reason, fix });
+        self.state.send_replace(CodexState::Failed { reason, fix, code: None });
     }
 
     /// Starts one, and waits until it has come.
@@ -320,7 +320,7 @@ impl Supervisor {
                 }
             };
             let (reason, fix) = (DOES_NOT_ANSWER.to_owned(), Some(fix.to_owned()));
-            self.state.send_replace(CodexState::Failed { reason, fix });
+            self.state.send_replace(CodexState::Failed { reason, fix, code: None });
             // The sender lives as long as this does.
             let again = heard.changed();
             if started_by == StartedBy::Others {
