@@ -6,7 +6,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { type Server, type Socket, connect, createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { vi } from "vitest";
 import { CODEX } from "../real/homes";
 import type { Up } from "../real/up";
@@ -14,6 +14,18 @@ import { writeThreads } from "./recordings";
 
 /** Where Debian has it; it has to be started by its whole path. */
 const SSHD = "/usr/sbin/sshd";
+
+/** Where PAM's services are. */
+const PAM = "/etc/pam.d";
+
+/** A server that the key is enough for, and one that asks after it. */
+const ALONE = ["UsePAM no", "KbdInteractiveAuthentication no"];
+const ASKS = [
+  "UsePAM yes",
+  "KbdInteractiveAuthentication yes",
+  "AuthenticationMethods publickey,keyboard-interactive",
+  "PermitRootLogin yes",
+];
 
 /** What the host's SSH configuration calls it. */
 export const ALIAS = "devbox";
@@ -57,21 +69,31 @@ class Hole {
   }
 }
 
+/** The code of a machine that asks for one. */
+export const CODE = "open sesame";
+
 export class Machine {
   readonly #folder: string;
+  /** What PAM calls it, where it asks for a code. */
+  readonly #service: string | null;
   readonly #port: number;
   #hole: Hole | null;
   #server: ChildProcess | null = null;
   #up: Up | null = null;
 
-  private constructor(folder: string, hole: Hole) {
+  private constructor(folder: string, hole: Hole, asks: boolean) {
     [this.#folder, this.#hole, this.#port] = [folder, hole, hole.port];
+    // PAM looks for it in small letters.
+    this.#service = asks ? basename(folder).toLowerCase() : null;
   }
 
-  /** One that takes connections and does not answer. {@link Machine.stop} ends it. */
-  static async silent(): Promise<Machine> {
+  /**
+   * One that takes connections and does not answer. {@link Machine.stop} ends it. One that `asks` wants {@link CODE}
+   * after the key, through PAM (Debian: apt install libpam-pwdfile), whose services are root's to add.
+   */
+  static async silent({ asks = false } = {}): Promise<Machine> {
     const folder = mkdtempSync(join(tmpdir(), "reachback-machine-"));
-    const machine = new Machine(folder, await Hole.at());
+    const machine = new Machine(folder, await Hole.at(), asks);
     for (const name of ["host", "one"]) {
       execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", machine.#at(name)]);
     }
@@ -79,6 +101,7 @@ export class Machine {
     machine.#write("config", machine.#config());
     machine.#write("sshd", machine.#serverConfig());
     machine.#account();
+    machine.#password();
     return machine;
   }
 
@@ -134,7 +157,13 @@ export class Machine {
     await this.goesOff();
     // Of Debian's sshd, when it is root; its service makes it.
     mkdirSync("/run/sshd", { recursive: true });
-    this.#server = spawn(SSHD, ["-D", "-e", "-f", this.#at("sshd")], { stdio: "ignore" });
+    await this.#serves();
+  }
+
+  /** Starts its server, and waits until that listens. */
+  async #serves(): Promise<void> {
+    const program = this.#service === null ? SSHD : this.#at(this.#service);
+    this.#server = spawn(program, ["-D", "-e", "-f", this.#at("sshd")], { stdio: "ignore" });
     const listens = (): Promise<boolean> =>
       new Promise((resolve) => {
         const socket = connect(this.#port, "127.0.0.1", () => {
@@ -151,13 +180,37 @@ export class Machine {
   /** Ends it, with what was started there; once its host is gone, which would start that again. */
   async stop(): Promise<void> {
     if (this.#server !== null) {
+      if (this.#service !== null) {
+        // The owner who ends what was started there types nothing.
+        await this.#ends();
+        this.#write("sshd", this.#serverConfig(ALONE));
+        await this.#serves();
+      }
       await ends(this.#up, "ssh", "stop", ALIAS);
-      const ended = new Promise((resolve) => this.#server?.once("exit", resolve));
-      this.#server.kill();
-      await ended;
+      await this.#ends();
     }
     await this.goesOff();
+    if (this.#service !== null) {
+      rmSync(join(PAM, this.#service), { force: true });
+    }
     rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  /** Says this to whoever is asked for the code, before that. */
+  says(words: string): void {
+    this.#write("words", words);
+    this.#letsIn(`auth optional pam_echo.so file=${this.#at("words")}\n`);
+  }
+
+  /** Has the host's owner say whether devices are asked for its code. */
+  async asksDevices(on: boolean): Promise<void> {
+    await ends(this.#up, "ssh", "ask-devices", ALIAS, on ? "on" : "off");
+  }
+
+  async #ends(): Promise<void> {
+    const ended = new Promise((resolve) => this.#server?.once("exit", resolve));
+    this.#server?.kill();
+    await ended;
   }
 
   #at(name: string): string {
@@ -183,7 +236,7 @@ export class Machine {
     ].join("\n");
   }
 
-  #serverConfig(): string {
+  #serverConfig(asks = this.#service === null ? ALONE : ASKS): string {
     return [
       `Port ${this.#port}`,
       `ListenAddress 127.0.0.1`,
@@ -192,11 +245,29 @@ export class Machine {
       `ForceCommand ${this.#at("home/enter")}`,
       `PidFile none`,
       `StrictModes no`,
-      `UsePAM no`,
+      ...asks,
       `PasswordAuthentication no`,
-      `KbdInteractiveAuthentication no`,
       ``,
     ].join("\n");
+  }
+
+  #password(): void {
+    if (this.#service !== null) {
+      // A server's own name is that of its PAM service.
+      symlinkSync(SSHD, this.#at(this.#service));
+      const crypted = execFileSync("openssl", ["passwd", "-6", CODE], { encoding: "utf8" });
+      this.#write("passwords", `${userInfo().username}:${crypted}`);
+      this.#letsIn("");
+    }
+  }
+
+  /** Writes the service of PAM that wants the password, and does this before. */
+  #letsIn(before: string): void {
+    if (this.#service !== null) {
+      const lets = ["account", "session"].map((what) => `${what} required pam_permit.so\n`).join("");
+      const asks = `auth required pam_pwdfile.so pwdfile=${this.#at("passwords")}\n`;
+      writeFileSync(join(PAM, this.#service), `${before}${asks}${lets}`);
+    }
   }
 
   #account(): void {
