@@ -13,7 +13,7 @@ use super::picture::Bar;
 pub(super) enum Unit {
     /// Less is better.
     Microseconds,
-    /// Seconds of a processor for a million round trips. Less is better.
+    /// Seconds of a processor for a million round trips or messages. Less is better.
     SecondsPerMillion,
     /// Messages in a second. More is better.
     PerSecond,

@@ -102,18 +102,29 @@ fn round_trips(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Resu
         for _ in 0..count / 10 {
             client.wish(&wish)?;
         }
-        let before = processor(way)?;
-        let times: anyhow::Result<Vec<_>> = (0..count).map(|_| timed(|| client.wish(&wish))).collect();
-        figures.times(&format!("round trip, {size}"), way.name, times?);
-        if bytes != SIZES[0].0 {
-            continue;
-        }
-        for ((name, after), (_, before)) in processor(way)?.into_iter().zip(before) {
-            let seconds = (after - before).as_secs_f64() * 1e6 / count as f64;
-            figures.one(Key::new(&format!("processor, {size}, {name}"), Unit::SecondsPerMillion), way.name, seconds);
-        }
+        let times = on_processors(way, size, count, figures, || {
+            (0..count).map(|_| timed(|| client.wish(&wish))).collect::<anyhow::Result<Vec<_>>>()
+        })?;
+        figures.times(&format!("round trip, {size}"), way.name, times);
     }
     Ok(())
+}
+
+/// Does something with `count` messages, and takes down what processor time that takes of each process on the way.
+fn on_processors<T>(
+    way: &Way,
+    what: &str,
+    count: u64,
+    figures: &mut Figures,
+    done: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let before = processor(way)?;
+    let outcome = done()?;
+    for ((name, after), (_, before)) in processor(way)?.into_iter().zip(before) {
+        let seconds = (after - before).as_secs_f64() * 1e6 / count as f64;
+        figures.one(Key::new(&format!("processor, {what}, {name}"), Unit::SecondsPerMillion), way.name, seconds);
+    }
+    Ok(outcome)
 }
 
 /// Processor time that the processes on a way have used, each by its name.
@@ -129,21 +140,26 @@ fn streams(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<(
         ("small messages, many in a write", Wish::Batches(small)),
         ("pieces of text", Wish::Pieces(small)),
     ] {
-        let begin = Instant::now();
-        let came = client.wish(&Prepared::with_text(wish, 4))?;
-        let seconds = begin.elapsed().as_secs_f64();
+        let wish_for = Prepared::with_text(wish, 4);
+        let (came, took) = on_processors(way, name, small, figures, || counted(&mut client, &wish_for))?;
         // Pieces of a text may be put together on their way; nothing else may, and nothing may be lost.
         ensure!(came == small || matches!(wish, Wish::Pieces(_)), "{came} of {small} messages came over {}", way.name);
-        figures.one(Key::new(name, Unit::PerSecond), way.name, small as f64 / seconds);
+        figures.one(Key::new(name, Unit::PerSecond), way.name, small as f64 / took.as_secs_f64());
     }
     let (count, bytes) = (effort.of(LARGE.0), LARGE.1);
-    let begin = Instant::now();
-    let came = client.wish(&Prepared::with_text(Wish::Notices(count), bytes))?;
-    let seconds = begin.elapsed().as_secs_f64();
+    let wish = Prepared::with_text(Wish::Notices(count), bytes);
+    let (came, took) = on_processors(way, "16 KB", count, figures, || counted(&mut client, &wish))?;
     ensure!(came == count, "{came} of {count} messages came over {}", way.name);
     let megabytes = (count * bytes as u64) as f64 / 1e6;
-    figures.one(Key::new("16 KB, 1 connection", Unit::MegabytesPerSecond), way.name, megabytes / seconds);
+    figures.one(Key::new("16 KB, 1 connection", Unit::MegabytesPerSecond), way.name, megabytes / took.as_secs_f64());
     Ok(())
+}
+
+/// Has a wish granted; how many messages came, and how long that took.
+fn counted(client: &mut Client, wish: &Prepared) -> anyhow::Result<(u64, Duration)> {
+    let begin = Instant::now();
+    let came = client.wish(wish)?;
+    Ok((came, begin.elapsed()))
 }
 
 fn opening(way: &Way, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {

@@ -46,6 +46,9 @@ struct Args {
     /// Measure only this; several times for several
     #[arg(long, value_name = "PART", value_enum)]
     only: Vec<measure::Part>,
+    /// Measure only the ways of this name; several times for several. Where `direct` is missing, so are ratios to it
+    #[arg(long, value_name = "WAY")]
+    way: Vec<String>,
     /// Write a JSON line for each figure to this file
     #[arg(long, value_name = "FILE")]
     lines: Option<PathBuf>,
@@ -78,7 +81,16 @@ pub(super) fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let effort = Effort { rounds: args.rounds.into(), divisor: if args.quick { 10 } else { 1 } };
-    let stage = Stage::start()?;
+    let mut stage = Stage::start()?;
+    if !args.way.is_empty() {
+        let unknown = args.way.iter().find(|name| stage.ways.iter().all(|way| way.name != **name));
+        anyhow::ensure!(
+            unknown.is_none(),
+            "no way is named {unknown:?}: {:?}",
+            stage.ways.iter().map(|way| way.name).collect::<Vec<_>>()
+        );
+        stage.ways.retain(|way| args.way.iter().any(|name| name == way.name));
+    }
     let mut figures = Figures::new(stage.ways.iter().map(|way| (way.name, way.floor)).collect());
     let parts = if args.only.is_empty() { measure::Part::value_variants() } else { &args.only };
     measure::all(&stage, parts, effort, &mut figures)?;
