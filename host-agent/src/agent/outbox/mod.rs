@@ -69,8 +69,10 @@ struct Inner {
     lanes: Lanes,
     /// Between `segments` and `tail`, on its way to the disk.
     is_writing: bool,
-    /// Before `segments`, on its way from the disk; or taken, and not yet with the session.
+    /// Before `segments`, on its way from the disk.
     is_reading: bool,
+    /// Before all of it: taken, and not yet with the session.
+    is_handing: bool,
     is_finished: bool,
 }
 
@@ -104,7 +106,12 @@ impl Queue {
 
 impl Inner {
     fn is_idle(&self) -> bool {
-        self.head.messages.is_empty() && !self.has_spilled() && self.lanes.is_empty()
+        !self.waits() && self.lanes.is_empty()
+    }
+
+    /// Whether there is something before the text that may still grow.
+    fn waits(&self) -> bool {
+        self.is_handing || !self.head.messages.is_empty() || self.has_spilled()
     }
 
     fn has_spilled(&self) -> bool {
@@ -223,7 +230,7 @@ impl Outbox {
     /// The text that waits for more, unless something else waits before it. For a channel that ends.
     pub(super) fn rest(&self) -> Vec<Bytes> {
         let mut inner = self.lock();
-        if !inner.head.messages.is_empty() || inner.has_spilled() {
+        if inner.waits() {
             return Vec::new();
         }
         let before = inner.bytes();
@@ -253,14 +260,14 @@ impl Outbox {
 
     fn take(&self) -> Next {
         let mut inner = self.lock();
-        inner.is_reading = false;
+        (inner.is_reading, inner.is_handing) = (false, false);
         let bytes = inner.bytes();
         if inner.head.messages.is_empty() && inner.segments.is_empty() && !inner.is_writing {
             inner.head = std::mem::take(&mut inner.tail);
         }
         if let Some(message) = inner.head.pop() {
             self.share.hold(bytes, inner.bytes());
-            inner.is_reading = true;
+            inner.is_handing = true;
             return Next::Message(message);
         }
         if let Some(segment) = inner.segments.pop_front() {
@@ -275,7 +282,7 @@ impl Outbox {
         match (text, inner.lanes.due()) {
             (Some(text), _) => {
                 self.share.hold(bytes, inner.bytes());
-                inner.is_reading = true;
+                inner.is_handing = true;
                 Next::Message(text)
             }
             (None, Some(due)) => Next::Later(due),

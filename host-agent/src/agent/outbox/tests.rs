@@ -95,6 +95,23 @@ async fn one_task_pushes_while_another_takes() {
 }
 
 #[tokio::test]
+async fn what_memory_holds_does_not_go_to_the_disk_while_a_message_is_on_its_way_to_the_session() {
+    let (share, outbox, _folder) = outbox(small());
+    outbox.push(message(0, 100)).await.unwrap();
+    assert_eq!(next(&outbox).await, Some(message(0, 100)));
+    for n in 1..15 {
+        outbox.push(message(n, 100)).await.unwrap();
+    }
+    assert!(!outbox.is_idle(), "the next would go past what is on its way");
+    assert_eq!(share.held().1, 0, "something is on the disk");
+    outbox.finish();
+    for n in 1..15 {
+        assert_eq!(next(&outbox).await, Some(message(n, 100)));
+    }
+    assert_eq!(next(&outbox).await, None);
+}
+
+#[tokio::test]
 async fn beyond_the_disk_it_is_full_and_says_how_far_behind_the_device_is() {
     let (share, outbox, _folder) = outbox(small());
     let mut pushed = 0;
