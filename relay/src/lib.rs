@@ -20,6 +20,7 @@
 pub mod accepting;
 pub mod arguments;
 mod attempts;
+pub mod bursts;
 mod config;
 mod directory;
 mod door;

@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use crate::accepting::Accepting;
+use crate::bursts::Bursts;
 use crate::door::Door;
 use crate::limits::{Limit, ms};
 use crate::peer::{Connection, Peer};
@@ -97,6 +98,7 @@ async fn serve(state: Arc<State>, mut stream: TcpStream, tls: Option<TlsAcceptor
     }
     // Small frames go out at once. A socket that refuses the option is dead, which the next read finds.
     let _dead = stream.set_nodelay(true);
+    let stream = Bursts::new(stream);
     let Some(tls) = tls else { return speak(&state, stream, router, peer).await };
     match timeout(ms(state.limits().tls_handshake_ms), tls.accept(stream)).await {
         Ok(Ok(stream)) => speak(&state, stream, router, peer).await,

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures_util::future::Either;
 use futures_util::stream::{self, SplitStream};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use reachback_relay::bursts::Bursts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
@@ -45,8 +46,8 @@ pub const MAX_FRAME: usize = 16 << 20;
 /// A local server answers the handshake in milliseconds; one that is frozen never does.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// One per channel and connection, so small: a delta is about 200 bytes, and
-/// larger messages grow the buffer while they need it.
+/// One per channel and connection, so small: a delta is about 200 bytes. Where more comes than it holds, [`Bursts`] reads
+/// it in larger pieces, and a larger message grows the buffer while it needs it.
 const READ_BUFFER: usize = 8 << 10;
 
 /// A WebSocket could not be opened over a stream to an app-server.
@@ -70,7 +71,7 @@ pub(crate) async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    connect_within(HANDSHAKE_DEADLINE, Sieve::new(stream, READ_BUFFER, allowance), instance).await
+    connect_within(HANDSHAKE_DEADLINE, Sieve::new(Bursts::new(stream), READ_BUFFER, allowance), instance).await
 }
 
 async fn connect_within<S>(deadline: Duration, stream: S, instance: Instance) -> Result<CodexConnection, HandshakeError>
