@@ -9,6 +9,8 @@
 //! shows the prompt. Nobody needs the bytes back, and a phone on a train pays
 //! for them twice, so they are left out of what goes to devices.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use memchr::memmem;
 
@@ -17,6 +19,9 @@ pub(super) const MAX_DATA_URL: usize = 8 << 20;
 
 /// Longest media type that is recognised; `audio/vnd.dolby.heaac.1` has 24.
 const MAX_TYPE: usize = 64;
+
+/// Where a text may begin that is such a URL. Made once: it is looked for in every message.
+static URL: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new(b"\"data:"));
 
 const BASE64: &[u8] = b";base64,";
 
@@ -52,7 +57,7 @@ fn is_type(byte: u8) -> bool {
 pub(super) fn without_bytes(message: Bytes) -> Bytes {
     let mut out = Vec::new();
     let mut done = 0;
-    for quote in memmem::find_iter(&message, b"\"data:") {
+    for quote in URL.find_iter(&message) {
         if quote < done || is_escaped(&message, quote) {
             continue;
         }

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use reachback_proto::crypto::blocks::{BLOCK_HEADER, MAX_BLOCK};
 use reachback_proto::crypto::records::{Opener, RecordError, Records, Sealer};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -86,6 +87,12 @@ impl SecureLink {
 
     /// Seals a record; it goes out with the next flush. `plaintext` is padded in place.
     pub fn start_send(&mut self, plaintext: &mut Vec<u8>) -> Result<(), LinkError> {
+        // One record is often all of it. A second one says that there is more: then there is room for a whole batch.
+        let room = match self.outbound.is_empty() {
+            true => Sealer::sealed_len(plaintext.len()).unwrap_or_default(),
+            false => (WRITE_BATCH + BLOCK_HEADER + MAX_BLOCK).saturating_sub(self.outbound.len()),
+        };
+        self.outbound.reserve_exact(room);
         self.sealer.seal(plaintext, &mut self.outbound)?;
         Ok(())
     }

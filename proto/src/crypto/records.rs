@@ -152,11 +152,8 @@ impl Opener {
     ///
     /// With the same buffer again, it allocates nothing once it has grown.
     pub fn open(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-        out.clear();
-        if self.dead {
-            return Err(RecordError::Dead);
-        }
-        self.try_open(block, out).inspect_err(|_| {
+        let opened = if self.dead { Err(RecordError::Dead) } else { self.try_open(block, out) };
+        opened.inspect_err(|_| {
             self.dead = true;
             out.clear();
         })
@@ -166,7 +163,7 @@ impl Opener {
         if block.len() > MAX_BLOCK {
             return Err(RecordError::TooLong { length: block.len() - TAG_LEN });
         }
-        // Room for the tag as well: with less, snow opens into a new buffer and copies.
+        // Room for the tag as well: with less, snow opens into a new buffer and copies. What was there before is written over.
         out.resize(block.len(), 0);
         let length = self.keys.read_message(self.nonce, block, out).map_err(|err| match err {
             snow::Error::State(_) => RecordError::Exhausted,

@@ -6,9 +6,11 @@
 //! on with it pushes it out. Where more follows at once, it waits longest.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -22,6 +24,11 @@ const PIECES: [&str; 6] = [
     "item/reasoning/summaryTextDelta",
     "item/reasoning/textDelta",
 ];
+
+/// How all of these begin, as JSON, and how far into a message of Codex that is at most: most messages are none of them, and
+/// need not be read for that.
+static ITEMS: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new(b"\"item/"));
+const HEAD: usize = 128;
 
 /// No text grows larger than this, in bytes, and no larger message is looked at.
 const LARGEST: usize = 16 << 10;
@@ -74,7 +81,7 @@ pub(in crate::agent) struct Text {
 impl Text {
     /// Reads a message; `None` when it is no piece of text, or one that is large enough by itself.
     pub(in crate::agent) fn read(message: &[u8]) -> Option<Self> {
-        if message.len() > LARGEST {
+        if message.len() > LARGEST || ITEMS.find(&message[..message.len().min(HEAD)]).is_none() {
             return None;
         }
         let Piece { method, params, emitted_at_ms } = serde_json::from_slice(message).ok()?;
