@@ -1,9 +1,11 @@
 //! The tunnel and a device's link over QUIC: that they carry, what they survive, and what happens where UDP is dropped.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use e2e::PATIENCE;
 use e2e::dice::Dice;
+use e2e::network::Network;
 use e2e::rpc::Client;
 use e2e::stage::{Stage, TestDevice, Tuning, client, every_piece, quic};
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
@@ -33,6 +35,12 @@ async fn tunnel_is(stage: &Stage, transport: TunnelTransport) -> TunnelStatus {
     tokio::time::timeout(PATIENCE, there)
         .await
         .unwrap_or_else(|_| panic!("the tunnel does not come over {transport:?}"))
+}
+
+/// Connections over QUIC that the relay has let in so far.
+fn opened(stage: &Stage) -> usize {
+    let log = String::from_utf8_lossy(&stage.relay.log()).into_owned();
+    log.lines().filter(|line| line.contains("a QUIC connection is open")).count()
 }
 
 /// A device's session over QUIC alone.
@@ -110,11 +118,7 @@ async fn an_address_that_changes_in_mid_turn_costs_no_connection() {
     let remote = over_quic(&device).await;
     let mut far = client(&remote).await;
     let thread = far.thread(&stage.codex).await;
-    let opened = || {
-        let log = String::from_utf8_lossy(&stage.relay.log()).into_owned();
-        log.lines().filter(|line| line.contains("a QUIC connection is open")).count()
-    };
-    let before = opened();
+    let before = opened(&stage);
     assert!(before >= 2, "the relay's log does not tell of connections");
     far.prompt(&thread, "@text N=200 ms=11").await;
     for _ in 0..5 {
@@ -123,7 +127,7 @@ async fn an_address_that_changes_in_mid_turn_costs_no_connection() {
         stage.device_side.reset();
     }
     far.event("turn/completed").await;
-    assert_eq!(opened(), before, "a connection was made anew");
+    assert_eq!(opened(&stage), before, "a connection was made anew");
     remote.end().await;
     stage.stop().await;
 }
@@ -153,6 +157,33 @@ async fn where_udp_is_dropped_a_websocket_carries_the_tunnel_until_quic_gets_thr
     let status = tunnel_is(&stage, TunnelTransport::Quic).await;
     assert_eq!(status.reason, None);
     far.event("turn/completed").await;
+    remote.end().await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_and_a_laptop_that_change_their_network_go_on_with_the_connections_they_have() {
+    let network = match Network::make().await {
+        Ok(network) => Arc::new(network),
+        // Only root may; `an_address_that_changes_in_mid_turn_costs_no_connection` needs nobody.
+        Err(why) => return println!("not run, as there can be no network of its own: {why}"),
+    };
+    let stage = Stage::with(Tuning { network: Some(Arc::clone(&network)), ..quic() }).await;
+    let device = stage.pair(Scope::Approve).await;
+    let remote = over_quic(&device).await;
+    let mut far = client(&remote).await;
+    let thread = far.thread(&stage.codex).await;
+    let before = opened(&stage);
+    assert!(before >= 2, "the relay's log does not tell of connections");
+    far.prompt(&thread, "@text N=300 ms=11").await;
+    for (from, to) in [(1, 3), (3, 4), (4, 1)] {
+        for _ in 0..3 {
+            far.event("item/agentMessage/delta").await;
+        }
+        network.move_us(from, to).await;
+    }
+    far.event("turn/completed").await;
+    assert_eq!(opened(&stage), before, "a connection was made anew");
     remote.end().await;
     stage.stop().await;
 }

@@ -9,6 +9,7 @@ pub mod cutter;
 pub mod dice;
 pub mod log;
 pub mod middleman;
+pub mod network;
 pub mod process;
 pub mod recorder;
 pub mod recordings;

@@ -49,6 +49,7 @@ use crate::PATIENCE;
 use crate::codex::{TestCodex, ready};
 use crate::cutter::Cutter;
 use crate::log::Log;
+use crate::network::Network;
 use crate::process::{Process, binary};
 use crate::recorder::Recorder;
 use crate::rpc::Client;
@@ -61,12 +62,19 @@ pub struct TestRelay {
     /// Its first `ready` line.
     pub ready: serde_json::Value,
     folder: TempDir,
+    setting: Setting,
+}
+
+/// What a relay is started with.
+struct Setting {
     protection: Protection,
+    /// Where it runs, if not beside the test.
+    network: Option<Arc<Network>>,
 }
 
 /// How a relay is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protection {
+enum Protection {
     /// HTTP, for the same machine.
     Plain,
     /// TLS with a certificate of its own making, and QUIC.
@@ -76,20 +84,23 @@ pub enum Protection {
 impl TestRelay {
     /// Starts one with a fresh database.
     pub async fn start() -> Self {
-        Self::protected(Protection::Plain).await
+        Self::set(Setting { protection: Protection::Plain, network: None }).await
     }
 
-    /// The same, protected like this.
-    pub async fn protected(protection: Protection) -> Self {
+    /// The same, in this setting.
+    async fn set(setting: Setting) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // All of a test comes from one address, and it comes back often.
         let limits = "[limits]\naccepts_burst = 100000\nattempts_burst = 10000\npairing_attempts_burst = 1000\n\
              restart_delay_ms = 400\nrestart_spread_ms = 1\n";
         std::fs::write(folder.path().join("relay.toml"), limits).unwrap();
         // Taken and given back: a restarted relay needs the same port.
-        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (process, ready) = Self::spawn(folder.path(), addr, protection).await;
-        Self { process, addr, ready, folder, protection }
+        let addr = match &setting.network {
+            None => TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(),
+            Some(network) => network.there(),
+        };
+        let (process, ready) = Self::spawn(folder.path(), addr, &setting).await;
+        Self { process, addr, ready, folder, setting }
     }
 
     /// `kill -9`, at once.
@@ -99,7 +110,7 @@ impl TestRelay {
 
     /// Starts it again on the same data and port.
     pub async fn restart(&mut self) {
-        self.process = Self::spawn(self.folder.path(), self.addr, self.protection).await.0;
+        self.process = Self::spawn(self.folder.path(), self.addr, &self.setting).await.0;
     }
 
     /// Everything it has logged, at its most talkative.
@@ -118,11 +129,13 @@ impl TestRelay {
         EnrollKey(std::fs::read_to_string(path).unwrap().trim().to_owned())
     }
 
-    async fn spawn(folder: &Path, addr: SocketAddr, protection: Protection) -> (Process, serde_json::Value) {
+    async fn spawn(folder: &Path, addr: SocketAddr, setting: &Setting) -> (Process, serde_json::Value) {
         let log = std::fs::File::options().create(true).append(true).open(folder.join(LOG)).unwrap();
-        let mut command = Command::new(binary("reachback-relay"));
+        let program = binary("reachback-relay");
+        let mut command =
+            setting.network.as_ref().map_or_else(|| Command::new(&program), |network| network.command(&program));
         command.args(["serve", "--json", "--log", "trace", "--listen", &addr.to_string()]);
-        if protection == Protection::Generated {
+        if setting.protection == Protection::Generated {
             command.args(["--tls", "generated", "--quic", "on"]);
         }
         command.arg("--data").arg(folder.join("data")).arg("--config").arg(folder.join("relay.toml")).stderr(log);
@@ -190,13 +203,15 @@ pub struct Tuning {
     pub ssh: Option<PathBuf>,
     /// What carries the tunnel, and connections of devices. The relay has no TLS where it is a WebSocket.
     pub transports: Transports,
+    /// Where the relay runs, reached without cutters, if not beside the test.
+    pub network: Option<Arc<Network>>,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
         let (limits, outbox) = (SessionLimits::default(), OutboxLimits::default());
         let transports = Transports::new(TransportChoice::Wss);
-        Self { limits, outbox, backoff: FAST, adapter: Adapter::AppServer, ssh: None, transports }
+        Self { limits, outbox, backoff: FAST, adapter: Adapter::AppServer, ssh: None, transports, network: None }
     }
 }
 
@@ -269,7 +284,8 @@ impl Stage {
     ) -> Self {
         let log = Log::default();
         let _logging = log.start();
-        let relay = TestRelay::protected(tuning.protection()).await;
+        let setting = Setting { protection: tuning.protection(), network: tuning.network.clone() };
+        let relay = TestRelay::set(setting).await;
         let recorder = Recorder::start(relay.addr).await;
         let cutter = async || match tuning.protection() {
             Protection::Plain => Cutter::start(recorder.addr()).await,
@@ -277,7 +293,7 @@ impl Stage {
             Protection::Generated => Cutter::start_with_udp(relay.addr, relay.addr).await,
         };
         let (host_side, device_side) = (cutter().await, cutter().await);
-        let relays = [host_side.addr(), device_side.addr()];
+        let relays = relays(&relay, &tuning, [&host_side, &device_side]);
         let config = agent_config(home.path(), relays, &codex, Arc::clone(&backend), profiles, &tuning);
         let config = AgentConfig { enroll_key: Some(relay.enroll_key()), ..config };
         let agent = Agent::start(config).await.unwrap();
@@ -296,7 +312,7 @@ impl Stage {
         let done = meanwhile(&self.codex).await;
         let profiles = self.codex.profiles(vec![self.home.path().into()]);
         let backend = start_codex(&self.codex, &profiles, &self.tuning, self.home.path());
-        let relays = [self.host_side.addr(), self.device_side.addr()];
+        let relays = relays(&self.relay, &self.tuning, [&self.host_side, &self.device_side]);
         let config = || {
             let (backend, profiles) = (Arc::clone(&backend), Arc::clone(&profiles));
             agent_config(self.home.path(), relays, &self.codex, backend, profiles, &self.tuning)
@@ -401,6 +417,14 @@ fn start_codex(codex: &TestCodex, profiles: &Arc<Profiles>, tuning: &Tuning, hom
             Arc::new(RemoteControl::start(config).unwrap())
         }
         _ => Arc::new(AppServer::start(config)),
+    }
+}
+
+/// The relay's addresses for the agent and for devices.
+fn relays(relay: &TestRelay, tuning: &Tuning, cutters: [&Cutter; 2]) -> [SocketAddr; 2] {
+    match tuning.network {
+        None => cutters.map(Cutter::addr),
+        Some(_) => [relay.addr; 2],
     }
 }
 

@@ -26,12 +26,15 @@ const TOOLS: &[Tool] = &[
     Tool { program: "chromium", probe: &["--version"], package: "chromium" },
 ];
 
-/// What the tests that only root can run use: a module of PAM, whose service such a test adds.
-const OF_ROOT: &[Tool] = &[Tool {
-    program: "sh",
-    probe: &["-c", "ls /usr/lib/*/security/pam_pwdfile.so /usr/lib64/security/pam_pwdfile.so 2>/dev/null | grep ."],
-    package: "libpam-pwdfile",
-}];
+/// What the tests that only root can run use: a module of PAM, whose service such a test adds, and what makes networks.
+const OF_ROOT: &[Tool] = &[
+    Tool {
+        program: "sh",
+        probe: &["-c", "ls /usr/lib/*/security/pam_pwdfile.so /usr/lib64/security/pam_pwdfile.so 2>/dev/null | grep ."],
+        package: "libpam-pwdfile",
+    },
+    Tool { program: "ip", probe: &["-V"], package: "iproute2" },
+];
 
 /// Sees to it that every tool is there; `ci` allows installing without being root.
 pub(crate) fn ensure(ci: bool) -> anyhow::Result<()> {
