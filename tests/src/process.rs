@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -344,7 +345,12 @@ pub fn after(first: &str, command: Command) -> Command {
 }
 
 /// Runs a command to its end; `input` is what it finds typed.
-pub async fn finished(mut command: Command, input: &str) -> Finished {
+pub async fn finished(command: Command, input: &str) -> Finished {
+    finished_within(PATIENCE, command, input).await
+}
+
+/// The same for one that may take so long.
+pub async fn finished_within(patience: Duration, mut command: Command, input: &str) -> Finished {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let what = format!("{:?}", command.as_std());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{what} does not start: {error}"));
@@ -352,7 +358,7 @@ pub async fn finished(mut command: Command, input: &str) -> Finished {
     // One that ends without reading is as good.
     let _ = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
-    let output = timeout(PATIENCE, child.wait_with_output()).await;
+    let output = timeout(patience, child.wait_with_output()).await;
     let output = output.unwrap_or_else(|_| panic!("{what} does not end")).unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let code = output.status.code().unwrap_or_else(|| panic!("{what}: {}", output.status));

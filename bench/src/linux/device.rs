@@ -10,13 +10,13 @@ use bytes::Bytes;
 use e2e::cutter::Cutter;
 use reachback_host::connect::join;
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
-use reachback_host::link::transports::TransportChoice;
 use reachback_host::session::{ChannelHandle, Incoming};
 use reachback_host::state::paired_hosts::PairedHostStore;
 use reachback_proto::frame::ChannelCloseReason;
 use tokio::runtime::Runtime;
 
 use super::client::{Client, Pipe};
+use super::stage::Transport;
 
 /// Longest wait for a session.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,11 +31,11 @@ pub(super) struct Device {
 
 impl Device {
     /// The device that was paired in this home; its link runs through a [`Cutter`] where `is_cut`.
-    pub(super) fn connect(home: &Path, is_cut: bool) -> anyhow::Result<Self> {
+    pub(super) fn connect(home: &Path, transport: Transport, is_cut: bool) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut hosts = PairedHostStore::new(home).list()?.hosts;
         let host = hosts.pop().context("the device is not paired")?;
-        let mut relay = join::relay_of(&host, TransportChoice::Wss)?;
+        let mut relay = join::relay_of(&host, transport.into())?;
         let mut link = None;
         if is_cut {
             let target = SocketAddr::from((Ipv4Addr::LOCALHOST, relay.origin.port()));

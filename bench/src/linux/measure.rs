@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow, ensure};
 
 use super::client::{self, Client, Prepared};
 use super::figures::{Figures, Key, Unit};
-use super::stage::{DEVICE, Stage, Way};
+use super::stage::{Stage, Transport, Way};
 use super::stand_in::Wish;
 
 /// What can be measured by itself.
@@ -239,14 +239,18 @@ fn troubles(stage: &Stage, effort: Effort, figures: &mut Figures) -> anyhow::Res
             link.reset();
             times.push(timed(|| client.wish(&echo))?);
         }
-        figures.times("cut until it flows again", DEVICE, times);
+        figures.times("cut until it flows again", Transport::Wss.device(), times);
 
         let pieces = effort.of(5_000);
         let before = link.passed();
         client.wish(&Prepared::with_text(Wish::Turn(pieces), 4))?;
         let after = link.passed();
         let bytes = (after.0 - before.0) + (after.1 - before.1);
-        figures.one(Key::new("link of a turn of 5,000 pieces", Unit::Kilobytes), DEVICE, bytes as f64 / 1e3);
+        figures.one(
+            Key::new("link of a turn of 5,000 pieces", Unit::Kilobytes),
+            Transport::Wss.device(),
+            bytes as f64 / 1e3,
+        );
     }
     Ok(())
 }
@@ -258,7 +262,7 @@ fn starts(stage: &Stage, effort: Effort, figures: &mut Figures) -> anyhow::Resul
         let home = stage.reachback.root().join(format!("up-{round}"));
         for what in ["up until its code, first start", "up until its code, later start"] {
             let took = stage.reachback.up(&home)?.as_secs_f64() * 1e3;
-            figures.one(Key::new(what, Unit::Milliseconds), DEVICE, took);
+            figures.one(Key::new(what, Unit::Milliseconds), Transport::Wss.device(), took);
         }
     }
     Ok(())

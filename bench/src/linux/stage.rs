@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use reachback_host::link::transports::TransportChoice;
 use tempfile::TempDir;
 
 use super::client::{self, Client};
@@ -77,8 +78,10 @@ impl Stage {
         let direct = Entrance::Sockets(vec![socket]);
         let direct = Way { name: "direct", floor: None, entrance: direct, processes: Vec::new() };
         let reachback = Reachback::start(root, &codex_home)?;
-        let (device, laptop) = (reachback.device()?, reachback.laptop()?);
-        let ways = vec![direct, two, device, three, laptop];
+        let mut ways = vec![direct, two, three];
+        for host in &reachback.hosts {
+            ways.extend([reachback.device(host)?, reachback.laptop(host)?]);
+        }
         Ok(Self { ways, reachback, stand_in, _folder: folder })
     }
 
@@ -113,44 +116,104 @@ const THREE: &str = "three copies";
 /// Two, as a session of a device has no more than 32 channels. The second one only has a part where there are many connections.
 const LAPTOPS: [&str; 2] = ["laptop", "second laptop"];
 
-/// Relay and host, as people run them, over WebSocket with TLS.
+/// What carries a host's tunnel, and the links of its devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// WebSockets over TLS.
+    Wss,
+    /// Streams of QUIC connections.
+    Quic,
+}
+
+impl From<Transport> for TransportChoice {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Wss => Self::Wss,
+            Transport::Quic => Self::Quic,
+        }
+    }
+}
+
+impl Transport {
+    /// As `--transport` takes it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Wss => "wss",
+            Self::Quic => "quic",
+        }
+    }
+
+    /// What a table calls a device that speaks the protocol itself.
+    pub(super) fn device(self) -> &'static str {
+        match self {
+            Self::Wss => "device, wss",
+            Self::Quic => "device, quic",
+        }
+    }
+
+    fn laptop(self) -> &'static str {
+        match self {
+            Self::Wss => "laptop, wss",
+            Self::Quic => "laptop, quic",
+        }
+    }
+}
+
+/// A relay and hosts, as people run them, with TLS.
 pub(super) struct Reachback {
     root: PathBuf,
-    host_home: PathBuf,
     codex_home: PathBuf,
     relay: Rc<Process>,
-    host: Rc<Process>,
+    /// One for each transport.
+    hosts: Vec<Host>,
+}
+
+struct Host {
+    transport: Transport,
+    home: PathBuf,
+    agent: Rc<Process>,
 }
 
 impl Reachback {
     fn start(root: &Path, codex_home: &Path) -> anyhow::Result<Self> {
-        let [data, host_home, work] = ["relay", "host", "work"].map(|name| root.join(name));
-        std::fs::create_dir(&work)?;
+        let data = root.join("relay");
+        std::fs::create_dir(root.join("work"))?;
         // All of a measurement comes from one address, as often as it likes.
         let config = root.join("relay.toml");
         std::fs::write(&config, "[limits]\naccepts_burst = 1000000\nattempts_burst = 1000000\n")?;
         let mut command = beside("reachback-relay")?;
         command.args(["serve", "--json", "--log", "warn", "--tls", "generated", "--listen", &free_address()?]);
-        command.arg("--config").arg(config).arg("--data").arg(data);
+        command.arg("--config").arg(config).arg("--data").arg(&data);
         let mut relay = Process::start("relay", command)?;
         let ready = relay.event("ready", |_| true)?;
-        let of =
-            |member: &str| ready[member].as_str().with_context(|| format!("a relay that is ready names its {member}"));
-        let (url, enroll) = (of("url")?, of("enroll_file")?);
-
-        let mut command = reachback_at(&host_home, root)?;
-        command.args(["host", "--relay", url, "--enroll-file", enroll, "--name", "tower", "--workspace"]).arg(work);
-        command.arg("--codex-home").arg(codex_home).arg("--codex-program").arg(std::env::current_exe()?);
-        let mut host = Process::start("host agent", command)?;
-        host.event("codex", |line| line["state"] == "ready")?;
+        let url = ready["url"].as_str().context("a relay that is ready names its url")?;
         let (root, codex_home) = (root.to_owned(), codex_home.to_owned());
-        Ok(Self { root, host_home, codex_home, relay: Rc::new(relay), host: Rc::new(host) })
+        let mut reachback = Self { root, codex_home, relay: Rc::new(relay), hosts: Vec::new() };
+        for transport in [Transport::Wss, Transport::Quic] {
+            let mut command = beside("reachback-relay")?;
+            command.arg("enroll").arg("--data").arg(&data);
+            let key = command.output().context("no key to enrol with")?;
+            let key = PathBuf::from(String::from_utf8(key.stdout)?.trim());
+            reachback.hosts.push(reachback.host(transport, url, &key)?);
+        }
+        Ok(reachback)
     }
 
-    /// A device that is paired with the host: its home.
-    fn pair(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let home = self.root.join(name);
-        let mut command = reachback_at(&self.host_home, &self.root)?;
+    fn host(&self, transport: Transport, relay: &str, enroll_file: &Path) -> anyhow::Result<Host> {
+        let home = self.root.join("host").with_extension(transport.word());
+        let mut command = reachback_at(&home, &self.root)?;
+        command.args(["host", "--relay", relay, "--transport", transport.word(), "--name", "tower", "--workspace"]);
+        command.arg(self.root.join("work")).arg("--enroll-file").arg(enroll_file);
+        command.arg("--codex-home").arg(&self.codex_home).arg("--codex-program").arg(std::env::current_exe()?);
+        let mut agent = Process::start("host agent", command)?;
+        agent.event("codex", |line| line["state"] == "ready")?;
+        Ok(Host { transport, home, agent: Rc::new(agent) })
+    }
+
+    /// A device that is paired with a host: its home.
+    fn pair(&self, host: &Host, name: &str) -> anyhow::Result<PathBuf> {
+        let home = self.root.join(name).with_extension(host.transport.word());
+        let mut command = reachback_at(&host.home, &self.root)?;
         command.args(["pair", "--yes"]);
         let mut pair = Process::start("pair", command)?;
         let link = pair.event("pairing", |_| true)?["url"].as_str().context("a pairing has a link")?.to_owned();
@@ -161,30 +224,31 @@ impl Reachback {
         Ok(home)
     }
 
-    fn laptop(&self) -> anyhow::Result<Way> {
-        let (mut sockets, mut processes) = (Vec::new(), vec![Rc::clone(&self.relay), Rc::clone(&self.host)]);
+    fn laptop(&self, host: &Host) -> anyhow::Result<Way> {
+        let (mut sockets, mut processes) = (Vec::new(), vec![Rc::clone(&self.relay), Rc::clone(&host.agent)]);
         for name in LAPTOPS {
-            let home = self.pair(name)?;
-            let socket = home.with_extension("sock");
+            let home = self.pair(host, name)?;
+            let socket = home.join("codex.sock");
             let mut command = reachback_at(&home, &self.root)?;
-            command.args(["connect", "--socket"]).arg(&socket);
+            command.args(["connect", "--transport", host.transport.word(), "--socket"]).arg(&socket);
             let mut laptop = Process::start(name, command)?;
             laptop.event("socket", |_| true)?;
             processes.push(Rc::new(laptop));
             sockets.push(socket);
         }
-        Ok(Way { name: "laptop, wss", floor: Some(THREE), entrance: Entrance::Sockets(sockets), processes })
+        Ok(Way { name: host.transport.laptop(), floor: Some(THREE), entrance: Entrance::Sockets(sockets), processes })
     }
 
-    fn device(&self) -> anyhow::Result<Way> {
-        let device = Device::connect(&self.pair("device")?, false)?;
-        let processes = vec![Rc::clone(&self.relay), Rc::clone(&self.host)];
-        Ok(Way { name: DEVICE, floor: Some(TWO), entrance: Entrance::Device(device), processes })
+    fn device(&self, host: &Host) -> anyhow::Result<Way> {
+        let device = Device::connect(&self.pair(host, "device")?, host.transport, false)?;
+        let processes = vec![Rc::clone(&self.relay), Rc::clone(&host.agent)];
+        Ok(Way { name: host.transport.device(), floor: Some(TWO), entrance: Entrance::Device(device), processes })
     }
 
-    /// Another device, whose link can be cut and counts its bytes.
+    /// Another device over WebSockets, whose link can be cut and counts its bytes.
     pub(super) fn frail_device(&self) -> anyhow::Result<Device> {
-        Device::connect(&self.pair("frail device")?, true)
+        let host = self.hosts.first().context("there is no host")?;
+        Device::connect(&self.pair(host, "frail device")?, Transport::Wss, true)
     }
 
     /// `reachback up` until it shows the code to pair with, in a home that is new or not.
@@ -203,9 +267,6 @@ impl Reachback {
         &self.root
     }
 }
-
-/// What a table calls a device that speaks the protocol itself.
-pub(super) const DEVICE: &str = "device, wss";
 
 /// Taken and given back.
 fn free_address() -> anyhow::Result<String> {
