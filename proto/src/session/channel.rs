@@ -123,10 +123,33 @@ pub(super) struct Channel {
 
     // Receiving.
     expected: u64,
-    /// Whole messages given out and not handled, oldest first: number, size, whether handled out of turn.
-    unhandled: VecDeque<(u64, usize, bool)>,
+    /// Whole messages given out and not handled, oldest first.
+    unhandled: VecDeque<Unhandled>,
     partial: Option<Partial>,
     remote_closed: bool,
+}
+
+/// A whole message that was given out.
+#[derive(Debug)]
+struct Unhandled {
+    /// Of its last fragment.
+    seq: u64,
+    size: usize,
+    /// What of it came with its last fragment.
+    last: usize,
+    /// Handled out of turn.
+    is_done: bool,
+}
+
+/// What it led to that a message was handled.
+#[derive(Debug, Default)]
+pub(super) struct Handled {
+    /// Bytes that are held no more.
+    pub(super) freed: usize,
+    /// Of these, what came with its last fragment: those before it were acknowledged when they were stored.
+    pub(super) last: usize,
+    /// Whether the acknowledgement moved.
+    pub(super) acknowledge: bool,
 }
 
 impl Channel {
@@ -321,7 +344,7 @@ impl Channel {
 
     /// Everything below this was handled: messages taken, other fragments stored.
     pub(super) fn handled_next(&self) -> u64 {
-        self.unhandled.front().map_or(self.expected, |(seq, _, _)| *seq)
+        self.unhandled.front().map_or(self.expected, |message| message.seq)
     }
 
     pub(super) fn arrived(
@@ -406,28 +429,30 @@ impl Channel {
                 self.partial.take().expect("matched above").bytes.freeze()
             }
         };
-        self.unhandled.push_back((seq, message.len() + FRAME_COST, false));
+        let (size, last) = (message.len() + FRAME_COST, bytes.len() + FRAME_COST);
+        self.unhandled.push_back(Unhandled { seq, size, last, is_done: false });
         let event = Some(Event::Message { channel, seq, bytes: message });
         Ok(Outcome { event, acknowledge: false, held: bytes.len() + FRAME_COST })
     }
 
-    /// Returns the bytes freed, and whether the acknowledgement moved.
-    pub(super) fn handled(&mut self, seq: u64) -> (usize, bool) {
+    /// A message was handled; one that is not known is none.
+    pub(super) fn handled(&mut self, seq: u64) -> Handled {
         let before = self.handled_next();
-        let Some(entry) = self.unhandled.iter_mut().find(|(number, _, done)| *number == seq && !*done) else {
-            return (0, false);
+        let Some(message) = self.unhandled.iter_mut().find(|message| message.seq == seq && !message.is_done) else {
+            return Handled::default();
         };
-        entry.2 = true;
-        let bytes = entry.1;
-        while self.unhandled.front().is_some_and(|(_, _, done)| *done) {
+        message.is_done = true;
+        let (freed, last) = (message.size, message.last);
+        while self.unhandled.front().is_some_and(|message| message.is_done) {
             self.unhandled.pop_front();
         }
-        (bytes, self.handled_next() != before)
+        Handled { freed, last, acknowledge: self.handled_next() != before }
     }
 
     /// Nobody will take what was received: count it as handled. Returns the bytes freed.
     pub(super) fn discard_received(&mut self) -> usize {
-        let messages: usize = self.unhandled.iter().filter(|(_, _, done)| !done).map(|(_, size, _)| size).sum();
+        let messages: usize =
+            self.unhandled.iter().filter(|message| !message.is_done).map(|message| message.size).sum();
         self.unhandled.clear();
         messages + self.partial.take().map_or(0, |partial| partial.bytes.len())
     }

@@ -36,7 +36,7 @@ use crate::frame::{
 };
 use crate::ids::SessionId;
 use crate::wire::{DecodeError, MAX_VARINT, Reader};
-use channel::{Arrival, Channel, Outgoing};
+use channel::{Arrival, Channel, Handled, Outgoing};
 use liveness::{Liveness, PROBE_AFTER, PROBE_LIMIT, Verdict};
 
 /// The channel of the host agent's own API; always open.
@@ -48,7 +48,7 @@ pub const MAX_MESSAGE_TO_HOST: usize = 64 << 20;
 pub const MAX_MESSAGE_TO_DEVICE: usize = 160 << 20;
 /// Acknowledgements wait at most this long for data to ride on.
 pub const ACK_DELAY: Duration = Duration::from_millis(20);
-/// Acknowledgements wait for at most this many received bytes.
+/// Acknowledgements wait for at most this many bytes that were stored or handled.
 pub const ACK_BYTES: usize = 32 * 1024;
 /// A link whose `Open` or `Resume` has no answer for this long is dead: as long as for anything else unanswered.
 pub const ATTACH_LIMIT: Duration = PROBE_AFTER.saturating_add(PROBE_LIMIT);
@@ -463,10 +463,10 @@ impl Session {
     /// The consumer has taken a message: acknowledge it.
     pub fn handled(&mut self, number: ChannelNumber, seq: u64, now: Instant) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
-        let (bytes, acknowledge) = channel.handled(seq);
-        self.received_bytes -= bytes;
+        let Handled { freed, last, acknowledge } = channel.handled(seq);
+        self.received_bytes -= freed;
         if acknowledge {
-            self.owe_ack(number, 0, now);
+            self.owe_ack(number, last, now);
         }
         self.forget_if_over(number);
     }

@@ -194,6 +194,23 @@ fn messages_arrive_in_order_both_ways_and_are_acknowledged() {
 }
 
 #[test]
+fn so_many_handled_bytes_are_acknowledged_at_once_and_fewer_in_time() {
+    let mut pair = Pair::connected();
+    let channel = pair.channel();
+    let acknowledged = |pair: &mut Pair, messages: usize| {
+        for n in 0..messages {
+            pair.host.send(channel, message(n, ACK_BYTES / 4)).unwrap();
+        }
+        pair.transmit();
+        while pair.deliver_to_device() {}
+        pair.transmit() && pair.deliver_to_host() && pair.host.backlog(channel) == 0
+    };
+    assert!(!acknowledged(&mut pair, 3), "three quarters do not wait for more");
+    pair.run();
+    assert!(acknowledged(&mut pair, 4), "the sender is kept waiting");
+}
+
+#[test]
 fn an_empty_message_is_a_message() {
     let mut pair = Pair::connected();
     pair.device.send(API_CHANNEL, Bytes::new()).unwrap();
