@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use reachback_proto::frame::{ByeReason, ChannelCloseReason, ChannelNumber};
 use reachback_proto::session::{API_CHANNEL, Event, SendError, Session, SessionError};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Sleep, sleep, sleep_until, timeout};
 
 use super::channel::{Backlog, ChannelHandle, ChannelSender, Handed, Incoming};
 use super::{SessionEvent, SessionState};
@@ -124,6 +125,8 @@ impl Driver {
 
     pub(super) async fn run(mut self) {
         let mut commands = Vec::with_capacity(BATCH);
+        let timer = sleep(Duration::ZERO);
+        tokio::pin!(timer);
         loop {
             self.dispatch();
             // Before anything else: the link ends right behind a last word, and its end must not take the place of that.
@@ -131,7 +134,7 @@ impl Driver {
                 return;
             }
             self.transmit();
-            match self.turn(&mut commands).await {
+            match self.turn(&mut commands, timer.as_mut()).await {
                 Turn::Commands(0) => break,
                 Turn::Commands(_) => {
                     for command in commands.drain(..) {
@@ -185,7 +188,7 @@ impl Driver {
     }
 
     /// Waits for the next thing to do. Nothing is lost when an arm is dropped: all are polls of what `self` keeps.
-    async fn turn(&mut self, commands: &mut Vec<Command>) -> Turn {
+    async fn turn(&mut self, commands: &mut Vec<Command>, timer: Pin<&mut Sleep>) -> Turn {
         let deadline = self.session.poll_timeout();
         let unwritable = self.unwritable.as_ref().map(|unwritable| unwritable.until);
         let (link, record, flushing) = (&mut self.link, &mut self.record, self.flushing);
@@ -193,9 +196,9 @@ impl Driver {
             Some(link) => poll_link(link, record, flushing, cx),
             None => Poll::Pending,
         });
-        let timer = async {
+        let over = async {
             match deadline {
-                Some(deadline) => sleep_until(deadline.into()).await,
+                Some(deadline) => until(deadline.into(), timer).await,
                 None => pending().await,
             }
         };
@@ -209,7 +212,7 @@ impl Driver {
             taken = self.inbox.recv_many(commands, BATCH) => Turn::Commands(taken),
             turn = io => turn,
             () = last_words => Turn::Unwritable,
-            () = timer => Turn::Timeout,
+            () = over => Turn::Timeout,
         }
     }
 
@@ -420,6 +423,17 @@ impl Driver {
         if let Some(end) = self.channels.get(&channel) {
             end.backlog.set(self.session.backlog(channel));
         }
+    }
+}
+
+/// Waits for a deadline with a timer that may be set to an earlier one, and is left as it is then: most deadlines are put off
+/// before they are met, and a timer that is set to an earlier time again and again costs a system call each time.
+async fn until(deadline: tokio::time::Instant, mut timer: Pin<&mut Sleep>) {
+    while tokio::time::Instant::now() < deadline {
+        if timer.is_elapsed() || timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().await;
     }
 }
 
