@@ -268,9 +268,21 @@ pub(crate) fn transcode(raw: &RawValue, out: &mut Vec<u8>) -> Result<(), ParseEr
         .map_err(|e| ParseError::Value { line: e.line(), column: e.column() })
 }
 
-/// Writes a text as JSON.
+/// Writes a text as JSON. Most of what is long needs no escape, and is written as it is.
 pub(super) fn write_text<E: serde::de::Error>(out: &mut Vec<u8>, text: &str) -> Result<(), E> {
-    serde_json::to_writer(out, text).map_err(E::custom)
+    if needs_escape(text.as_bytes()) {
+        return serde_json::to_writer(out, text).map_err(E::custom);
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+    Ok(())
+}
+
+/// Whether a byte of a text can't stand in JSON by itself (RFC 8259, section 7). Without a branch for each: many are looked at at once.
+fn needs_escape(text: &[u8]) -> bool {
+    let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    text.chunks(64).any(|bytes| bytes.iter().fold(false, |found, byte| found | is_special(*byte)))
 }
 
 /// The keys of one object, each once, at most [`MAX_MEMBERS`].
@@ -462,6 +474,25 @@ mod tests {
         );
         assert_eq!(canonical("[]").unwrap(), "[]");
         assert_eq!(canonical("{}").unwrap(), "{}");
+    }
+
+    #[test]
+    fn a_text_is_written_as_the_library_writes_it_wherever_it_needs_an_escape() {
+        let written = |text: &str| {
+            let mut out = Vec::new();
+            write_text::<serde_json::Error>(&mut out, text).unwrap();
+            out
+        };
+        for special in (0..=0x2fff).filter_map(char::from_u32) {
+            let text = format!("a{special}");
+            assert_eq!(written(&text), serde_json::to_vec(&text).unwrap(), "{special:?}");
+        }
+        for length in [0, 1, 63, 64, 65, 1000] {
+            for special in ['"', '\\', '\n', '\u{1f}', '\u{7f}', 'x', '\u{e9}'] {
+                let text = format!("{}{special}{}", "x".repeat(length), "y".repeat(100));
+                assert_eq!(written(&text), serde_json::to_vec(&text).unwrap(), "{special:?} after {length} bytes");
+            }
+        }
     }
 
     #[test]
