@@ -126,7 +126,7 @@ pub enum RelayError {
         source: io::Error,
     },
     /// No QUIC, and nothing else was to be tried.
-    #[error("cannot reach the relay at {origin} over QUIC: {source}")]
+    #[error("cannot reach the relay at {origin} over QUIC: {}", quote(source))]
     NoQuic {
         /// Where it was looked for.
         origin: String,
@@ -529,5 +529,14 @@ mod tests {
         let code = CloseCode::NotFound.number();
         let error = refusal(RelayToPeer::Refused { code, retry_after_ms: 0, message }, "");
         assert_eq!(error.to_string(), "the relay refused: “full'.??Paired: ?[2J?'evil'”");
+    }
+
+    #[test]
+    fn what_a_quic_server_gives_as_a_reason_is_quoted() {
+        let source = io::Error::other("aborted by peer: full”.\r\nPaired: \u{1b}[2J");
+        let source = DialError::Failed { tried: 1, source };
+        let error = RelayError::NoQuic { origin: "https://relay.example".into(), source };
+        let told = "cannot reach the relay at https://relay.example over QUIC: “aborted by peer: full'.??Paired: ?[2J”";
+        assert_eq!(error.to_string(), told);
     }
 }

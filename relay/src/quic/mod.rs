@@ -15,7 +15,7 @@ mod stream;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use quinn::{Incoming, VarInt};
+use quinn::{ConnectionError, Incoming, VarInt};
 use reachback_proto::endpoint::Endpoint;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
@@ -33,6 +33,9 @@ use stream::Stream;
 /// What all streams of a connection that was let in may have under way to us together: a few dozen that nobody takes
 /// do not hold up the others, and nobody has more of our memory.
 const RECEIVE_WINDOW: VarInt = VarInt::from_u32(32 * 1024 * 1024);
+
+/// The code of a connection that was closed: why, its links were told.
+const DONE: VarInt = VarInt::from_u32(0);
 
 /// Data connections that a host dials at once, beside those that carry circuits or wait.
 const DIALS: u32 = 16;
@@ -77,10 +80,13 @@ async fn serve(state: Arc<State>, incoming: Incoming, peer: Arc<Connection>) {
     let limits = state.limits();
     let unproven = Instant::now() + ms(limits.unproven_ms);
     let Ok(handshake) = incoming.accept() else { return };
-    let quic = match timeout(ms(limits.tls_handshake_ms), handshake).await {
-        Ok(Ok(quic)) => quic,
-        Ok(Err(error)) => return tracing::debug!(%error, "a QUIC handshake failed"),
-        Err(_) => return state.metrics.limit(Limit::TlsHandshake),
+    let put_out = peer.place.put_out();
+    let handshake = timeout(ms(limits.tls_handshake_ms), handshake);
+    let quic = match put_out.run_until_cancelled(handshake).await {
+        Some(Ok(Ok(quic))) => quic,
+        Some(Ok(Err(error))) => return tracing::debug!(how = how(&error), "a QUIC handshake failed"),
+        Some(Err(_)) => return state.metrics.limit(Limit::TlsHandshake),
+        None => return,
     };
     tracing::debug!("a QUIC connection is open");
     let streams = TaskTracker::new();
@@ -95,7 +101,7 @@ async fn serve(state: Arc<State>, incoming: Incoming, peer: Arc<Connection>) {
         tokio::select! {
             biased;
             () = state.lifecycle.soft().cancelled() => break,
-            () = peer.place.put_out().cancelled() => break,
+            () = put_out.cancelled() => return quic.close(DONE, b""),
             () = peer.welcomed(), if !is_welcome => {
                 is_welcome = true;
                 quic.set_max_concurrent_bi_streams(streams_of_a_host(&state).into());
@@ -107,7 +113,7 @@ async fn serve(state: Arc<State>, incoming: Incoming, peer: Arc<Connection>) {
                     let from = quic.remote_address().ip();
                     state.lifecycle.spawn(open(state.clone(), stream, peer.clone(), from));
                 }
-                Err(error) => return tracing::debug!(%error, "a QUIC connection ended"),
+                Err(error) => return tracing::debug!(how = how(&error), "a QUIC connection ended"),
             },
             () = sleep_until(unproven), if !is_welcome => {
                 state.metrics.limit(Limit::UnprovenTime);
@@ -118,7 +124,21 @@ async fn serve(state: Arc<State>, incoming: Incoming, peer: Arc<Connection>) {
     }
     // Each says goodbye for itself.
     streams.wait().await;
-    quic.close(VarInt::from_u32(0), b"");
+    quic.close(DONE, b"");
+}
+
+/// How a connection ended. What its peer gave as a reason is the peer's text, and stays out of the log.
+fn how(error: &ConnectionError) -> &'static str {
+    match error {
+        ConnectionError::VersionMismatch => "no version in common",
+        ConnectionError::TransportError(_) => "the peer broke the rules of QUIC or TLS",
+        ConnectionError::ConnectionClosed(_) => "the peer gave up",
+        ConnectionError::ApplicationClosed(_) => "closed by the peer",
+        ConnectionError::Reset => "the peer does not know it any more",
+        ConnectionError::TimedOut => "silence",
+        ConnectionError::LocallyClosed => "closed here",
+        ConnectionError::CidsExhausted => "connection ids are used up",
+    }
 }
 
 /// The streams that a host may have: its control connection, its circuits, and those that are to become one.
