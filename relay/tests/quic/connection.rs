@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use futures_util::SinkExt;
-use quinn::ConnectionError;
+use quinn::{Connection, ConnectionError};
 use reachback_proto::control::{PeerToRelay, RelayToPeer};
 use reachback_proto::endpoint::Endpoint;
 use reachback_relay::{Config, ConfigError, Quic, Relay, StartError, Tls};
@@ -13,8 +13,18 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::common::{Client, TestRelay, within};
+use crate::common::{Client, TestHost, TestRelay, within};
 use crate::transport::{client_config, client_from, connect, open_on};
+
+/// A data connection of the host, on its connection, that takes the device which waits: the host's end of the circuit.
+async fn start_circuit(connection: &Connection, host: &TestHost, device: &mut Client) -> Client {
+    device.expect_presence(true).await;
+    let mut data = Client::over(open_on(connection, Endpoint::HostData).await);
+    host.greet_as_data(&mut data).await;
+    let RelayToPeer::CircuitStart { circuit, .. } = data.next().await else { panic!("not a CircuitStart") };
+    device.expect(RelayToPeer::Attached { circuit }).await;
+    data
+}
 
 #[tokio::test]
 async fn a_host_has_all_its_links_on_one_connection() {
@@ -30,12 +40,8 @@ async fn a_host_has_all_its_links_on_one_connection() {
     let mut circuits = Vec::new();
     for n in 0..20u8 {
         let mut ours = device.open(&relay).await;
-        ours.expect_presence(true).await;
         control.expect(RelayToPeer::CircuitWanted).await;
-        let mut theirs = Client::over(open_on(&connection, Endpoint::HostData).await);
-        host.greet_as_data(&mut theirs).await;
-        let RelayToPeer::CircuitStart { circuit, .. } = theirs.next().await else { panic!("not a CircuitStart") };
-        ours.expect(RelayToPeer::Attached { circuit }).await;
+        let mut theirs = start_circuit(&connection, &host, &mut ours).await;
         theirs.send_bytes(vec![n; 100_000]).await;
         circuits.push((ours, theirs));
         if circuits.len() > 10 {
@@ -60,12 +66,8 @@ async fn circuits_that_nobody_reads_hold_up_no_other_of_the_host() {
     let connection = connect(&relay).await;
     let attach = async |control: &mut Client| {
         let mut ours = device.open(&relay).await;
-        ours.expect_presence(true).await;
         control.expect(RelayToPeer::CircuitWanted).await;
-        let mut theirs = Client::over(open_on(&connection, Endpoint::HostData).await);
-        host.greet_as_data(&mut theirs).await;
-        let RelayToPeer::CircuitStart { circuit, .. } = theirs.next().await else { panic!("not a CircuitStart") };
-        ours.expect(RelayToPeer::Attached { circuit }).await;
+        let theirs = start_circuit(&connection, &host, &mut ours).await;
         (ours, theirs)
     };
     let mut stuck = Vec::new();
