@@ -21,10 +21,23 @@ export interface Stored {
 
 /** A whole message that was given out. */
 interface Unhandled {
+  /** Of its last fragment. */
   readonly seq: number;
   readonly cost: number;
+  /** What of it came with its last fragment. */
+  readonly last: number;
   /** Handled before those in front of it were. */
   done: boolean;
+}
+
+/** What it led to that a message was handled. */
+export interface Handled {
+  /** Bytes that are held no more. */
+  readonly freed: number;
+  /** Of these, what came with its last fragment: those before it were acknowledged when they were stored. */
+  readonly last: number;
+  /** Whether the acknowledgement moved. */
+  readonly moved: boolean;
 }
 
 /** What one channel receives. */
@@ -107,18 +120,18 @@ export class Inbound {
     return { message: null, held: bytes.length };
   }
 
-  /** The consumer has taken the message with this number: the bytes freed, and whether the acknowledgement moved. */
-  handled(seq: number): { readonly freed: number; readonly moved: boolean } {
+  /** The consumer has taken the message with this number; one that is not known is none. */
+  handled(seq: number): Handled {
     const before = this.handledNext;
     const entry = this.#unhandled.find((entry) => entry.seq === seq && !entry.done);
     if (entry === undefined) {
-      return { freed: 0, moved: false };
+      return { freed: 0, last: 0, moved: false };
     }
     entry.done = true;
     while (this.#unhandled[0]?.done === true) {
       this.#unhandled.shift();
     }
-    return { freed: entry.cost, moved: this.handledNext !== before };
+    return { freed: entry.cost, last: entry.last, moved: this.handledNext !== before };
   }
 
   /** Nobody will take what was received: it counts as handled. Returns the bytes freed. */
@@ -131,7 +144,8 @@ export class Inbound {
   }
 
   #whole(seq: number, message: Bytes, added: number): Stored {
-    this.#unhandled.push({ seq, cost: message.length + FRAME_COST, done: false });
-    return { message, held: added + FRAME_COST };
+    const last = added + FRAME_COST;
+    this.#unhandled.push({ seq, cost: message.length + FRAME_COST, last, done: false });
+    return { message, held: last };
   }
 }

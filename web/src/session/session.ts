@@ -37,8 +37,8 @@ import { Liveness, PROBE_AFTER, PROBE_LIMIT, type Verdict } from "./liveness";
 
 /** Acknowledgements wait at most this long for data to ride on, in milliseconds. */
 export const ACK_DELAY = 20;
-/** Acknowledgements wait for at most this many received bytes. */
-const ACK_BYTES = 32 * 1024;
+/** Acknowledgements wait for at most this many bytes that were stored or handled. */
+export const ACK_BYTES = 32 * 1024;
 /** A link whose `Open` or `Resume` has no answer for this long is dead: as long as for anything else unanswered. */
 export const ATTACH_LIMIT = PROBE_AFTER + PROBE_LIMIT;
 
@@ -242,10 +242,10 @@ export class Session {
   handled(number: number, seq: number, now: number): void {
     const channel = this.#channels.get(number);
     if (channel !== undefined) {
-      const { freed, moved } = channel.inbound.handled(seq);
+      const { freed, last, moved } = channel.inbound.handled(seq);
       this.#receivedBytes -= freed;
       if (moved) {
-        this.#oweAck(number, 0, now);
+        this.#oweAck(number, last, now);
       }
       this.#forgetIfOver(number, channel);
     }

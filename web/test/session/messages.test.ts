@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { equal } from "../../src/bytes";
 import { API_CHANNEL, DEVICE_LIMITS, FRAME_COST, HOST_LIMITS } from "../../src/session/limits";
 import { HEARTBEAT, PROBE_AFTER, PROBE_LIMIT, SILENCE_LIMIT } from "../../src/session/liveness";
-import { ACK_DELAY, ATTACH_LIMIT } from "../../src/session/session";
+import { ACK_BYTES, ACK_DELAY, ATTACH_LIMIT } from "../../src/session/session";
 import { INITIAL_WINDOW, MAX_WINDOW, MIN_WINDOW, SendWindow } from "../../src/session/window";
 import { ChannelCloseReason, decodeFrames, encodeFrames } from "../../src/wire/frame";
 import { Pair, message, numberOf, other } from "./pair";
@@ -109,6 +109,23 @@ describe("messages", () => {
     expect(pair.host.pollTimeout()).toBe(pair.now + ACK_DELAY);
     pair.host.send(API_CHANNEL, message(1, 10));
     expect(pair.framesTo("device").map(({ type }) => type)).toEqual(["Ack", "Data"]);
+  });
+
+  test("are acknowledged at once every 32 KiB, however small each is, and fewer bytes in time", () => {
+    const pair = Pair.connected();
+    const channel = pair.channel();
+    const acknowledged = (messages: number): boolean => {
+      for (const n of range(messages)) {
+        pair.host.send(channel, message(n, ACK_BYTES / 4));
+      }
+      pair.transmit();
+      while (pair.deliver("device"));
+      return pair.transmit() && pair.deliver("host") && pair.host.backlog(channel) === 0;
+    };
+    // Three quarters of that wait for more, or for their time.
+    expect(acknowledged(3)).toBe(false);
+    pair.run();
+    expect(acknowledged(4)).toBe(true);
   });
 });
 
