@@ -5,7 +5,7 @@
 //! be one that the system trusts. Either way the relay then proves its identity
 //! key in its welcome, which outlives certificate renewals.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use reachback_proto::ids::{PublicKey, RelayId};
 use rustls::client::WebPkiServerVerifier;
@@ -28,8 +28,7 @@ pub struct TlsSetupError(#[from] Error);
 /// A client configuration that takes certificates as `trust` says.
 pub(crate) fn client_config(trust: &RelayTrust) -> Result<ClientConfig, TlsSetupError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier =
-        RelayCertVerifier { trust: trust.clone(), system: system_verifier(&provider), provider: Arc::clone(&provider) };
+    let verifier = RelayCertVerifier::new(trust.clone(), Arc::clone(&provider));
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -48,11 +47,17 @@ fn system_verifier(provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVer
 #[derive(Debug)]
 struct RelayCertVerifier {
     trust: RelayTrust,
-    system: Option<Arc<WebPkiServerVerifier>>,
+    /// Looked for where a certificate needs it: the system has more than a hundred roots, and a relay that signed its own
+    /// certificate needs none of them, however often it is dialled.
+    system: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
     provider: Arc<CryptoProvider>,
 }
 
 impl RelayCertVerifier {
+    fn new(trust: RelayTrust, provider: Arc<CryptoProvider>) -> Self {
+        Self { trust, system: OnceLock::new(), provider }
+    }
+
     fn is_own_certificate(&self, cert: &CertificateDer<'_>) -> Result<bool, Error> {
         let spki = ParsedCertificate::try_from(cert)?.subject_public_key_info();
         let key = spki.as_ref().strip_prefix(&ED25519_SPKI).and_then(|key| key.try_into().ok());
@@ -72,7 +77,7 @@ impl ServerCertVerifier for RelayCertVerifier {
         if self.is_own_certificate(end_entity)? {
             return Ok(ServerCertVerified::assertion());
         }
-        match &self.system {
+        match self.system.get_or_init(|| system_verifier(&self.provider)) {
             Some(system) => system.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
             None => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
         }
@@ -98,5 +103,30 @@ impl ServerCertVerifier for RelayCertVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+
+    use super::*;
+
+    #[test]
+    fn the_systems_roots_are_read_only_for_a_certificate_that_is_not_the_relays_own() {
+        let pair = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&pair).unwrap();
+        let relay = RelayId::of(&PublicKey(pair.public_key_raw().try_into().unwrap()));
+        let verify = |trust| {
+            let verifier = RelayCertVerifier::new(trust, Arc::new(rustls::crypto::ring::default_provider()));
+            let name = ServerName::try_from("localhost").unwrap();
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+            let verified = verifier.verify_server_cert(certificate.der(), &[], &name, &[], now);
+            (verified.is_ok(), verifier.system.get().is_some())
+        };
+        assert_eq!(verify(RelayTrust::Pinned(relay)), (true, false));
+        assert_eq!(verify(RelayTrust::Pinned(RelayId([7; 32]))), (false, true));
     }
 }
