@@ -7,15 +7,16 @@ use e2e::process::{binary, finished_within};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// Seven ways, all parts, and programs that are not optimised.
+/// Seven ways, all parts but the crowd, and programs that are not optimised.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-#[tokio::test]
-async fn each_way_has_its_figures() {
+/// The lines of a quick run of these parts, each of which is in its table.
+async fn figures_of(parts: &[&str]) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let lines = folder.path().join("lines");
     let mut command = Command::new(binary("reachback-bench"));
     command.args(["run", "--quick", "--rounds", "1", "--lines"]).arg(&lines);
+    command.args(parts.iter().flat_map(|part| ["--only", part]));
     let table = finished_within(PATIENCE, command, "").await.ok().out;
 
     let lines = std::fs::read_to_string(lines).unwrap();
@@ -24,9 +25,18 @@ async fn each_way_has_its_figures() {
         assert!(line["value"].as_f64().is_some_and(|value| value >= 0.0), "{line}");
         assert!(table.contains(line["what"].as_str().unwrap()), "{line} is not in the table:\n{table}");
     }
-    let ways = |what: &str| -> BTreeSet<_> {
-        lines.iter().filter(|line| line["what"] == what).map(|line| line["way"].as_str().unwrap()).collect()
-    };
+    lines
+}
+
+/// Which ways have this figure.
+fn ways<'a>(lines: &'a [Value], what: &str) -> BTreeSet<&'a str> {
+    lines.iter().filter(|line| line["what"] == what).map(|line| line["way"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn each_way_has_its_figures() {
+    let lines = figures_of(&["round-trips", "streams", "opening", "many", "flood", "link", "starts"]).await;
+    let ways = |what| ways(&lines, what);
     let sockets = BTreeSet::from(["direct", "two copies", "three copies", "laptop, wss", "laptop, quic"]);
     let all: BTreeSet<_> = sockets.iter().copied().chain(["device, wss", "device, quic"]).collect();
     for what in [
@@ -46,5 +56,23 @@ async fn each_way_has_its_figures() {
     assert_eq!(ways("processor, 200 B, host agent"), through);
     for what in ["cut until it flows again, p50", "link of a turn of 5,000 pieces", "up until its code, first start"] {
         assert_eq!(ways(what), BTreeSet::from(["device, wss"]), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_has_its_memory_and_comes_back() {
+    let lines = figures_of(&["crowd"]).await;
+    for what in [
+        "relay's memory, idle host",
+        "relay's memory, device that watches its host",
+        "relay's memory, device with an idle circuit",
+        "hosts back after a stop, p50",
+        "hosts back after a stop, most within 100 ms",
+    ] {
+        assert_eq!(ways(&lines, what), BTreeSet::from(["device, wss", "device, quic"]), "{what}");
+    }
+    assert_eq!(ways(&lines, "hosts back after a kill, last"), BTreeSet::from(["device, wss"]));
+    for line in lines.iter().filter(|line| line["what"].as_str().unwrap().starts_with("relay's memory")) {
+        assert!(line["value"].as_f64().is_some_and(|kibibytes| (1.0..1000.0).contains(&kibibytes)), "{line}");
     }
 }

@@ -21,8 +21,12 @@ pub(super) enum Unit {
     MegabytesPerSecond,
     /// Thousands of bytes. Less is better.
     Kilobytes,
+    /// 1,024 bytes. Less is better.
+    Kibibytes,
     /// Less is better.
     Milliseconds,
+    /// How many come at once. Less is better.
+    Hosts,
 }
 
 impl Unit {
@@ -38,7 +42,9 @@ impl Unit {
             Self::PerSecond => "/s",
             Self::MegabytesPerSecond => "MB/s",
             Self::Kilobytes => "kB",
+            Self::Kibibytes => "KiB",
             Self::Milliseconds => "ms",
+            Self::Hosts => "hosts",
         }
     }
 }

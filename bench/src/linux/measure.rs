@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 
 use super::client::{self, Client, Prepared};
+use super::crowd;
 use super::figures::{Figures, Key, Unit};
 use super::stage::{Stage, Transport, Way};
 use super::stand_in::Wish;
@@ -27,6 +28,9 @@ pub(super) enum Part {
     Link,
     /// `reachback up` until it shows its code
     Starts,
+    /// 2,000 hosts and as many devices at a relay of their own: its memory for each of them while they are idle, and how
+    /// soon all hosts are back after it was stopped, and killed, and started again
+    Crowd,
 }
 
 /// How much of everything.
@@ -39,8 +43,14 @@ pub(super) struct Effort {
 }
 
 impl Effort {
-    fn of(self, count: u64) -> u64 {
+    /// Of so many, how many there are.
+    pub(super) fn of(self, count: u64) -> u64 {
         (count / self.divisor).max(1)
+    }
+
+    /// Whether it is only to be seen that it works.
+    pub(super) fn is_quick(self) -> bool {
+        self.divisor > 1
     }
 }
 
@@ -70,6 +80,9 @@ pub(super) fn all(stage: &Stage, parts: &[Part], effort: Effort, figures: &mut F
     }
     if parts.contains(&Part::Starts) {
         starts(stage, effort, figures)?;
+    }
+    if parts.contains(&Part::Crowd) {
+        crowds(stage, effort, figures)?;
     }
     Ok(())
 }
@@ -263,6 +276,21 @@ fn starts(stage: &Stage, effort: Effort, figures: &mut Figures) -> anyhow::Resul
         for what in ["up until its code, first start", "up until its code, later start"] {
             let took = stage.reachback.up(&home)?.as_secs_f64() * 1e3;
             figures.one(Key::new(what, Unit::Milliseconds), Transport::Wss.device(), took);
+        }
+    }
+    Ok(())
+}
+
+/// A crowd over each transport.
+fn crowds(stage: &Stage, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    for round in 0..effort.rounds {
+        for transport in [Transport::Wss, Transport::Quic] {
+            let name = transport.device();
+            if stage.ways.iter().all(|way| way.name != name) {
+                continue;
+            }
+            eprintln!("round {} of {}: Crowd, {name}", round + 1, effort.rounds);
+            crowd::measure(transport, effort, figures).with_context(|| format!("Crowd, {name}"))?;
         }
     }
     Ok(())

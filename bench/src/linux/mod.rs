@@ -1,6 +1,7 @@
 //! The parts of the program: the run itself, and the processes that it starts of itself.
 
 mod client;
+mod crowd;
 mod device;
 mod figures;
 mod hop;

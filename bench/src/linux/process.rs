@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::CpuSet;
 use serde_json::Value;
 
@@ -37,6 +39,35 @@ impl Process {
         self.find(event, |line| parsed(line).filter(|line| line["event"] == event && wanted(line)))
     }
 
+    /// The next JSON line with this `event`, from a process that may be broken: one that does not say it in time is killed.
+    pub(super) fn event_within(&mut self, limit: Duration, event: &str) -> anyhow::Result<Value> {
+        self.within(limit, |process| process.event(event, |_| true))
+    }
+
+    /// Sends it a signal, and waits for its end; one that does not end in time is killed.
+    pub(super) fn end(&mut self, signal: Signal, limit: Duration) -> anyhow::Result<ExitStatus> {
+        let name = self.name;
+        kill_process(Pid::from_child(&self.child), signal).with_context(|| format!("{name} takes no signal"))?;
+        self.within(limit, |process| process.child.wait()).with_context(|| format!("{name} can't be waited for"))
+    }
+
+    /// Waits for something that it does; it is killed when that takes longer.
+    fn within<T>(&mut self, limit: Duration, wait: impl FnOnce(&mut Self) -> T) -> T {
+        let id = Pid::from_child(&self.child);
+        let (done, is_done) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                if is_done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                    // Gone already is as good.
+                    let _ = kill_process(id, Signal::KILL);
+                }
+            });
+            let waited = wait(self);
+            drop(done);
+            waited
+        })
+    }
+
     fn find<T>(&mut self, what: &str, wanted: impl Fn(&str) -> Option<T>) -> anyhow::Result<T> {
         let mut all = String::new();
         loop {
@@ -53,6 +84,13 @@ impl Process {
     /// Lets it run on these processors only, with all the threads that it has now and begins later.
     pub(super) fn pin(&self, cpus: &[usize]) -> anyhow::Result<()> {
         pin(&format!("/proc/{}/task", self.child.id()), cpus)
+    }
+
+    /// Its resident memory, in KiB.
+    pub(super) fn resident(&self) -> anyhow::Result<f64> {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
+        let rss = rollup.lines().find_map(|line| line.strip_prefix("Rss:")?.strip_suffix("kB")?.trim().parse().ok());
+        rss.with_context(|| format!("{} has no resident memory", self.name))
     }
 
     /// Processor time that it used so far, in user and system together.

@@ -269,7 +269,7 @@ impl Reachback {
 }
 
 /// Taken and given back.
-fn free_address() -> anyhow::Result<String> {
+pub(super) fn free_address() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
@@ -290,7 +290,7 @@ fn this(name: &'static str, word: &str, sockets: &[&Path]) -> anyhow::Result<Pro
 }
 
 /// A program of the same build.
-fn beside(name: &str) -> anyhow::Result<Command> {
+pub(super) fn beside(name: &str) -> anyhow::Result<Command> {
     let path = std::env::current_exe()?.with_file_name(name);
     anyhow::ensure!(path.exists(), "{} is not built; `cargo xtask bench` builds it", path.display());
     Ok(Command::new(path))

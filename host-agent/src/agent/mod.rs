@@ -40,7 +40,7 @@ mod relay_list;
 pub(crate) mod requests;
 pub(crate) mod sessions;
 pub mod ssh_hosts;
-pub(crate) mod tunnel;
+pub mod tunnel;
 mod turns;
 mod work;
 

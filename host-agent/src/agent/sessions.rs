@@ -28,7 +28,7 @@ pub(crate) const DETACHED_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// See the module's header.
 #[derive(Debug, Default)]
-pub(crate) struct Sessions {
+pub struct Sessions {
     devices: Mutex<HashMap<DeviceId, Vec<Entry>>>,
     /// A session was forgotten.
     removed: Notify,

@@ -62,7 +62,7 @@ const LAST_WORDS: Duration = Duration::from_millis(2500);
 
 /// How the tunnel stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum TunnelState {
+pub enum TunnelState {
     /// Not connected, and trying.
     Reconnecting {
         /// Why the last try or connection ended; empty before the first.
@@ -85,7 +85,7 @@ pub(crate) enum TunnelState {
 }
 
 /// A circuit that the relay has started.
-pub(crate) struct IncomingCircuit {
+pub struct IncomingCircuit {
     /// Its bytes.
     pub circuit: Box<dyn Circuit>,
     /// Who the relay says is there.
@@ -95,7 +95,8 @@ pub(crate) struct IncomingCircuit {
 }
 
 /// What the tunnel needs to know.
-pub(crate) struct TunnelConfig {
+pub struct TunnelConfig {
+    /// Where the relay is, and which one it has to be.
     pub relay: RelayAddress,
     /// Proves this host.
     pub identity: Arc<Identity>,
@@ -117,7 +118,7 @@ pub(crate) struct TunnelConfig {
 
 /// The way to the tunnel's task. Dropping it ends the tunnel.
 #[derive(Debug)]
-pub(crate) struct Tunnel {
+pub struct Tunnel {
     commands: mpsc::Sender<Command>,
     state: watch::Receiver<TunnelState>,
     relay_key: watch::Receiver<Option<PublicKey>>,
@@ -135,7 +136,7 @@ enum Command {
 
 impl Tunnel {
     /// Starts dialling.
-    pub(crate) fn start(config: TunnelConfig) -> Self {
+    pub fn start(config: TunnelConfig) -> Self {
         let (commands, inbox) = mpsc::channel(16);
         let (state_out, state) = watch::channel(TunnelState::Reconnecting { reason: String::new() });
         let (key_out, relay_key) = watch::channel(None);
@@ -180,7 +181,7 @@ impl Tunnel {
     }
 
     /// How the tunnel stands, and each change.
-    pub(crate) fn state(&self) -> watch::Receiver<TunnelState> {
+    pub fn state(&self) -> watch::Receiver<TunnelState> {
         self.state.clone()
     }
 
@@ -190,7 +191,7 @@ impl Tunnel {
     }
 
     /// The newest version of the device list that the relay has in force; 0 before it said so.
-    pub(crate) fn stored(&self) -> watch::Receiver<u64> {
+    pub fn stored(&self) -> watch::Receiver<u64> {
         self.stored.clone()
     }
 

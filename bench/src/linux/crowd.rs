@@ -1,0 +1,122 @@
+//! A crowd of hosts and devices at a relay of its own: what each costs the relay in memory while nothing happens, and how
+//! soon all hosts are back after the relay was away.
+//!
+//! All of them are in this process. A host is the tunnel of the real agent, which comes back by its own rules; only Codex
+//! and the sessions are missing. A device has proved its key, and watches its host or has a circuit to it.
+
+mod people;
+mod relay;
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use rustix::process::Signal;
+
+use self::people::Crowd;
+use self::relay::Relay;
+use super::figures::{Figures, Key, Unit};
+use super::measure::Effort;
+use super::stage::Transport;
+
+/// Longest wait for anything that the relay or somebody of the crowd has to do. Also hosts whose connection fell silent are
+/// back by then.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Hosts and devices that are there before anything is measured: the first ones bring what a relay has only once.
+const FIRST: usize = 16;
+
+/// How long the moment is in which so many came back.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// Hosts of a round, and devices.
+const CROWD: u64 = 2_000;
+
+/// A round over one transport.
+pub(super) fn measure(transport: Transport, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    relay::allow_files(effort.of(CROWD) as usize + FIRST)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let done = runtime.block_on(round(transport, effort, figures));
+    // Those who still wait for a relay that does not come are not waited for.
+    runtime.shutdown_background();
+    done
+}
+
+/// It waits for the relay's process on the thread that it has to itself; the crowd is on others.
+async fn round(transport: Transport, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
+    let count = effort.of(CROWD) as usize;
+    let (mut relay, keys) = Relay::start(count + FIRST).await?;
+    let mut crowd = Crowd::new(&relay, transport, keys);
+    let first = 0..FIRST;
+    crowd.hosts_come(FIRST).await?;
+    crowd.devices_watch(first.clone()).await?;
+    crowd.devices_attach(first).await?;
+
+    let all = FIRST..FIRST + count;
+    let nobody = relay.memory_at_rest().await?;
+    crowd.hosts_come(count).await?;
+    let hosts = relay.memory_at_rest().await?;
+    crowd.devices_watch(all.clone()).await?;
+    let watching = relay.memory_at_rest().await?;
+    crowd.devices_attach(all).await?;
+    let attached = relay.memory_at_rest().await?;
+    crowd.all_are_there()?;
+    for (what, before, after) in [
+        ("relay's memory, idle host", nobody, hosts),
+        ("relay's memory, device that watches its host", hosts, watching),
+        ("relay's memory, device with an idle circuit", watching, attached),
+    ] {
+        let each = (after - before) / count as f64;
+        figures.one(Key::new(what, Unit::Kibibytes), transport.device(), each);
+    }
+
+    crowd.devices_leave();
+    let mut endings = vec![("a stop", Signal::TERM)];
+    // A relay that was killed is missed over QUIC only after a quarter of a minute of silence: too long for a quick look.
+    if transport == Transport::Wss || !effort.is_quick() {
+        endings.push(("a kill", Signal::KILL));
+    }
+    for (what, signal) in endings {
+        relay.memory_at_rest().await?;
+        let times = crowd.come_back(&mut relay, signal).await?;
+        take_down(what, transport, times, figures)?;
+    }
+    Ok(())
+}
+
+/// When hosts were back, counted from the signal on.
+fn take_down(what: &str, transport: Transport, mut times: Vec<Duration>, figures: &mut Figures) -> anyhow::Result<()> {
+    ensure!(!times.is_empty(), "there are no hosts");
+    times.sort_unstable();
+    let last = times.len() - 1;
+    for (name, at) in [("p50", last / 2), ("p90", last * 9 / 10), ("last", last)] {
+        let key = Key::new(&format!("hosts back after {what}, {name}"), Unit::Milliseconds);
+        figures.one(key, transport.device(), times[at].as_secs_f64() * 1e3);
+    }
+    let key = Key::new(&format!("hosts back after {what}, most within 100 ms"), Unit::Hosts);
+    figures.one(key, transport.device(), most_within(MOMENT, &times) as f64);
+    Ok(())
+}
+
+/// The largest number of these moments, which are in order, that lie in a window of this length.
+fn most_within(window: Duration, times: &[Duration]) -> usize {
+    let from = |at: usize| times[at..].partition_point(|time| *time < times[at] + window);
+    (0..times.len()).map(from).max().unwrap_or(0)
+}
+
+/// The moment until which something is waited for.
+fn patience() -> tokio::time::Instant {
+    (Instant::now() + PATIENCE).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fullest_moment_is_found_wherever_it_begins() {
+        let ms = |times: &[u64]| times.iter().copied().map(Duration::from_millis).collect::<Vec<_>>();
+        assert_eq!(most_within(MOMENT, &ms(&[])), 0);
+        assert_eq!(most_within(MOMENT, &ms(&[0, 100, 200])), 1);
+        assert_eq!(most_within(MOMENT, &ms(&[0, 90, 95, 189, 190, 300])), 3);
+    }
+}

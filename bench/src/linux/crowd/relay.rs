@@ -1,0 +1,119 @@
+//! The relay that a crowd is at: a process of its own, which can be stopped and started again.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use reachback_proto::control::EnrollKey;
+use reachback_proto::ids::RelayId;
+use reachback_proto::pairing::Origin;
+use reachback_relay::Config;
+use rustix::process::{Resource, Signal};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::PATIENCE;
+use crate::linux::process::Process;
+use crate::linux::stage::{beside, free_address};
+
+/// All come from one address, at once if they like; and nothing goes through a circuit.
+const LIMITS: &str = "[limits]\nconnections = 100000\nunproven = 100000\nunproven_per_address = 100000\n\
+     accepts_burst = 1000000\nattempts_burst = 1000000\ncircuit_idle_ms = 3600000\n";
+
+/// How often it is looked whether the relay is at rest, and how many looks in a row have to find it so.
+const LOOK: Duration = Duration::from_millis(250);
+const LOOKS: usize = 4;
+
+/// How much the memory of a relay at rest changes from look to look, in KiB. Signs of life come and go all the time.
+const WAVERING: f64 = 256.0;
+
+/// A relay with a folder of its own.
+pub(super) struct Relay {
+    /// Where it is.
+    pub(super) origin: Origin,
+    /// Its key.
+    pub(super) id: RelayId,
+    listen: String,
+    folder: TempDir,
+    process: Process,
+}
+
+impl Relay {
+    /// Starts one, and makes so many keys to enrol with.
+    pub(super) async fn start(keys: usize) -> anyhow::Result<(Self, Vec<EnrollKey>)> {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("relay.toml"), LIMITS)?;
+        // In this process, as `reachback-relay enroll` would open the database anew for each.
+        let listen = ([127, 0, 0, 1], 0).into();
+        let config = Config { data: data(&folder), listen, ..Config::default() };
+        let relay = reachback_relay::Relay::start(config).await?;
+        let mut made = Vec::with_capacity(keys);
+        for _ in 0..keys {
+            made.push(relay.create_enroll_key().await?);
+        }
+        let id = relay.fingerprint();
+        relay.shutdown().await;
+        drop(relay);
+
+        let listen = free_address()?;
+        let process = launch(&listen, &folder)?;
+        let origin = format!("https://{listen}").parse().context("an address is an origin")?;
+        Ok((Self { origin, id, listen, folder, process }, made))
+    }
+
+    /// Ends it with this signal, and starts it again at the same place.
+    pub(super) fn restart(&mut self, signal: Signal) -> anyhow::Result<()> {
+        let status = self.process.end(signal, PATIENCE)?;
+        ensure!(signal == Signal::KILL || status.success(), "the relay did not end in order: {status}");
+        self.process = launch(&self.listen, &self.folder)?;
+        Ok(())
+    }
+
+    /// Its resident memory in KiB, once it has nothing to do any more.
+    pub(super) async fn memory_at_rest(&self) -> anyhow::Result<f64> {
+        let deadline = Instant::now() + PATIENCE;
+        let (mut memory, mut cpu, mut quiet) = (self.process.resident()?, self.process.cpu()?, 0);
+        while quiet < LOOKS {
+            ensure!(Instant::now() < deadline, "the relay does not come to rest");
+            sleep(LOOK).await;
+            let (memory_now, cpu_now) = (self.process.resident()?, self.process.cpu()?);
+            let is_quiet = (memory_now - memory).abs() <= WAVERING && cpu_now - cpu <= LOOK / 5;
+            quiet = if is_quiet { quiet + 1 } else { 0 };
+            (memory, cpu) = (memory_now, cpu_now);
+        }
+        Ok(memory)
+    }
+}
+
+fn data(folder: &TempDir) -> PathBuf {
+    folder.path().join("data")
+}
+
+fn launch(listen: &str, folder: &TempDir) -> anyhow::Result<Process> {
+    let mut command: Command = beside("reachback-relay")?;
+    // Address tokens from before a restart are of no use, and each is worth a warning to the library.
+    command.args(["serve", "--json", "--log", "warn,quinn_proto=error", "--tls", "generated", "--quic", "on"]);
+    command.args(["--listen", listen]);
+    command.arg("--config").arg(folder.path().join("relay.toml")).arg("--data").arg(data(folder));
+    let mut relay = Process::start("the crowd's relay", command)?;
+    relay.event_within(PATIENCE, "ready")?;
+    Ok(relay)
+}
+
+/// Lets this process, and those that it starts, have as many files as so many hosts and devices need.
+pub(super) fn allow_files(hosts: usize) -> anyhow::Result<()> {
+    // Three connections of a host and two of its device, and what a process has anyway.
+    let needed = (5 * hosts + 200) as u64;
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    ensure!(
+        limit.maximum.is_none_or(|maximum| maximum >= needed),
+        "{hosts} hosts need {needed} open files, and `ulimit -Hn` says {:?}",
+        limit.maximum
+    );
+    if limit.current.is_some_and(|current| current < needed) {
+        limit.current = limit.maximum.or(Some(needed));
+        rustix::process::setrlimit(Resource::Nofile, limit).context("the limit of open files can't be raised")?;
+    }
+    Ok(())
+}
