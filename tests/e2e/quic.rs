@@ -162,6 +162,32 @@ async fn where_udp_is_dropped_a_websocket_carries_the_tunnel_until_quic_gets_thr
 }
 
 #[tokio::test]
+async fn a_way_that_lets_quic_begin_and_then_drops_it_is_left_for_a_websocket() {
+    let stage = Stage::with(quic()).await;
+    let device = stage.pair(Scope::Approve).await;
+    // Some pass the handshake and not the hello, some a session's beginning as well.
+    for datagrams in [5, 30] {
+        let (before, dials) = (opened(&stage), stage.device_side.dials().len());
+        stage.device_side.udp().shorten(Some(datagrams));
+        let mut config: RemoteConfig = device.config();
+        config.relay.transports = Transports::new(TransportChoice::Auto);
+        let remote = RemoteHost::start(config);
+        let mut far = client(&remote).await;
+        let thread = far.thread(&stage.codex).await;
+        far.prompt(&thread, "@text N=200 ms=11").await;
+        far.event("turn/completed").await;
+        // Once is enough to see it.
+        assert_eq!(
+            (opened(&stage) - before, stage.device_side.dials().len() - dials),
+            (1, 1),
+            "connections over QUIC and over TCP where {datagrams} datagrams pass"
+        );
+        remote.end().await;
+    }
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn a_host_and_a_laptop_that_change_their_network_go_on_with_the_connections_they_have() {
     let network = match Network::make().await {
         Ok(network) => Arc::new(network),

@@ -2,11 +2,13 @@
 //!
 //! It behaves like a box that translates addresses: each client has a port of its own towards the server. A *reset* is
 //! the box started again, with new ports and nothing said; a *hole* swallows everything for as long as it is there; what
-//! is *lost* never passes again, and its owner has to come with another socket.
+//! is *lost* never passes again, and its owner has to come with another socket. A *short* way lets the first datagrams of a
+//! client pass and drops what follows.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -18,6 +20,16 @@ struct Weather {
     resets: u64,
     losses: u64,
     is_holed: bool,
+    /// How many datagrams of a client pass; `None` for all.
+    short: Option<usize>,
+}
+
+impl Weather {
+    /// Whether one more datagram passes of a client that came in this weather, of which so many have passed.
+    fn lets_pass(&self, now: &Self, passed: &AtomicUsize) -> bool {
+        let is_open = !now.is_holed && self.losses == now.losses;
+        is_open && self.short.is_none_or(|short| passed.fetch_add(1, Ordering::Relaxed) < short)
+    }
 }
 
 /// A way to one address. Dropping it ends it.
@@ -31,6 +43,7 @@ struct Flow {
     /// Towards the server.
     socket: Arc<UdpSocket>,
     born: Weather,
+    passed: Arc<AtomicUsize>,
     _answers: AbortOnDropHandle<()>,
 }
 
@@ -57,6 +70,11 @@ impl UdpPath {
         self.weather.send_modify(|weather| weather.is_holed = false);
     }
 
+    /// Of each client that comes from now on, so many datagrams pass, either way together; of all, as many as come.
+    pub fn shorten(&self, datagrams: Option<usize>) {
+        self.weather.send_modify(|weather| weather.short = datagrams);
+    }
+
     /// Nothing passes any more of the clients that there are.
     pub fn lose(&self) {
         self.weather.send_modify(|weather| weather.losses += 1);
@@ -74,7 +92,7 @@ async fn forward(clients: Arc<UdpSocket>, target: SocketAddr, weather: watch::Re
             flows.insert(from, flow(&clients, from, target, &weather).await);
         }
         let flow = &flows[&from];
-        if !now.is_holed && flow.born.losses == now.losses {
+        if flow.born.lets_pass(&now, &flow.passed) {
             // A server that is away says so here; nobody hears it.
             let _away = flow.socket.send(&datagram[..length]).await;
         }
@@ -91,15 +109,17 @@ async fn flow(
     socket.connect(target).await.expect("an address");
     let born = *weather.borrow();
     let (clients, from_server, weather) = (Arc::clone(clients), Arc::clone(&socket), weather.clone());
+    let passed = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&passed);
     let answers = tokio::spawn(async move {
         let mut datagram = [0; 2048];
         loop {
             let Ok(length) = from_server.recv(&mut datagram).await else { continue };
             let now = *weather.borrow();
-            if !now.is_holed && now.losses == born.losses {
+            if born.lets_pass(&now, &counted) {
                 let _gone = clients.send_to(&datagram[..length], client).await;
             }
         }
     });
-    Flow { socket, born, _answers: AbortOnDropHandle::new(answers) }
+    Flow { socket, born, passed, _answers: AbortOnDropHandle::new(answers) }
 }

@@ -198,7 +198,7 @@ mod tests {
         }
         assert!(sessions.over_bytes().is_empty(), "within the bound nobody ends");
         kept.push(holding(&sessions, 6, DEVICE, SIZE).await);
-        let down = SessionState::Down { reconnect_in: None, carried: true };
+        let down = SessionState::Down { reconnect_in: None, carried: true, silent: false };
         sessions.note(DEVICE, SessionId([2; 16]), &down, Instant::now());
         for over in sessions.over_bytes() {
             over.end(ByeReason::Limit).await;
@@ -219,7 +219,7 @@ mod tests {
         for n in 0..MAX_PER_DEVICE as u8 {
             kept.push(holding(&sessions, n, DEVICE, 1).await);
         }
-        let down = SessionState::Down { reconnect_in: None, carried: true };
+        let down = SessionState::Down { reconnect_in: None, carried: true, silent: false };
         let now = Instant::now();
         sessions.note(DEVICE, SessionId([5; 16]), &down, now);
         sessions.note(DEVICE, SessionId([3; 16]), &down, now + Duration::from_secs(1));

@@ -292,7 +292,12 @@ impl ControlConnection {
             self.relay_key.send_replace(Some(connection.relay_key()));
             let without_quic = without_quic.map(str::to_owned);
             self.state.send_replace(TunnelState::Connected { transport, without_quic });
-            let Some(quic) = self.serve(&mut connection).await? else { return Ok(()) };
+            let begun = Instant::now();
+            let served = self.serve(&mut connection).await;
+            if served.as_ref().is_err_and(RelayError::is_silence) {
+                self.config.relay.transports.fell_silent(transport, begun.elapsed());
+            }
+            let Some(quic) = served? else { return Ok(()) };
             // The old one is there until the new one is: nobody hears that this host was away.
             match self.relay().connect_beside(&Carrier::Quic(quic), &self.caller()).await {
                 Ok(better) => connection = better,

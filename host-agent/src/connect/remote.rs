@@ -23,6 +23,7 @@ use crate::backoff::{Backoff, BackoffConfig};
 use crate::link::SecureLink;
 use crate::link::handshake::{self, HandshakeFailed};
 use crate::link::relay::{self, Caller, RelayAddress, RelayError};
+use crate::link::transports::TransportKind;
 use crate::session::{self, ChannelHandle, Incoming, SessionEnded, SessionEvent, SessionHandle, SessionState};
 
 /// A relay that says nothing for this long is gone: it pings every 20 s.
@@ -255,7 +256,7 @@ impl Dialler {
             let is_awaited = *self.waiters.borrow_and_update() > 0;
             self.pause(backoff.delay(&rng, is_awaited), is_awaited).await;
             match self.link().await {
-                Ok(link) => {
+                Ok((link, kind)) => {
                     if self.session.attach(link, None).await.is_err() {
                         self.ended(&session);
                         return;
@@ -266,9 +267,12 @@ impl Dialler {
                             self.state.send_replace(RemoteState::Ended { reason });
                             return;
                         }
-                        Carried::Down { reconnect_in, carried } => {
+                        Carried::Down { reconnect_in, carried, silent } => {
                             if carried {
                                 backoff.worked(attached.elapsed());
+                            }
+                            if silent {
+                                self.config.relay.transports.fell_silent(kind, attached.elapsed());
                             }
                             if let Some(delay) = reconnect_in.filter(|delay| !delay.is_zero()) {
                                 backoff.suggest(delay);
@@ -309,8 +313,8 @@ impl Dialler {
                     self.state.send_replace(RemoteState::Up);
                 }
                 // Of this link, for it was taken before: one that died at once may never have been seen attaching.
-                SessionState::Down { reconnect_in, carried } => {
-                    return Carried::Down { reconnect_in: *reconnect_in, carried: *carried };
+                SessionState::Down { reconnect_in, carried, silent } => {
+                    return Carried::Down { reconnect_in: *reconnect_in, carried: *carried, silent: *silent };
                 }
                 SessionState::Ended { reason } => return Carried::Ended(*reason),
             }
@@ -320,7 +324,7 @@ impl Dialler {
         }
     }
 
-    async fn link(&self) -> Result<SecureLink, LinkFailed> {
+    async fn link(&self) -> Result<(SecureLink, TransportKind), LinkFailed> {
         let config = &self.config;
         let caller = Caller::Device { identity: &config.identity, host: config.host, watch_only: false };
         let mut connection = config.relay.connect(&caller).await?;
@@ -341,8 +345,13 @@ impl Dialler {
                 Some(frame) => return Err(relay::refusal(frame, "a frame is not for a device").into()),
             }
         }
-        let circuit = connection.into_circuit();
-        Ok(handshake::initiate(circuit, config.host, &config.host_static, &config.static_key, &config.psk).await?)
+        let (kind, circuit, begun) = (connection.carrier().kind(), connection.into_circuit(), Instant::now());
+        let link =
+            handshake::initiate(circuit, config.host, &config.host_static, &config.static_key, &config.psk).await;
+        if matches!(link, Err(HandshakeFailed::TimedOut)) {
+            config.relay.transports.fell_silent(kind, begun.elapsed());
+        }
+        Ok((link?, kind))
     }
 
     /// The session ended while there was no link to follow.
@@ -377,7 +386,7 @@ fn down_since(state: &RemoteState) -> Instant {
 }
 
 enum Carried {
-    Down { reconnect_in: Option<Duration>, carried: bool },
+    Down { reconnect_in: Option<Duration>, carried: bool, silent: bool },
     Ended(Option<ByeReason>),
 }
 

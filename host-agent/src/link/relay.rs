@@ -18,7 +18,7 @@ use reachback_proto::version;
 use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
 use rustls::pki_types::ServerName;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::ByteStream;
@@ -27,7 +27,7 @@ use super::dial::{self, DialError};
 use super::quic::QuicConnection;
 use super::tls::{self, TlsSetupError};
 use super::transport::{Closed, Received, Transport};
-use super::transports::{Plan, TransportKind, Transports};
+use super::transports::{Plan, TransportChoice, TransportKind, Transports};
 use super::ws;
 
 /// Dialling, TLS and the hello together: beyond this a path is as good as dead.
@@ -35,6 +35,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long QUIC is tried alone. On a path of 150 ms each way its two round trips are over then.
 const QUIC_HEAD_START: Duration = Duration::from_millis(300);
+
+/// How long the hello may take over QUIC where a WebSocket may be tried instead: there are ways that let the beginning of
+/// a connection pass and drop what follows. Together with the handshake it is less than two seconds.
+const QUIC_HELLO: Duration = Duration::from_millis(1_500);
 
 /// Which relay is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,6 +184,15 @@ impl RelayError {
             _ => None,
         }
     }
+
+    /// Whether nothing came any more, so that it may be the way that fails and not the relay.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            Self::TimedOut(_) => true,
+            Self::Connection(error) => error.kind() == io::ErrorKind::TimedOut,
+            _ => false,
+        }
+    }
 }
 
 /// A connection to the relay, let in: frames, and later a circuit.
@@ -273,13 +286,27 @@ impl RelayAddress {
     }
 
     async fn connect_inner(&self, caller: &Caller<'_>, deadline: Instant) -> Result<RelayConnection, RelayError> {
-        match self.reach(deadline).await? {
-            Reached::Quic(quic) => self.enter_over(&quic, caller).await,
-            Reached::Tcp { stream, without_quic } => {
-                let transport = self.upgrade(stream, caller).await?;
-                self.enter(transport, caller, Carrier::Wss { without_quic }).await
+        let (stream, without_quic) = match self.reach(deadline).await? {
+            Reached::Quic(quic) if self.transports.choice() == TransportChoice::Quic => {
+                return self.enter_over(&quic, caller).await;
             }
-        }
+            Reached::Quic(quic) => match timeout(QUIC_HELLO, self.enter_over(&quic, caller)).await {
+                Ok(Err(error)) if error.is_silence() => self.without_quic(deadline).await?,
+                Ok(entered) => return entered,
+                Err(_) => self.without_quic(deadline).await?,
+            },
+            Reached::Tcp { stream, without_quic } => (stream, without_quic),
+        };
+        let transport = self.upgrade(stream, caller).await?;
+        self.enter(transport, caller, Carrier::Wss { without_quic }).await
+    }
+
+    /// The relay over TCP, as a QUIC connection was made and nothing came over it.
+    async fn without_quic(&self, deadline: Instant) -> Result<(Box<dyn ByteStream>, Option<String>), RelayError> {
+        let stream = self.dial_tcp(deadline).await?;
+        let why = "it began and then fell silent".to_owned();
+        self.transports.avoid_quic(why.clone());
+        Ok((stream, Some(why)))
     }
 
     /// The same beside a connection that is there already, and carried like it.

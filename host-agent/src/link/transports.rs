@@ -12,6 +12,10 @@ use super::quic::Tokens;
 /// few packets, and a machine that was carried out of the network which drops UDP has it back.
 const AVOIDED_FOR: Duration = Duration::from_secs(600);
 
+/// A link over QUIC that fell silent within so long never was much: the way lets the beginning of a connection pass and
+/// drops what follows. It is twice what it takes to notice, in the worst case (45 s).
+const SOON: Duration = Duration::from_secs(90);
+
 /// What may carry a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TransportChoice {
@@ -101,6 +105,13 @@ impl Transports {
         *self.lock() = Some(Avoided { until: Instant::now() + self.avoided_for, why });
     }
 
+    /// A link that had been let in so long ago was given up, as nothing came over it any more.
+    pub(crate) fn fell_silent(&self, kind: TransportKind, lived: Duration) {
+        if kind == TransportKind::Quic && lived < SOON {
+            self.avoid_quic("it began and then fell silent".into());
+        }
+    }
+
     /// It did.
     pub(super) fn quic_works(&self) {
         *self.lock() = None;
@@ -145,6 +156,17 @@ mod tests {
         clone.avoid_quic("silence".into());
         clone.quic_works();
         assert_eq!((transports.plan(&relay), transports.quic_again()), (Plan::Both, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quic_that_falls_silent_soon_after_it_began_is_left_alone() {
+        let relay = origin("https://relay.example");
+        let transports = Transports::new(TransportChoice::Auto);
+        transports.fell_silent(TransportKind::Wss, Duration::ZERO);
+        transports.fell_silent(TransportKind::Quic, SOON);
+        assert_eq!(transports.plan(&relay), Plan::Both, "that may happen to any connection");
+        transports.fell_silent(TransportKind::Quic, Duration::from_secs(10));
+        assert!(matches!(transports.plan(&relay), Plan::Wss { without_quic: Some(_) }));
     }
 
     #[tokio::test(start_paused = true)]

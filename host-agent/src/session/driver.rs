@@ -341,7 +341,10 @@ impl Driver {
                     self.lose_link("the other side shuts down", Some(reconnect_in));
                 }
                 Event::Bye { reason, .. } => self.finish(Some(reason)),
-                Event::LinkDead => self.lose_link("nothing heard for too long", None),
+                Event::LinkDead => {
+                    tracing::debug!("nothing heard for too long");
+                    self.down(None, true);
+                }
             }
         }
         for (number, end) in &self.channels {
@@ -378,13 +381,17 @@ impl Driver {
 
     fn lose_link(&mut self, why: &str, reconnect_in: Option<Duration>) {
         tracing::debug!(why, "link is down");
+        self.down(reconnect_in, false);
+    }
+
+    fn down(&mut self, reconnect_in: Option<Duration>, silent: bool) {
         self.link = None;
         self.flushing = false;
         let unwritable = self.unwritable.take();
         let reconnect_in = reconnect_in.or_else(|| unwritable.and_then(|unwritable| unwritable.reconnect_in));
         self.session.link_down();
         let carried = std::mem::take(&mut self.carried);
-        self.state.send_replace(SessionState::Down { reconnect_in, carried });
+        self.state.send_replace(SessionState::Down { reconnect_in, carried, silent });
     }
 
     async fn end(&mut self, reason: ByeReason) {

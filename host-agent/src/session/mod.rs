@@ -44,6 +44,8 @@ pub enum SessionState {
         reconnect_in: Option<Duration>,
         /// Whether the link that was lost had carried the session.
         carried: bool,
+        /// Whether that link was given up because nothing came over it any more.
+        silent: bool,
     },
     /// A link is there, and the two sides compare what they have.
     Attaching,
@@ -99,7 +101,7 @@ pub struct StartedSession {
 /// Starts a session's task.
 pub fn start(session: Session) -> StartedSession {
     let (commands, inbox) = mpsc::channel(COMMANDS);
-    let (state_out, state) = watch::channel(SessionState::Down { reconnect_in: None, carried: false });
+    let (state_out, state) = watch::channel(SessionState::Down { reconnect_in: None, carried: false, silent: false });
     // Unbounded, yet bounded: a channel opened costs the peer one of the session's channels.
     let (events_out, events) = mpsc::unbounded_channel();
     let held = Arc::new(AtomicUsize::new(0));
