@@ -51,7 +51,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reachback_proto::ids::RelayId;
@@ -182,6 +182,7 @@ impl Relay {
             names,
             enrollment,
             rng: SystemRandom::new(),
+            at_restart: OnceLock::new(),
             config,
         });
         let router = http::router(state.clone(), Page::new(&url, &state.relay_id));

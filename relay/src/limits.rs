@@ -70,10 +70,11 @@ pub struct Limits {
     pub conflict_probe_ms: u64,
     /// How soon a host that was asked for a data connection is asked again. Default 10,000 ms.
     pub circuit_reminder_ms: u64,
-    /// When the relay restarts: the soonest that peers are told to come back. Default 1,000 ms.
+    /// When the relay restarts: the soonest that peers are told to come back. Default 500 ms.
     pub restart_delay_ms: u64,
-    /// When the relay restarts: peers are spread over this much more. Default 4,000 ms.
-    pub restart_spread_ms: u64,
+    /// When the relay restarts: how many connections are told to come back within a second. Few are back at once, and
+    /// many are no herd. Default 2,000: a core does that many handshakes.
+    pub restart_per_second: NonZeroU32,
     /// When the relay stops: how long links may take to end before they are cut. Default 10,000 ms.
     pub shutdown_grace_ms: u64,
     /// How long a one-time enrolment key works. Default 3,600,000 ms, one hour.
@@ -110,8 +111,8 @@ impl Default for Limits {
             silence_ms: 45_000,
             conflict_probe_ms: 3_000,
             circuit_reminder_ms: 10_000,
-            restart_delay_ms: 1_000,
-            restart_spread_ms: 4_000,
+            restart_delay_ms: 500,
+            restart_per_second: per(2_000),
             shutdown_grace_ms: 10_000,
             enroll_key_ms: 3_600_000,
         }

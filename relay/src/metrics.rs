@@ -79,6 +79,13 @@ impl Metrics {
         Open(self.connections_closed.clone())
     }
 
+    /// How many connections there are.
+    pub(crate) fn connections(&self) -> u64 {
+        // Of two counters that move between the looks, the one that is never ahead is read first.
+        let closed = self.connections_closed.get();
+        self.connections_opened.get().saturating_sub(closed)
+    }
+
     /// A welcomed link, until the guard is dropped.
     pub(crate) fn link(&self, role: &'static str) -> Open {
         self.links_opened.get_or_create(&[("role", role)]).inc();

@@ -92,7 +92,7 @@ impl TestRelay {
         let folder = tempfile::tempdir().unwrap();
         // All of a test comes from one address, and it comes back often.
         let limits = "[limits]\naccepts_burst = 100000\nattempts_burst = 10000\npairing_attempts_burst = 1000\n\
-             restart_delay_ms = 400\nrestart_spread_ms = 1\n";
+             restart_delay_ms = 400\n";
         std::fs::write(folder.path().join("relay.toml"), limits).unwrap();
         // Taken and given back: a restarted relay needs the same port.
         let addr = match &setting.network {

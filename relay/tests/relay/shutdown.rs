@@ -7,10 +7,10 @@ use reachback_relay::{Config, Relay, StartError};
 
 use crate::common::{Client, TestRelay, within};
 
-/// Expects the notice and the close, with one delay within bounds.
+/// Expects the notice and the close, with one delay within the bounds for a handful of connections.
 async fn expect_restart_notice(client: &mut Client) {
     let RelayToPeer::Restarting { reconnect_in_ms } = client.next().await else { panic!("no notice") };
-    assert!((1_000..=5_000).contains(&reconnect_in_ms), "{reconnect_in_ms}");
+    assert!((500..=510).contains(&reconnect_in_ms), "{reconnect_in_ms}");
     let (code, reason) = client.close_frame().await;
     assert_eq!((code, reason), (CloseCode::Restarting, reconnect_in_ms.to_string()));
 }
