@@ -18,12 +18,14 @@ struct Tool {
 }
 
 /// What tests use: tmux plays the person at the terminal, Chromium the one with a phone, OpenSSH both ends of a way to another
-/// machine.
+/// machine, and the shells those that somebody logs into there.
 const TOOLS: &[Tool] = &[
     Tool { program: "tmux", probe: &["-V"], package: "tmux" },
     Tool { program: "ssh", probe: &["-V"], package: "openssh-client" },
     Tool { program: "/usr/sbin/sshd", probe: &["-V"], package: "openssh-server" },
     Tool { program: "chromium", probe: &["--version"], package: "chromium" },
+    Tool { program: "zsh", probe: &["--version"], package: "zsh" },
+    Tool { program: "fish", probe: &["--version"], package: "fish" },
 ];
 
 /// What the tests that only root can run use: a module of PAM, whose service such a test adds, and what makes networks.
