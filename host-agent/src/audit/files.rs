@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use reachback_proto::ids::DeviceId;
 use serde::Serialize;
@@ -139,11 +139,26 @@ pub(super) fn devices(folder: &Path) -> Result<HashMap<DeviceId, SystemTime>, Au
     Ok(devices)
 }
 
+/// How long a file stays open for the lines that follow. Opening it, and looking how it ends, costs more than a line does.
+/// Who takes the file away, or puts another in its place, is heeded after that.
+const OPEN_FOR: Duration = Duration::from_secs(1);
+
 /// The files of one home's log, for who writes them.
 #[derive(Debug)]
 pub(super) struct Files {
     folder: PathBuf,
     sizes: Sizes,
+    last: Option<OpenBook>,
+}
+
+/// The file that was written last.
+#[derive(Debug)]
+struct OpenBook {
+    book: Book,
+    file: File,
+    /// In bytes. Nobody else writes to it: the agent has the home's lock.
+    length: u64,
+    since: Instant,
 }
 
 impl Files {
@@ -154,26 +169,43 @@ impl Files {
         }
         // Whether it can be written is better known now than at the first action.
         open(&Book::Owner.file(&folder, 0))?;
-        Ok(Self { folder, sizes })
+        Ok(Self { folder, sizes, last: None })
     }
 
-    pub(super) fn append(&self, book: Book, line: &impl Serialize) -> Result<(), AuditError> {
+    pub(super) fn append(&mut self, book: Book, line: &impl Serialize) -> Result<(), AuditError> {
         let mut bytes = serde_json::to_vec(line).expect("lines have string keys");
         bytes.push(b'\n');
-        let path = book.file(&self.folder, 0);
         let size = book.size(self.sizes);
-        let (mut file, mut length) = open(&path)?;
-        if length > 0 && length + bytes.len() as u64 > size.rotate_at {
-            drop(file);
-            self.rotate(book, size.keep).map_err(|source| AuditError::Io { path: path.clone(), source })?;
-            (file, length) = open(&path)?;
+        let mut open = self.opened(book)?;
+        if open.length > 0 && open.length + bytes.len() as u64 > size.rotate_at {
+            drop(open);
+            self.rotate(book, size.keep).map_err(|source| self.failed(book, source))?;
+            open = self.opened(book)?;
         }
-        let wrote = file.write_all(&bytes);
-        // Half a line on a full disk must not swallow the next one.
-        if wrote.is_err() {
-            let _ = file.set_len(length);
+        if let Err(source) = open.file.write_all(&bytes) {
+            // Half a line on a full disk must not swallow the next one.
+            let _ = open.file.set_len(open.length);
+            return Err(self.failed(book, source));
         }
-        wrote.map_err(|source| AuditError::Io { path, source })
+        open.length += bytes.len() as u64;
+        // Nobody is let in unless it can be read that they were: the owner's file is looked for each time.
+        self.last = matches!(book, Book::Actions(_) | Book::Refusals(_)).then_some(open);
+        Ok(())
+    }
+
+    /// The file of a book: the one that is open, where that is the one.
+    fn opened(&mut self, book: Book) -> Result<OpenBook, AuditError> {
+        match self.last.take().filter(|open| open.book == book && open.since.elapsed() < OPEN_FOR) {
+            Some(open) => Ok(open),
+            None => {
+                let (file, length) = open(&book.file(&self.folder, 0))?;
+                Ok(OpenBook { book, file, length, since: Instant::now() })
+            }
+        }
+    }
+
+    fn failed(&self, book: Book, source: io::Error) -> AuditError {
+        AuditError::Io { path: book.file(&self.folder, 0), source }
     }
 
     fn rotate(&self, book: Book, keep: u32) -> io::Result<()> {
@@ -186,7 +218,8 @@ impl Files {
         Ok(())
     }
 
-    pub(super) fn forget_former(&self, is_listed: impl Fn(DeviceId) -> bool) -> Result<(), AuditError> {
+    pub(super) fn forget_former(&mut self, is_listed: impl Fn(DeviceId) -> bool) -> Result<(), AuditError> {
+        self.last = None;
         let mut former: Vec<_> = devices(&self.folder)?.into_iter().filter(|(device, _)| !is_listed(*device)).collect();
         former.sort_unstable_by_key(|(_, written)| std::cmp::Reverse(*written));
         let gone = former.into_iter().skip(FORMER).flat_map(|(device, _)| Book::all_of(device));

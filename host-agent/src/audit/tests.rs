@@ -168,6 +168,8 @@ fn a_count_that_can_not_be_written_is_written_later() {
     let home = tempfile::tempdir().unwrap();
     let log = AuditLog::open(home.path()).unwrap();
     (100..103).for_each(|second| log.write(&refusal(7, second, "t1")).unwrap());
+    // Now another file is the open one.
+    log.write(&entry(103)).unwrap();
     let (path, aside) = (Book::Refusals(device(7)).file(&folder(home.path()), 0), home.path().join("aside"));
     fs::rename(&path, &aside).unwrap();
     fs::create_dir(&path).unwrap();
@@ -176,7 +178,7 @@ fn a_count_that_can_not_be_written_is_written_later() {
     fs::remove_dir(&path).unwrap();
     fs::rename(&aside, &path).unwrap();
     log.flush(Timestamp::from_unix(200)).unwrap();
-    assert_eq!(counts(&lines(&home)), [(100, None, None), (101, Some(2), Some(102))]);
+    assert_eq!(counts(&lines(&home)), [(100, None, None), (101, Some(2), Some(102)), (103, None, None)]);
 }
 
 #[test]
@@ -300,6 +302,21 @@ fn of_devices_that_are_gone_the_newest_files_are_kept_and_of_listed_ones_all() {
     log.forget_former(|id| id == device(0)).unwrap();
     let of = |n: usize| lines(&home).iter().filter(|entry| entry.device_id == device(number(n))).count();
     assert_eq!([0, 1, 2, 3, 4, FORMER + 3].map(of), [2, 1, 0, 0, 2, 2]);
+}
+
+#[tokio::test]
+async fn a_file_that_was_taken_away_is_made_anew() {
+    let home = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(home.path()).unwrap();
+    log.write(&entry(0)).unwrap();
+    fs::remove_file(Book::Actions(device(7)).file(&folder(home.path()), 0)).unwrap();
+    let begun = std::time::Instant::now();
+    while lines(&home).is_empty() {
+        assert!(begun.elapsed().as_secs() < 60, "lines go to a file that is gone");
+        // So few that the file does not rotate.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        log.write(&entry(1)).unwrap();
+    }
 }
 
 #[test]
