@@ -1,19 +1,12 @@
 /** What Codex asks, taken apart for a screen; and what is said to it, in Codex's own types. */
 import type { RequestInfo } from "../api/types";
+import type { FileChange } from "../diff";
 import { type Json, isJson, json, list, text } from "../json";
 
 /** A text that is shown, and what the host calls it. */
 export interface Labelled {
   readonly label: string;
   readonly text: string;
-}
-
-/** A file that would be changed. */
-export interface FileChange {
-  readonly path: string;
-  readonly change: string;
-  readonly movedTo: string | null;
-  readonly diff: string;
 }
 
 /** A question with what there is to choose. */

@@ -3,10 +3,21 @@
  * asks a host.
  */
 import type { PageItem } from "../api/types";
+import type { FileChange } from "../diff";
 import { type Json, isJson, json, list, text } from "../json";
+import { NO_OUTPUT, type Output, outputAfter, outputOf, own, unhalved } from "./output";
 
 /** Whose word it is, or what was done. */
 export type ItemKind = "you" | "codex" | "thought" | "command" | "change" | "error" | "other";
+
+/** A file that is changed, and how many characters of its diff are not kept. */
+export interface ItemChange extends FileChange {
+  readonly left: number;
+}
+
+/** Most that is kept of the files that one item changes: how many, and how many characters in all. */
+const MOST_CHANGES = 500;
+const MOST_CHANGED = 256 * 1024;
 
 /** One item. */
 export interface Item {
@@ -16,7 +27,10 @@ export interface Item {
   /** What is said; of work, what is done. */
   readonly text: string;
   /** What came of it, such as a command's output. */
-  readonly output: string;
+  readonly output: Output;
+  /** The files that are changed, as many as are kept, and how many are not. */
+  readonly changes: readonly ItemChange[];
+  readonly moreChanges: number;
   /** How it ended, where it says so: a command's exit code, or a word of Codex's. */
   readonly end: string;
   /** Whether it is being written. */
@@ -31,13 +45,10 @@ export interface Item {
 export function itemOf(turn: string, raw: Json, live: boolean): Item {
   const id = idOf(turn, raw.id);
   const said = (kind: ItemKind, what: string, output = "", end = ""): Item => ({
-    id,
-    kind,
+    ...blank(id, kind, live),
     text: what,
-    output,
+    output: outputOf(output),
     end,
-    live,
-    cut: false,
     client: text(raw.clientId),
   });
   switch (raw.type) {
@@ -51,7 +62,7 @@ export function itemOf(turn: string, raw: Json, live: boolean): Item {
     case "commandExecution":
       return said("command", text(raw.command), text(raw.aggregatedOutput) || text(raw.text), commandEnd(raw));
     case "fileChange":
-      return said("change", changesText(raw), text(raw.text), text(raw.status));
+      return { ...said("change", "", text(raw.text), text(raw.status)), ...changesOf(raw.changes) };
     case "mcpToolCall":
       return said("other", `${text(raw.server)}: ${text(raw.tool)}`, "", text(raw.status));
     case "webSearch":
@@ -78,11 +89,13 @@ export function itemsAfter(items: readonly Item[], method: string, params: Json)
       return put(items, itemOf(text(params.turnId), json(params.item), false));
     case "item/agentMessage/delta":
     case "item/plan/delta":
-      return append(items, params, "codex", "text");
+      return append(items, params, "codex", saidMore);
     case "item/reasoning/summaryTextDelta":
-      return append(items, params, "thought", "text");
+      return append(items, params, "thought", saidMore);
     case "item/commandExecution/outputDelta":
-      return append(items, params, "command", "output");
+      return append(items, params, "command", (item, more) => ({ output: outputAfter(item.output, more) }));
+    case "item/fileChange/patchUpdated":
+      return append(items, params, "change", () => changesOf(params.changes));
     case "turn/completed":
       return itemsOfEnd(items, json(params.turn));
     default:
@@ -109,12 +122,25 @@ function put(items: readonly Item[], item: Item): readonly Item[] {
   return isThere ? items.map((other) => (other.id === item.id ? item : other)) : [...items, item];
 }
 
-function append(items: readonly Item[], params: Json, kind: ItemKind, member: "text" | "output"): readonly Item[] {
+/** What is known of an item whose beginning was not heard. */
+function blank(id: string, kind: ItemKind, live: boolean): Item {
+  const nothing = { text: "", output: NO_OUTPUT, changes: [], moreChanges: 0, end: "", cut: false, client: "" };
+  return { id, kind, live, ...nothing };
+}
+
+/** How a piece of an item changes it. */
+type More = (item: Item, more: string) => Partial<Item>;
+
+function append(items: readonly Item[], params: Json, kind: ItemKind, more: More): readonly Item[] {
   const id = idOf(text(params.turnId), params.itemId);
   const found = items.find((item) => item.id === id);
-  const item = found ?? { id, kind, text: "", output: "", end: "", live: true, cut: false, client: "" };
+  const item = found ?? blank(id, kind, true);
   // A piece that comes after the whole is in it.
-  return found?.live === false ? items : put(items, { ...item, [member]: item[member] + text(params.delta) });
+  return found?.live === false ? items : put(items, { ...item, ...more(item, text(params.delta)) });
+}
+
+function saidMore({ text: said }: Item, more: string): Partial<Item> {
+  return { text: said + more };
 }
 
 /** What a turn's end changes. It may come without its items: each of them has come whole before. */
@@ -126,7 +152,7 @@ export function itemsOfEnd(items: readonly Item[], turn: Json): readonly Item[] 
   }
   const error = failure || "The turn failed.";
   const id = idOf(text(turn.id), "error");
-  return put(still, { id, kind: "error", text: error, output: "", end: "", live: false, cut: false, client: "" });
+  return put(still, { ...blank(id, "error", false), text: error });
 }
 
 /** What a person gave, as text. */
@@ -151,7 +177,24 @@ function commandEnd({ exitCode, status }: Json): string {
   return status === "declined" || status === "failed" ? status : "";
 }
 
-function changesText({ changes }: Json): string {
-  const files = list(changes).map((change) => text(json(change).path));
-  return files.length === 0 ? "Changed files" : files.join("\n");
+/** The files of a change, as much of them as is kept. */
+function changesOf(raw: unknown): Pick<Item, "changes" | "moreChanges"> {
+  const all = list(raw).map(json);
+  const changes: ItemChange[] = [];
+  let room = MOST_CHANGED;
+  for (const { path, kind, diff } of all.slice(0, MOST_CHANGES)) {
+    const { type, move_path: movedTo } = json(kind);
+    const whole = text(diff);
+    const kept = whole.length <= room ? whole : own(whole.slice(0, unhalved(whole, room)));
+    room -= kept.length;
+    const moved = typeof movedTo === "string" ? movedTo : null;
+    changes.push({
+      path: text(path),
+      change: text(type),
+      movedTo: moved,
+      diff: kept,
+      left: whole.length - kept.length,
+    });
+  }
+  return { changes, moreChanges: all.length - changes.length };
 }

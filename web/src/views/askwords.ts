@@ -1,6 +1,6 @@
 /** What the screens say of what Codex asks. */
 import type { Choice } from "../api/types";
-import type { FileChange, Kind } from "../state/ask";
+import type { Kind } from "../state/ask";
 import type { Ask, Outcome } from "../state/asking";
 import type { Scope } from "../scope";
 import { strictlyVisible, visibleLine } from "../visible";
@@ -40,56 +40,6 @@ const LABELS: Readonly<Record<string, string>> = {
 /** What a label of the host's is called here; one that is not known stays as it is. */
 export function labelWords(label: string): string {
   return Object.hasOwn(LABELS, label) ? (LABELS[label] ?? label) : visibleLine(label);
-}
-
-/** The lines of a text, as many as there are, and whether it ends in the middle of one. */
-export function linesOf(text: string): { readonly lines: readonly string[]; readonly open: boolean } {
-  const lines = text.split("\n");
-  const open = lines.at(-1) !== "";
-  return { lines: open ? lines : lines.slice(0, -1), open };
-}
-
-/** A line of a change. */
-export interface DiffLine {
-  readonly look: "" | "add" | "del" | "hunk";
-  readonly number: number | null;
-  readonly sign: string;
-  readonly text: string;
-}
-
-/** A change as its lines; of a whole file, or a unified diff. */
-export function diffLines({ change, diff }: Pick<FileChange, "change" | "diff">): readonly DiffLine[] {
-  const { lines } = linesOf(diff);
-  if (change === "add" || change === "delete") {
-    const [look, sign] = change === "add" ? (["add", "+"] as const) : (["del", "−"] as const);
-    return diff === "" ? [] : lines.map((text, index) => ({ look, number: index + 1, sign, text }));
-  }
-  let [before, after] = [0, 0];
-  return lines.map((line) => {
-    const hunk = /^@@ -(\d+)(?:,\d+)? \+(\d+)/.exec(line);
-    const [sign, text] = [line.charAt(0), line.slice(1)];
-    if (hunk !== null) {
-      [before, after] = [Number(hunk[1]), Number(hunk[2])];
-      return { look: "hunk", number: null, sign: "", text: line };
-    }
-    if (sign === "+") {
-      return { look: "add", number: after++, sign: "+", text };
-    }
-    if (sign === "-") {
-      return { look: "del", number: before++, sign: "−", text };
-    }
-    if (sign === " ") {
-      before++;
-      return { look: "", number: after++, sign: "", text };
-    }
-    return { look: "hunk", number: null, sign: "", text: line };
-  });
-}
-
-/** How many lines a change adds, and takes away. */
-export function countsOf(lines: readonly DiffLine[]): { readonly added: number; readonly removed: number } {
-  const count = (wanted: DiffLine["look"]): number => lines.filter(({ look }) => look === wanted).length;
-  return { added: count("add"), removed: count("del") };
 }
 
 /** Where in a text something is hidden, by line from 1; how many characters that are. */

@@ -84,3 +84,18 @@ export function firstWords(text: string): string {
   const [line = ""] = text.trimStart().split("\n", 1);
   return visibleLine(shortened(line.replace(/[*_`#]/g, "").trim(), MOST_FIRST).text);
 }
+
+/** How shells are called to run one line, which is what a person wants to see of it first. */
+const SHELL = /^(?:\S*\/)?(?:ba|da|z)?sh -l?c (['"]?)(.*)\1$/s;
+
+/** The beginning of a command, in one line. */
+export function commandWords(command: string): string {
+  const [, , inside] = SHELL.exec(shortened(command).text) ?? [];
+  const [line = ""] = (inside ?? command).trimStart().split("\n", 1);
+  return visibleLine(shortened(line, MOST_FIRST).text);
+}
+
+/** Whether work did not end as it should. */
+export function hasFailed({ kind, live, end }: Item): boolean {
+  return !live && (kind === "command" ? end !== "" : end === "declined" || end === "failed");
+}

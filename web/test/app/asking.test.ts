@@ -121,6 +121,7 @@ test("a change to files is shown with its diff, declined and accepted", async ()
   await button("Decline").tap();
   await phone.sees("You declined: a change to files.");
   await ends();
+  await phone.sees("Would have changed 1 file");
   await desk.prompts(thread, "@patch two.txt");
   await isOpen();
   await button("Accept once").tap();

@@ -128,7 +128,7 @@ describe("a host with a few threads", () => {
     await phone.sees("You are talking to the real Codex");
     expect(await said.allTextContents()).toEqual(whole);
     await desk.prompts(thread, "@esc echo <i>out</i>");
-    await phone.page.locator(".work code").waitFor();
+    await phone.page.locator("details.item code", { hasText: "echo <i>out</i>" }).waitFor();
   });
 
   test("who opens a thread in mid-turn has its text from the beginning, and each of its items once", async () => {

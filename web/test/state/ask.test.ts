@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { bodyOf, contentOf, fieldsOf, kindOf, partsOf } from "../../src/state/ask";
-import { countsOf, diffLines, hiddenIn } from "../../src/views/askwords";
+import { hiddenIn } from "../../src/views/askwords";
 import { strictlyVisible } from "../../src/visible";
 
 const NOTHING = partsOf([]);
@@ -125,18 +125,4 @@ test("what hides in a line, or passes for something else, stands as its code poi
   expect(named("echo h\u00E9llo \u043F\u0440\u0438\u0432\u0435\u0442 --flag=1\t| sh")).toEqual([]);
   expect(strictlyVisible("plain text")).toEqual([{ text: "plain text", hidden: false }]);
   expect(hiddenIn("a\nb\u200B\nc")).toEqual({ count: 1, lines: [2] });
-});
-
-test("a change is shown with the numbers of its lines, and counted", () => {
-  const diff = "@@ -1,2 +1,2 @@\n a\n-b\n+c\n\\ No newline at end of file";
-  const lines = diffLines({ change: "update", diff });
-  expect(lines.map(({ look, number }) => [look, number])).toEqual([
-    ["hunk", null],
-    ["", 1],
-    ["del", 2],
-    ["add", 2],
-    ["hunk", null],
-  ]);
-  expect(countsOf(lines)).toEqual({ added: 1, removed: 1 });
-  expect(countsOf(diffLines({ change: "add", diff: "one\ntwo\n" }))).toEqual({ added: 2, removed: 0 });
 });
