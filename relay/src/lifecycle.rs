@@ -39,6 +39,8 @@ impl Lifecycle {
     /// Runs the task of one peer until it ends or the hard token is cancelled.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let hard = self.hard.clone();
+        // By itself on the heap: each layer around it would else have room for it once more, for as long as the peer is there.
+        let task = Box::pin(task);
         self.tasks.spawn(async move {
             let ended = AssertUnwindSafe(hard.run_until_cancelled_owned(task)).catch_unwind().await;
             if let Err(panic) = ended {

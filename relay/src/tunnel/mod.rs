@@ -30,12 +30,13 @@ use ending::finish;
 
 /// Serves one peer from challenge to close.
 pub(crate) async fn serve(state: Arc<State>, mut link: Link, endpoint: Endpoint, from: IpAddr) {
-    let result = match greet::greet(&state, &mut link, endpoint, from).await {
-        Ok(greet::Hello::Host(hello)) => host::serve(&state, &mut link, hello).await,
+    // Each kind of peer has its own part on the heap. Else all would have the room of the one that needs most, and of the greeting.
+    let result = match Box::pin(greet::greet(&state, &mut link, endpoint, from)).await {
+        Ok(greet::Hello::Host(hello)) => Box::pin(host::serve(&state, &mut link, hello)).await,
         // These hand their link on; what is left of it is closed where it ends.
-        Ok(greet::Hello::Data(hello)) => return data::serve(&state, link, hello).await,
-        Ok(greet::Hello::Device(hello)) => return device::serve(&state, link, hello).await,
-        Ok(greet::Hello::Pairing(hello)) => return device::serve_pairing(&state, link, hello, from).await,
+        Ok(greet::Hello::Data(hello)) => return Box::pin(data::serve(&state, link, hello)).await,
+        Ok(greet::Hello::Device(hello)) => return Box::pin(device::serve(&state, link, hello)).await,
+        Ok(greet::Hello::Pairing(hello)) => return Box::pin(device::serve_pairing(&state, link, hello, from)).await,
         Err(ending) => Err(ending),
     };
     if let Err(ending) = result {
