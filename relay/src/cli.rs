@@ -62,6 +62,22 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Ask whether the relay answers, and exit with 0 or 1: for a container's health check, or a script.
+    ///
+    /// Give it what `serve` was given, as options, in the environment or as a file: the relay is then asked on this
+    /// machine, plain or over TLS as it listens. Or say where with --url. `/healthz` has to answer 200 within 3 s.
+    /// Certificates are not checked: this tells whether a relay is there, not whose it is.
+    ///
+    ///   reachback-relay health --config /etc/reachback/relay.toml
+    ///   reachback-relay health --url https://relay.example
+    #[command(verbatim_doc_comment)]
+    Health {
+        #[command(flatten)]
+        options: Options,
+        /// The relay to ask, in place of the one that the configuration describes: https://HOST[:PORT].
+        #[arg(long, value_name = "URL")]
+        url: Option<Url>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -124,10 +140,17 @@ struct FileConfig {
 }
 
 impl Cli {
+    /// What it exits with when the configuration can't be used. Docker keeps 2 for itself where it asks for health.
+    pub(crate) fn misconfigured(&self) -> u8 {
+        if matches!(self.command, Command::Health { .. }) { 1 } else { 2 }
+    }
+
     /// The configuration in effect, checked.
     pub(crate) fn config(&self) -> anyhow::Result<Config> {
-        let (Command::Serve { options, .. } | Command::Enroll { options } | Command::Config { options }) =
-            &self.command;
+        let (Command::Serve { options, .. }
+        | Command::Enroll { options }
+        | Command::Config { options }
+        | Command::Health { options, .. }) = &self.command;
         let file = options.config.as_deref().map(read).transpose()?.unwrap_or_default();
         let config = merge(options, file)?;
         config.validate()?;

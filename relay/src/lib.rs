@@ -26,6 +26,7 @@ mod directory;
 mod door;
 mod enroll;
 pub mod files;
+pub mod health;
 mod http;
 mod hub;
 mod identity;

@@ -7,11 +7,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use reachback_proto::words::printable_lines;
+use reachback_relay::health::Question;
 use reachback_relay::signals::StopSignals;
 use reachback_relay::{Config, Relay, arguments, log};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
+use url::Url;
 
 use crate::cli::{Cli, Command};
 
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
     log::subscriber(filter, std::io::stderr().is_terminal(), std::io::stderr).init();
     let config = match cli.config() {
         Ok(config) => config,
-        Err(error) => return fail(&error, 2),
+        Err(error) => return fail(&error, cli.misconfigured()),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let done = runtime.context("the runtime could not be started").and_then(|runtime| {
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
                 Command::Serve { json, .. } => serve(config, json).await,
                 Command::Enroll { .. } => enroll(config).await,
                 Command::Config { .. } => say(&cli::to_toml(&config)?),
+                Command::Health { url, .. } => health(&config, url.as_ref()).await,
             }
         })
     });
@@ -71,4 +74,10 @@ async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
 async fn enroll(config: Config) -> anyhow::Result<()> {
     let path = reachback_relay::write_enroll_key(&config).await?;
     say(&path.display().to_string())
+}
+
+async fn health(config: &Config, url: Option<&Url>) -> anyhow::Result<()> {
+    let question = url.map_or_else(|| Question::of(config), Question::at)?;
+    question.ask().await?;
+    say(&format!("{} answers: the relay is there", question.url()))
 }

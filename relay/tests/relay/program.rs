@@ -57,6 +57,50 @@ async fn what_cannot_start_says_why_and_fails() {
     assert!(String::from_utf8_lossy(&nowhere.stderr).contains("no relay"), "{nowhere:?}");
 }
 
+/// What `reachback-relay health` prints about the relay of a configuration, and whether that is well.
+async fn health(args: &[&str], data: &Path) -> (Option<i32>, String) {
+    let args = [&["health"], args].concat();
+    let output = within("health", program(&args, data).output()).await.expect("the program runs");
+    let text = |bytes| String::from_utf8(bytes).expect("it prints text");
+    let (out, err) = (text(output.stdout), text(output.stderr));
+    assert_eq!(out.is_empty(), !err.is_empty(), "{out:?} {err:?}");
+    (output.status.code(), out + &err)
+}
+
+#[tokio::test]
+async fn health_finds_the_relay_of_the_same_configuration_and_misses_it_when_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = dir.path().join("relay.toml");
+    let introduced = "proxy_protocol = true\ntrusted_proxies = ['127.0.0.1']\n";
+    for (tls, rest) in [("off", ""), ("generated", ""), ("generated", introduced)] {
+        let data = dir.path().join(format!("{tls}{}", rest.len()));
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = free.local_addr().unwrap();
+        drop(free);
+        std::fs::write(&toml, format!("listen = '{listen}'\ntls = '{tls}'\n{rest}")).unwrap();
+        let args = ["--config", toml.to_str().unwrap()];
+        let scheme = if tls == "off" { "http" } else { "https" };
+        let asked = format!("{scheme}://{listen}/healthz");
+
+        let (code, said) = health(&args, &data).await;
+        assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.starts_with(&format!("reachback-relay: no relay answers at {asked}")), "{said}");
+
+        let mut relay = program(&[&["serve", "--json"], &args[..]].concat(), &data).spawn().unwrap();
+        first_line(&mut relay).await;
+        let (code, said) = health(&args, &data).await;
+        assert_eq!((code, said), (Some(0), format!("{asked} answers: the relay is there\n")));
+        if rest.is_empty() {
+            let (code, said) = health(&["--url", &format!("{scheme}://{listen}")], &data).await;
+            assert_eq!(code, Some(0), "{said}");
+        }
+        relay.kill().await.unwrap();
+        assert_eq!(health(&args, &data).await.0, Some(1));
+    }
+    let (code, said) = health(&["--listen", "0.0.0.0:443"], dir.path()).await;
+    assert_eq!(code, Some(1), "Docker keeps 2 for itself: {said}");
+}
+
 #[tokio::test]
 async fn no_output_of_the_program_steers_a_terminal_or_forges_a_sentence() {
     const HOSTILE: &str = "there”\r\nRelay ready\u{1b}[2J\u{202e}\u{200b}";
