@@ -136,6 +136,7 @@ struct FileConfig {
     trusted_proxies: Vec<String>,
     proxy_protocol: bool,
     public_metrics: bool,
+    metrics_from: Vec<String>,
     limits: Limits,
 }
 
@@ -171,7 +172,8 @@ fn merge(options: &Options, file: FileConfig) -> anyhow::Result<Config> {
     };
     let web_origin = |text: &String| text.parse().with_context(|| format!("web_origins: {} is not a URL", quote(text)));
     let web_origins = file.web_origins.iter().map(web_origin).collect::<Result<_, _>>()?;
-    let trusted_proxies = file.trusted_proxies.iter().map(|text| network(text)).collect::<Result<_, _>>()?;
+    let trusted_proxies = networks("trusted_proxies", &file.trusted_proxies)?;
+    let metrics_from = networks("metrics_from", &file.metrics_from)?;
     // Files that a flag names go together; half of a pair from the file would not fit them.
     let (cert, key) = match &options.tls_cert {
         Some(_) => (options.tls_cert.clone(), options.tls_key.clone()),
@@ -195,17 +197,21 @@ fn merge(options: &Options, file: FileConfig) -> anyhow::Result<Config> {
         trusted_proxies,
         proxy_protocol: file.proxy_protocol,
         public_metrics: file.public_metrics,
+        metrics_from,
         enroll_file: true,
         limits: file.limits,
     })
 }
 
-/// An address, or a network of them.
-fn network(text: &str) -> anyhow::Result<IpNet> {
-    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    network.with_context(|| {
-        format!("trusted_proxies: {} is no address and no network: give 127.0.0.1 or 10.0.0.0/8", quote(text))
-    })
+/// The addresses and networks that a setting lists.
+fn networks(setting: &str, listed: &[String]) -> anyhow::Result<Vec<IpNet>> {
+    let network = |text: &String| {
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.with_context(|| {
+            format!("{setting}: {} is no address and no network: give 127.0.0.1 or 10.0.0.0/8", quote(text))
+        })
+    };
+    listed.iter().map(network).collect()
 }
 
 /// The configuration as a file.
@@ -229,6 +235,7 @@ pub(crate) fn to_toml(config: &Config) -> anyhow::Result<String> {
         trusted_proxies: config.trusted_proxies.iter().map(ToString::to_string).collect(),
         proxy_protocol: config.proxy_protocol,
         public_metrics: config.public_metrics,
+        metrics_from: config.metrics_from.iter().map(ToString::to_string).collect(),
         limits: config.limits.clone(),
     };
     Ok(toml::to_string_pretty(&file)?)
@@ -275,11 +282,12 @@ mod tests {
     fn flags_win_over_the_file_and_the_printed_file_reads_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("relay.toml");
-        fs::write(&path, "listen = '127.0.0.1:1'\nnames = ['a.example']\ntrusted_proxies = ['127.0.0.1', '10.0.0.0/8', '::1']\n[limits]\nspares_per_host = 9\n").unwrap();
+        fs::write(&path, "listen = '127.0.0.1:1'\nnames = ['a.example']\ntrusted_proxies = ['127.0.0.1', '10.0.0.0/8', '::1']\nmetrics_from = ['172.30.74.4']\n[limits]\nspares_per_host = 9\n").unwrap();
         let read = config(&["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:2"]).unwrap();
         assert_eq!(read.listen.port(), 2);
         let proxies: Vec<_> = read.trusted_proxies.iter().map(ToString::to_string).collect();
         assert_eq!(proxies, ["127.0.0.1/32", "10.0.0.0/8", "::1/128"]);
+        assert_eq!(read.metrics_from, ["172.30.74.4/32".parse().unwrap()]);
         assert_eq!(read.limits, Limits { spares_per_host: 9, ..Limits::default() });
 
         fs::write(&path, to_toml(&read).unwrap()).unwrap();
@@ -300,6 +308,11 @@ mod tests {
         fs::write(&path, "lissten = '127.0.0.1:1'\n").unwrap();
         let error = config(&["--config", path.to_str().unwrap()]).unwrap_err();
         assert!(format!("{error:#}").contains("lissten"), "{error:#}");
+        for setting in ["trusted_proxies", "metrics_from"] {
+            fs::write(&path, format!("{setting} = ['prometheus']\n")).unwrap();
+            let error = config(&["--config", path.to_str().unwrap()]).unwrap_err();
+            assert!(format!("{error:#}").contains(setting), "{error:#}");
+        }
         fs::write(&path, "tls_cert = 'cert.pem'\n").unwrap();
         assert!(config(&["--config", path.to_str().unwrap()]).is_err());
         let plain = config(&["--listen", "192.0.2.1:80", "--tls", "off"]).unwrap_err();

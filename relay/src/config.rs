@@ -40,8 +40,10 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether those proxies put a header of the PROXY protocol in front of each connection. Default false.
     pub proxy_protocol: bool,
-    /// Whether `/metrics` answers other addresses than loopback. Default false.
+    /// Whether `/metrics` answers everybody, not only loopback. Default false.
     pub public_metrics: bool,
+    /// Addresses, besides loopback, that `/metrics` answers when they ask themselves and not through a proxy. Default none.
+    pub metrics_from: Vec<IpNet>,
     /// Whether `enroll-key` in the data directory holds an enrolment key until a host has enrolled. Default false.
     pub enroll_file: bool,
     /// The limits.
@@ -164,6 +166,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             public_metrics: false,
+            metrics_from: Vec::new(),
             enroll_file: false,
             limits: Limits::default(),
         }
@@ -226,6 +229,12 @@ impl Config {
     pub(crate) fn is_trusted_proxy(&self, from: IpAddr) -> bool {
         let from = from.to_canonical();
         self.trusted_proxies.iter().any(|proxies| proxies.contains(&from))
+    }
+
+    /// Whether `/metrics` answers who asks from this address without a proxy between.
+    pub(crate) fn shows_metrics_to(&self, from: IpAddr) -> bool {
+        let from = from.to_canonical();
+        from.is_loopback() || self.metrics_from.iter().any(|watchers| watchers.contains(&from))
     }
 
     /// Whether QUIC is offered, if it can be.
@@ -312,5 +321,15 @@ mod tests {
         assert_eq!(config.validate(), Ok(()));
         assert!(config.is_trusted_proxy("::ffff:10.9.9.9".parse().unwrap()));
         assert!(!config.is_trusted_proxy("11.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn metrics_are_for_this_machine_and_for_those_that_are_named() {
+        let metrics_from = vec!["172.30.74.4/32".parse().unwrap()];
+        let config = Config { metrics_from, ..Config::default() };
+        for (address, is_shown) in [("127.0.0.1", true), ("::1", true), ("172.30.74.4", true), ("172.30.74.5", false)] {
+            assert_eq!(config.shows_metrics_to(address.parse().unwrap()), is_shown, "{address}");
+        }
+        assert!(config.shows_metrics_to("::ffff:172.30.74.4".parse().unwrap()));
     }
 }

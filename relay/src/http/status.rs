@@ -28,7 +28,7 @@ pub(super) async fn readyz(Shared(state): Shared<Arc<State>>) -> Response {
     }
 }
 
-/// Counters; for this machine only, unless configured.
+/// Counters; for this machine and those that the configuration names.
 pub(super) async fn metrics(
     Shared(state): Shared<Arc<State>>,
     Extension(peer): Extension<Peer>,
@@ -36,9 +36,9 @@ pub(super) async fn metrics(
 ) -> Response {
     // A proxy on this machine brings the whole world in over loopback, and says so.
     let forwarded = ["forwarded", "via", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name));
-    let local = peer.address.ip().to_canonical().is_loopback() && !forwarded;
-    if !state.config.public_metrics && !local {
-        let what = "Metrics are for this machine only; `public_metrics` changes that.\n";
+    let is_for_them = state.config.shows_metrics_to(peer.address.ip()) && !forwarded;
+    if !state.config.public_metrics && !is_for_them {
+        let what = "Metrics are for this machine only; `metrics_from` and `public_metrics` change that.\n";
         return (StatusCode::FORBIDDEN, what).into_response();
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

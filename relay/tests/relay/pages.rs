@@ -147,7 +147,7 @@ async fn health_and_metrics_answer() {
 
 #[tokio::test]
 async fn metrics_are_not_for_those_behind_a_proxy_unless_configured() {
-    let relay = TestRelay::start().await;
+    let relay = TestRelay::with(|config| config.metrics_from = vec!["127.0.0.0/8".parse().unwrap()]).await;
     for header in ["X-Forwarded-For: 192.0.2.1\r\n", "Forwarded: for=192.0.2.1\r\n", "Via: 1.1 proxy\r\n"] {
         assert_eq!(relay.request("/metrics", header).await.0, 403, "{header}");
     }
