@@ -299,6 +299,11 @@ mod tests {
         let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/relay.toml");
         let read = config(&["--config", sample]).unwrap();
         assert_eq!(read.public_url.unwrap().as_str(), "https://relay.example/");
+        // The one of docker-compose.yml, which says the public URL in the environment.
+        let composed = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/compose/relay.toml");
+        let read = config(&["--config", composed, "--public-url", "https://relay.example"]).unwrap();
+        assert!(read.names.contains(&"relay".to_owned()) && !read.public_metrics, "{read:?}");
+        assert_eq!((read.trusted_proxies.len(), read.metrics_from.len()), (1, 1));
     }
 
     #[test]

@@ -120,3 +120,34 @@ impl Metrics {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_sample_dashboard_names_only_metrics_that_exist() {
+        let sample = include_str!("../../deploy/compose/grafana/dashboards/relay.json");
+        let dashboard: serde_json::Value = serde_json::from_str(sample).unwrap();
+        let targets =
+            dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+        let asked: Vec<_> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+        let words = asked.iter().flat_map(|expr| expr.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()));
+        let named: BTreeSet<_> = words.filter(|word| word.starts_with("reachback_relay_")).collect();
+        assert_eq!(named.len(), 9, "{named:?}");
+
+        // Those with labels are shown once they have one. The text calls a counter by its name, and its samples by the name
+        // with `_total`.
+        let metrics = Metrics::new();
+        let _open = (metrics.link("host"), metrics.circuit("device"), metrics.bytes("to_host"));
+        metrics.refused(CloseCode::Malformed);
+        metrics.limit(Limit::Connections);
+        let text = metrics.text();
+        let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"));
+        let exist: BTreeSet<_> = kinds.map(|name| format!("{name}_total")).collect();
+        let missing: Vec<_> = named.into_iter().filter(|name| !exist.contains(*name)).collect();
+        assert!(missing.is_empty(), "{missing:?} are not among {exist:?}");
+    }
+}
