@@ -38,6 +38,7 @@ impl Devbox {
         let devbox = Self { home, ssh, account, _server: server };
         std::fs::create_dir(devbox.far("tools")).unwrap();
         TOOLS.iter().for_each(|tool| devbox.link(tool));
+        copy_npm_cache(&devbox.npm_cache());
         devbox.finds("$HOME/bin:$HOME/tools");
         devbox
     }
@@ -75,9 +76,13 @@ impl Devbox {
     fn command(&self, args: &[&str]) -> Command {
         let config = self.ssh.at("config");
         let mut command = self.home.command(&[&["ssh", "--ssh-config", &config], args].concat());
-        // The person's own, that of the tests: they fetched the same packages.
-        command.env("npm_config_cache", npm_cache());
+        command.env("npm_config_cache", self.npm_cache());
         command
+    }
+
+    /// The packages that the tests fetched are in it.
+    fn npm_cache(&self) -> PathBuf {
+        self.home.folder("npm-cache")
     }
 
     async fn install(&self) -> Finished {
@@ -111,7 +116,7 @@ impl Devbox {
         let mut pack = Command::new("npm");
         pack.args(["pack", "--prefer-offline", &format!("@openai/codex@{CODEX_VERSION}-linux-x64")]);
         let packed = finished({
-            pack.current_dir(&folder).env("npm_config_cache", npm_cache());
+            pack.current_dir(&folder).env("npm_config_cache", self.npm_cache());
             pack
         });
         let packed = packed.await.ok();
@@ -134,9 +139,24 @@ async fn finished(mut command: Command) -> Finished {
 /// Where Reachback puts a Codex, below the home there.
 const KEPT: &str = ".local/share/reachback";
 
-fn npm_cache() -> String {
-    let cache = std::process::Command::new("npm").args(["config", "get", "cache"]).output().unwrap();
-    String::from_utf8(cache.stdout).unwrap().trim().to_owned()
+/// What npm here is set up for; `null` for nothing.
+fn npm_setting(name: &str) -> String {
+    let asked = std::process::Command::new("npm").args(["config", "get", name]).output().unwrap();
+    String::from_utf8(asked.stdout).unwrap().trim().to_owned()
+}
+
+/// A copy of the cache that the tests' own packages were fetched into. Of several npm that fill one at the same time, one
+/// may take out what another has just noted there, and then all that come after fail.
+fn copy_npm_cache(to: &Path) {
+    let own = Path::new(&npm_setting("cache")).join("_cacache");
+    std::fs::create_dir_all(to.join("_cacache")).unwrap();
+    let copy = |how: &str, part: &str| {
+        let mut copy = std::process::Command::new("cp");
+        copy.arg(how).args([own.join(part), to.join("_cacache").join(part)]).status().unwrap().success()
+    };
+    assert!(copy("-a", "index-v5"), "there is no cache of npm at {}", own.display());
+    // What is in there never changes; on another disk it has to be copied.
+    assert!(copy("-al", "content-v2") || copy("-a", "content-v2"), "{} can't be copied", own.display());
 }
 
 fn npm_in(folder: &Path, script: &str) {
@@ -212,7 +232,15 @@ async fn npm_there_installs_codex_where_it_can() {
     let devbox = Devbox::prepare().await;
     ["npm", "node"].iter().for_each(|tool| devbox.link(tool));
     devbox.finds("$HOME/npm/bin:$HOME/tools");
-    let npmrc = format!("prefix={}\ncache={}\nprefer-offline=true\n", devbox.far("npm").display(), npm_cache());
+    let (prefix, cache) = (devbox.far("npm"), devbox.npm_cache());
+    let mut npmrc = format!("prefix={}\ncache={}\nprefer-offline=true\n", prefix.display(), cache.display());
+    // Where the way to the registry has an authority of its own, that machine's npm has to know it, too.
+    for setting in ["registry", "cafile"] {
+        let value = npm_setting(setting);
+        if value != "null" {
+            npmrc.push_str(&format!("{setting}={value}\n"));
+        }
+    }
     std::fs::write(devbox.far(".npmrc"), npmrc).unwrap();
     let installed = devbox.install().await.ok();
     assert_eq!(steps(&installed), ["npm"], "{installed:?}");

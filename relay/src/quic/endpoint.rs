@@ -14,6 +14,7 @@ use reachback_proto::crypto::keys::Identity;
 use reachback_proto::endpoint::QUIC_ALPN;
 use ring::hkdf::{self, HKDF_SHA256};
 use ring::hmac::{self, HMAC_SHA256};
+use socket2::SockRef;
 
 use crate::limits::{Limits, ms};
 
@@ -28,6 +29,11 @@ const STRANGERS_WINDOW: VarInt = VarInt::from_u32(16 * 1024);
 const MAX_INCOMING: usize = 256;
 const INCOMING_BYTES: u64 = 8 * 1024;
 const ALL_INCOMING_BYTES: u64 = 1024 * 1024;
+
+/// Room for packets that the system has and we did not take yet, and the other way round. All connections share one
+/// socket. Where 200 hosts came back at once, the 208 KiB that Linux gives unasked lost one packet in 25, and who loses
+/// one of a handshake waits a second and more.
+const SOCKET_BYTES: usize = 4 * 1024 * 1024;
 
 /// Why QUIC can't be offered.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +71,26 @@ pub(crate) fn bind(
     let connection_ids = secrets.connection_ids;
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_ids)));
     let no_socket = |source| QuicError::Socket { address, source };
-    let socket = UdpSocket::bind(address).map_err(no_socket)?;
+    let socket = socket(address).map_err(no_socket)?;
     Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime)).map_err(no_socket)
+}
+
+/// The UDP port, with as much of [`SOCKET_BYTES`] as the system gives.
+fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    let room = SockRef::from(&socket);
+    // A system that refuses instead of giving less has its own number go on.
+    let _ = (room.set_recv_buffer_size(SOCKET_BYTES), room.set_send_buffer_size(SOCKET_BYTES));
+    let (received, sent) = (room.recv_buffer_size()?, room.send_buffer_size()?);
+    if received.min(sent) < SOCKET_BYTES {
+        tracing::info!(
+            received,
+            sent,
+            wanted = SOCKET_BYTES,
+            "the system keeps few UDP packets for us, which many hosts that come at once may overrun: net.core.rmem_max in docs/operations.md"
+        );
+    }
+    Ok(socket)
 }
 
 fn transport(limits: &Limits) -> TransportConfig {
@@ -99,5 +123,22 @@ impl Secrets {
         ids.fill(&mut connection_ids).expect(expanded);
         let connection_ids = connection_ids.first_chunk().copied().map_or(0, u64::from_be_bytes);
         Self { tokens: Arc::new(tokens), resets: Arc::new(resets), connection_ids }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_has_more_room_than_the_system_gives_unasked() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (ours, unasked) = (socket(address).unwrap(), UdpSocket::bind(address).unwrap());
+        let rooms = |socket: &UdpSocket| {
+            let room = SockRef::from(socket);
+            (room.recv_buffer_size().unwrap(), room.send_buffer_size().unwrap())
+        };
+        let (ours, unasked) = (rooms(&ours), rooms(&unasked));
+        assert!(ours.0 > unasked.0 && ours.1 > unasked.1, "{ours:?}, and unasked {unasked:?}");
     }
 }
