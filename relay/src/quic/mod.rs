@@ -9,6 +9,7 @@
 //! The first byte of a stream says what it is for ([`Endpoint`]), and the rest is a WebSocket's, so that a link is the
 //! same over both. Until one of its streams is let in, a connection has one at a time, and a few KiB in all.
 
+mod connection_ids;
 mod endpoint;
 mod stream;
 
