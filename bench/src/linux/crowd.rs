@@ -28,12 +28,9 @@ const FIRST: usize = 16;
 /// How long the moment is in which so many came back.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// Hosts of a round, and devices.
-const CROWD: u64 = 2_000;
-
 /// A round over one transport.
 pub(super) fn measure(transport: Transport, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
-    relay::allow_files(effort.of(CROWD) as usize + FIRST)?;
+    relay::allow_files(effort.of(effort.hosts) as usize + FIRST)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(round(transport, effort, figures));
     // Those who still wait for a relay that does not come are not waited for.
@@ -43,7 +40,7 @@ pub(super) fn measure(transport: Transport, effort: Effort, figures: &mut Figure
 
 /// It waits for the relay's process on the thread that it has to itself; the crowd is on others.
 async fn round(transport: Transport, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
-    let count = effort.of(CROWD) as usize;
+    let count = effort.of(effort.hosts) as usize;
     let (mut relay, keys) = Relay::start(count + FIRST).await?;
     let mut crowd = Crowd::new(&relay, transport, keys);
     let first = 0..FIRST;

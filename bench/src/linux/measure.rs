@@ -28,7 +28,7 @@ pub(super) enum Part {
     Link,
     /// `reachback up` until it shows its code
     Starts,
-    /// 2,000 hosts and as many devices at a relay of their own: its memory for each of them while they are idle, and how
+    /// Many hosts and as many devices at a relay of their own: its memory for each of them while they are idle, and how
     /// soon all hosts are back after it was stopped, and killed, and started again
     Crowd,
 }
@@ -40,6 +40,8 @@ pub(super) struct Effort {
     pub(super) rounds: usize,
     /// A divisor of all numbers: 1 for figures that are quoted.
     pub(super) divisor: u64,
+    /// Hosts of a crowd, and devices.
+    pub(super) hosts: u64,
 }
 
 impl Effort {

@@ -50,6 +50,9 @@ struct Args {
     /// Measure only the ways of this name; several times for several. Where `direct` is missing, so are ratios to it
     #[arg(long, value_name = "WAY")]
     way: Vec<String>,
+    /// Of `crowd`: hosts, and devices. Each takes five open files here (`ulimit -Hn`) and two at the relay
+    #[arg(long, value_name = "COUNT", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(10..))]
+    hosts: u64,
     /// Write a JSON line for each figure to this file
     #[arg(long, value_name = "FILE")]
     lines: Option<PathBuf>,
@@ -81,7 +84,8 @@ pub(super) fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    let effort = Effort { rounds: args.rounds.into(), divisor: if args.quick { 10 } else { 1 } };
+    let divisor = if args.quick { 10 } else { 1 };
+    let effort = Effort { rounds: args.rounds.into(), divisor, hosts: args.hosts };
     let mut stage = Stage::start()?;
     if !args.way.is_empty() {
         let unknown = args.way.iter().find(|name| stage.ways.iter().all(|way| way.name != **name));
