@@ -19,12 +19,19 @@ export type Route =
   | { readonly at: "host"; readonly host: string }
   /** What the host is to this device. */
   | { readonly at: "about"; readonly host: string }
+  /** Who else may control the host. */
+  | { readonly at: "devices"; readonly host: string }
+  /** How the way to it is, leg by leg, and what there is to tell of it. */
+  | { readonly at: "connection"; readonly host: string }
   /** Beginning a thread. */
   | { readonly at: "new"; readonly host: string }
   | { readonly at: "thread"; readonly host: string; readonly environment: string; readonly thread: string };
 
 /** Places that are of no host. */
 const PLACES = ["settings", "add", "scan", "code", "pair"] as const;
+
+/** Places of a host, besides its threads. */
+const OF_HOST = ["about", "devices", "connection", "new"] as const;
 
 /** The environment that a route does not name: the host itself. */
 export const LOCAL = "local";
@@ -49,8 +56,9 @@ function hostRoute([host = "", what, ...rest]: readonly string[]): Route | null 
   if (what === undefined) {
     return { at: "host", host };
   }
-  if ((what === "about" || what === "new") && rest.length === 0) {
-    return { at: what, host };
+  const place = OF_HOST.find((known) => known === what);
+  if (place !== undefined && rest.length === 0) {
+    return { at: place, host };
   }
   const [thread, environment = LOCAL] = rest.map(decoded);
   const isThread = what === "t" && thread && environment && rest.length <= 2;
@@ -74,6 +82,8 @@ export function hashOf(route: Route): string {
     case "host":
       return `#/h/${route.host}`;
     case "about":
+    case "devices":
+    case "connection":
     case "new":
       return `#/h/${route.host}/${route.at}`;
     case "thread": {

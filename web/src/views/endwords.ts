@@ -17,7 +17,7 @@ export interface EndWords {
 }
 
 /** Letters of a device's id that its host takes for the device. */
-const ENOUGH = 8;
+export const ENOUGH = 8;
 
 /** `name` is the host's, `deviceId` this device's there. */
 export function endWords(
