@@ -78,13 +78,47 @@ pub(crate) enum Command {
         #[arg(long, value_name = "URL")]
         url: Option<Url>,
     },
+    /// Run the relay as a service of this machine (Linux with systemd): from now on, and after each start.
+    ///
+    /// As root it writes /etc/systemd/system/reachback-relay.service, for an account `reachback` that is made if it is
+    /// not there, with data in /var/lib/reachback-relay. Anybody else gets a unit of their own, in
+    /// ~/.config/systemd/user, with data in ~/.local/state/reachback-relay. Say the options as for `serve`; they are
+    /// kept in the unit. Say it again with other options, or by a newer program at another place, and the relay starts
+    /// anew with those: hosts and devices come back by themselves. Every file and command is told.
+    ///
+    ///   sudo reachback-relay install --listen 0.0.0.0:443 --public-url https://relay.example \
+    ///       --tls-cert /etc/reachback/fullchain.pem --tls-key /etc/reachback/privkey.pem
+    ///   sudo reachback-relay install --config /etc/reachback/relay.toml --dry-run
+    #[command(verbatim_doc_comment)]
+    Install {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Stop the service that `install` made, and remove its unit. Data, keys and the account stay.
+    Uninstall {
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+/// How a change of the machine is done and told.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct How {
+    /// Say what would be done, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print each step as a line of JSON: {"event":"service","did":"wrote","path":…}.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Configuration file (TOML); `reachback-relay config` prints one.
     #[arg(long, env = "REACHBACK_RELAY_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Directory of the database and the relay's key, for this user only [default: reachback-relay].
     #[arg(long, env = "REACHBACK_RELAY_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -99,7 +133,7 @@ pub(crate) struct Options {
     tls: Option<TlsMode>,
     /// Certificate chain, PEM, leaf first.
     #[arg(long, env = "REACHBACK_RELAY_TLS_CERT", value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
+    pub(crate) tls_cert: Option<PathBuf>,
     /// Private key, PEM.
     #[arg(long, env = "REACHBACK_RELAY_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
@@ -151,11 +185,35 @@ impl Cli {
         let (Command::Serve { options, .. }
         | Command::Enroll { options }
         | Command::Config { options }
-        | Command::Health { options, .. }) = &self.command;
+        | Command::Health { options, .. }
+        | Command::Install { options, .. }) = &self.command
+        else {
+            return Ok(Config::default());
+        };
         let file = options.config.as_deref().map(read).transpose()?.unwrap_or_default();
         let config = merge(options, file)?;
         config.validate()?;
         Ok(config)
+    }
+}
+
+impl Options {
+    /// The options as one types them, with whole paths, for a relay whose data is in `data`.
+    pub(crate) fn words(&self, data: &str) -> Vec<String> {
+        let file = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
+        let value = |value: clap::builder::PossibleValue| value.get_name().to_owned();
+        let options = [
+            ("--config", self.config.as_ref().map(file)),
+            ("--data", Some(data.to_owned())),
+            ("--listen", self.listen.map(|listen| listen.to_string())),
+            ("--public-url", self.public_url.as_ref().map(Url::to_string)),
+            ("--tls", self.tls.as_ref().and_then(ValueEnum::to_possible_value).map(value)),
+            ("--tls-cert", self.tls_cert.as_ref().map(file)),
+            ("--tls-key", self.tls_key.as_ref().map(file)),
+            ("--quic", self.quic.as_ref().and_then(ValueEnum::to_possible_value).map(value)),
+        ];
+        let said = options.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?]));
+        said.flatten().collect()
     }
 }
 

@@ -41,6 +41,7 @@ mod peer;
 mod proxy_protocol;
 mod quic;
 mod refusal;
+pub mod service;
 pub mod signals;
 mod state;
 mod store;

@@ -1,6 +1,7 @@
 //! `reachback-relay`: the relay alone. Parses, starts, waits for a signal.
 
 mod cli;
+mod install;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use reachback_proto::words::printable_lines;
 use reachback_relay::health::Question;
+use reachback_relay::service::notify::Supervisor;
 use reachback_relay::signals::StopSignals;
 use reachback_relay::{Config, Relay, arguments, log};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
                 Command::Enroll { .. } => enroll(config).await,
                 Command::Config { .. } => say(&cli::to_toml(&config)?),
                 Command::Health { url, .. } => health(&config, url.as_ref()).await,
+                Command::Install { options, how } => install::install(&options, &config, &cli.log, how).await,
+                Command::Uninstall { how } => install::uninstall(how).await,
             }
         })
     });
@@ -57,9 +61,12 @@ async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen().context("signals can't be listened for")?;
     let relay = Relay::start(config).await?;
     say(&if json { cli::ready_json(&relay) } else { cli::ready_text(&relay) })?;
+    let supervisor = Supervisor::from_env();
+    supervisor.ready(&format!("listens on {}, for {}", relay.local_addr(), relay.url()));
     let asked = CancellationToken::new();
     let signalled = async {
         signals.next().await;
+        supervisor.stopping();
         asked.cancel();
         signals.next().await;
     };
@@ -67,6 +74,7 @@ async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
         _ = relay.run_until(asked.cancelled()) => {}
         // The second signal: `relay` is dropped, which cuts every link.
         () = signalled => tracing::warn!("cut short by a second signal"),
+        () = supervisor.keep(relay.vital()) => {}
     }
     relay.vital().failure().map_or(Ok(()), |gone| Err(gone.into()))
 }

@@ -32,6 +32,7 @@ mod reasons;
 mod refusals;
 mod remote_control;
 mod revoke;
+mod services;
 mod signals;
 mod ssh;
 mod ssh_codes;

@@ -13,6 +13,7 @@ use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::pairing::Origin;
 use reachback_proto::session::SessionLimits;
 use reachback_proto::words::{printable, quote, shell_word};
+use reachback_relay::service::notify::Supervisor;
 use reachback_relay::vital::Vital;
 use ring::rand::SystemRandom;
 use tokio::sync::broadcast::error::RecvError;
@@ -23,6 +24,7 @@ use super::demo::{self, Purpose};
 use super::join::own_name;
 use super::opening;
 use super::output::Output;
+use super::service::{self, ServiceAction};
 use super::ssh;
 use super::status::keys_line;
 use super::transport::{self, TransportArg};
@@ -51,30 +53,41 @@ use crate::state::host::HostState;
 /// How long an orderly end may take: sessions' last words, Codex, the relay's links, each with a limit of its own.
 pub(super) const STOP_TIME: Duration = Duration::from_secs(20);
 
-/// Start the host agent alone, against a relay that runs elsewhere.
+/// Start the host agent alone, against a relay that runs elsewhere; or have it run as a service.
 ///
 /// The relay's operator gives a file with a one-time enrolment key; it is needed once. Then pair
-/// devices with `reachback pair`.
+/// devices with `reachback pair`. `install` keeps the agent running from then on, after logouts and
+/// restarts of the machine, too.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct HostArgs {
-    /// The relay. Needed once; later the relay of the last time is taken.
-    #[arg(long, value_name = "URL")]
-    relay: Option<Origin>,
+    #[command(subcommand)]
+    action: Option<ServiceAction>,
     /// The file with the one-time enrolment key.
     #[arg(long, value_name = "FILE")]
     enroll_file: Option<PathBuf>,
     /// Take a relay at this address that has another key than before.
     #[arg(long)]
     new_relay: bool,
+    #[command(flatten)]
+    options: HostOptions,
+}
+
+/// What holds for every start of an agent.
+#[derive(Debug, Args)]
+pub(super) struct HostOptions {
+    /// The relay. Needed once; later the relay of the last time is taken.
+    #[arg(long, value_name = "URL")]
+    pub(super) relay: Option<Origin>,
     /// Where your team serves the web app, if not at the relay: QR codes then lead there. The relay has to list it in
     /// `web_origins`.
     #[arg(long, value_name = "URL")]
-    web_origin: Option<Origin>,
+    pub(super) web_origin: Option<Origin>,
     /// What carries the tunnel.
     #[arg(long, value_enum, default_value_t = TransportArg::Auto)]
-    transport: TransportArg,
+    pub(super) transport: TransportArg,
     #[command(flatten)]
-    codex: CodexArgs,
+    pub(super) codex: CodexArgs,
 }
 
 /// What `up` and `host` need to know about this machine and its Codex.
@@ -166,23 +179,27 @@ impl CodexArgs {
 }
 
 /// A program as it is meant where this was started: Codex runs in a folder of its own. A name alone is looked for on the search path.
-fn from_here(program: PathBuf) -> PathBuf {
+pub(super) fn from_here(program: PathBuf) -> PathBuf {
     if program.components().count() > 1 { absolute(program) } else { program }
 }
 
-fn absolute(path: PathBuf) -> PathBuf {
+pub(super) fn absolute(path: PathBuf) -> PathBuf {
     // Only an empty path has none, and where there is no current folder nothing is meant by one.
     std::path::absolute(&path).unwrap_or(path)
 }
 
-pub(super) async fn run(home: &Home, mut args: HostArgs, output: Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(home: &Home, log: &str, args: HostArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let HostArgs { action, enroll_file, new_relay, options: mut args } = args;
+    if let Some(action) = action {
+        return service::run(home, log, &action, output).await;
+    }
     demo::check(home, Purpose::Real)?;
     let relay = match args.relay {
         Some(relay) => relay,
         None => known_relay(&home.path)?,
     };
     transport::check(args.transport, &relay)?;
-    let enroll_key = args.enroll_file.as_deref().map(read_enroll_key).transpose()?;
+    let enroll_key = enroll_file.as_deref().map(read_enroll_key).transpose()?;
     // Before anything of another agent on this home is touched.
     let lock = demo::acquire(home, Purpose::Real)?;
     args.codex.take_wanted_home(home)?;
@@ -195,7 +212,7 @@ pub(super) async fn run(home: &Home, mut args: HostArgs, output: Output) -> anyh
         relay,
         public_relay: None,
         web_origin: args.web_origin,
-        new_relay: args.new_relay,
+        new_relay,
         transports: Transports::new(args.transport.into()),
         enroll_key,
         local: local_environment(home, &args.codex, codex, None)?,
@@ -208,14 +225,17 @@ pub(super) async fn run(home: &Home, mut args: HostArgs, output: Output) -> anyh
     output.say("Starting; Ctrl-C stops.");
     let events = agent.events_from_start();
     let vital = agent.vital().clone();
+    let supervisor = Supervisor::from_env();
     tokio::select! {
         // Signals first: whoever reads that it is ready may stop it at once.
         biased;
         () = stop_wanted() => {}
         _ = vital.failed() => {}
-        () = tell(events, output, false) => {}
+        () = tell(events, output, false, &supervisor) => {}
         () = agent.control().stop_wanted() => {}
+        () = supervisor.keep(&vital) => {}
     }
+    supervisor.stopping();
     output.say("\nStopping…");
     stop_within(STOP_TIME, agent.shutdown()).await;
     stopped([&vital])
@@ -231,11 +251,17 @@ pub(super) fn stopped<'a>(vital: impl IntoIterator<Item = &'a Vital>) -> anyhow:
     }
 }
 
-/// Tells people and programs what happens, for as long as it does.
-pub(super) async fn tell(mut events: tokio::sync::broadcast::Receiver<Event>, output: Output, has_own_start: bool) {
+/// Tells people, programs and whoever supervises this one what happens, for as long as it does.
+pub(super) async fn tell(
+    mut events: tokio::sync::broadcast::Receiver<Event>,
+    output: Output,
+    has_own_start: bool,
+    supervisor: &Supervisor,
+) {
     loop {
         match events.recv().await {
             Ok(event) => {
+                service::tell(&event, supervisor);
                 output.event(&event);
                 if let Some(line) = line(&event, has_own_start) {
                     output.say(line);
@@ -398,7 +424,7 @@ fn denied(home: &Home, ground: &Ground) -> anyhow::Result<Vec<PathBuf>> {
     Ok(denied)
 }
 
-fn known_relay(home: &Path) -> anyhow::Result<Origin> {
+pub(super) fn known_relay(home: &Path) -> anyhow::Result<Origin> {
     let state = HostState::load(home)?;
     let pin = state.as_ref().and_then(HostState::relay);
     let pin = pin.ok_or_else(|| {

@@ -18,6 +18,7 @@ mod output;
 mod pair;
 mod preflight;
 mod reasons;
+mod service;
 mod ssh;
 mod status;
 mod transport;
@@ -121,7 +122,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     };
     let done = match command {
         Command::Up(args) => up::run(&home, args, output).await,
-        Command::Host(args) => host::run(&home, args, output).await,
+        Command::Host(args) => host::run(&home, &common.log, args, output).await,
         Command::Status(args) => status::run(&home, args, output).await,
         Command::Pair(args) => pair::run(&home, args, output).await,
         Command::Devices(args) => devices::run(&home, args, output).await,

@@ -10,6 +10,7 @@ use clap::Args;
 use reachback_proto::pairing::Origin;
 use reachback_proto::session::SessionLimits;
 use reachback_proto::words::{printable, shell_word};
+use reachback_relay::service::notify::Supervisor;
 use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
 use url::Url;
 
@@ -143,16 +144,20 @@ pub(super) async fn run(home: &Home, mut args: UpArgs, output: Output) -> anyhow
             printable(&shell_word(project.display())),
         ));
     }
+    let supervisor = Supervisor::from_env();
     tokio::select! {
         // Signals first: whoever reads that it is ready may stop it at once.
         biased;
         () = stop_wanted() => {}
         _ = vital.failed() => {}
         _ = relay.vital().failed() => {}
-        () = tell(events, output, true) => {}
+        () = tell(events, output, true, &supervisor) => {}
         result = offer(home, &agent, codes, output) => result?,
         () = agent.control().stop_wanted() => {}
+        // Of this process's two: the select ends with the relay's.
+        () = supervisor.keep(&vital) => {}
     }
+    supervisor.stopping();
     output.say("\nStopping…");
     stop_within(STOP_TIME, async {
         agent.shutdown().await;

@@ -8,12 +8,15 @@
 
 pub(crate) mod dirs;
 pub(crate) mod files;
+pub(crate) mod launchd;
 pub(crate) mod loopback;
 pub(crate) mod processes;
 pub(crate) mod programs;
 pub(crate) mod signals;
 pub(crate) mod socket;
+pub(crate) mod task_scheduler;
 pub(crate) mod terminal;
+mod xml;
 
 #[cfg(target_os = "linux")]
 mod linux;

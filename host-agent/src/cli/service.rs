@@ -1,0 +1,334 @@
+//! `reachback host install`, `uninstall` and `logs`: the agent as a service of this user.
+//!
+//! The unit is the sample of `deploy/` with this machine's paths; what it does to the
+//! system is in `reachback_relay::service`, which both programs use. What the command
+//! was told, by options or by the environment, is in the unit's `ExecStart` from then on,
+//! and the search path of the terminal is the service's: Codex is found there.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use reachback_proto::words::quote;
+use reachback_relay::service::notify::Supervisor;
+use reachback_relay::service::systemd::{Service, ServiceError, Step};
+use reachback_relay::service::unit::{Draft, HOST, assignment, command_line};
+use tokio::process::Command;
+
+use super::Home;
+use super::demo::{self, Purpose};
+use super::host::{CodexWay, HostOptions, absolute, from_here, known_relay};
+use super::output::Output;
+use super::transport::{self, TransportArg};
+use crate::local_api::events::TunnelState;
+use crate::local_api::{Event, Failure};
+use crate::platform::{launchd, programs, task_scheduler};
+
+/// The unit.
+const UNIT: &str = "reachback-host.service";
+/// What is logged unless something is said: a journal has room.
+const LOG: &str = "info";
+/// What every command logs unless something is said.
+const USUAL_LOG: &str = "warn";
+
+/// The agent as a service.
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceAction {
+    /// Run the agent as a service of yours (Linux with systemd): from now on, and after each start of the machine.
+    ///
+    /// First let relay and host know each other, once: `reachback host --relay URL --enroll-file FILE`, and Ctrl-C. Then say
+    /// here what you would say to `reachback host`; it is kept in the unit, ~/.config/systemd/user/reachback-host.service,
+    /// with the search path of this terminal. Folders of --workspace are opened at every start; those of `reachback
+    /// workspace add` need not be said. Say it again with other options, or by a newer program at another place, and the
+    /// agent starts anew with those. Every file and command is told.
+    ///
+    ///   reachback host install --workspace ~/src/shop
+    ///   reachback host install --codex-program /opt/codex/bin/codex --dry-run
+    ///   reachback host install --print launchd
+    #[command(verbatim_doc_comment)]
+    Install(Box<InstallArgs>),
+    /// Stop the service that `install` made, and remove its unit. Keys, devices and workspaces stay.
+    Uninstall {
+        #[command(flatten)]
+        how: How,
+    },
+    /// Show the journal of the service, the newest lines last. With --json, as journalctl's JSON.
+    ///
+    ///   reachback host logs -f         follow it; Ctrl-C ends that
+    ///   reachback host logs -n 1000
+    #[command(verbatim_doc_comment)]
+    Logs {
+        /// Go on with what is logged from now on.
+        #[arg(short, long)]
+        follow: bool,
+        /// How many lines.
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 200)]
+        lines: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InstallArgs {
+    #[command(flatten)]
+    options: HostOptions,
+    /// Print what a service manager would be given, and change nothing: to look at, or for systems that Reachback was not
+    /// tried on.
+    #[arg(long, value_enum, value_name = "MANAGER", conflicts_with = "dry_run")]
+    print: Option<ManagerArg>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// What starts programs on a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ManagerArg {
+    /// The unit of `install`.
+    Systemd,
+    /// A property list for macOS, ~/Library/LaunchAgents/com.reachback.host.plist. Not tried.
+    Launchd,
+    /// A task for `schtasks /Create /TN Reachback /XML FILE` on Windows. Not tried.
+    TaskScheduler,
+}
+
+/// How a change of the machine is done.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct How {
+    /// Say what would be done, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn run(home: &Home, log: &str, action: &ServiceAction, output: Output) -> anyhow::Result<ExitCode> {
+    match action {
+        ServiceAction::Install(args) => install(home, log, args, output).await,
+        ServiceAction::Uninstall { how } => {
+            let service = service(*how)?;
+            service.uninstall(&|step: &Step| told(&service, step, output)).await.map_err(failure)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ServiceAction::Logs { follow, lines } => logs(*follow, *lines, output).await,
+    }
+}
+
+async fn install(home: &Home, log: &str, args: &InstallArgs, output: Output) -> anyhow::Result<ExitCode> {
+    demo::check(home, Purpose::Real)?;
+    let program = std::env::current_exe().context("where this program is can't be found out")?;
+    if let Some(manager) = args.print {
+        let text = printed(manager, &program, home, log, &args.options)?;
+        output.object(&serde_json::json!({"event": "service", "did": "printed", "text": text}));
+        output.draw(text.trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
+    // A service has nobody who could give it a key: it has to have been let in by a relay.
+    let known = known_relay(&home.path).map_err(|_| {
+        Failure::new("no_relay", "this host has no relay yet, and a service can't be asked for a key")
+            .fix("once, by hand: reachback host --relay URL --enroll-file FILE; Ctrl-C when it is connected, then this again")
+    })?;
+    transport::check(args.options.transport, args.options.relay.as_ref().unwrap_or(&known))?;
+    let text = unit(&program, home, log, &args.options)?;
+    let service = service(args.how)?;
+    if !args.how.dry_run && !service.path().exists() {
+        // Two agents can't have one home: this one would be started again and again.
+        drop(demo::acquire(home, Purpose::Real)?);
+    }
+    service.install(&text, None, &|step: &Step| told(&service, step, output)).await.map_err(failure)?;
+    if !args.how.dry_run {
+        output.say("How it is: reachback status. What it says: reachback host logs -f");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn logs(follow: bool, lines: u32, output: Output) -> anyhow::Result<ExitCode> {
+    let mut command = Command::new("journalctl");
+    command.args(["--no-pager", "--lines", &lines.to_string(), "--user-unit", UNIT]);
+    command.args(follow.then_some("--follow")).args(output.is_json().then_some("--output=json"));
+    // It shares the terminal, so that Ctrl-C reaches it.
+    let ended = command.kill_on_drop(true).status().await.map_err(|error| {
+        Failure::new("no_journal", format!("journalctl does not run: {error}"))
+            .fix("where there is no systemd, the log is what the agent writes to standard error")
+    })?;
+    Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn service(how: How) -> anyhow::Result<Service> {
+    Ok(Service::of_user(UNIT, |name| std::env::var_os(name), how.dry_run).map_err(failure)?)
+}
+
+fn told(service: &Service, step: &Step, output: Output) {
+    let told = service.told(step);
+    output.object(&told);
+    output.say(told);
+}
+
+fn failure(error: ServiceError) -> Failure {
+    let message = match std::error::Error::source(&error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    Failure::new(error.code(), message).fix(error.fix())
+}
+
+/// The unit's text.
+fn unit(program: &Path, home: &Home, log: &str, options: &HostOptions) -> Result<String, Failure> {
+    let words = words(program, home, log, options)?;
+    let draft = Draft::of(HOST, "reachback host").set("ExecStart", &command_line(words.iter().map(String::as_str)));
+    let path = search_path();
+    let draft = if path.is_empty() { draft } else { draft.set("Environment", &assignment("PATH", &path)) };
+    Ok(draft.text())
+}
+
+/// This terminal's search path, without folders that depend on where one is.
+fn search_path() -> String {
+    let path = programs::search_path().unwrap_or_default();
+    path.split(':').filter(|folder| folder.starts_with('/')).collect::<Vec<_>>().join(":")
+}
+
+/// What is given to a service manager.
+fn printed(
+    manager: ManagerArg,
+    program: &Path,
+    home: &Home,
+    log: &str,
+    options: &HostOptions,
+) -> Result<String, Failure> {
+    let words = words(program, home, log, options)?;
+    Ok(match manager {
+        ManagerArg::Systemd => unit(program, home, log, options)?,
+        ManagerArg::Launchd => {
+            let user = std::env::home_dir().unwrap_or_default();
+            launchd::agent(&words, &search_path(), &user.to_string_lossy())
+        }
+        ManagerArg::TaskScheduler => task_scheduler::task(&words),
+    })
+}
+
+/// The command line of the service.
+fn words(program: &Path, home: &Home, log: &str, options: &HostOptions) -> Result<Vec<String>, Failure> {
+    let mut words: Vec<OsString> = vec![program.into(), "host".into(), "--log".into()];
+    words.push(if log == USUAL_LOG { LOG } else { log }.into());
+    if home.is_chosen {
+        words.extend(["--home".into(), home.path.clone().into_os_string()]);
+    }
+    words.extend(said(options));
+    let text = |word: OsString| {
+        word.into_string().map_err(|word| {
+            let message =
+                format!("{} is not valid text (UTF-8), which a service's words have to be", quote(word.display()));
+            Failure::new("not_text", message).fix("use another path")
+        })
+    };
+    words.into_iter().map(text).collect()
+}
+
+/// The options as one types them, with whole paths.
+fn said(options: &HostOptions) -> Vec<OsString> {
+    let HostOptions { relay, web_origin, transport, codex } = options;
+    let named = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().into());
+    let file = |path: &Option<PathBuf>| path.clone().map(|path| absolute(path).into_os_string());
+    let once: [(&str, Option<OsString>); 9] = [
+        ("--relay", relay.as_ref().map(|relay| relay.to_string().into())),
+        ("--web-origin", web_origin.as_ref().map(|origin| origin.to_string().into())),
+        ("--transport", named(transport.to_possible_value()).filter(|_| *transport != TransportArg::Auto)),
+        ("--name", codex.name.as_ref().map(Into::into)),
+        ("--codex", named(codex.way.to_possible_value()).filter(|_| codex.way != CodexWay::AppServer)),
+        ("--codex-program", codex.codex_program.clone().map(|program| from_here(program).into_os_string())),
+        ("--codex-home", file(&codex.codex_home)),
+        ("--workdir", file(&codex.workdir)),
+        ("--ssh-config", file(&codex.ssh_config)),
+    ];
+    let each = codex.workspaces.iter().map(|folder| ("--workspace", Some(absolute(folder.clone()).into_os_string())));
+    let said = once.into_iter().chain(each).filter_map(|(name, value)| Some([name.into(), value?]));
+    said.flatten().collect()
+}
+
+/// Tells systemd, if that started this program, what concerns it: `systemctl --user status` shows it.
+///
+/// The agent is ready when it is enrolled and reachable, which is said once.
+pub(super) fn tell(event: &Event, supervisor: &Supervisor) {
+    match event {
+        Event::Ready { relay_url, .. } => supervisor.ready(&format!("reachable through {relay_url}")),
+        Event::Tunnel(tunnel) => match (tunnel.state, &tunnel.reason) {
+            (TunnelState::Connected, _) => supervisor.status("connected to the relay"),
+            (_, Some(reason)) => supervisor.status(&format!("not connected to the relay: {reason}")),
+            (_, None) => {}
+        },
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::platform::dirs::Places;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: HostOptions,
+    }
+
+    fn home(chosen: Option<&str>) -> Home {
+        let places = Places { home: Some("/home/ann".into()), ..Places::default() };
+        Home::find(places, chosen.map(Path::new), None).unwrap()
+    }
+
+    fn exec_start(chosen: Option<&str>, log: &str, args: &[&str]) -> String {
+        let line = Line::try_parse_from([&["x", "--codex-home", "/c"], args].concat()).unwrap();
+        let unit = unit(Path::new("/opt/my bin/reachback"), &home(chosen), log, &line.options).unwrap();
+        unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap().to_owned()
+    }
+
+    #[test]
+    fn what_was_told_is_in_the_unit() {
+        let here = std::env::current_dir().unwrap();
+        let args = ["--relay", "https://relay.example", "--codex-program", "/opt/codex", "--workspace", "shop"];
+        let args = [&args[..], &["--workspace", "/srv/100%", "--name", "Ann's"]].concat();
+        let expected = [
+            r#""/opt/my bin/reachback" host --log info --home /srv/state --relay https://relay.example:443"#,
+            r#"--name "Ann's" --codex-program /opt/codex --codex-home /c"#,
+            &format!(r#"--workspace {} --workspace "/srv/100%%""#, here.join("shop").display()),
+        ];
+        assert_eq!(exec_start(Some("/srv/state"), "warn", &args), expected.join(" "));
+        assert_eq!(
+            exec_start(
+                None,
+                "debug",
+                &["--codex", "remote-control", "--transport", "wss", "--codex-program", "codex-next"]
+            ),
+            r#""/opt/my bin/reachback" host --log debug --transport wss --codex remote-control --codex-program codex-next --codex-home /c"#
+        );
+    }
+
+    #[test]
+    fn every_manager_is_given_the_same_words() {
+        let line =
+            Line::try_parse_from(["x", "--codex-home", "/c", "--codex-program", "codex", "--name", "R&D"]).unwrap();
+        let print =
+            |manager| printed(manager, Path::new("/opt/reachback"), &home(None), "warn", &line.options).unwrap();
+        assert!(print(ManagerArg::Systemd).contains(
+            "ExecStart=/opt/reachback host --log info --name \"R&D\" --codex-program codex --codex-home /c\n"
+        ));
+        assert!(
+            print(ManagerArg::Launchd).contains("<string>R&amp;D</string>\n        <string>--codex-program</string>")
+        );
+        assert!(
+            print(ManagerArg::TaskScheduler).contains(
+                "<Arguments>host --log info --name R&amp;D --codex-program codex --codex-home /c</Arguments>"
+            )
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_is_no_text_is_refused() {
+        use std::os::unix::ffi::OsStrExt;
+        let mut line = Line::try_parse_from(["x"]).unwrap();
+        line.options.codex.workdir = Some(std::ffi::OsStr::from_bytes(b"/srv/\xff").into());
+        let refused = unit(Path::new("/opt/reachback"), &home(None), "warn", &line.options).unwrap_err();
+        assert_eq!((refused.code.as_str(), refused.fix.is_some()), ("not_text", true));
+    }
+}
