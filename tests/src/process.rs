@@ -435,9 +435,19 @@ pub fn signal(name: &str, pid: i32) {
 /// When a process started, in clock ticks since the system did (proc_pid_stat(5)); `None` where it has ended. Their ids say less:
 /// they begin anew after the last one.
 pub fn started(pid: i32) -> Option<u64> {
+    stat(pid, 22)
+}
+
+/// Who started it, or took it over; `None` where it has ended.
+pub fn parent(pid: i32) -> Option<i32> {
+    stat(pid, 4)
+}
+
+/// A field of what the system says of a process, numbered as in proc_pid_stat(5), after its name.
+fn stat<T: std::str::FromStr>(pid: i32, field: usize) -> Option<T> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(") ")?;
-    rest.split(' ').nth(19)?.parse().ok()
+    rest.split(' ').nth(field - 3)?.parse().ok()
 }
 
 /// Processes that were started with `path` in their environment or on their command line.

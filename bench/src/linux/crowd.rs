@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use rustix::process::Signal;
+use tokio::time::sleep;
 
 use self::people::Crowd;
 use self::relay::Relay;
@@ -24,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Hosts and devices that are there before anything is measured: the first ones bring what a relay has only once.
 const FIRST: usize = 16;
+
+/// Signs of life are counted for so long: each of them comes several times in it.
+const WHILE: Duration = Duration::from_secs(60);
 
 /// How long the moment is in which so many came back.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -54,6 +58,9 @@ async fn round(transport: Transport, effort: Effort, figures: &mut Figures) -> a
     let hosts = relay.memory_at_rest().await?;
     crowd.devices_watch(all.clone()).await?;
     let watching = relay.memory_at_rest().await?;
+    if !effort.is_quick() {
+        signs_of_life(&relay, transport, (count + FIRST) as f64, figures).await?;
+    }
     crowd.devices_attach(all).await?;
     let attached = relay.memory_at_rest().await?;
     crowd.all_are_there()?;
@@ -75,8 +82,24 @@ async fn round(transport: Transport, effort: Effort, figures: &mut Figures) -> a
     for (what, signal) in endings {
         relay.memory_at_rest().await?;
         let times = crowd.come_back(&mut relay, signal).await?;
+        relay.memory_at_rest().await?;
+        let key = Key::new(&format!("relay's processor, a host that is back after {what}"), Unit::Microseconds);
+        figures.one(key, transport.device(), relay.cpu()?.as_secs_f64() * 1e6 / times.len() as f64);
         take_down(what, transport, times, figures)?;
     }
+    Ok(())
+}
+
+/// What keeps so many hosts, each with a device that watches it, while nothing happens.
+async fn signs_of_life(relay: &Relay, transport: Transport, hosts: f64, figures: &mut Figures) -> anyhow::Result<()> {
+    let (cpu, bytes) = (relay.cpu()?, relay::loopback_bytes()?);
+    sleep(WHILE).await;
+    let (cpu, bytes) = (relay.cpu()? - cpu, relay::loopback_bytes()? - bytes);
+    let minutes = WHILE.as_secs_f64() / 60.0;
+    let key = Key::new("a minute of an idle host and a device that watches it, both ways", Unit::Kilobytes);
+    figures.one(key, transport.device(), bytes as f64 / 1e3 / hosts / minutes);
+    let key = Key::new("relay's processor, a minute of an idle host and its device", Unit::Microseconds);
+    figures.one(key, transport.device(), cpu.as_secs_f64() * 1e6 / hosts / minutes);
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use e2e::codex::{TestCodex, ready};
-use e2e::process::started;
+use e2e::process::{parent, started};
 use e2e::rpc::Client;
 use e2e::stage::{Stage, Tuning};
 use reachback_host::codex::app_server::AppServer;
@@ -179,6 +179,9 @@ pub(super) fn processes_of(codex_home: &Path) -> Vec<i32> {
     let home = [b"CODEX_HOME=", codex_home.as_os_str().as_encoded_bytes()].concat();
     let mut found: Vec<i32> =
         pids.filter(|pid| has(*pid, "cmdline", b"remote-control") && has(*pid, "environ", &home)).collect();
+    // What the program starts looks like itself until it has become what it is to be.
+    let (all, program) = (found.clone(), |pid: i32| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
+    found.retain(|pid| parent(*pid).is_none_or(|parent| !all.contains(&parent) || program(parent) != program(*pid)));
     found.sort_by_key(|pid| (started(*pid), *pid));
     found
 }

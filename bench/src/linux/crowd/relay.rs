@@ -70,6 +70,11 @@ impl Relay {
         Ok(())
     }
 
+    /// Processor time that it used since it was started.
+    pub(super) fn cpu(&self) -> anyhow::Result<Duration> {
+        self.process.cpu()
+    }
+
     /// Its resident memory in KiB, once it has nothing to do any more.
     pub(super) async fn memory_at_rest(&self) -> anyhow::Result<f64> {
         let deadline = Instant::now() + PATIENCE;
@@ -84,6 +89,13 @@ impl Relay {
         }
         Ok(memory)
     }
+}
+
+/// Bytes that went over the loopback interface of this network namespace so far: headers and all, and also what others
+/// send there.
+pub(super) fn loopback_bytes() -> anyhow::Result<u64> {
+    let sent = std::fs::read_to_string("/sys/class/net/lo/statistics/tx_bytes")?;
+    sent.trim().parse().context("a count of bytes is a number")
 }
 
 fn data(folder: &TempDir) -> PathBuf {
