@@ -13,6 +13,7 @@ pub(crate) async fn all(store: &dyn Store) {
     what_is_revoked_stays_revoked(store).await;
     so_many_revoked_devices_are_remembered(store).await;
     hosts_are_remembered(store).await;
+    hosts_that_are_seen_at_once_are_all_remembered(store).await;
     pruning_keeps_keys_that_still_work(store).await;
 }
 
@@ -113,6 +114,20 @@ async fn hosts_are_remembered(store: &dyn Store) {
     let id = enrol(store, 40).await;
     store.saw_host(id, 55).await.unwrap();
     assert_eq!(store.last_seen(id).await.unwrap(), Some(55));
+}
+
+async fn hosts_that_are_seen_at_once_are_all_remembered(store: &dyn Store) {
+    let mut hosts = Vec::new();
+    for number in 60..90 {
+        hosts.push(enrol(store, number).await);
+    }
+    let seen = hosts.iter().enumerate().map(|(at, id)| store.saw_host(*id, 1_000 + at as u64));
+    for stored in futures_util::future::join_all(seen).await {
+        stored.unwrap();
+    }
+    for (at, id) in hosts.iter().enumerate() {
+        assert_eq!(store.last_seen(*id).await.unwrap(), Some(1_000 + at as u64));
+    }
 }
 
 async fn pruning_keeps_keys_that_still_work(store: &dyn Store) {

@@ -1,7 +1,8 @@
 //! The store in one SQLite file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -53,6 +54,10 @@ pub enum OpenError {
 /// A store in a SQLite file.
 pub(crate) struct SqliteStore {
     pool: SqlitePool,
+    /// Hosts that were seen, and when, until that is written.
+    seen: Mutex<HashMap<HostId, u64>>,
+    /// Held by the one that writes them.
+    writing_seen: tokio::sync::Mutex<()>,
 }
 
 impl SqliteStore {
@@ -70,7 +75,39 @@ impl SqliteStore {
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await;
         let pool = pool.map_err(|source| OpenError::Open { path: path.to_owned(), source })?;
         MIGRATIONS.run(&pool).await.map_err(|source| OpenError::Migrate { path: path.to_owned(), source })?;
-        Ok(Self { pool })
+        Ok(Self { pool, seen: Mutex::default(), writing_seen: tokio::sync::Mutex::default() })
+    }
+
+    /// When many hosts are seen at once, as after a restart, whoever writes does so for all that wait: a commit waits for the
+    /// disk, and one for each host would be the longest part of their coming back.
+    async fn saw_host_now(&self, host: HostId, now: u64) -> Result<(), StoreError> {
+        self.pending().insert(host, now);
+        let _turn = self.writing_seen.lock().await;
+        // Kept until it is written: when this fails, or is dropped meanwhile, the next one in turn writes it.
+        let all: Vec<_> = self.pending().iter().map(|(host, seen)| (*host, *seen)).collect();
+        if !all.iter().any(|(pending, _)| *pending == host) {
+            return Ok(());
+        }
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        for (host, seen) in &all {
+            sqlx::query("UPDATE hosts SET last_seen = ? WHERE id = ?")
+                .bind(seconds(*seen))
+                .bind(&host.0[..])
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        let mut pending = self.pending();
+        for (host, seen) in all {
+            if pending.get(&host) == Some(&seen) {
+                pending.remove(&host);
+            }
+        }
+        Ok(())
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<HostId, u64>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn enroll_now(&self, hash: EnrollHash, host_key: PublicKey, now: u64) -> Result<bool, StoreError> {
@@ -201,14 +238,7 @@ impl Store for SqliteStore {
     }
 
     fn saw_host(&self, host: HostId, now: u64) -> Stored<'_, ()> {
-        Box::pin(async move {
-            sqlx::query("UPDATE hosts SET last_seen = ? WHERE id = ?")
-                .bind(seconds(now))
-                .bind(&host.0[..])
-                .execute(&self.pool)
-                .await?;
-            Ok(())
-        })
+        Box::pin(self.saw_host_now(host, now))
     }
 
     fn has_hosts(&self) -> Stored<'_, bool> {
@@ -247,6 +277,8 @@ impl Store for SqliteStore {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::store::contract;
 
@@ -271,6 +303,20 @@ mod tests {
         assert!(second.lists_device(HostId::of(&host), device).await.unwrap());
         assert!(!second.enroll(EnrollHash::of("k"), PublicKey([3; 32]), 5).await.unwrap());
         drop(store);
+    }
+
+    #[tokio::test]
+    async fn everybody_who_waits_for_one_write_hears_that_it_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("relay.db")).await.unwrap();
+        store.pool.close().await;
+        let turn = store.writing_seen.lock().await;
+        let mut seen: Vec<_> = (0..8).map(|number| store.saw_host(HostId::of(&PublicKey([number; 32])), 1)).collect();
+        assert!(seen.iter_mut().all(|waiting| waiting.now_or_never().is_none()), "they wait for their turn");
+        drop(turn);
+        for stored in futures_util::future::join_all(seen).await {
+            assert!(stored.is_err());
+        }
     }
 
     #[tokio::test]
