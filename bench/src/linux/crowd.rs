@@ -21,7 +21,7 @@ use super::stage::Transport;
 
 /// Longest wait for anything that the relay or somebody of the crowd has to do. Also hosts whose connection fell silent are
 /// back by then.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Hosts and devices that are there before anything is measured: the first ones bring what a relay has only once.
 const FIRST: usize = 16;
@@ -32,9 +32,24 @@ const WHILE: Duration = Duration::from_secs(60);
 /// How long the moment is in which so many came back.
 const MOMENT: Duration = Duration::from_millis(100);
 
+/// How many there are beside the first ones.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    hosts: usize,
+    devices: usize,
+}
+
+impl Size {
+    fn of(effort: Effort) -> Self {
+        let devices = if effort.devices == 0 { 0 } else { effort.of(effort.devices) };
+        Self { hosts: effort.of(effort.hosts) as usize, devices: devices as usize }
+    }
+}
+
 /// A round over one transport.
 pub(super) fn measure(transport: Transport, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
-    relay::allow_files(effort.of(effort.hosts) as usize + FIRST)?;
+    let Size { hosts, devices } = Size::of(effort);
+    relay::allow_files(transport, hosts + FIRST, devices + FIRST)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(round(transport, effort, figures));
     // Those who still wait for a relay that does not come are not waited for.
@@ -44,34 +59,15 @@ pub(super) fn measure(transport: Transport, effort: Effort, figures: &mut Figure
 
 /// It waits for the relay's process on the thread that it has to itself; the crowd is on others.
 async fn round(transport: Transport, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
-    let count = effort.of(effort.hosts) as usize;
-    let (mut relay, keys) = Relay::start(count + FIRST).await?;
+    let size = Size::of(effort);
+    let (mut relay, keys) = Relay::start(size.hosts + FIRST).await?;
     let mut crowd = Crowd::new(&relay, transport, keys);
     let first = 0..FIRST;
     crowd.hosts_come(FIRST).await?;
     crowd.devices_watch(first.clone()).await?;
     crowd.devices_attach(first).await?;
 
-    let all = FIRST..FIRST + count;
-    let nobody = relay.memory_at_rest().await?;
-    crowd.hosts_come(count).await?;
-    let hosts = relay.memory_at_rest().await?;
-    crowd.devices_watch(all.clone()).await?;
-    let watching = relay.memory_at_rest().await?;
-    if !effort.is_quick() {
-        signs_of_life(&relay, transport, (count + FIRST) as f64, figures).await?;
-    }
-    crowd.devices_attach(all).await?;
-    let attached = relay.memory_at_rest().await?;
-    crowd.all_are_there()?;
-    for (what, before, after) in [
-        ("relay's memory, idle host", nobody, hosts),
-        ("relay's memory, device that watches its host", hosts, watching),
-        ("relay's memory, device with an idle circuit", watching, attached),
-    ] {
-        let each = (after - before) / count as f64;
-        figures.one(Key::new(what, Unit::Kibibytes), transport.device(), each);
-    }
+    costs(&relay, &mut crowd, transport, effort, figures).await?;
 
     crowd.devices_leave();
     let mut endings = vec![("a stop", Signal::TERM)];
@@ -90,17 +86,73 @@ async fn round(transport: Transport, effort: Effort, figures: &mut Figures) -> a
     Ok(())
 }
 
-/// What keeps so many hosts, each with a device that watches it, while nothing happens.
-async fn signs_of_life(relay: &Relay, transport: Transport, hosts: f64, figures: &mut Figures) -> anyhow::Result<()> {
+/// What each costs the relay: hosts, then their devices, and circuits between them.
+async fn costs(
+    relay: &Relay,
+    crowd: &mut Crowd,
+    transport: Transport,
+    effort: Effort,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let size = Size::of(effort);
+    let (memory, files, cpu) = (relay.memory_at_rest().await?, relay.open_files()?, relay.cpu()?);
+    crowd.hosts_come(size.hosts).await?;
+    let cpu = relay.cpu()? - cpu;
+    let (hosts, count) = (relay.memory_at_rest().await?, size.hosts as f64);
+    let mut one = |what: &str, unit, value| figures.one(Key::new(what, unit), transport.device(), value);
+    one("relay's memory, idle host", Unit::Kibibytes, (hosts - memory) / count);
+    // Sockets of hosts that wait for a device may come and go.
+    one("relay's open files, idle host", Unit::Files, (relay.open_files()? as f64 - files as f64) / count);
+    one("relay's processor, a host that comes for the first time", Unit::Microseconds, cpu.as_secs_f64() * 1e6 / count);
+    let alone = if effort.is_quick() { None } else { Some(signs_of_life(relay).await?) };
+    if let Some(Life { kilobytes, cpu }) = alone {
+        let all = (size.hosts + FIRST) as f64;
+        one("a minute of an idle host, both ways", Unit::Kilobytes, kilobytes / all);
+        one("relay's processor, a minute of an idle host", Unit::Microseconds, cpu / all);
+    }
+    if size.devices == 0 {
+        return crowd.all_are_there();
+    }
+
+    let (all, count) = (FIRST..FIRST + size.devices, size.devices as f64);
+    crowd.devices_watch(all.clone()).await?;
+    let watching = relay.memory_at_rest().await?;
+    one("relay's memory, device that watches its host", Unit::Kibibytes, (watching - hosts) / count);
+    if let Some(alone) = alone {
+        let Life { kilobytes, cpu } = signs_of_life(relay).await?;
+        one(
+            "a minute of a device that watches its host, both ways",
+            Unit::Kilobytes,
+            (kilobytes - alone.kilobytes) / count,
+        );
+        one(
+            "relay's processor, a minute of a device that watches its host",
+            Unit::Microseconds,
+            (cpu - alone.cpu) / count,
+        );
+    }
+    crowd.devices_attach(all).await?;
+    let attached = relay.memory_at_rest().await?;
+    one("relay's memory, device with an idle circuit", Unit::Kibibytes, (attached - watching) / count);
+    crowd.all_are_there()
+}
+
+/// What a minute of nothing takes.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    /// Both ways, with all headers, in thousands of bytes.
+    kilobytes: f64,
+    /// Of the relay's processor time, in microseconds.
+    cpu: f64,
+}
+
+/// What keeps all of them while nothing happens.
+async fn signs_of_life(relay: &Relay) -> anyhow::Result<Life> {
     let (cpu, bytes) = (relay.cpu()?, relay::loopback_bytes()?);
     sleep(WHILE).await;
     let (cpu, bytes) = (relay.cpu()? - cpu, relay::loopback_bytes()? - bytes);
     let minutes = WHILE.as_secs_f64() / 60.0;
-    let key = Key::new("a minute of an idle host and a device that watches it, both ways", Unit::Kilobytes);
-    figures.one(key, transport.device(), bytes as f64 / 1e3 / hosts / minutes);
-    let key = Key::new("relay's processor, a minute of an idle host and its device", Unit::Microseconds);
-    figures.one(key, transport.device(), cpu.as_secs_f64() * 1e6 / hosts / minutes);
-    Ok(())
+    Ok(Life { kilobytes: bytes as f64 / 1e3 / minutes, cpu: cpu.as_secs_f64() * 1e6 / minutes })
 }
 
 /// When hosts were back, counted from the signal on.

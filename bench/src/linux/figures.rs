@@ -27,6 +27,8 @@ pub(super) enum Unit {
     Milliseconds,
     /// How many come at once. Less is better.
     Hosts,
+    /// Open ones of a process, sockets among them. Less is better.
+    Files,
 }
 
 impl Unit {
@@ -45,6 +47,7 @@ impl Unit {
             Self::Kibibytes => "KiB",
             Self::Milliseconds => "ms",
             Self::Hosts => "hosts",
+            Self::Files => "files",
         }
     }
 }

@@ -28,8 +28,8 @@ pub(super) enum Part {
     Link,
     /// `reachback up` until it shows its code
     Starts,
-    /// Many hosts and as many devices at a relay of their own: its memory for each of them while they are idle, and how
-    /// soon all hosts are back after it was stopped, and killed, and started again
+    /// Many hosts and devices at a relay of their own: its memory for each of them while they are idle, and how soon all
+    /// hosts are back after it was stopped, and killed, and started again
     Crowd,
 }
 
@@ -40,8 +40,10 @@ pub(super) struct Effort {
     pub(super) rounds: usize,
     /// A divisor of all numbers: 1 for figures that are quoted.
     pub(super) divisor: u64,
-    /// Hosts of a crowd, and devices.
+    /// Hosts of a crowd.
     pub(super) hosts: u64,
+    /// Devices of a crowd, none of the same host as another.
+    pub(super) devices: u64,
 }
 
 impl Effort {

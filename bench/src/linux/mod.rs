@@ -50,9 +50,14 @@ struct Args {
     /// Measure only the ways of this name; several times for several. Where `direct` is missing, so are ratios to it
     #[arg(long, value_name = "WAY")]
     way: Vec<String>,
-    /// Of `crowd`: hosts, and devices. Each takes five open files here (`ulimit -Hn`) and two at the relay
+    /// Of `crowd`: hosts. Over WebSocket each takes two open files here and two at the relay, over QUIC one here
+    /// (`ulimit -Hn`)
     #[arg(long, value_name = "COUNT", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(10..))]
     hosts: u64,
+    /// Of `crowd`: devices, each of another host; as many as hosts unless this says less. Each takes three open files more,
+    /// over QUIC two
+    #[arg(long, value_name = "COUNT")]
+    devices: Option<u64>,
     /// Write a JSON line for each figure to this file
     #[arg(long, value_name = "FILE")]
     lines: Option<PathBuf>,
@@ -85,7 +90,9 @@ pub(super) fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let divisor = if args.quick { 10 } else { 1 };
-    let effort = Effort { rounds: args.rounds.into(), divisor, hosts: args.hosts };
+    let devices = args.devices.unwrap_or(args.hosts);
+    anyhow::ensure!(devices <= args.hosts, "--devices {devices} is more than one for each of {} hosts", args.hosts);
+    let effort = Effort { rounds: args.rounds.into(), divisor, hosts: args.hosts, devices };
     let mut stage = Stage::start()?;
     if !args.way.is_empty() {
         let unknown = args.way.iter().find(|name| stage.ways.iter().all(|way| way.name != **name));

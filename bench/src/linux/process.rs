@@ -93,6 +93,11 @@ impl Process {
         rss.with_context(|| format!("{} has no resident memory", self.name))
     }
 
+    /// How many files it has open, sockets among them.
+    pub(super) fn open_files(&self) -> anyhow::Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+    }
+
     /// Processor time that it used so far, in user and system together.
     pub(super) fn cpu(&self) -> anyhow::Result<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::PATIENCE;
 use crate::linux::process::Process;
-use crate::linux::stage::{beside, free_address};
+use crate::linux::stage::{Transport, beside, free_address};
 
 /// All come from one address, at once if they like; and nothing goes through a circuit.
 const LIMITS: &str = "[limits]\nconnections = 100000\nunproven = 100000\nunproven_per_address = 100000\n\
@@ -75,6 +75,11 @@ impl Relay {
         self.process.cpu()
     }
 
+    /// How many files it has open, sockets among them.
+    pub(super) fn open_files(&self) -> anyhow::Result<usize> {
+        self.process.open_files()
+    }
+
     /// Its resident memory in KiB, once it has nothing to do any more.
     pub(super) async fn memory_at_rest(&self) -> anyhow::Result<f64> {
         let deadline = Instant::now() + PATIENCE;
@@ -94,8 +99,12 @@ impl Relay {
 /// Bytes that went over the loopback interface of this network namespace so far: headers and all, and also what others
 /// send there.
 pub(super) fn loopback_bytes() -> anyhow::Result<u64> {
-    let sent = std::fs::read_to_string("/sys/class/net/lo/statistics/tx_bytes")?;
-    sent.trim().parse().context("a count of bytes is a number")
+    // Not from /sys, which shows the namespace that it was mounted in.
+    let interfaces = std::fs::read_to_string("/proc/self/net/dev")?;
+    let lo =
+        interfaces.lines().find_map(|line| line.trim_start().strip_prefix("lo:")).context("no loopback interface")?;
+    // The ninth column of proc_net(5): bytes that were sent.
+    lo.split_whitespace().nth(8).and_then(|sent| sent.parse().ok()).context("no count of bytes")
 }
 
 fn data(folder: &TempDir) -> PathBuf {
@@ -114,13 +123,13 @@ fn launch(listen: &str, folder: &TempDir) -> anyhow::Result<Process> {
 }
 
 /// Lets this process, and those that it starts, have as many files as so many hosts and devices need.
-pub(super) fn allow_files(hosts: usize) -> anyhow::Result<()> {
-    // Three connections of a host and two of its device, and what a process has anyway.
-    let needed = (5 * hosts + 200) as u64;
+pub(super) fn allow_files(transport: Transport, hosts: usize, devices: usize) -> anyhow::Result<()> {
+    let needed = files(transport, hosts, devices);
     let mut limit = rustix::process::getrlimit(Resource::Nofile);
     ensure!(
         limit.maximum.is_none_or(|maximum| maximum >= needed),
-        "{hosts} hosts need {needed} open files, and `ulimit -Hn` says {:?}",
+        "{hosts} hosts and {devices} devices need {needed} open files, and `ulimit -Hn` says {:?}: \
+         ask for fewer with --hosts or --devices",
         limit.maximum
     );
     if limit.current.is_some_and(|current| current < needed) {
@@ -128,4 +137,16 @@ pub(super) fn allow_files(hosts: usize) -> anyhow::Result<()> {
         rustix::process::setrlimit(Resource::Nofile, limit).context("the limit of open files can't be raised")?;
     }
     Ok(())
+}
+
+/// How many files the end of the hosts and devices has open, which is the end that has more, and what a process has anyway.
+fn files(transport: Transport, hosts: usize, devices: usize) -> u64 {
+    let all = match transport {
+        // A host has its tunnel and a connection that waits for the next device, and another one when that has come. A
+        // device has one that watches, and one that is a circuit.
+        Transport::Wss => 2 * hosts + 3 * devices,
+        // A socket each, however many streams there are; a device that watches and has a circuit is two.
+        Transport::Quic => hosts + 2 * devices,
+    };
+    all as u64 + 200
 }
