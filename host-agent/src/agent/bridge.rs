@@ -14,14 +14,16 @@ use bytes::Bytes;
 use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
+use ring::rand::SystemRandom;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::environments::live_text::{Joining, LiveText};
 use super::outbox::{MOST_WAIT, Outbox, Share, Text, lean};
 use super::requests::{Requests, Who};
 use super::work;
 use crate::audit::{AuditError, AuditLog, Entry, What};
+use crate::codex::overload::{Retries, says_overloaded};
 use crate::codex::{self, CodexConnection, CodexReceiver, CodexSender, Instance, ReceiveError, SendError};
 use crate::firewall::parse::RequestId;
 use crate::firewall::{Audit, CodexVerdict, Decision, DeviceVerdict, Firewall, FromDevice, Policy, Question};
@@ -234,10 +236,7 @@ async fn up(
         let verdict = match step {
             FromDevice::Verdict(verdict) => verdict,
             FromDevice::Ask(question) => {
-                if queue.send(ToCodex { bytes: question.to_codex.clone(), seq: None, answers: None }).await.is_err() {
-                    return CODEX_ENDED;
-                }
-                let answer = answer(&question, &mut asked).await;
+                let Ok(answer) = ask(&question, &queue, &mut asked).await else { return CODEX_ENDED };
                 if let Some(answer) = &answer {
                     folders.look(answer).await;
                 }
@@ -275,6 +274,24 @@ async fn up(
         }
     }
     SESSION_ENDED
+}
+
+/// Puts the agent's own question to Codex, again where that has too much to do; an error when it has ended.
+async fn ask(
+    question: &Question,
+    queue: &mpsc::Sender<ToCodex>,
+    asked: &mut mpsc::Receiver<Bytes>,
+) -> Result<Option<Bytes>, mpsc::error::SendError<ToCodex>> {
+    let mut retries = Retries::default();
+    loop {
+        queue.send(ToCodex { bytes: question.to_codex.clone(), seq: None, answers: None }).await?;
+        let answer = answer(question, asked).await;
+        let is_overloaded = answer.as_ref().is_some_and(|answer| says_overloaded(answer));
+        match retries.pause(&SystemRandom::new()).filter(|_| is_overloaded) {
+            Some(pause) => sleep(pause).await,
+            None => return Ok(answer),
+        }
+    }
 }
 
 /// What Codex says to the agent's own question; `None` when it takes too long.

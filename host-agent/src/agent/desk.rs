@@ -8,13 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
+use ring::rand::SystemRandom;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::bridge::{self, Recorder};
 use super::environments::{Environment, Environments};
 use crate::audit::AuditLog;
+use crate::codex::overload::{Retries, is_overloaded, says_overloaded};
 use crate::codex::{Adapter, Allowance, CodexConnection, CodexReceiver, CodexSender, CodexState, Text};
 use crate::firewall::table::NOTIFICATIONS;
 use crate::firewall::{CodexVerdict, Firewall, FromDevice};
@@ -41,6 +43,15 @@ pub(super) enum CallError {
     Unrecorded,
     /// Nobody knows whether Codex got it.
     Lost,
+}
+
+/// Whether an action is written to the audit log when it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recording {
+    /// This is the first time that it is sent.
+    Once,
+    /// It was, when it was sent before; what is refused now is written all the same.
+    Done,
 }
 
 /// A device's place at an environment's Codex: a desk, opened when it is needed, with what the device may do then.
@@ -138,7 +149,7 @@ impl Desk {
         let client = json!({ "name": "reachback", "title": "Reachback", "version": env!("CARGO_PKG_VERSION") });
         let capabilities = json!({ "experimentalApi": true, "optOutNotificationMethods": unwanted });
         desk.call("initialize", &json!({ "clientInfo": client, "capabilities": capabilities })).await?;
-        desk.pass(json!({ "method": "initialized" }).to_string().as_bytes()).await?;
+        desk.pass(json!({ "method": "initialized" }).to_string().as_bytes(), Recording::Once).await?;
         Ok(desk)
     }
 
@@ -160,26 +171,40 @@ impl Desk {
             method: &'a str,
             params: &'a P,
         }
-        self.last += 1;
-        let id = self.last;
-        let request = serde_json::to_vec(&Request { id, method, params }).expect("parameters have string keys");
+        let mut retries = Retries::default();
         timeout(PATIENCE, async {
-            if let Some(refusal) = self.pass(&request).await? {
-                return Err(refused(&refusal));
-            }
+            let mut recording = Recording::Once;
             loop {
-                let message = self.next().await.ok_or(CallError::Lost)?;
-                if message["id"] != id || message.get("method").is_some() {
-                    continue;
+                self.last += 1;
+                let id = self.last;
+                let request = serde_json::to_vec(&Request { id, method, params }).expect("parameters have string keys");
+                if let Some(refusal) = self.pass(&request, recording).await? {
+                    return Err(refused(&refusal));
                 }
-                return match message.get("error") {
-                    Some(error) => Err(CallError::Codex(text(&error["message"]))),
-                    None => Ok(message.get("result").cloned().unwrap_or_default()),
+                let answer = self.answer_to(id).await?;
+                let Some(error) = answer.get("error") else {
+                    return Ok(answer.get("result").cloned().unwrap_or_default());
                 };
+                // It was not begun, so it is still the one action that was written down.
+                match retries.pause(&SystemRandom::new()).filter(|_| is_overloaded(error)) {
+                    Some(pause) => sleep(pause).await,
+                    None => return Err(CallError::Codex(text(&error["message"]))),
+                }
+                recording = Recording::Done;
             }
         })
         .await
         .unwrap_or(Err(CallError::Lost))
+    }
+
+    /// The whole answer to a request.
+    async fn answer_to(&mut self, id: u64) -> Result<Value, CallError> {
+        loop {
+            let message = self.next().await.ok_or(CallError::Lost)?;
+            if message["id"] == id && message.get("method").is_none() {
+                return Ok(message);
+            }
+        }
     }
 
     /// The next notification that is wanted; `None` when the connection has ended. Safe to cancel.
@@ -193,14 +218,22 @@ impl Desk {
     }
 
     /// Sends a message if it may be sent; gives what the device would have been answered if not.
-    async fn pass(&mut self, message: &[u8]) -> Result<Option<Bytes>, CallError> {
+    async fn pass(&mut self, message: &[u8], recording: Recording) -> Result<Option<Bytes>, CallError> {
         let folders = Arc::clone(&self.firewall.policy().folders);
         folders.look(message).await;
         let verdict = match self.firewall.from_device(message) {
             FromDevice::Verdict(verdict) => verdict,
             FromDevice::Ask(question) => {
-                self.send(question.to_codex.clone()).await?;
-                let answer = self.answer(|bytes| question.is_answered_by(bytes)).await;
+                let mut retries = Retries::default();
+                let answer = loop {
+                    self.send(question.to_codex.clone()).await?;
+                    let answer = self.answer(|bytes| question.is_answered_by(bytes)).await;
+                    let is_overloaded = answer.as_ref().is_some_and(|answer| says_overloaded(answer));
+                    match retries.pause(&SystemRandom::new()).filter(|_| is_overloaded) {
+                        Some(pause) => sleep(pause).await,
+                        None => break answer,
+                    }
+                };
                 if let Some(answer) = &answer {
                     folders.look(answer).await;
                 }
@@ -209,7 +242,8 @@ impl Desk {
         };
         let scope = self.firewall.policy().scope;
         bridge::note(self.recorder.device, &verdict.audit);
-        if let Err(error) = self.recorder.record(&verdict, scope) {
+        let is_new = recording == Recording::Once || verdict.to_codex.is_none();
+        if is_new && let Err(error) = self.recorder.record(&verdict, scope) {
             tracing::error!(%error, "nothing is sent to codex while the audit log can't be written");
             return Err(CallError::Unrecorded);
         }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use reachback_proto::words::printable;
+use ring::rand::SystemRandom;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::environments::Environment;
+use crate::codex::overload::{Retries, is_overloaded};
 use crate::codex::{Allowance, CodexConnection, CodexReceiver, CodexSender};
 use crate::firewall::table::NOTIFICATIONS;
 
@@ -47,26 +49,37 @@ impl Errand {
         Ok(errand)
     }
 
-    /// Calls a method.
+    /// Calls a method, again and again where Codex has too much to do.
     pub(super) async fn call(&mut self, method: &str, params: &impl Serialize) -> Result<Value, ErrandError> {
-        self.last += 1;
-        let id = self.last;
-        let request = json!({ "id": id, "method": method, "params": params }).to_string();
+        let mut retries = Retries::default();
         timeout(PATIENCE, async {
-            self.to_codex.send(request).await.map_err(|_| ErrandError::Lost)?;
             loop {
-                let message = self.from_codex.next().await.and_then(Result::ok).ok_or(ErrandError::Lost)?;
-                let Ok(message) = serde_json::from_str::<Value>(&message) else { continue };
-                if message["id"] != id || message.get("method").is_some() {
-                    continue;
+                let answer = self.ask(method, params).await?;
+                let Some(error) = answer.get("error") else {
+                    return Ok(answer.get("result").cloned().unwrap_or_default());
+                };
+                match retries.pause(&SystemRandom::new()).filter(|_| is_overloaded(error)) {
+                    Some(pause) => sleep(pause).await,
+                    None => return Err(ErrandError::Refused(error["message"].as_str().unwrap_or_default().to_owned())),
                 }
-                if let Some(error) = message.get("error") {
-                    return Err(ErrandError::Refused(error["message"].as_str().unwrap_or_default().to_owned()));
-                }
-                return Ok(message.get("result").cloned().unwrap_or_default());
             }
         })
         .await
         .unwrap_or(Err(ErrandError::Lost))
+    }
+
+    /// Asks once; the whole answer.
+    async fn ask(&mut self, method: &str, params: &impl Serialize) -> Result<Value, ErrandError> {
+        self.last += 1;
+        let id = self.last;
+        let request = json!({ "id": id, "method": method, "params": params }).to_string();
+        self.to_codex.send(request).await.map_err(|_| ErrandError::Lost)?;
+        loop {
+            let message = self.from_codex.next().await.and_then(Result::ok).ok_or(ErrandError::Lost)?;
+            let Ok(message) = serde_json::from_str::<Value>(&message) else { continue };
+            if message["id"] == id && message.get("method").is_none() {
+                return Ok(message);
+            }
+        }
     }
 }

@@ -21,6 +21,7 @@ mod config;
 mod connection;
 pub mod ground;
 pub(crate) mod keys;
+pub(crate) mod overload;
 pub mod permissions;
 mod process;
 mod pulse;

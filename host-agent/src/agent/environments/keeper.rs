@@ -27,6 +27,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ring::rand::SystemRandom;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -40,6 +41,7 @@ use super::{Environment, Met};
 use crate::agent::attention::{Attention, SETTLING};
 use crate::agent::outbox::adds_to_text;
 use crate::agent::requests::Requests;
+use crate::codex::overload::{Retries, says_overloaded};
 use crate::codex::permissions::Profiles;
 use crate::codex::{Adapter, Allowance, CodexConnection, CodexState, Text};
 use crate::firewall::folders::Folders;
@@ -212,6 +214,15 @@ enum Asked {
     Unsubscribe,
 }
 
+/// A request whose answer is not there yet.
+#[derive(Debug)]
+struct Open {
+    asked: Asked,
+    method: &'static str,
+    params: Value,
+    retries: Retries,
+}
+
 /// A loaded thread.
 #[derive(Debug)]
 struct Known {
@@ -263,7 +274,9 @@ struct Keeper<'a> {
     folders: &'a dyn Folders,
     profiles: &'a Profiles,
     known: HashMap<String, Known>,
-    asked: HashMap<u64, Asked>,
+    asked: HashMap<u64, Open>,
+    /// What Codex had too much to do for, and when it is asked again.
+    later: Vec<(Instant, Open)>,
     last: u64,
     out: Vec<Value>,
     /// Whether Codex knows the agent's name.
@@ -349,6 +362,7 @@ impl<'a> Keeper<'a> {
             profiles,
             known: HashMap::new(),
             asked: HashMap::new(),
+            later: Vec::new(),
             last: 0,
             out: Vec::new(),
             is_known: false,
@@ -368,24 +382,37 @@ impl<'a> Keeper<'a> {
     /// Whether nothing is open any more about what was loaded before.
     fn has_looked(&self) -> bool {
         let is_look = |asked: &Asked| matches!(asked, Asked::Loaded | Asked::Read { .. } | Asked::Resume { .. });
-        !self.asked.values().any(is_look)
+        let later = self.later.iter().map(|(_, open)| open);
+        !self.asked.values().chain(later).any(|open| is_look(&open.asked))
     }
 
-    fn ask(&mut self, asked: Asked, method: &str, params: Value) {
+    fn ask(&mut self, asked: Asked, method: &'static str, params: Value) {
+        self.put(Open { asked, method, params, retries: Retries::default() });
+    }
+
+    fn put(&mut self, open: Open) {
         self.last += 1;
-        self.asked.insert(self.last, asked);
-        self.out.push(json!({ "id": self.last, "method": method, "params": params }));
+        self.out.push(json!({ "id": self.last, "method": open.method, "params": open.params }));
+        self.asked.insert(self.last, open);
+    }
+
+    /// Codex had too much to do for it.
+    fn put_off(&mut self, mut open: Open, now: Instant) {
+        match open.retries.pause(&SystemRandom::new()) {
+            Some(pause) => self.later.push((now + pause, open)),
+            None => self.answered(open.asked, None, now),
+        }
     }
 
     fn hear(&mut self, text: &str, now: Instant) {
         let Ok(Heard { id, method, params, result }) = serde_json::from_str(text) else { return };
         match (method.as_deref(), id) {
             (Some(name), None) => self.notified(name, params, now),
-            (None, Some(id)) => {
-                if let Some(asked) = id.get().parse().ok().and_then(|id| self.asked.remove(&id)) {
-                    self.answered(asked, result, now);
-                }
-            }
+            (None, Some(id)) => match id.get().parse().ok().and_then(|id| self.asked.remove(&id)) {
+                Some(open) if result.is_none() && says_overloaded(text.as_bytes()) => self.put_off(open, now),
+                Some(open) => self.answered(open.asked, result, now),
+                None => {}
+            },
             // What Codex asks is for those who can answer.
             (Some(name), Some(id)) => {
                 let late = self.requests.asked(id, name, params, now_ms());
@@ -551,11 +578,14 @@ impl<'a> Keeper<'a> {
             Follows::Soon { at, .. } => Some(at),
             _ => None,
         });
-        due.min()
+        due.chain(self.later.iter().map(|(at, _)| *at)).min()
     }
 
-    /// Follows what could not be followed yet.
+    /// Asks again what Codex had too much to do for, and follows what could not be followed yet.
     fn try_again(&mut self, now: Instant) {
+        for (_, open) in self.later.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
+            self.put(open);
+        }
         let mut due = Vec::new();
         for (thread, known) in &mut self.known {
             if let Follows::Soon { at, refused } = known.follows
@@ -746,6 +776,41 @@ mod tests {
             assert_eq!(play.settle("idle"), [asks("thread/resume", "new")]);
             assert!(kept.holds("new"));
             assert_eq!(play.keeper.due(), None);
+        });
+    }
+
+    #[test]
+    fn what_codex_has_too_much_to_do_for_is_asked_again_later_and_not_for_ever() {
+        let busy = |request: &Value| json!({ "id": request["id"], "error": { "code": -32001, "message": "Server overloaded; retry later." } });
+        play(|mut play, kept| {
+            play.settle("idle");
+            play.hear(&json!({ "method": "thread/started", "params": { "thread": { "id": "new" } } }));
+            // It is refused once, and answered then, as if nothing had been.
+            let refused = play.asked().remove(0);
+            play.hear(&busy(&refused));
+            assert!(play.asked().is_empty() && !play.keeper.has_looked());
+            let due = play.keeper.due().unwrap();
+            assert!(due > play.now, "it is asked again at once");
+            play.keeper.try_again(due);
+            assert_eq!(play.settle("idle"), [asks("thread/read", "new"), asks("thread/resume", "new")]);
+            assert!(kept.holds("new") && play.keeper.has_looked());
+            assert_eq!(play.keeper.due(), None);
+
+            // One that stays refused is given up, and then it is as if Codex had said no.
+            play.hear(&json!({ "method": "thread/started", "params": { "thread": { "id": "other" } } }));
+            let mut tries = 0;
+            let mut asked = play.asked();
+            while let [request] = &asked[..] {
+                assert_eq!(request["method"], "thread/read");
+                play.hear(&busy(request));
+                tries += 1;
+                let Some(due) = play.keeper.due() else { break };
+                play.now = due;
+                play.keeper.try_again(due);
+                asked = play.asked();
+            }
+            assert!((2..20).contains(&tries), "{tries} tries");
+            assert!(!kept.holds("other") && play.keeper.has_looked());
         });
     }
 
