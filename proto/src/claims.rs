@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error as JwtError, ErrorKind, new_error};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, Header, Validation, signature};
+use ring::hmac;
 use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 
 use crate::control::MAX_PROOF;
@@ -185,19 +186,27 @@ fn refusal(err: &JwtError) -> ProofError {
     }
 }
 
-/// The library asks a process-wide provider for its cryptography; ours is ring, and EdDSA is all it knows.
+/// The library asks a process-wide provider for its cryptography; ours is ring. EdDSA is all that it checks; besides, it
+/// signs what [`crate::bearer`] makes, which is never checked here.
 ///
 /// Installing it on first use keeps it out of every `main` and test. Should
 /// another be there already, that one decides what a signature is, so proofs
 /// are refused instead of trusting it.
-fn install_provider() -> Result<(), ProofError> {
+pub(crate) fn install_provider() -> Result<(), ProofError> {
     static PROVIDER: CryptoProvider = CryptoProvider {
-        signer_factory: EdSigner::boxed,
+        signer_factory: signer,
         verifier_factory: EdVerifier::boxed,
         key_utils: KeyUtils::new_unimplemented(),
     };
     static INSTALLED: OnceLock<bool> = OnceLock::new();
     if *INSTALLED.get_or_init(|| PROVIDER.install_default().is_ok()) { Ok(()) } else { Err(ProofError::Provider) }
+}
+
+fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>, JwtError> {
+    match algorithm {
+        Algorithm::HS256 => MacSigner::boxed(key),
+        _ => EdSigner::boxed(algorithm, key),
+    }
 }
 
 struct EdSigner(Ed25519KeyPair);
@@ -220,6 +229,29 @@ impl signature::Signer<Vec<u8>> for EdSigner {
 impl JwtSigner for EdSigner {
     fn algorithm(&self) -> Algorithm {
         Algorithm::EdDSA
+    }
+}
+
+struct MacSigner(hmac::Key);
+
+impl MacSigner {
+    fn boxed(key: &EncodingKey) -> Result<Box<dyn JwtSigner>, JwtError> {
+        if key.family() != AlgorithmFamily::Hmac {
+            return Err(new_error(ErrorKind::UnsupportedAlgorithm));
+        }
+        Ok(Box::new(Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()))))
+    }
+}
+
+impl signature::Signer<Vec<u8>> for MacSigner {
+    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, signature::Error> {
+        Ok(hmac::sign(&self.0, message).as_ref().to_vec())
+    }
+}
+
+impl JwtSigner for MacSigner {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::HS256
     }
 }
 

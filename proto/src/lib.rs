@@ -18,8 +18,11 @@
 //! 5. [`shown`]: what an answer to Codex says about the question that its
 //!    person saw.
 //!
+//! Beside it, [`bearer`] is how the host proves itself to a Codex that somebody else started.
+//!
 //! `docs/protocol.md` is the same story for someone writing another client.
 
+pub mod bearer;
 pub mod claims;
 pub mod close;
 pub mod control;

@@ -2,6 +2,7 @@
 
 mod answers;
 mod api;
+mod attach;
 mod attention;
 mod bench;
 mod blind;

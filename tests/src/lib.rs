@@ -4,9 +4,11 @@
 //! pinned Codex with a scripted model, sockets. What a test adds is trouble:
 //! [`cutter`] breaks links, [`recorder`] keeps what the relay handles.
 
+pub mod busy;
 pub mod codex;
 pub mod cutter;
 pub mod dice;
+pub mod foreign;
 pub mod log;
 pub mod middleman;
 pub mod network;

@@ -46,7 +46,7 @@ impl CodexChanges<'_> {
                     ),
                 }
             }
-            Adapter::AppServer | Adapter::Ssh => Some(
+            Adapter::AppServer | Adapter::Attach | Adapter::Ssh => Some(
                 Failure::new("codex_way", "the agent that runs reaches Codex by its app-server, so nothing leads to it yet")
                     .fix("stop it, and start it so: reachback host --codex remote-control (or reachback up --codex remote-control)"),
             ),

@@ -674,6 +674,7 @@ fn codex_status(environment: &Environment, state: &CodexState) -> CodexStatus {
         environment: environment.name.clone(),
         state,
         adapter: environment.codex.adapter().to_string(),
+        address: environment.codex.address(),
         version: None,
         joined: None,
         keys: None,

@@ -20,6 +20,7 @@ use tokio::sync::broadcast::error::RecvError;
 use zeroize::Zeroizing;
 
 use super::Home;
+use super::attach::{self, AttachArgs};
 use super::demo::{self, Purpose};
 use super::join::own_name;
 use super::opening;
@@ -33,6 +34,7 @@ use crate::agent::outbox::OutboxLimits;
 use crate::agent::{Agent, AgentConfig};
 use crate::backoff::BackoffConfig;
 use crate::codex::app_server::AppServer;
+use crate::codex::attach::{Attach, AttachConfig};
 use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
 use crate::codex::remote_control::redirect::{Redirect, Restored, is_same};
@@ -99,6 +101,8 @@ pub(super) struct CodexArgs {
     /// By which way Codex is reached.
     #[arg(long = "codex", value_enum, value_name = "WAY", default_value_t = CodexWay::AppServer)]
     pub(super) way: CodexWay,
+    #[command(flatten)]
+    pub(super) attach: AttachArgs,
     /// The Codex to run. Default: `codex` on the search path.
     #[arg(long, env = "REACHBACK_CODEX_PROGRAM", value_name = "PATH")]
     pub(super) codex_program: Option<PathBuf>,
@@ -125,6 +129,9 @@ pub(super) enum CodexWay {
     /// A `codex remote-control`, which is started; needs a sign-in with ChatGPT. Through Reachback, not through the
     /// vendor's relay. After `reachback codex use` none is started, and the Codex App is waited for.
     RemoteControl,
+    /// An app-server that somebody else runs on this machine, where --attach-to says. It is never started, ended or looked
+    /// for; while it is away it is tried again.
+    Attach,
 }
 
 impl CodexArgs {
@@ -169,6 +176,11 @@ impl CodexArgs {
         }
     }
 
+    /// Codex's own state, chosen or the user's own; `None` when the user has no home folder.
+    pub(super) fn codex_home(&self) -> Option<PathBuf> {
+        self.config().codex_home()
+    }
+
     fn config(&self) -> CodexConfig {
         CodexConfig {
             program: self.codex_program.clone().map_or_else(|| "codex".into(), from_here),
@@ -199,6 +211,7 @@ pub(super) async fn run(home: &Home, log: &str, args: HostArgs, output: Output) 
         None => known_relay(&home.path)?,
     };
     transport::check(args.transport, &relay)?;
+    attach::wanted(&args.codex)?;
     let enroll_key = enroll_file.as_deref().map(read_enroll_key).transpose()?;
     // Before anything of another agent on this home is touched.
     let lock = demo::acquire(home, Purpose::Real)?;
@@ -293,9 +306,11 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
             (_, None) => return None,
         },
         Event::Codex(codex) => {
-            let at = match codex.environment.as_str() {
-                LOCAL_ENVIRONMENT => String::new(),
-                elsewhere => format!(" at {}", printable(elsewhere)),
+            let at = match (codex.environment.as_str(), &codex.address) {
+                (LOCAL_ENVIRONMENT, None) => String::new(),
+                // Where that was the owner's choice.
+                (LOCAL_ENVIRONMENT, Some(address)) => format!(" at {}", printable(address)),
+                (elsewhere, _) => format!(" at {}", printable(elsewhere)),
             };
             let state = match (codex.state, &codex.version) {
                 (CodexState::Ready, Some(version)) => format!("Codex {version} is ready{at}."),
@@ -450,6 +465,16 @@ fn read_enroll_key(path: &Path) -> anyhow::Result<EnrollKey> {
     }
 }
 
+/// The way to a Codex, with all that it takes.
+pub(super) enum Way {
+    /// The app-server of this machine.
+    AppServer,
+    /// A remote control.
+    RemoteControl,
+    /// An app-server of somebody else's.
+    Attach(Box<AttachConfig>),
+}
+
 /// A Codex that the agent runs or joins, and the profiles of its threads.
 #[derive(Clone)]
 pub(super) struct OwnCodex {
@@ -464,7 +489,7 @@ impl OwnCodex {
     pub(super) fn start(
         home: &Home,
         config: CodexConfig,
-        way: CodexWay,
+        way: Way,
         redirect: Option<Arc<Redirect>>,
     ) -> anyhow::Result<Self> {
         let file = config.codex_home().map(|home| home.join("config.toml"));
@@ -477,8 +502,9 @@ impl OwnCodex {
             ..config
         };
         let codex: Arc<dyn CodexBackend> = match way {
-            CodexWay::AppServer => Arc::new(AppServer::start(config)),
-            CodexWay::RemoteControl => {
+            Way::AppServer => Arc::new(AppServer::start(config)),
+            Way::Attach(config) => Arc::new(Attach::start(*config)),
+            Way::RemoteControl => {
                 let config = RemoteControlConfig { codex: config, home: home.path.clone(), redirect: redirect.clone() };
                 Arc::new(RemoteControl::start(config).context("the operating system gives no randomness")?)
             }
@@ -499,6 +525,10 @@ pub(super) async fn own_codex(home: &Home, args: &CodexArgs, output: Output) -> 
         mend(&redirect, output);
     }
     let way = match args.way {
+        CodexWay::Attach => {
+            let attach = attach::wanted(args)?.context("it was asked for")?;
+            return OwnCodex::start(home, config, Way::Attach(Box::new(attach)), Some(redirect));
+        }
         // A program that can't be asked says so when it is started.
         CodexWay::RemoteControl if !waits && config.signed_in_with_chatgpt().await == Some(false) => {
             output.say(
@@ -511,6 +541,7 @@ pub(super) async fn own_codex(home: &Home, args: &CodexArgs, output: Output) -> 
     if way == CodexWay::RemoteControl && !waits {
         redirect.upstream().map_err(Failure::from)?;
     }
+    let way = if way == CodexWay::RemoteControl { Way::RemoteControl } else { Way::AppServer };
     OwnCodex::start(home, config, way, Some(redirect))
 }
 

@@ -4,6 +4,7 @@
 //! `--json`, one JSON object a line; failures name the next step. Exit codes: 0
 //! done, 1 failed, 2 asked wrongly.
 
+mod attach;
 mod audit;
 mod chatgpt;
 mod codex;

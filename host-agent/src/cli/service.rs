@@ -18,6 +18,7 @@ use reachback_relay::service::unit::{Draft, HOST, assignment, command_line};
 use tokio::process::Command;
 
 use super::Home;
+use super::attach;
 use super::demo::{self, Purpose};
 use super::host::{CodexWay, HostOptions, absolute, from_here, known_relay};
 use super::output::Output;
@@ -127,6 +128,7 @@ async fn install(home: &Home, log: &str, args: &InstallArgs, output: Output) -> 
             .fix("once, by hand: reachback host --relay URL --enroll-file FILE; Ctrl-C when it is connected, then this again")
     })?;
     transport::check(args.options.transport, args.options.relay.as_ref().unwrap_or(&known))?;
+    attach::wanted(&args.options.codex)?;
     let text = unit(&program, home, log, &args.options)?;
     let service = service(args.how)?;
     if !args.how.dry_run && !service.path().exists() {
@@ -227,12 +229,19 @@ fn said(options: &HostOptions) -> Vec<OsString> {
     let HostOptions { relay, web_origin, transport, codex } = options;
     let named = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().into());
     let file = |path: &Option<PathBuf>| path.clone().map(|path| absolute(path).into_os_string());
-    let once: [(&str, Option<OsString>); 9] = [
+    let attach = &codex.attach;
+    let text = |text: &Option<String>| text.as_ref().map(Into::into);
+    let once: [(&str, Option<OsString>); 14] = [
         ("--relay", relay.as_ref().map(|relay| relay.to_string().into())),
         ("--web-origin", web_origin.as_ref().map(|origin| origin.to_string().into())),
         ("--transport", named(transport.to_possible_value()).filter(|_| *transport != TransportArg::Auto)),
         ("--name", codex.name.as_ref().map(Into::into)),
         ("--codex", named(codex.way.to_possible_value()).filter(|_| codex.way != CodexWay::AppServer)),
+        ("--attach-to", text(&attach.attach_to)),
+        ("--attach-token-file", file(&attach.attach_token_file)),
+        ("--attach-secret-file", file(&attach.attach_secret_file)),
+        ("--attach-issuer", text(&attach.attach_issuer)),
+        ("--attach-audience", text(&attach.attach_audience)),
         ("--codex-program", codex.codex_program.clone().map(|program| from_here(program).into_os_string())),
         ("--codex-home", file(&codex.codex_home)),
         ("--workdir", file(&codex.workdir)),
@@ -301,6 +310,21 @@ mod tests {
             ),
             r#""/opt/my bin/reachback" host --log debug --transport wss --codex remote-control --codex-program codex-next --codex-home /c"#
         );
+    }
+
+    #[test]
+    fn a_service_attaches_as_it_was_told_by_whole_paths() {
+        let here = std::env::current_dir().unwrap();
+        let args = ["--codex", "attach", "--attach-to", "ws://127.0.0.1:4500", "--attach-secret-file", "secret"];
+        let args = [&args[..], &["--attach-issuer", "ann", "--attach-audience", "codex"]].concat();
+        let expected = format!(
+            "--codex attach --attach-to ws://127.0.0.1:4500 --attach-secret-file {} --attach-issuer ann --attach-audience codex \
+             --codex-home /c",
+            here.join("secret").display()
+        );
+        assert!(exec_start(None, "warn", &args).ends_with(&expected), "{}", exec_start(None, "warn", &args));
+        let token = ["--codex", "attach", "--attach-to", "ws://[::1]:1", "--attach-token-file", "/t"];
+        assert!(exec_start(None, "warn", &token).contains("--attach-token-file /t"));
     }
 
     #[test]

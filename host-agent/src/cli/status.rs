@@ -231,6 +231,9 @@ fn codex_words(codex: &CodexStatus) -> String {
             "waiting for the Codex App: open it (quit it first, if it was open already), and turn remote control on there"
                 .to_owned()
         }
+        (CodexState::Ready, Some(true)) if codex.adapter == Adapter::Attach.to_string() => {
+            format!("{version}{}{}, somebody else's, and left alone", codex.adapter, at(codex))
+        }
         (CodexState::Ready, Some(true)) => format!("{version}{}, running before and joined", codex.adapter),
         (CodexState::Ready, _) => format!("{version}{}, started by the agent", codex.adapter),
         (CodexState::Idle, _) => "not connected".to_owned(),
@@ -244,6 +247,11 @@ fn codex_words(codex: &CodexStatus) -> String {
         },
         (CodexState::Stopped, _) => "stopped".to_owned(),
     }
+}
+
+/// Where it listens, where that was the owner's choice.
+fn at(codex: &CodexStatus) -> String {
+    codex.address.as_ref().map(|address| format!(" to {}", printable(address))).unwrap_or_default()
 }
 
 fn sentence(Failure { message, fix, .. }: &Failure) -> String {
@@ -328,6 +336,7 @@ mod tests {
             environment: "local".into(),
             state: if keys.is_some() { CodexState::Ready } else { CodexState::Failed },
             adapter: "app-server".into(),
+            address: None,
             version: keys.map(|_| "0.169.0".into()),
             joined: keys.map(|keys| keys == Keys::Unprotected),
             keys,
@@ -409,6 +418,17 @@ mod tests {
         assert!(lines[8].starts_with("Devices  2 paired, 1 connected; all paused"), "{screen}");
         assert_eq!(lines[9], "Folders  /srv/a");
         assert_eq!(lines[10], "         /srv/a/b (Codex's configuration), not open: it lies in /srv/a");
+    }
+
+    #[test]
+    fn a_codex_that_is_attached_to_is_named_with_its_address() {
+        let attached = CodexStatus {
+            adapter: "attach".into(),
+            address: Some("ws://127.0.0.1:4500".into()),
+            ..codex(Some(Keys::Unprotected), None)
+        };
+        let words = "0.169.0, attach to ws://127.0.0.1:4500, somebody else's, and left alone";
+        assert_eq!(codex_words(&attached), words);
     }
 
     #[test]

@@ -15,8 +15,9 @@ use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
 use url::Url;
 
 use super::Home;
+use super::attach;
 use super::demo::{self, Purpose};
-use super::host::{CodexArgs, CodexWay, OwnCodex, STOP_TIME, local_environment, own_codex, stopped, tell};
+use super::host::{CodexArgs, CodexWay, OwnCodex, STOP_TIME, Way, local_environment, own_codex, stopped, tell};
 use super::opening;
 use super::output::Output;
 use super::pair::{self, Codes};
@@ -87,6 +88,12 @@ pub(super) async fn run(home: &Home, mut args: UpArgs, output: Output) -> anyhow
     };
     // Before anything of another agent on this home is touched.
     let lock = demo::acquire(home, purpose)?;
+    if args.demo && args.codex.way == CodexWay::Attach {
+        return Err(Failure::new("attach", "a demo runs a Codex of its own, and attaches to none")
+            .fix("leave out --demo, or --codex attach")
+            .into());
+    }
+    attach::wanted(&args.codex)?;
     if !args.demo {
         args.codex.take_wanted_home(home)?;
         opening::before_start(home, &args.codex, output).await?;
@@ -266,7 +273,8 @@ impl Demo {
             machine::hide(&home.path).context("the demo's machine can't be hidden")?;
         }
         list_machine(home, machine.is_some())?;
-        let codex = OwnCodex::start(home, folders.codex(program), args.way, None)?;
+        let way = if args.way == CodexWay::RemoteControl { Way::RemoteControl } else { Way::AppServer };
+        let codex = OwnCodex::start(home, folders.codex(program), way, None)?;
         let demo = Self { home: folders, codex, machine, _model: model };
         // One that an earlier demo could not end has another model.
         demo.stop(home, args).await;

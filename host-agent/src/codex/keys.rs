@@ -27,6 +27,7 @@ impl Keys {
         }
         match started_by {
             StartedBy::Others if adapter == Adapter::RemoteControl => (Self::Unprotected, Some(CAME)),
+            StartedBy::Others if adapter == Adapter::Attach => (Self::Unprotected, Some(ATTACHED)),
             StartedBy::Others => (Self::Unprotected, Some(JOINED)),
             StartedBy::Agent if profiles.for_process().is_empty() => (Self::Partly, Some(NOTHING_CHOSEN)),
             StartedBy::Agent => (Self::Protected, None),
@@ -42,6 +43,9 @@ const JOINED: &str = "this Codex was running already and was joined: what device
 
 const CAME: &str = "the Codex App, or whoever started this Codex, chose its settings: what devices open there can't read them, \
      but other threads may; to have them protected, `reachback codex restore`, and the agent starts its own";
+
+const ATTACHED: &str = "whoever started this Codex chose its settings: what devices open there can't read them, but other \
+     threads may; to have them protected, have the agent start one: --codex app-server";
 
 const NOTHING_CHOSEN: &str = "what devices open can't read them, but Codex's configuration chooses no sandbox for other \
      threads; write sandbox_mode = \"workspace-write\" into its config.toml, and restart the agent";
@@ -66,7 +70,7 @@ mod tests {
             std::fs::write(&config, text).unwrap();
             let profiles = Profiles::new(&SystemRandom::new(), vec!["/keys".into()], Some(config.clone())).unwrap();
             for (started_by, want) in [(StartedBy::Agent, started), (StartedBy::Others, attached)] {
-                for adapter in [Adapter::AppServer, Adapter::RemoteControl] {
+                for adapter in [Adapter::AppServer, Adapter::RemoteControl, Adapter::Attach] {
                     let (keys, why) = Keys::of(&profiles, adapter, started_by);
                     assert_eq!(keys, want, "{text:?}, {adapter}, {started_by}");
                     assert_eq!(why.is_none(), keys == Keys::Protected, "{text:?}, {adapter}, {started_by}: {why:?}");

@@ -12,11 +12,12 @@
 //!                        CodexBackend ── supervisor: attach, else start; again when it ends
 //! ```
 //!
-//! [`app_server::AppServer`] is the backend that goes to a server's socket, and
-//! [`remote_control::RemoteControl`] the one that Codex comes to. Each makes a
-//! [`CodexConnection`] of what carries its messages.
+//! [`app_server::AppServer`] is the backend that goes to a server's socket,
+//! [`remote_control::RemoteControl`] the one that Codex comes to, and [`attach::Attach`] the one that goes
+//! where a person says. Each makes a [`CodexConnection`] of what carries its messages.
 
 pub mod app_server;
+pub mod attach;
 mod config;
 mod connection;
 pub mod ground;
@@ -55,6 +56,11 @@ pub(crate) use ws::{connect as connect_over, send_text};
 pub trait CodexBackend: Send + Sync {
     /// How it reaches its server.
     fn adapter(&self) -> Adapter;
+
+    /// Where its server listens, for people; `None` where that goes without saying.
+    fn address(&self) -> Option<String> {
+        None
+    }
 
     /// How the server is; the receiver sees every later change too.
     fn state(&self) -> watch::Receiver<CodexState>;
@@ -141,6 +147,8 @@ pub enum Adapter {
     AppServer,
     /// By the remote control of a Codex that comes to the agent.
     RemoteControl,
+    /// At an address of this machine that a person named, where somebody else's app-server listens.
+    Attach,
     /// By the socket of an app-server on a machine that is reached over SSH.
     Ssh,
 }
@@ -150,6 +158,7 @@ impl fmt::Display for Adapter {
         f.write_str(match self {
             Self::AppServer => "app-server",
             Self::RemoteControl => "remote-control",
+            Self::Attach => "attach",
             Self::Ssh => "ssh",
         })
     }

@@ -19,9 +19,12 @@ use bytes::Bytes;
 use futures_util::future::Either;
 use futures_util::stream::{self, SplitStream};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
 use reachback_relay::bursts::Bursts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -57,6 +60,12 @@ pub enum HandshakeError {
     /// No answer in time.
     #[error("codex did not answer the websocket handshake within {} s", HANDSHAKE_DEADLINE.as_secs())]
     TimedOut,
+    /// It speaks HTTP, and opens no WebSocket. What else it said is not kept: it heard a secret perhaps.
+    #[error("what listens there answered with HTTP status {status}, not with a websocket")]
+    Answered {
+        /// The status.
+        status: u16,
+    },
     /// Something else answered, or nothing did.
     #[error("codex's socket does not speak websocket")]
     Refused(#[source] Box<Error>),
@@ -71,10 +80,29 @@ pub(crate) async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    connect_within(HANDSHAKE_DEADLINE, Sieve::new(Bursts::new(stream), READ_BUFFER, allowance), instance).await
+    connect_with(stream, instance, allowance, None).await
 }
 
-async fn connect_within<S>(deadline: Duration, stream: S, instance: Instance) -> Result<CodexConnection, HandshakeError>
+/// The same, to a server that lets in who says this in `Authorization`.
+pub(super) async fn connect_with<S>(
+    stream: S,
+    instance: Instance,
+    allowance: Allowance,
+    authorization: Option<HeaderValue>,
+) -> Result<CodexConnection, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let stream = Sieve::new(Bursts::new(stream), READ_BUFFER, allowance);
+    connect_within(HANDSHAKE_DEADLINE, stream, instance, authorization).await
+}
+
+async fn connect_within<S>(
+    deadline: Duration,
+    stream: S,
+    instance: Instance,
+    authorization: Option<HeaderValue>,
+) -> Result<CodexConnection, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -85,14 +113,21 @@ where
         .max_frame_size(None);
     // The name is only a header: the server has one client address and no virtual hosts. No
     // other header is sent: asking for Codex's stream compression would change the frames.
-    let opening = tokio_tungstenite::client_async_with_config("ws://localhost/", stream, Some(config));
-    let (socket, _) = tokio::time::timeout(deadline, opening)
-        .await
-        .map_err(|_| HandshakeError::TimedOut)?
-        .map_err(|e| HandshakeError::Refused(Box::new(e)))?;
+    let mut request = "ws://localhost/".into_client_request().expect("it is an address");
+    request.headers_mut().extend(authorization.map(|value| (AUTHORIZATION, value)));
+    let opening = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
+    let (socket, _) =
+        tokio::time::timeout(deadline, opening).await.map_err(|_| HandshakeError::TimedOut)?.map_err(refused)?;
     let (sink, frames) = socket.split();
     let sink = sink.sink_map_err(send_error).with_flat_map(outgoing);
     Ok(CodexConnection::new(sink, Messages { frames }, instance))
+}
+
+fn refused(error: Error) -> HandshakeError {
+    match error {
+        Error::Http(answer) => HandshakeError::Answered { status: answer.status().as_u16() },
+        error => HandshakeError::Refused(Box::new(error)),
+    }
 }
 
 /// The frames of one message, where the server takes it.
@@ -276,10 +311,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_that_answers_without_a_websocket_is_named_by_its_status_and_not_quoted() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let instance = Instance::random(&ring::rand::SystemRandom::new()).unwrap();
+        let mut value = HeaderValue::from_static("Bearer the-secret");
+        value.set_sensitive(true);
+        let server = async {
+            let mut head = vec![0; 4096];
+            let length = theirs.read(&mut head).await.unwrap();
+            head.truncate(length);
+            let head = String::from_utf8(head).unwrap();
+            assert!(head.contains("\r\nauthorization: Bearer the-secret\r\n"), "{head}");
+            let answer = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 10\r\n\r\nthe-secret";
+            theirs.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let (refused, ()) = tokio::join!(connect_with(ours, instance, Allowance::default(), Some(value)), server);
+        assert!(matches!(refused, Err(HandshakeError::Answered { status: 401 })), "{refused:?}");
+        assert!(!format!("{refused:?}").contains("the-secret"));
+    }
+
+    #[tokio::test]
     async fn a_frozen_server_is_given_up() {
         let (ours, _theirs) = tokio::io::duplex(4096);
         let instance = Instance::random(&ring::rand::SystemRandom::new()).unwrap();
-        let frozen = connect_within(Duration::from_millis(20), ours, instance).await;
+        let frozen = connect_within(Duration::from_millis(20), ours, instance, None).await;
         assert!(matches!(frozen, Err(HandshakeError::TimedOut)), "{frozen:?}");
     }
 }

@@ -196,6 +196,9 @@ pub struct CodexStatus {
     pub state: CodexState,
     /// How the agent talks to it: `app-server`, `ssh`, …
     pub adapter: String,
+    /// Where it listens, as the owner named it; with `attach`.
+    #[serde(default)]
+    pub address: Option<String>,
     /// Its version, once it said so.
     pub version: Option<String>,
     /// Whether it was running already, and was joined; while it is ready.
@@ -550,6 +553,7 @@ mod tests {
                     environment: "local".into(),
                     state: CodexState::Ready,
                     adapter: "app-server".into(),
+                    address: None,
                     version: None,
                     joined: Some(false),
                     keys: Some(Keys::Partly),
@@ -559,7 +563,7 @@ mod tests {
                     reason: None,
                     fix: None,
                 }),
-                r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","version":null,"joined":false,"keys":"partly","keys_reason":"why","chatgpt_remote":"connected","troubles":[{"code":"disk_full","message":"full","fix":"make room"}],"reason":null,"fix":null}"#
+                r#"{"event":"codex","environment":"local","state":"ready","adapter":"app-server","address":null,"version":null,"joined":false,"keys":"partly","keys_reason":"why","chatgpt_remote":"connected","troubles":[{"code":"disk_full","message":"full","fix":"make room"}],"reason":null,"fix":null}"#
                     .into(),
             ),
             (

@@ -128,6 +128,11 @@ pub(crate) fn is_readable_by_others(file: &Metadata, folder: &Metadata) -> bool 
     has(file, 0o044) && has(folder, 0o011)
 }
 
+/// Who owns it, where there are users.
+pub(super) fn owner(metadata: &Metadata) -> Option<u32> {
+    imp::owner_and_mode(metadata).map(|(owner, _)| owner)
+}
+
 /// Refuses what another user owns.
 pub(super) fn check_owner(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), AccessError> {
     match imp::owner_and_mode(metadata) {

@@ -1,9 +1,9 @@
 //! What Linux tells about processes and their sockets in `/proc`.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::{fs, io};
 
-use super::loopback::{Holder, Opener, Socket};
+use super::loopback::{Acceptor, Holder, Opener, Socket};
 
 /// What is needed of `/proc/PID/stat`.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +40,50 @@ pub(super) fn opener(from: SocketAddrV4, to: SocketAddrV4) -> Opener {
         Some((owner, socket)) if owner == rustix::process::geteuid().as_raw() => Opener::Ours(Socket(socket)),
         _ => Opener::Stranger,
     }
+}
+
+/// Who has the other end of the connection from `ours` to `theirs`, both on this machine. It may be listed among those of
+/// IPv6 where the program listens on all addresses.
+pub(super) fn acceptor(ours: SocketAddr, theirs: SocketAddr) -> Acceptor {
+    let mapped = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::from((ip.to_ipv6_mapped(), address.port())),
+        IpAddr::V6(_) => address,
+    };
+    let lists = [
+        ("/proc/net/tcp", written_any(theirs), written_any(ours)),
+        ("/proc/net/tcp6", written_any(mapped(theirs)), written_any(mapped(ours))),
+    ];
+    let mut all_told = true;
+    for (list, local, remote) in lists {
+        let Ok(list) = fs::read_to_string(list) else {
+            all_told = false;
+            continue;
+        };
+        let found = list.lines().find_map(|line| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            let is_it = fields.next() == Some(&*local) && fields.next() == Some(&*remote);
+            let is_open = is_it && fields.next() == Some(ESTABLISHED);
+            is_open.then(|| Some((fields.nth(3)?.parse::<u32>().ok()?, fields.nth(1)?.parse::<u64>().ok()?))).flatten()
+        });
+        match found {
+            // It has no program yet.
+            Some((_, 0)) => return Acceptor::Nobody,
+            Some((uid, _)) => return Acceptor::User(uid),
+            None => {}
+        }
+    }
+    if all_told { Acceptor::Nobody } else { Acceptor::Unknown }
+}
+
+fn written_any(address: SocketAddr) -> String {
+    let words = match address.ip() {
+        IpAddr::V4(ip) => format!("{:08X}", u32::from_ne_bytes(ip.octets())),
+        IpAddr::V6(ip) => {
+            let word = |four: &[u8]| u32::from_ne_bytes(four.try_into().expect("four bytes"));
+            ip.octets().chunks_exact(4).map(|four| format!("{:08X}", word(four))).collect()
+        }
+    };
+    format!("{words}:{:04X}", address.port())
 }
 
 /// Which of `root` and what is below it holds a socket.

@@ -5,7 +5,7 @@
 //! holds it. Elsewhere it takes more rights than an agent has, or a walk over
 //! all processes; there it is not known.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 
 use super::imp;
 
@@ -44,6 +44,27 @@ impl Socket {
     /// Whether a process holds it. `None` when the system does not tell.
     pub(crate) fn is_held_by(self, pid: u32) -> Option<bool> {
         imp::holds(pid, self)
+    }
+}
+
+/// Who has the other end of a connection that was made from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acceptor {
+    /// A program of this user.
+    User(u32),
+    /// No program has taken it yet, or none of this machine ever does.
+    Nobody,
+    /// The system does not tell.
+    Unknown,
+}
+
+/// Whether a program of this user, or of root, has the other end of the connection from `ours` to `theirs`; `Err` with who else
+/// does. `None` while nobody has it, and where the system does not tell that is taken for a yes.
+pub(crate) fn is_trusted(ours: SocketAddr, theirs: SocketAddr) -> Option<Result<(), u32>> {
+    match imp::acceptor(ours, theirs) {
+        Acceptor::Nobody => None,
+        Acceptor::User(uid) if uid != 0 && uid != imp::uid() => Some(Err(uid)),
+        Acceptor::User(_) | Acceptor::Unknown => Some(Ok(())),
     }
 }
 
@@ -102,6 +123,38 @@ mod tests {
         assert_eq!(socket.holder_below(above.id()), Holder::Nobody, "who has ended holds nothing");
         beside.kill().unwrap();
         beside.wait().unwrap();
+    }
+
+    #[test]
+    fn a_connection_is_nobodys_until_a_program_takes_it_and_then_that_ones() {
+        for listening in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            let Ok(listener) = TcpListener::bind(listening) else { continue };
+            let mut to = listener.local_addr().unwrap();
+            if to.ip().is_unspecified() {
+                to.set_ip(Ipv4Addr::LOCALHOST.into());
+            }
+            let stream = TcpStream::connect(to).unwrap();
+            let from = stream.local_addr().unwrap();
+            assert_eq!(is_trusted(from, to), None, "{listening}: nobody has taken it");
+            let (taken, _) = listener.accept().unwrap();
+            assert_eq!(is_trusted(from, to), Some(Ok(())), "{listening}");
+            drop(taken);
+        }
+    }
+
+    /// Only who may give something away can show this, as tests in containers can.
+    #[test]
+    fn a_connection_that_another_users_program_took_is_theirs() {
+        const NOBODY: u32 = 65534;
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let to = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(to).unwrap();
+        let (taken, _) = listener.accept().unwrap();
+        std::os::unix::fs::fchown(&taken, Some(NOBODY), None).unwrap();
+        assert_eq!(is_trusted(stream.local_addr().unwrap(), to), Some(Err(NOBODY)));
     }
 
     /// Only who may act for another user can show this, as tests in containers can.

@@ -2,10 +2,10 @@
 
 use std::fs::Metadata;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::Path;
 
-use super::loopback::{Holder, Opener, Socket};
+use super::loopback::{Acceptor, Holder, Opener, Socket};
 
 /// A stream that can't be made here.
 pub(super) type Stream = tokio::io::DuplexStream;
@@ -38,6 +38,11 @@ pub(super) fn ask_to_end(_: u32) {}
 /// Not told.
 pub(super) fn opener(_: SocketAddrV4, _: SocketAddrV4) -> Opener {
     Opener::Unknown
+}
+
+/// Not told.
+pub(super) fn acceptor(_: SocketAddr, _: SocketAddr) -> Acceptor {
+    Acceptor::Unknown
 }
 
 /// Not told.

@@ -142,6 +142,27 @@ async fn connect_as(path: &Path, uid: u32) -> Result<LocalStream, SocketError> {
     Ok(stream)
 }
 
+/// Connects to a socket that a person named, of this user or of root, with a process of the same one behind it.
+///
+/// A link that was named has to be theirs, too: Codex makes one, and whoever owns it says where it leads.
+pub(crate) async fn connect_named(path: &Path) -> Result<LocalStream, SocketError> {
+    connect_named_as(path, imp::uid()).await
+}
+
+async fn connect_named_as(path: &Path, uid: u32) -> Result<LocalStream, SocketError> {
+    let owner = |metadata| match files::owner(&metadata) {
+        Some(0) => 0,
+        _ => uid,
+    };
+    let (Ok(named), Ok(socket)) = (tokio::fs::symlink_metadata(path).await, tokio::fs::metadata(path).await) else {
+        // It says why not.
+        return connect_as(path, uid).await;
+    };
+    let links_owner = owner(named.clone());
+    files::check_owner(path, &named, links_owner)?;
+    connect_as(path, owner(socket)).await
+}
+
 /// The process at the other end, where the system tells.
 pub(crate) fn peer(stream: &LocalStream) -> Option<u32> {
     imp::peer_pid(stream)
@@ -226,6 +247,35 @@ mod tests {
         std::os::unix::fs::symlink(temp.path().join("gone"), temp.path().join("dangling")).unwrap();
         let dangling = connect(&temp.path().join("dangling")).await;
         assert!(matches!(dangling, Err(SocketError::NotListening { .. })), "{dangling:?}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_a_person_named_may_be_roots_and_neither_it_nor_a_link_another_users() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("agent.sock");
+        let _listener = LocalListener::bind(&path).unwrap();
+        let link = temp.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        connect_named(&path).await.unwrap();
+        connect_named(&link).await.unwrap();
+        let gone = connect_named(&temp.path().join("gone")).await;
+        assert!(matches!(gone, Err(SocketError::NotListening { .. })), "{gone:?}");
+        // As another user sees them: where the tests run as root, they are root's.
+        let is_root = imp::uid() == 0;
+        for named in [&path, &link] {
+            let seen = connect_named_as(named, imp::uid() + 1).await;
+            match seen {
+                Ok(_) => assert!(is_root, "a socket of uid {} was taken", imp::uid()),
+                Err(error) => assert!(!is_root && error.stranger() == Some(imp::uid()), "{error:?}"),
+            }
+        }
+        // Only who may give something away can show the rest, as tests in containers can.
+        if is_root {
+            std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
+            assert_eq!(connect_named(&link).await.unwrap_err().stranger(), Some(65534));
+            std::os::unix::fs::lchown(&path, Some(65534), None).unwrap();
+            assert_eq!(connect_named(&path).await.unwrap_err().stranger(), Some(65534));
+        }
     }
 
     #[tokio::test]

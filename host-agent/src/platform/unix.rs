@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, Metadata, Permissions};
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -11,7 +11,7 @@ pub(super) use tokio::net::{UnixListener as Listener, UnixStream as Stream};
 
 #[cfg(target_os = "linux")]
 use super::linux;
-use super::loopback::{Holder, Opener, Socket};
+use super::loopback::{Acceptor, Holder, Opener, Socket};
 
 /// The user that this process acts as.
 pub(super) fn uid() -> u32 {
@@ -54,6 +54,17 @@ pub(super) fn opener(from: SocketAddrV4, to: SocketAddrV4) -> Opener {
     return {
         let _ = (from, to);
         Opener::Unknown
+    };
+}
+
+/// Who has the other end of a connection on loopback.
+pub(super) fn acceptor(ours: SocketAddr, theirs: SocketAddr) -> Acceptor {
+    #[cfg(target_os = "linux")]
+    return linux::acceptor(ours, theirs);
+    #[cfg(not(target_os = "linux"))]
+    return {
+        let _ = (ours, theirs);
+        Acceptor::Unknown
     };
 }
 

@@ -8,7 +8,7 @@ use e2e::rpc::{Client, End};
 use reachback_host::codex::{Allowance, CodexState, Instance, MAX_MESSAGE, SendError};
 use serde_json::{Value, json};
 
-use super::{Adapter, Place};
+use super::Place;
 
 /// The end of a turn, which has to be this.
 async fn ends(client: &mut Client, status: &str) -> Value {
@@ -288,7 +288,7 @@ pub(super) async fn a_codex_that_hangs_is_told_and_answers_again_or_is_started_a
     stops().await;
     signal("-CONT", server);
     is_back(Instance::eq).await;
-    if place.adapter != Adapter::Joined {
+    if place.is_the_agents() {
         stops().await;
         is_back(Instance::ne).await;
     }

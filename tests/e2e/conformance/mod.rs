@@ -12,10 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use e2e::codex::{TestCodex, ready};
-use e2e::process::{parent, started};
+use e2e::foreign::{Foreign, secret_file};
+use e2e::process::{free_port, parent, started};
 use e2e::rpc::Client;
 use e2e::stage::{Stage, Tuning};
 use reachback_host::codex::app_server::AppServer;
+use reachback_host::codex::attach::{Attach, AttachConfig, Credential};
 use reachback_host::codex::permissions::Profiles;
 use reachback_host::codex::remote_control::{RemoteControl, RemoteControlConfig};
 use reachback_host::codex::{CodexBackend, CodexConfig, CodexState, Instance, Silence};
@@ -30,10 +32,14 @@ pub(super) enum Adapter {
     Joined,
     /// A `codex remote-control` that the agent started.
     RemoteControl,
+    /// An app-server at a port of loopback, with a token, that the agent was told of.
+    AttachPort,
+    /// The same at a unix socket.
+    AttachSocket,
 }
 
 impl Adapter {
-    const ALL: [Self; 3] = [Self::Started, Self::Joined, Self::RemoteControl];
+    const ALL: [Self; 5] = [Self::Started, Self::Joined, Self::RemoteControl, Self::AttachPort, Self::AttachSocket];
 
     /// The head of its column.
     fn title(self) -> &'static str {
@@ -41,6 +47,8 @@ impl Adapter {
             Self::Started => "`app-server`, started",
             Self::Joined => "`app-server`, joined",
             Self::RemoteControl => "`remote-control`",
+            Self::AttachPort => "`attach`, `ws://`",
+            Self::AttachSocket => "`attach`, `unix://`",
         }
     }
 }
@@ -64,17 +72,34 @@ pub(super) struct Place {
     /// A folder that the agent's settings close.
     closed: PathBuf,
     backend: Arc<dyn CodexBackend>,
-    /// Who started the server that was joined.
-    owner: Option<AppServer>,
+    /// Who started the server, if not the agent.
+    owner: Option<Owner>,
     profiles: Arc<Profiles>,
     /// The agent's home.
     agent: TempDir,
 }
 
+/// Who started a server that is not the agent's, and starts it again.
+enum Owner {
+    /// Another agent.
+    Agent(AppServer),
+    /// A person.
+    Person(Foreign),
+}
+
+impl Owner {
+    async fn stop(self) {
+        match self {
+            Self::Agent(owner) => owner.stop().await,
+            Self::Person(server) => server.stop().await,
+        }
+    }
+}
+
 /// The same with an agent before it.
 struct Guarded {
     stage: Stage,
-    owner: Option<AppServer>,
+    owner: Option<Owner>,
 }
 
 impl Guarded {
@@ -93,11 +118,16 @@ impl Place {
         codex.set(&case.settings.concat());
         let closed = codex.user_home().join("closed");
         std::fs::create_dir(&closed).unwrap();
+        let (address, credential, args) = listening(&codex, adapter, case);
         let owner = match adapter {
-            Adapter::Joined => Some(codex.backend()),
+            Adapter::Joined => Some(Owner::Agent(codex.backend())),
             Adapter::Started | Adapter::RemoteControl => None,
+            Adapter::AttachPort | Adapter::AttachSocket => {
+                let args = args.iter().map(String::as_str).collect::<Vec<_>>();
+                Some(Owner::Person(Foreign::start(&codex, &args)))
+            }
         };
-        if let Some(owner) = &owner {
+        if let Some(Owner::Agent(owner)) = &owner {
             ready(owner).await;
         }
         let agent = tempfile::tempdir().unwrap();
@@ -111,6 +141,10 @@ impl Place {
                 let config = RemoteControlConfig { codex: config, home, redirect: None };
                 Arc::new(RemoteControl::start(config).unwrap())
             }
+            Adapter::AttachPort | Adapter::AttachSocket => {
+                let config = AttachConfig::new(address.parse().unwrap(), credential, config.home);
+                Arc::new(Attach::start(AttachConfig { silence: SILENCE, ..config }))
+            }
         };
         ready(&*backend).await;
         Self { adapter, case, codex, closed, backend, owner, profiles, agent }
@@ -119,6 +153,11 @@ impl Place {
     /// Whether the table says that this adapter can.
     fn can(&self) -> bool {
         !self.case.except.iter().any(|(adapter, _)| *adapter == self.adapter)
+    }
+
+    /// Whether the agent started the server, and starts it anew.
+    fn is_the_agents(&self) -> bool {
+        self.owner.is_none()
     }
 
     /// A client with all of Codex's API.
@@ -140,10 +179,13 @@ impl Place {
 
     /// The process that serves.
     async fn server(&self) -> i32 {
-        if self.adapter == Adapter::RemoteControl {
-            return processes_of(self.codex.home.codex_home()).pop().expect("a codex remote-control");
+        match &self.owner {
+            Some(Owner::Person(server)) => server.server().await,
+            _ if self.adapter == Adapter::RemoteControl => {
+                processes_of(self.codex.home.codex_home()).pop().expect("a codex remote-control")
+            }
+            _ => self.codex.server().await,
         }
-        self.codex.server().await
     }
 
     /// Has an agent stand before it.
@@ -159,6 +201,27 @@ impl Place {
             owner.stop().await;
         }
     }
+}
+
+/// Where somebody else's server listens, what lets the agent in there, and what it is started with. At a port the two kinds of
+/// tokens take turns from case to case: they differ in how a connection opens, and in nothing after that.
+fn listening(codex: &TestCodex, adapter: Adapter, case: &Case) -> (String, Credential, Vec<String>) {
+    if adapter != Adapter::AttachPort {
+        let address = format!("unix://{}", codex.user_home().join("theirs.sock").display());
+        return (address.clone(), Credential::None, vec!["--listen".to_owned(), address]);
+    }
+    let address = format!("ws://{}", free_port());
+    let file = secret_file(codex.user_home(), "secret", "a-secret-of-the-test-of-more-than-32-bytes");
+    let is_even = CASES.iter().position(|other| other.name == case.name).is_some_and(|at| at % 2 == 0);
+    let (mode, option, credential) = match is_even {
+        true => ("capability-token", "--ws-token-file", Credential::Token { file: file.clone() }),
+        false => {
+            let signed = Credential::Signed { file: file.clone(), issuer: None, audience: None };
+            ("signed-bearer-token", "--ws-shared-secret-file", signed)
+        }
+    };
+    let args = ["--listen", &address, "--ws-auth", mode, option, file.to_str().unwrap()].map(str::to_owned);
+    (address, credential, args.into())
 }
 
 /// Shorter than a person has, and longer than a machine that runs tests needs. Codex's remote control says something every 10 s,
@@ -218,6 +281,8 @@ suite! {
         started: Started,
         joined: Joined,
         remote_control: RemoteControl,
+        attach_port: AttachPort,
+        attach_socket: AttachSocket,
     }
     cases {
         nothing_is_answered_before_initialize: "A client introduces itself first, and hears Codex's version";
@@ -238,9 +303,13 @@ suite! {
         a_killed_codex_comes_back_and_remembers: "Codex is killed: it comes back by itself, with its threads";
         a_codex_that_hangs_is_told_and_answers_again_or_is_started_anew: "Codex hangs: it is said, and it is well again by itself, started anew where it is the agent's";
         the_agents_settings_hold: "Folders that the agent closes are closed to every thread by the process's own settings",
-            except Joined: "Not the agent's process: the profile travels in each request of a device";
+            except Joined: "Not the agent's process: the profile travels in each request of a device",
+            except AttachPort: "Not the agent's process: the profile travels in each request of a device",
+            except AttachSocket: "Not the agent's process: the profile travels in each request of a device";
         codex_ends_with_the_agent: "Codex ends with the agent",
-            except Joined: "It is somebody else's, and is left alone";
+            except Joined: "It is somebody else's, and is left alone",
+            except AttachPort: "It is somebody else's, and is left alone",
+            except AttachSocket: "It is somebody else's, and is left alone";
     }
     asking {
         a_question_is_answered_or_refused: "Codex puts questions to the user, in plan mode: answered, or not";
@@ -279,8 +348,11 @@ fn page(old: &str) -> String {
         let cells = Adapter::ALL.map(|adapter| match case.except.iter().find(|(except, _)| *except == adapter) {
             None => "yes".to_owned(),
             Some((_, why)) => {
-                notes.push(why);
-                format!("no ({})", notes.len())
+                let at = notes.iter().position(|note| note == why).unwrap_or(notes.len());
+                if at == notes.len() {
+                    notes.push(why);
+                }
+                format!("no ({})", at + 1)
             }
         });
         table.push_str(&format!("\n| {} | {} |", case.shows, cells.join(" | ")));
