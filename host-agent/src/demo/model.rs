@@ -21,6 +21,7 @@
 //! | `@call TOOL JSON` | calls a tool with these arguments; `SPACE/NAME` is the tool NAME of a namespace |
 //! | `@spawn PROMPT` | has a sub-agent work on PROMPT |
 //! | `@multi K CMD` | runs CMD K times, one call after the other |
+//! | `@seen` | what came with the prompt: for each picture its kind, its length as a `data:` URL, and that URL's SHA-256 |
 //! | `@hang` | begins, and never goes on |
 //! | `@fail CODE` | an HTTP error |
 //!
@@ -139,6 +140,8 @@ async fn respond(State(model): State<Arc<Model>>, Json(request): Json<Value>) ->
 struct Request<'a> {
     /// The last thing a person said.
     prompt: &'a str,
+    /// Addresses of the pictures that came with it.
+    pictures: Vec<&'a str>,
     /// What tools answered since.
     outputs: Vec<&'a Value>,
     /// Whether Codex offers to run commands; it does not where it only wants a title.
@@ -154,8 +157,10 @@ impl<'a> Request<'a> {
         let (at, prompt) = said.map_or((0, ""), |(at, prompt)| (at + 1, prompt));
         let is_output = |item: &&Value| item["type"].as_str().is_some_and(|kind| kind.ends_with("_call_output"));
         let wants = body["text"]["format"]["schema"]["properties"].as_object();
+        let parts = at.checked_sub(1).and_then(|at| items[at]["content"].as_array());
         Self {
             prompt,
+            pictures: parts.into_iter().flatten().filter_map(|part| part["image_url"].as_str()).collect(),
             outputs: items[at..].iter().filter(is_output).map(|item| &item["output"]).collect(),
             runs_commands: body["tools"].as_array().into_iter().flatten().any(|tool| tool["name"] == "exec_command"),
             wants: wants.map(|members| members.keys().map(String::as_str).collect()).unwrap_or_default(),
@@ -243,6 +248,7 @@ fn answer(request: &Request<'_>) -> Scene {
             let (tool, arguments) = rest.split_once(' ').unwrap_or((rest, "{}"));
             call(tool, serde_json::from_str(arguments).unwrap_or_default())
         }
+        "@seen" => seen(&request.pictures),
         "@hang" => Scene::Hang,
         "@fail" => {
             let status = rest.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
@@ -297,6 +303,18 @@ fn say(text: &str) -> Scene {
     let letters: Vec<char> = text.chars().collect();
     let pieces = letters.chunks(SAID).map(|piece| piece.iter().collect()).collect();
     Scene::Text { pieces, pause: SAID_PAUSE, silence: Duration::ZERO }
+}
+
+/// A line for each picture.
+fn seen(pictures: &[&str]) -> Scene {
+    let line = |url: &&str| {
+        let kind = url.split_once(';').map_or("no data", |(kind, _)| kind.trim_start_matches("data:"));
+        let digest = ring::digest::digest(&ring::digest::SHA256, url.as_bytes());
+        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("- {kind} {} {hex}\n", url.len())
+    };
+    let lines: String = pictures.iter().map(line).collect();
+    Scene::words(&format!("Pictures: {}\n\n{lines}", pictures.len()), Duration::ZERO)
 }
 
 fn long() -> Scene {

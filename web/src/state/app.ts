@@ -8,6 +8,7 @@ import { takeFragment } from "../pairing/fragment";
 import { Origin } from "../pairing/origin";
 import { PairingUrl, PairingUrlError } from "../pairing/url";
 import { type Unfit, judge } from "../scan/judge";
+import { AttachmentStore } from "../store/attachments";
 import { Database } from "../store/database";
 import { StoreError, type StoreFault } from "../store/error";
 import { HostStore } from "../store/hosts";
@@ -64,7 +65,8 @@ export class AppState {
     this.layers = new Layers(window);
     const database = new Database();
     const store = new HostStore(database);
-    const [starts, messages] = [new StartStore(database), new MessageStore(database)];
+    const attachments = new AttachmentStore(database);
+    const [starts, messages] = [new StartStore(database, attachments), new MessageStore(database, attachments)];
     this.hosts = new Hosts({ store, starts, messages, page, create: relay.create });
     this.lock = new LinkLock("locks" in window.navigator ? window.navigator.locks : null, page);
     this.lock.hold.subscribe((hold) => {

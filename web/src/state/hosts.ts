@@ -4,6 +4,7 @@ import type { Page } from "../link/page";
 import type { End } from "../link/reach";
 import type { SocketFactory } from "../link/socket";
 import { Observable } from "../observable";
+import type { AttachmentStore } from "../store/attachments";
 import { StoreError } from "../store/error";
 import type { HostStore, StoredHost } from "../store/hosts";
 import type { MessageStore } from "../store/messages";
@@ -28,6 +29,8 @@ export interface Host {
   readonly start: NewThread;
   /** What is written to the threads that are there. */
   readonly messages: Messages;
+  /** The bytes of what is attached to either. */
+  readonly attachments: AttachmentStore;
   /** What is open on the screen, and hears what the host says. */
   readonly open: Set<Listener>;
   /** How its last session ended, until another one is there: the host's own word, or a breach of the protocol. */
@@ -179,7 +182,8 @@ export class Hosts {
         this.#ended(stored, remote, reach);
       }
     });
-    return { stored, remote, threads, codexes, start, messages, open, over: revocation(stored) };
+    const { attachments } = this.#setup.messages;
+    return { stored, remote, threads, codexes, start, messages, attachments, open, over: revocation(stored) };
   }
 
   #ended(stored: StoredHost, remote: RemoteHost, over: End): void {

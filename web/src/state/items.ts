@@ -39,6 +39,8 @@ export interface Item {
   readonly cut: boolean;
   /** The id that whoever sent it gave it; nothing where that is not known. */
   readonly client: string;
+  /** How many pictures came along with what a person said: hosts give none of them back. */
+  readonly pictures: number;
 }
 
 /** The item that Codex has; `live` while it is being written. */
@@ -53,7 +55,7 @@ export function itemOf(turn: string, raw: Json, live: boolean): Item {
   });
   switch (raw.type) {
     case "userMessage":
-      return said("you", list(raw.content).map(inputText).join("\n") || text(raw.text));
+      return { ...said("you", inputTexts(raw.content) || text(raw.text)), pictures: picturesIn(raw.content) };
     case "agentMessage":
     case "plan":
       return said("codex", text(raw.text));
@@ -124,7 +126,16 @@ function put(items: readonly Item[], item: Item): readonly Item[] {
 
 /** What is known of an item whose beginning was not heard. */
 function blank(id: string, kind: ItemKind, live: boolean): Item {
-  const nothing = { text: "", output: NO_OUTPUT, changes: [], moreChanges: 0, end: "", cut: false, client: "" };
+  const nothing = {
+    text: "",
+    output: NO_OUTPUT,
+    changes: [],
+    moreChanges: 0,
+    end: "",
+    cut: false,
+    client: "",
+    pictures: 0,
+  };
   return { id, kind, live, ...nothing };
 }
 
@@ -155,8 +166,25 @@ export function itemsOfEnd(items: readonly Item[], turn: Json): readonly Item[] 
   return put(still, { ...blank(id, "error", false), text: error });
 }
 
-/** What a person gave, as text. */
-export function inputText(input: unknown): string {
+/** What a person gave, as text; pictures that came along are not in it. */
+export function inputTexts(input: unknown): string {
+  return list(input)
+    .filter((one) => !isPicture(one))
+    .map(inputText)
+    .join("\n");
+}
+
+/** How many pictures came along. */
+export function picturesIn(input: unknown): number {
+  return list(input).filter(isPicture).length;
+}
+
+function isPicture(input: unknown): boolean {
+  const { type, url } = json(input);
+  return type === "image" && text(url).startsWith("data:");
+}
+
+function inputText(input: unknown): string {
   const { type, text: said, path, url } = json(input);
   return type === "text" ? text(said) : `[${[text(type), text(path) || hostOf(text(url))].filter(Boolean).join(" ")}]`;
 }

@@ -19,6 +19,7 @@ export class Messages {
   constructor(api: ApiClient, store: MessageStore, host: Pick<StoredHost, "id" | "deviceId">) {
     [this.#api, this.#store, this.#host] = [api, store, host];
     void this.#load();
+    void this.#sweep();
   }
 
   /** What is written to this thread. */
@@ -108,6 +109,17 @@ export class Messages {
     for (const { environment, thread, sent } of await this.kept()) {
       if (sent !== null) {
         this.to(environment, thread);
+      }
+    }
+  }
+
+  /** What an earlier page left behind; where that can't be done, it waits for the next one. */
+  async #sweep(): Promise<void> {
+    try {
+      await this.#store.attachments.sweep(this.#host.id);
+    } catch (error) {
+      if (!(error instanceof StoreError)) {
+        throw error;
       }
     }
   }

@@ -83,8 +83,10 @@ export interface PromptKind<Row extends PromptRow> {
   /** Where nothing is kept. */
   readonly empty: Row;
   environment(row: Row): string;
-  /** What the host is given beside its id. */
-  params(row: Row): Omit<PromptSendParams, "id">;
+  /** What the host is given beside its id: the same each time. Rejects with {@link StoreError}. */
+  params(row: Row): Promise<Omit<PromptSendParams, "id">>;
+  /** Codex has it: what there is to be done before what is kept is another; `null` where nothing is. */
+  started(row: Row): Promise<void> | null;
   /** It runs: what is kept then. */
   done(row: Row): Row;
   /** It does not run: a draft again. */
@@ -327,14 +329,14 @@ export class Prompt<Row extends PromptRow> {
       this.#change({ progress: { at: "doubt" } });
       return;
     }
+    const params = await this.#kind.params(row);
     // Not even once without that written down: it is what tells later whether it may be sent again.
     const isKept = await this.#exchange((now) => ({ ...now, sent: { ...sent, journal } }));
     if (!isKept || isOver()) {
       return;
     }
     try {
-      const params = { id, ...this.#kind.params(row) };
-      this.#hear(await this.#api.request("prompt/send", params, signal));
+      this.#hear(await this.#api.request("prompt/send", { id, ...params }, signal));
     } catch (error) {
       if (!(error instanceof RequestError) || error.fault.kind !== "refused") {
         throw error;
@@ -393,7 +395,9 @@ export class Prompt<Row extends PromptRow> {
       since: receipt.changedAt ?? Date.now(),
       how: receipt.state === "queued" ? "queued" : receipt.steered ? "steered" : "began",
     };
-    void this.#settle((row) => this.#kind.done(row), { progress, fault: null });
+    const settle = (): Promise<boolean> => this.#settle((row) => this.#kind.done(row), { progress, fault: null });
+    const first = this.#kind.started(row);
+    void (first === null ? settle() : first.then(settle));
   }
 
   /** A question about the prompt has no answer: it stays what it is, and what is wrong is said. */

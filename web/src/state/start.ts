@@ -1,15 +1,18 @@
 /** The thread that a person begins next at a host: a draft, and then a prompt on its way. */
 import type { ApiClient } from "../api/client";
+import { excessOf } from "../attach/bounds";
+import { inputOf } from "../attach/input";
 import type { StoredHost } from "../store/hosts";
-import type { StartRow } from "../store/schema";
+import type { Attached, StartRow } from "../store/schema";
 import type { StartStore } from "../store/starts";
+import { retained } from "./attaching";
 import { Prompt, type PromptView } from "./prompt";
 
 /** What the screen shows. */
 export type StartView = PromptView<StartRow>;
 
 /** What a person changes. */
-export type Draft = Pick<StartRow, "text" | "environment" | "folder" | "untrusted" | "model" | "effort">;
+export type Draft = Pick<StartRow, "text" | "attached" | "environment" | "folder" | "untrusted" | "model" | "effort">;
 
 /** Parameters of Codex's `thread/start`: nothing of what the host's own configuration decides. */
 export function startOf({ folder, model, effort }: Draft): Record<string, unknown> {
@@ -31,12 +34,13 @@ export class NewThread extends Prompt<StartRow> {
       },
       empty: { host: host.id, text: "", environment: null, folder: null, model: null, effort: null, sent: null },
       environment: ({ environment }) => environment ?? "",
-      params: (row) => ({
+      params: async (row) => ({
         environment: row.environment ?? "",
         start: startOf(row),
-        input: [{ type: "text", text: row.text }],
+        input: await inputOf(store.attachments, host.id, row.text, row.attached),
       }),
-      done: (row) => ({ ...row, text: "", sent: null }),
+      started: ({ sent, attached }) => retained(store.attachments, host.id, sent, attached),
+      done: (row) => ({ ...row, text: "", attached: [], sent: null }),
       drafted: (row) => ({ ...row, sent: null }),
       carried: (kept) => kept,
     });
@@ -58,10 +62,25 @@ export class NewThread extends Prompt<StartRow> {
     }
   }
 
+  /** What is attached to the draft. */
+  get attached(): readonly Attached[] {
+    return this.view.value?.row.attached ?? [];
+  }
+
+  /** Attaches this, whose bytes are kept, and keeps the draft. */
+  async attach(one: Attached): Promise<void> {
+    await this.write({ attached: [...this.attached, one] });
+  }
+
+  /** Takes what has this id off the draft. */
+  async detach(id: string): Promise<void> {
+    await this.write({ attached: this.attached.filter((one) => one.id !== id) });
+  }
+
   /** Sends what is written. */
   async send(): Promise<void> {
     const { row, progress } = this.view.value ?? {};
-    if (progress?.at === "draft" && row?.folder != null && row.text.trim() !== "") {
+    if (progress?.at === "draft" && row?.folder != null && row.text.trim() !== "" && excessOf(this.attached) === null) {
       await this.dispatch(row);
     }
   }

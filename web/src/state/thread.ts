@@ -12,7 +12,7 @@ import type { RemoteHost } from "../host/remote";
 import { type Json, json, list, text } from "../json";
 import { Observable } from "../observable";
 import { ChannelCloseReason } from "../wire/frame";
-import { type Item, inputText, itemsAfter, itemsBefore, itemsOfEnd } from "./items";
+import { type Item, inputTexts, itemsAfter, itemsBefore, itemsOfEnd, picturesIn } from "./items";
 
 /** Bytes of a page: some screens full. */
 const PAGE = 32 * 1024;
@@ -29,6 +29,8 @@ export interface Queued {
   /** The id that whoever sent it gave it. */
   readonly client: string;
   readonly text: string;
+  /** How many pictures go along. */
+  readonly pictures: number;
 }
 
 /** What the screen shows. */
@@ -343,7 +345,8 @@ export class OpenThread {
 }
 
 function queuedOf({ id, clientUserMessageId, input }: Json): Queued {
-  return { id: text(id), client: text(clientUserMessageId), text: list(input).map(inputText).join("\n") };
+  const pictures = picturesIn(input);
+  return { id: text(id), client: text(clientUserMessageId), text: inputTexts(input), pictures };
 }
 
 function isRunning(state: string | null): boolean {

@@ -1,5 +1,4 @@
 /** The hosts that this browser is paired with, and the keys for them. */
-import { ofHost } from "./messages";
 import { encode } from "../base32";
 import { deviceId, hostId } from "../ids";
 import type { PairedKeys } from "../link/host";
@@ -7,6 +6,7 @@ import type { RelayEntry } from "../pairing/message";
 import { Origin } from "../pairing/origin";
 import type { Scope } from "../scope";
 import type { Database } from "./database";
+import { ofHost } from "./range";
 import type { HostRow } from "./schema";
 
 /** What a host says of itself, and may change: names and places do. */
@@ -79,11 +79,12 @@ export class HostStore {
   /** Forgets a host, its keys, and what was written for it: all of that, for good, or nothing. */
   async remove(id: string): Promise<void> {
     await this.#database.use(async (database) => {
-      const transaction = database.transaction(["hosts", "starts", "messages"], "readwrite");
+      const transaction = database.transaction(["hosts", "starts", "messages", "attachments"], "readwrite");
       await Promise.all([
         transaction.objectStore("hosts").delete(id),
         transaction.objectStore("starts").delete(id),
         transaction.objectStore("messages").delete(ofHost(id)),
+        transaction.objectStore("attachments").delete(ofHost(id)),
         transaction.done,
       ]);
     });

@@ -1,5 +1,7 @@
 /** What a person writes to each thread: kept on every change, and until the host said what became of it. */
+import { AttachmentStore, attachedTo, dropUnnamed } from "./attachments";
 import type { Database } from "./database";
+import { ofHost } from "./range";
 import type { MessageRow, SentRow } from "./schema";
 import { kept, settled } from "./sent";
 
@@ -8,10 +10,12 @@ export type Place = Pick<MessageRow, "host" | "environment" | "thread">;
 
 /** One for each thread. Everything rejects with `StoreError`. */
 export class MessageStore {
+  /** The bytes of what is attached. */
+  readonly attachments: AttachmentStore;
   readonly #database: Database;
 
-  constructor(database: Database) {
-    this.#database = database;
+  constructor(database: Database, attachments = new AttachmentStore(database)) {
+    [this.#database, this.attachments] = [database, attachments];
   }
 
   /** What is kept for the threads of this host. */
@@ -36,23 +40,22 @@ export class MessageStore {
 
   async #change(place: Place, next: (before: MessageRow | null) => MessageRow | null): Promise<MessageRow | null> {
     return this.#database.use(async (database) => {
-      const transaction = database.transaction("messages", "readwrite");
-      const row = next((await transaction.store.get(keyOf(place))) ?? null);
-      if (row?.sent === null && row.text === "") {
-        await transaction.store.delete(keyOf(place));
+      const transaction = database.transaction(["messages", "attachments"], "readwrite");
+      const store = transaction.objectStore("messages");
+      const before = (await store.get(keyOf(place))) ?? null;
+      const row = next(before);
+      const isNothing = row?.sent === null && row.text === "" && (row.attached ?? []).length === 0;
+      if (isNothing) {
+        await store.delete(keyOf(place));
       } else if (row !== null) {
-        await transaction.store.put(row);
+        await store.put(row);
       }
+      const named = isNothing ? [] : attachedTo(row);
+      await dropUnnamed(transaction.objectStore("attachments"), place.host, attachedTo(before), named);
       await transaction.done;
       return row;
     });
   }
-}
-
-/** All threads of a host. */
-export function ofHost(host: string): IDBKeyRange {
-  // A list is more than any text.
-  return IDBKeyRange.bound([host], [host, []]);
 }
 
 function keyOf({ host, environment, thread }: Place): [string, string, string] {

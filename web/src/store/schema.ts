@@ -38,11 +38,35 @@ export interface SentRow {
   readonly journal: string | null;
 }
 
+/** What is attached to a prompt: what a screen says of it. Its bytes are kept apart, so that typing does not write them anew. */
+export interface Attached {
+  /** Made here, new for each. */
+  readonly id: string;
+  /** The file's name, as it was: another program's word. */
+  readonly name: string;
+  readonly type: "image/jpeg" | "image/png" | "text/plain";
+  /** How many it has. */
+  readonly bytes: number;
+}
+
+/** The bytes of something that is attached. */
+export interface AttachmentRow extends Attached {
+  /** The host's id as text. */
+  readonly host: string;
+  readonly data: Bytes;
+  /** When it was kept, or Codex got it; milliseconds since 1970, by this device's clock. */
+  readonly at: number;
+  /** The prompt that Codex has it with; left out before. */
+  readonly prompt?: string;
+}
+
 /** A thread that a person is about to begin. */
 export interface StartRow {
   /** The host's id as text. */
   readonly host: string;
   readonly text: string;
+  /** Left out before that could be done. */
+  readonly attached?: readonly Attached[];
   /** Where it works: a folder of an environment. */
   readonly environment: string | null;
   readonly folder: string | null;
@@ -63,8 +87,12 @@ export interface MessageRow {
   readonly thread: string;
   /** The draft, which goes on beside a message that is on its way. */
   readonly text: string;
+  /** What is attached to it; left out before that could be done, as is `along`. */
+  readonly attached?: readonly Attached[];
   /** The message that is on its way. */
   readonly message: string;
+  /** What goes along with it. */
+  readonly along?: readonly Attached[];
   /** With a turn of its own, or for the one that runs. */
   readonly delivery: "start" | "steer";
   /** `null` while nothing is on its way. */
@@ -76,6 +104,7 @@ export interface Schema extends DBSchema {
   hosts: { key: string; value: HostRow };
   starts: { key: string; value: StartRow };
   messages: { key: [string, string, string]; value: MessageRow };
+  attachments: { key: [string, string]; value: AttachmentRow; indexes: { prompt: [string, string] } };
 }
 
 /** One step; the transaction is the upgrade's. */
@@ -94,5 +123,10 @@ export const MIGRATIONS: readonly Migration[] = [
   },
   (database) => {
     database.createObjectStore("messages", { keyPath: ["host", "environment", "thread"] });
+  },
+  (database) => {
+    const store = database.createObjectStore("attachments", { keyPath: ["host", "id"] });
+    // Those without a prompt are not in it.
+    store.createIndex("prompt", ["host", "prompt"]);
   },
 ];

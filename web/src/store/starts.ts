@@ -1,14 +1,17 @@
 /** What a person writes to begin a thread, for each host: kept on every change, and until the host said what became of it. */
+import { AttachmentStore, attachedTo, dropUnnamed } from "./attachments";
 import type { Database } from "./database";
 import type { SentRow, StartRow } from "./schema";
 import { kept, settled } from "./sent";
 
 /** One for each host. Everything rejects with `StoreError`. */
 export class StartStore {
+  /** The bytes of what is attached. */
+  readonly attachments: AttachmentStore;
   readonly #database: Database;
 
-  constructor(database: Database) {
-    this.#database = database;
+  constructor(database: Database, attachments = new AttachmentStore(database)) {
+    [this.#database, this.attachments] = [database, attachments];
   }
 
   /** What is kept for this host; `null` where nothing is. */
@@ -34,11 +37,14 @@ export class StartStore {
 
   async #change(host: string, next: (before: StartRow | null) => StartRow | null): Promise<StartRow | null> {
     return this.#database.use(async (database) => {
-      const transaction = database.transaction("starts", "readwrite");
-      const row = next((await transaction.store.get(host)) ?? null);
+      const transaction = database.transaction(["starts", "attachments"], "readwrite");
+      const store = transaction.objectStore("starts");
+      const before = (await store.get(host)) ?? null;
+      const row = next(before);
       if (row !== null) {
-        await transaction.store.put(row);
+        await store.put(row);
       }
+      await dropUnnamed(transaction.objectStore("attachments"), host, attachedTo(before), attachedTo(row));
       await transaction.done;
       return row;
     });

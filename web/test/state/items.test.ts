@@ -20,7 +20,7 @@ test("each kind of item has its words", () => {
           { type: "image", url: "data:image/png;base64,AAAA" },
         ],
       },
-      { kind: "you", text: "look\n[image]", client: "mine" },
+      { kind: "you", text: "look", pictures: 1, client: "mine" },
     ],
     [
       { type: "agentMessage", text: "<b>no markup</b>" },

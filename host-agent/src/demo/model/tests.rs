@@ -249,3 +249,16 @@ async fn dropping_the_model_ends_an_answer_that_hangs() {
     rest.expect("the answer outlived the model").unwrap();
     assert!(TcpStream::connect(addr).await.is_err(), "the port is still open");
 }
+
+#[test]
+fn what_came_with_a_prompt_is_told_apart_by_its_bytes() {
+    let mut body = body("@seen");
+    assert_eq!(said(ask(&body)), "Pictures: 0\n\n");
+    let parts = body["input"][3]["content"].as_array_mut().unwrap();
+    parts.push(json!({ "type": "input_image", "image_url": "data:image/png;base64,AAAA" }));
+    parts.push(json!({ "type": "input_image", "image_url": "https://example.com/a.png" }));
+    let told = said(ask(&body));
+    let digest = ring::digest::digest(&ring::digest::SHA256, b"data:image/png;base64,AAAA");
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(told.starts_with(&format!("Pictures: 2\n\n- image/png 26 {hex}\n- no data 25 ")), "{told}");
+}
