@@ -35,6 +35,7 @@ mod remote_control;
 mod revoke;
 mod services;
 mod signals;
+mod soak;
 mod ssh;
 mod ssh_codes;
 mod ssh_codex;

@@ -6,6 +6,7 @@
 
 pub mod busy;
 pub mod codex;
+pub mod containers;
 pub mod cutter;
 pub mod dice;
 pub mod foreign;

@@ -38,11 +38,46 @@ const OF_ROOT: &[Tool] = &[
     Tool { program: "ip", probe: &["-V"], package: "iproute2" },
 ];
 
+/// What the tests of containers use: an engine with networks of its own, what makes a Debian folder to run in one, and what
+/// makes a place for a compose program of Python's.
+const OF_CONTAINERS: &[Tool] = &[
+    Tool { program: "podman", probe: &["--version"], package: "podman" },
+    Tool { program: "runc", probe: &["--version"], package: "runc" },
+    Tool { program: "/usr/lib/podman/netavark", probe: &["--version"], package: "netavark" },
+    Tool { program: "/usr/lib/podman/aardvark-dns", probe: &["--version"], package: "aardvark-dns" },
+    Tool { program: "iptables", probe: &["--version"], package: "iptables" },
+    Tool { program: "mmdebstrap", probe: &["--version"], package: "mmdebstrap" },
+    Tool { program: "python3", probe: &["-c", "import venv, ensurepip"], package: "python3-venv" },
+];
+
 /// Sees to it that every tool is there; `ci` allows installing without being root.
 pub(crate) fn ensure(ci: bool) -> anyhow::Result<()> {
-    let apt = process::answer(Command::new("apt-get").arg("--version")).is_some();
-    let root = process::answer(Command::new("id").arg("-u")).as_deref() == Some("0");
-    let wanted: Vec<_> = TOOLS.iter().chain(OF_ROOT.iter().filter(|_| apt && root)).collect();
+    let System { apt, root } = System::this();
+    ensure_all(TOOLS.iter().chain(OF_ROOT.iter().filter(|_| apt && root)).collect(), ci)
+}
+
+/// The same for what the tests of containers use.
+pub(crate) fn ensure_containers(ci: bool) -> anyhow::Result<()> {
+    ensure_all(OF_CONTAINERS.iter().collect(), ci)
+}
+
+/// How packages get onto this system.
+struct System {
+    apt: bool,
+    root: bool,
+}
+
+impl System {
+    fn this() -> Self {
+        Self {
+            apt: process::answer(Command::new("apt-get").arg("--version")).is_some(),
+            root: process::answer(Command::new("id").arg("-u")).as_deref() == Some("0"),
+        }
+    }
+}
+
+fn ensure_all(wanted: Vec<&Tool>, ci: bool) -> anyhow::Result<()> {
+    let System { apt, root } = System::this();
     let is_there = |tool: &Tool| process::answer(Command::new(tool.program).args(tool.probe)).is_some();
     let missing: Vec<_> = wanted.iter().filter(|tool| !is_there(tool)).collect();
     if missing.is_empty() {

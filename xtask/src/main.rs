@@ -8,6 +8,7 @@
 //! * `cargo xtask web`: build the web app, or work on it ([`web`]).
 //! * `cargo xtask gen`: write the files that are made from code ([`generated`]).
 //! * `cargo xtask bench`: measure how fast the programs are ([`bench`]).
+//! * `cargo xtask soak`: the tests that take minutes each ([`soak`]).
 //!
 //! The first two fetch the one exact Codex that the demo and the tests run ([`codex`]).
 //! Every command that changes something or takes long is printed before it
@@ -23,6 +24,7 @@ mod generated;
 mod lock;
 mod process;
 mod runner;
+mod soak;
 mod suite;
 mod supervise;
 mod up;
@@ -48,6 +50,7 @@ enum Chore {
     Web(web::Args),
     Gen(generated::Args),
     Bench(bench::Args),
+    Soak(soak::Args),
     #[command(hide = true)]
     Supervise(supervise::Args),
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Chore::Web(args) => web::web(repository(), &args).map(|()| ExitCode::SUCCESS),
         Chore::Gen(generated::Args {}) => generated::write(repository()).map(|()| ExitCode::SUCCESS),
         Chore::Bench(args) => bench::bench(repository(), &args).map(|()| ExitCode::SUCCESS),
+        Chore::Soak(args) => soak::soak(repository(), &args).map(|()| ExitCode::SUCCESS),
         Chore::Supervise(args) => supervise::supervise(&args),
     };
     match outcome {

@@ -23,6 +23,9 @@ use crate::supervise::{LEFT_BY_CODEX, LEFT_OVER};
 /// How long what a test started has to end after it: an agent that lost its terminal ends in order.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How the names of tests begin that `cargo xtask soak` runs. They are ignored for everybody else.
+const SOAK: &str = "soak::";
+
 /// So much of a failed test's output is printed; the whole is in a file.
 const SHOWN: usize = 64 * 1024;
 
@@ -33,8 +36,10 @@ pub(crate) struct Tests<'a> {
     pub(crate) fast: bool,
     /// Only those of this program.
     pub(crate) program: Option<&'a Path>,
-    /// Only those with this in their names.
-    pub(crate) filter: Option<&'a str>,
+    /// Only those with one of these in their names; all when there is none.
+    pub(crate) filters: Vec<&'a str>,
+    /// The slow ones, which are left out otherwise, and no others.
+    pub(crate) soak: bool,
     /// How many at a time.
     pub(crate) jobs: usize,
     /// How long each may take.
@@ -67,8 +72,8 @@ impl Tests<'_> {
         for program in self.programs()? {
             ended.extend(self.run_program(&program)?);
         }
-        if let (Some(filter), true) = (self.filter, ended.is_empty()) {
-            bail!("no test has `{filter}` in its name");
+        if ended.is_empty() && !self.filters.is_empty() {
+            bail!("no test has `{}` in its name", self.filters.join("` or `"));
         }
         ended.sort_by_key(|test| std::cmp::Reverse(test.took));
         println!("\nslowest:");
@@ -92,10 +97,12 @@ impl Tests<'_> {
             return Ok(vec![Program { file, package: self.repository.to_owned() }]);
         }
         let mut cargo = Command::new("cargo");
-        cargo.current_dir(self.repository).args(["test", "--workspace", "--tests", "--no-run"]);
-        if self.fast {
-            cargo.args(["--exclude", "e2e"]);
-        }
+        cargo.current_dir(self.repository).args(["test", "--tests", "--no-run"]);
+        cargo.args(match (self.soak, self.fast) {
+            (true, _) => &["--package", "e2e"][..],
+            (false, true) => &["--workspace", "--exclude", "e2e"],
+            (false, false) => &["--workspace"],
+        });
         eprintln!("$ {}", process::line(&cargo));
         cargo.args(["--quiet", "--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
         let output = cargo.output().context("could not run cargo")?;
@@ -114,8 +121,12 @@ impl Tests<'_> {
     fn run_program(&self, program: &Program) -> anyhow::Result<Vec<Ended>> {
         let all = program.list(&[])?;
         let ignored = program.list(&["--ignored"])?;
-        let wanted = |name: &&String| self.filter.is_none_or(|filter| name.contains(filter));
-        let (skipped, run): (Vec<_>, Vec<_>) = all.iter().filter(wanted).partition(|name| ignored.contains(name));
+        let wanted = |name: &&String| {
+            let asked = self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter));
+            asked && (!self.soak || name.starts_with(SOAK))
+        };
+        let (run, skipped): (Vec<_>, Vec<_>) =
+            all.iter().filter(wanted).partition(|name| ignored.contains(name) == self.soak);
         if run.is_empty() {
             return Ok(Vec::new());
         }
@@ -162,6 +173,9 @@ impl Tests<'_> {
         let mut command = supervisor(self.limit, &output);
         // Not kept in memory by the test program: what was printed before a hang is wanted most.
         command.arg(&program.file).args(["--exact", name, "--nocapture"]);
+        if self.soak {
+            command.arg("--ignored");
+        }
         command.current_dir(&program.package).env("CARGO_MANIFEST_DIR", &program.package);
         let begin = Instant::now();
         let (well, said) = supervised(command).unwrap_or_else(|error| (false, format!("{error:#}")));

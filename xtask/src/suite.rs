@@ -190,7 +190,8 @@ impl Step {
                     repository,
                     fast: args.fast,
                     program: args.program.as_deref(),
-                    filter: args.filter.as_deref(),
+                    filters: args.filter.as_deref().into_iter().collect(),
+                    soak: false,
                     jobs: args.jobs.map_or(cores, NonZero::get),
                     limit: args.limit,
                 };
