@@ -105,14 +105,14 @@ impl Engine {
         self.podman(&args).await;
     }
 
-    /// An image with nothing but these files, in `/out`.
-    pub async fn files(&self, image: &str, files: &[PathBuf]) {
+    /// An image that has these files in `/out`, beside what is in `base`; `scratch` has nothing.
+    pub async fn image(&self, image: &str, base: &str, files: &[PathBuf]) {
         let folder = self.file("files");
         std::fs::create_dir_all(folder.join("out")).unwrap();
         for file in files {
             std::fs::copy(file, folder.join("out").join(file.file_name().unwrap())).unwrap();
         }
-        std::fs::write(folder.join("Dockerfile"), "FROM scratch\nCOPY out /out\n").unwrap();
+        std::fs::write(folder.join("Dockerfile"), format!("FROM {base}\nCOPY out /out\n")).unwrap();
         self.podman(&["build", "--quiet", "--tag", image, folder.to_str().unwrap()]).await;
         std::fs::remove_dir_all(folder).unwrap();
     }

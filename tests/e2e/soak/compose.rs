@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use e2e::codex::TestCodex;
 use e2e::containers::{Engine, Project};
-use e2e::process::{Finished, Home, Process, binary, finished};
+use e2e::process::{Home, binary, finished};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use super::{engine, reachback, reachback_to_its_end};
 use crate::walk::client;
 
 /// What the relay is reached by, in the engine's network.
@@ -22,17 +23,6 @@ const DEBIAN: &str = "localhost/debian-here:latest";
 
 /// The same, started as the published image of Prometheus starts.
 const PROMETHEUS: &str = "localhost/prometheus-here:latest";
-
-/// An engine; where this process may not have one, it says so and there is none.
-async fn engine() -> Option<Engine> {
-    match Engine::start().await {
-        Ok(engine) => Some(engine),
-        Err(why) => {
-            eprintln!("skipped, there is no container engine here: {why}");
-            None
-        }
-    }
-}
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -81,16 +71,6 @@ async fn healthy(engine: &Engine, project: &Project<'_>, service: &str) {
     panic!("{service} does not become healthy: {last:?}; its log: {}{}", log.out, log.err);
 }
 
-/// Runs `reachback` of this home in the engine's network to its end.
-async fn json(engine: &Engine, home: &Home, args: &[&str]) -> Finished {
-    finished(engine.inside(&home.command(&[args, &["--json"]].concat())), "").await
-}
-
-/// Starts it there.
-fn start(engine: &Engine, home: &Home, args: &[&str]) -> Process {
-    Process::spawn(args[0], engine.inside(&home.command(&[args, &["--json"]].concat())))
-}
-
 /// What an address in the engine's network answers to a GET: status and body. Certificates are not looked at.
 async fn get(engine: &Engine, url: &str) -> (u64, String) {
     let program = "import json, ssl, sys, urllib.error, urllib.request\n\
@@ -125,7 +105,7 @@ async fn a_relay_by_compose_is_restarted_and_upgraded_and_loses_nothing() {
     let packages = ["ca-certificates", "caddy", "prometheus"];
     engine.debian(DEBIAN, &packages, &[]).await;
     engine.debian(PROMETHEUS, &packages, &["ENTRYPOINT [\"/usr/bin/prometheus\"]"]).await;
-    engine.files("localhost/programs:latest", &[binary("reachback-relay"), binary("reachback")]).await;
+    engine.image("localhost/programs:latest", "scratch", &[binary("reachback-relay"), binary("reachback")]).await;
     build_relay(&engine, "localhost/relay:old", "old").await;
 
     let compose = repository().join("docker-compose.yml");
@@ -143,21 +123,21 @@ async fn a_relay_by_compose_is_restarted_and_upgraded_and_loses_nothing() {
     let folders = [config.program, config.home.unwrap(), codex.home.project().into(), key_file];
     let [program, codex_home, workdir, key_file] = folders.each_ref().map(|path| path.to_str().unwrap());
     let args = ["host", "--codex-program", program, "--codex-home", codex_home, "--workdir", workdir];
-    let mut host = start(&engine, &home, &[&args[..], &["--relay", URL, "--enroll-file", key_file]].concat());
+    let mut host = reachback(&engine, &home, &[&args[..], &["--relay", URL, "--enroll-file", key_file]].concat());
     let ready = host.event("ready").await;
     host.line("codex ready", |line| line["event"] == "codex" && line["state"] == "ready").await;
 
-    let mut pair = start(&engine, &home, &["pair", "--yes", "--scope", "view"]);
+    let mut pair = reachback(&engine, &home, &["pair", "--yes", "--scope", "view"]);
     let pairing = pair.event("pairing").await;
     let device = Home::new();
     let code = pairing["url"].as_str().unwrap();
     assert!(code.to_lowercase().starts_with(URL), "the code leads to the relay: {code}");
-    json(&engine, &device, &["join", code, "--name", "watcher"]).await.ok();
+    reachback_to_its_end(&engine, &device, &["join", code, "--name", "watcher"]).await.ok();
     pair.event("paired").await;
     assert_eq!(pair.exit().await, Some(0));
     let folder = home.folder("socket");
     let path = folder.join("codex.sock");
-    let mut connect = start(&engine, &device, &["connect", "--socket", path.to_str().unwrap()]);
+    let mut connect = reachback(&engine, &device, &["connect", "--socket", path.to_str().unwrap()]);
     connect.event("socket").await;
     let mut rpc = client(&path).await;
     rpc.request("thread/list", json!({})).await.unwrap();
@@ -173,7 +153,7 @@ async fn a_relay_by_compose_is_restarted_and_upgraded_and_loses_nothing() {
     let inspected = engine.podman(&["inspect", "--format", "{{.ImageName}}", &project.container("relay")]).await;
     assert_eq!(inspected.out.trim(), "localhost/relay:new");
     rpc.request("thread/list", json!({})).await.unwrap();
-    let after = json(&engine, &home, &["status"]).await.ok().event("status");
+    let after = reachback_to_its_end(&engine, &home, &["status"]).await.ok().event("status");
     assert_eq!(after["fingerprint"], ready["fingerprint"], "{after}");
 
     connect.signal_and_wait("-INT", 0).await;
