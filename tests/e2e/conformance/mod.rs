@@ -225,11 +225,12 @@ fn listening(codex: &TestCodex, adapter: Adapter, case: &Case) -> (String, Crede
 }
 
 /// Shorter than a person has, and longer than a machine that runs tests needs. Codex's remote control says something every 10 s,
-/// also one that was stopped for a while: it may take as long to be heard again.
+/// also one that was stopped for a while: it may take as long to be heard again, and longer where it makes a new connection on a busy
+/// machine. Ended meanwhile it would be another one.
 const SILENCE: Silence = Silence {
     ask_after: Duration::from_secs(3),
     told_after: Duration::from_secs(15),
-    ended_after: Duration::from_secs(15),
+    ended_after: Duration::from_secs(30),
 };
 
 /// The `codex remote-control` of this home, the package's script before the program itself.
