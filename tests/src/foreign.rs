@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -13,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::codex::TestCodex;
 use crate::process::parent;
 use crate::{PATIENCE, eventually};
+
+/// How long a Codex has to end after it was told to.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// See the module's header. Killed when dropped; [`Foreign::stop`] ends it in order.
 pub struct Foreign {
@@ -102,10 +106,15 @@ impl Drop for Group {
 }
 
 async fn end(child: &mut Child, group: &Group) {
-    group.signal("-TERM");
-    // One that was stopped has to go on to hear it.
-    group.signal("-CONT");
-    let _ = timeout(PATIENCE, child.wait()).await;
+    // One that is told the first time waits for turns that still run, for as long as they do.
+    for signal in ["-TERM", "-TERM", "-KILL"] {
+        group.signal(signal);
+        // One that was stopped has to go on to hear it.
+        group.signal("-CONT");
+        if timeout(GRACE, child.wait()).await.is_ok() {
+            return;
+        }
+    }
 }
 
 /// Writes a file that only this user may read.
