@@ -21,6 +21,12 @@ const PAGE = 16 * 1024;
 const UNDO = 6_000;
 /** Things that happen this close together, in milliseconds, have the list read once. */
 const SOON = 150;
+/**
+ * How often a list is read again for a thread that works and is not in it, each time after twice as long: Codex answers
+ * `turn/start` before it lists a thread that is new (measured: 50 ms on a quiet machine). After the last one, 4.65 s
+ * have passed: a thread that is in no list, as one of a sub-agent, is not asked for again and again.
+ */
+const LOOKS = 5;
 
 /** Which threads. */
 export interface Query {
@@ -62,6 +68,9 @@ const EMPTY: ThreadsView = {
   asOf: null,
 };
 
+/** How a thread is that works, or waits for a person while it does. */
+const LIVE: ReadonlySet<AttentionInfo["state"]> = new Set(["running", "waitingOnApproval", "waitingOnAnswer"]);
+
 /** Where the next page begins: at the beginning, at a cursor of the host's, or nowhere. */
 type Next = { readonly cursor?: string } | null;
 
@@ -92,6 +101,8 @@ export class Threads {
   #soon: ReturnType<typeof setTimeout> | undefined;
   /** The environments that are looked at soon. */
   readonly #soonAt = new Set<string>();
+  /** How often the list was read again for a thread that works and was not in it, by its key. */
+  readonly #looks = new Map<string, number>();
 
   constructor(remote: Pick<RemoteHost, "api" | "session">) {
     this.#remote = remote;
@@ -100,6 +111,7 @@ export class Threads {
   /** Somebody looks: reads the list anew, and settles what stands where. */
   open(): void {
     this.#open = true;
+    this.#looks.clear();
     void this.#begin(this.view.value.query, true);
   }
 
@@ -292,6 +304,7 @@ export class Threads {
       ...(settles && { order: [], busy: false }),
     });
     this.#take(page, this.#asking.signal);
+    this.#lookForUnlisted(page);
   }
 
   /** Reads what is on top again, in these environments or all; rows that are there change in place. */
@@ -299,9 +312,11 @@ export class Threads {
     const { signal } = this.#asking;
     const { rows, busy, query } = this.view.value;
     if (rows === null) {
-      // What begins brings all of it.
       if (!busy) {
         await this.#begin(query, false);
+      } else {
+        // The page that is on its way may be older than what happened.
+        this.#lookSoon(...(only ?? this.#known));
       }
       return;
     }
@@ -323,12 +338,18 @@ export class Threads {
               awaited: without(this.view.value.awaited, page.environment),
               asOf: Date.now(),
             });
+            this.#lookForUnlisted(page);
           }
         }),
     );
   }
 
   #lookSoon(...environments: readonly string[]): void {
+    this.#look(SOON, environments);
+  }
+
+  /** Reads these again after that many milliseconds. */
+  #look(after: number, environments: readonly string[]): void {
     if (this.#open) {
       environments.forEach((environment) => this.#soonAt.add(environment));
       clearTimeout(this.#soon);
@@ -336,7 +357,23 @@ export class Threads {
         const only = new Set(this.#soonAt);
         this.#soonAt.clear();
         void this.#refresh({ attention: false, only });
-      }, SOON);
+      }, after);
+    }
+  }
+
+  /** The first page of an environment is there: reads it again where a thread that works is not in it yet. */
+  #lookForUnlisted({ environment, fault }: Page): void {
+    const { query, rows } = this.view.value;
+    if (fault !== null || query.archived || query.search.trim() !== "") {
+      return;
+    }
+    const unlisted = [...this.#attention]
+      .filter(([key, info]) => info.environment === environment && LIVE.has(info.state) && rows?.has(key) === false)
+      .map(([key]) => ({ key, looks: this.#looks.get(key) ?? 0 }))
+      .filter(({ looks }) => looks < LOOKS);
+    if (unlisted.length > 0) {
+      unlisted.forEach(({ key, looks }) => this.#looks.set(key, looks + 1));
+      this.#look(SOON * 2 ** Math.min(...unlisted.map(({ looks }) => looks)), [environment]);
     }
   }
 

@@ -1,7 +1,7 @@
 /** The list of threads, of a host that answers by hand. */
-import { beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ApiClient } from "../../src/api/client";
-import type { EnvironmentInfo, ThreadInfo } from "../../src/api/types";
+import type { AttentionInfo, EnvironmentInfo, ThreadInfo } from "../../src/api/types";
 import { type Bytes, utf8 } from "../../src/bytes";
 import { type Json, json, list, text } from "../../src/json";
 import { SessionDriver } from "../../src/session/driver";
@@ -25,6 +25,7 @@ function thread(id: string, changedAt = 1): ThreadInfo {
 /** A host with these environments. What is asked of their lists waits until the test answers it. */
 class Host {
   environments: readonly EnvironmentInfo[] = [HERE, DEVBOX];
+  attention: readonly AttentionInfo[] = [];
   /** The lists that were asked for and have no answer, by their environments. */
   readonly asked: { readonly environment: string; readonly params: Json; readonly answer: (answer: Json) => void }[] =
     [];
@@ -58,7 +59,7 @@ class Host {
     if (method === "thread/list") {
       this.asked.push({ environment: text(json(params).environment), params: json(params), answer });
     } else {
-      const data = method === "environment/list" ? this.environments : [];
+      const data = method === "environment/list" ? this.environments : this.attention;
       queueMicrotask(() => {
         answer({ result: { data } });
       });
@@ -75,7 +76,8 @@ class Host {
 
   /** Waits until the list of this environment is asked for, and answers it. */
   async answers(environment: string, answer: Json): Promise<void> {
-    const found = await vi.waitUntil(() => this.asked.find((asked) => asked.environment === environment));
+    const find = () => this.asked.find((asked) => asked.environment === environment);
+    const found = await vi.waitUntil(find, { timeout: 5_000 });
     this.asked.splice(this.asked.indexOf(found), 1);
     found.answer(answer);
     await Promise.resolve();
@@ -111,6 +113,15 @@ let host: Host;
 beforeEach(() => {
   host = new Host();
 });
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** What the host says of a thread. */
+function attending(id: string, state: AttentionInfo["state"]): AttentionInfo {
+  return { environment: "local", threadId: id, folder: `/src/${id}`, state, since: 1 };
+}
 
 /** Waits until these are shown. */
 async function shows(...titles: readonly string[]): Promise<void> {
@@ -179,8 +190,7 @@ test("what happens in one environment has that one read again, and no other", as
   await host.has("local", [thread("shop")]);
   await host.has("ssh:devbox", []);
   await shows("shop");
-  const info = { environment: "local", threadId: "shop", folder: "/src/shop", state: "running", since: 1 };
-  host.notify("attention/changed", info);
+  host.notify("attention/changed", attending("shop", "running"));
   await host.has("local", [thread("shop"), thread("site")]);
   await shows("shop", "site");
   expect(host.asked).toEqual([]);
@@ -241,4 +251,49 @@ test("a session that is lost while a list is awaited has it read in the next one
     expect(host.awaited).toEqual([]);
   });
   expect([...host.threads.view.value.faults]).toEqual([]);
+});
+
+test("a thread that works and is not in the list yet has it read again until it is there", async () => {
+  host.environments = [HERE];
+  host.attention = [attending("shop", "running")];
+  host.threads.open();
+  await host.has("local", [thread("site")]);
+  await shows("site");
+  await host.has("local", [thread("site")]);
+  await host.has("local", [thread("shop"), thread("site")]);
+  await shows("site", "shop");
+  const [row] = [...(host.threads.view.value.rows?.values() ?? [])].filter(({ info }) => info.id === "shop");
+  expect(row?.attention?.state).toBe("running");
+});
+
+test("one that is in no list has it read again five times, one that is done not at all, nor a search", async () => {
+  vi.useFakeTimers();
+  host.environments = [HERE];
+  host.attention = [attending("agent", "running"), attending("old", "done")];
+  host.threads.open();
+  for (let look = 0; look <= 5; look += 1) {
+    await host.has("local", [thread("shop")]);
+  }
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(host.asked).toEqual([]);
+
+  host.threads.close();
+  host.threads.open();
+  await host.has("local", [thread("shop")]);
+  host.threads.ask({ archived: false, search: "shop" });
+  await host.has("local", [thread("shop")]);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(host.asked).toEqual([]);
+});
+
+test("what happens while the first list is on its way has it read again", async () => {
+  vi.useFakeTimers();
+  host.environments = [HERE];
+  host.threads.open();
+  await vi.waitUntil(() => host.asked.length === 1);
+  host.notify("attention/changed", attending("shop", "done"));
+  await vi.advanceTimersByTimeAsync(1_000);
+  await host.has("local", []);
+  await host.has("local", [thread("shop")]);
+  await shows("shop");
 });
