@@ -1,7 +1,7 @@
 /** What the screens say of what Codex asks. */
 import type { Choice } from "../api/types";
 import type { Kind } from "../state/ask";
-import type { Ask, Outcome } from "../state/asking";
+import type { Ask, Outcome, Shown } from "../state/asking";
 import type { Scope } from "../scope";
 import { strictlyVisible, visibleLine } from "../visible";
 
@@ -55,6 +55,27 @@ export function waitingWords(openedAt: number, now: number): string {
   const [hours, minutes] = [Math.floor(seconds / 3_600), Math.floor(seconds / 60)];
   const two = (count: number): string => String(count).padStart(2, "0");
   return hours > 0 ? `waiting ${hours} h ${minutes % 60} min` : `waiting ${minutes}:${two(seconds % 60)}`;
+}
+
+/** That something is asked, in a sentence for who does not look: nothing of what is asked is in it. */
+export function calledWords({ kind, parts }: Pick<Shown, "kind" | "parts">): string {
+  const many = (count: number, one: string): string => (count === 1 ? `1 ${one}` : `${count} ${one}s`);
+  switch (kind) {
+    case "command":
+      return `Codex asks to run a command, ${many(parts.command?.split("\n").length ?? 0, "line")}`;
+    case "files":
+      return `Codex asks to change ${many(parts.files.length, "file")}`;
+    case "permissions":
+      return "Codex asks for more reach";
+    case "question":
+      return `Codex asks ${many(parts.questions.length, "question")}`;
+    case "unknown":
+      return "Codex asks something that this app does not know";
+    case "form":
+    case "link":
+    case "consent":
+      return KIND_WORDS[kind].title;
+  }
 }
 
 /** What the digest is called on a screen. */

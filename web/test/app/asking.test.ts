@@ -247,6 +247,8 @@ test("a question is answered, with what is offered or in one's own words", async
     await phone.sees("Which color?");
   };
   await asks();
+  // Who does not look hears of it, and is not moved.
+  await phone.page.getByRole("alert").getByText("Codex asks 1 question").waitFor({ state: "attached" });
   await audits(phone, "asking-question");
   await phone.page.getByLabel("Blue").check();
   await phone.shoots("asking-question");

@@ -248,8 +248,24 @@ test("a photo is made small and upright without its place, survives a reload, an
   await phone.page.getByRole("img", { name: "Picture" }).waitFor();
   await audits(phone, "attach-large");
   await phone.shoots("attach-large");
+  const { href } = await phone.page.evaluate(() => location);
+  const isSmallAgain = (): Promise<void> => phone.page.getByRole("dialog").waitFor({ state: "detached" });
   await phone.taps("Close");
-  await phone.page.getByRole("dialog").waitFor({ state: "detached" });
+  await isSmallAgain();
+  // So do the browser's back, which leads out of no thread, and Escape; forward leads back to none.
+  await shown.tap();
+  await phone.page.getByRole("img", { name: "Picture" }).waitFor();
+  await phone.page.goBack();
+  await isSmallAgain();
+  expect(await shown.evaluate((button) => document.activeElement === button)).toBe(true);
+  await phone.page.goForward();
+  await vi.waitUntil(() => phone.page.evaluate(() => history.state === null), { timeout: 10_000 });
+  await isSmallAgain();
+  await shown.tap();
+  await phone.page.getByRole("img", { name: "Picture" }).waitFor();
+  await phone.page.keyboard.press("Escape");
+  await isSmallAgain();
+  expect(phone.page.url()).toBe(href);
   await phone.page.reload();
   await shown.waitFor();
   // Its bytes did not come back from the host.

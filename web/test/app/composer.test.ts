@@ -92,11 +92,49 @@ test("a message begins a turn, and has its receipt, also after a reload", async 
   await hasSaid(["@text N=3 ms=1 size=4"]);
 });
 
+test("a message that is long is folded until somebody wants all of it", async () => {
+  const lines = (count: number): string => Array.from({ length: count }, (_, at) => `step ${at + 1}`).join("\n");
+  await says(lines(12));
+  await mine("step 12").getByText("Turn started").waitFor();
+  await rests();
+  await says(`first\n${lines(40)}`);
+  const message = mine("first");
+  await message.getByText("Turn started").waitFor();
+  await rests();
+  expect(await mine("step 12").first().getByRole("button").count()).toBe(0);
+  const shown = async (): Promise<number> =>
+    message
+      .locator(".me__words")
+      .evaluate((words) => words.clientHeight / parseFloat(getComputedStyle(words).lineHeight));
+  const isWhole = async (count: number): Promise<void> => {
+    await vi.waitFor(async () => {
+      expect(Math.round(await shown())).toBe(count);
+    });
+  };
+  await isWhole(8);
+  await audits(phone, "composer-folded");
+  // It is long on a screen that is turned, too, and still so when that is turned back.
+  await phone.page.setViewportSize({ width: 844, height: 390 });
+  await isWhole(8);
+  await phone.page.setViewportSize({ width: 390, height: 844 });
+  await isWhole(8);
+  await phone.page.reload();
+  await message.getByRole("button", { name: "Show all" }).tap();
+  await isWhole(41);
+  await message.getByRole("button", { name: "Show less" }).tap();
+  await isWhole(8);
+});
+
 test("what is written while a turn runs waits for its end, can be moved, edited and taken back, and is sent after a stop", async () => {
   await says("@hang");
   await phone.page.getByRole("button", { name: "Stop" }).waitFor();
   await field().fill("paint the fence");
   await audits(phone, "composer-running");
+  // What goes on is said to its end, in the largest letters too.
+  await phone.page.evaluate(() => (document.documentElement.dataset.text = "200"));
+  const bar = phone.page.locator(".turnbar > .clip");
+  expect(await bar.evaluate(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)).toBeLessThan(2);
+  await phone.page.evaluate(() => delete document.documentElement.dataset.text);
   await phone.shoots("composer-modes");
   await phone.taps("After this turn");
   const queue = phone.page.getByRole("list", { name: "Queued for after this turn" });

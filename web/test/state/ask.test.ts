@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { bodyOf, contentOf, fieldsOf, kindOf, partsOf } from "../../src/state/ask";
-import { hiddenIn } from "../../src/views/askwords";
+import { type Kind, bodyOf, contentOf, fieldsOf, kindOf, partsOf } from "../../src/state/ask";
+import { calledWords, hiddenIn } from "../../src/views/askwords";
 import { strictlyVisible } from "../../src/visible";
 
 const NOTHING = partsOf([]);
@@ -16,6 +16,19 @@ test("every text that is shown is in one place, whatever the order", () => {
     { label: "new", text: "x" },
     { label: "odd", text: "" },
   ]);
+});
+
+test("that something is asked is said in a sentence without any of it", () => {
+  const called = (kind: Kind, ...texts: readonly string[]): string => calledWords({ kind, parts: partsOf(texts) });
+  expect(called("command", "request", "m", "command", "cargo test\nrm -r x")).toBe(
+    "Codex asks to run a command, 2 lines",
+  );
+  expect(called("files", "file", "a", "change", "update")).toBe("Codex asks to change 1 file");
+  expect(called("question", "questionId", "q", "header", "H", "question", "Q?")).toBe("Codex asks 1 question");
+  expect(called("form", "claim", "secret")).toBe("A tool server asks for a few values");
+  for (const kind of ["permissions", "link", "consent", "unknown"] as const) {
+    expect(called(kind, "claim", "secret")).not.toContain("secret");
+  }
 });
 
 test("files and questions are taken apart", () => {
