@@ -28,6 +28,7 @@ mod middleman;
 mod pages;
 mod paths;
 mod prompts;
+mod proxies;
 mod quic;
 mod reasons;
 mod refusals;

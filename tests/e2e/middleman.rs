@@ -74,12 +74,12 @@ async fn a_middleman_with_an_authoritys_certificate_sees_what_a_relay_sees_and_c
     let told: usize = forged.kept().iter().map(|kept| kept.up.len()).sum();
     assert!(forged.kept().len() >= 3 && told == 0, "a relay with another key heard {told} messages");
 
-    // Without the authority among those trusted, not even that.
+    // Where those who are trusted can't be read, not even that; which file that is, is said.
     middleman.lead_to(honest.addr());
     let before = honest.kept().len();
     let none = device.path().join("none.pem");
     let hosts = run(&device, &none, &["hosts"]).await;
-    assert!(hosts.out.contains("certificate"), "{hosts:?}");
+    assert!(hosts.out.contains("SSL_CERT_FILE names"), "{hosts:?}");
     eventually("the host is back", || honest.kept().len() > before).await;
     assert!(honest.kept()[before..].iter().all(|kept| kept.path.starts_with("/v1/host")), "a device came through");
     assert_eq!(agent.stop().await, Some(0));

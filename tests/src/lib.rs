@@ -4,6 +4,7 @@
 //! pinned Codex with a scripted model, sockets. What a test adds is trouble:
 //! [`cutter`] breaks links, [`recorder`] keeps what the relay handles.
 
+pub mod authority;
 pub mod busy;
 pub mod codex;
 pub mod containers;
@@ -14,6 +15,7 @@ pub mod log;
 pub mod middleman;
 pub mod network;
 pub mod process;
+pub mod proxy;
 pub mod recorder;
 pub mod recordings;
 pub mod rpc;

@@ -27,6 +27,7 @@ use reachback_host::disk::Surroundings;
 use reachback_host::firewall::ceiling::Ceiling;
 use reachback_host::link::relay::{Caller, RelayConnection};
 use reachback_host::link::transports::{TransportChoice, Transports};
+use reachback_host::link::way_out::WayOut;
 use reachback_host::local_api::{Confirm, Event, Exchange, Failure, Handler, Request, Response};
 use reachback_host::ssh::Discovery;
 use reachback_host::state::devices::Device;
@@ -508,7 +509,8 @@ impl TestDevice {
     pub async fn join_showing(invitation: &Invitation, show: impl FnOnce(Digits)) -> Result<Self, join::JoinError> {
         let home = tempfile::tempdir().unwrap();
         let (name, platform) = (Name::new(DEVICE_NAME).unwrap(), Platform::new("test").unwrap());
-        let host = join::join(invitation, name, platform, &PairedHostStore::new(home.path()), show).await?;
+        let host =
+            join::join(invitation, WayOut::default(), name, platform, &PairedHostStore::new(home.path()), show).await?;
         Ok(Self { host, home })
     }
 

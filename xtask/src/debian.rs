@@ -18,7 +18,7 @@ struct Tool {
 }
 
 /// What tests use: tmux plays the person at the terminal, Chromium the one with a phone, OpenSSH both ends of a way to another
-/// machine, and the shells those that somebody logs into there.
+/// machine, the shells those that somebody logs into there, and tinyproxy what stands between an office and the world.
 const TOOLS: &[Tool] = &[
     Tool { program: "tmux", probe: &["-V"], package: "tmux" },
     Tool { program: "ssh", probe: &["-V"], package: "openssh-client" },
@@ -26,6 +26,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "chromium", probe: &["--version"], package: "chromium" },
     Tool { program: "zsh", probe: &["--version"], package: "zsh" },
     Tool { program: "fish", probe: &["--version"], package: "fish" },
+    Tool { program: "tinyproxy", probe: &["-v"], package: "tinyproxy-bin" },
 ];
 
 /// What the tests that only root can run use: a module of PAM, whose service such a test adds, and what makes networks.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use e2e::cutter::Cutter;
 use reachback_host::connect::join;
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
+use reachback_host::link::transports::TransportChoice;
 use reachback_host::session::{ChannelHandle, Incoming};
 use reachback_host::state::paired_hosts::PairedHostStore;
 use reachback_proto::frame::ChannelCloseReason;
@@ -35,7 +36,7 @@ impl Device {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut hosts = PairedHostStore::new(home).list()?.hosts;
         let host = hosts.pop().context("the device is not paired")?;
-        let mut relay = join::relay_of(&host, transport.into())?;
+        let mut relay = join::relay_of(&host, TransportChoice::from(transport))?;
         let mut link = None;
         if is_cut {
             let target = SocketAddr::from((Ipv4Addr::LOCALHOST, relay.origin.port()));

@@ -45,6 +45,7 @@ use crate::state::timestamp::Timestamp;
 /// Starts `codex --remote` on a private socket that leads to the host. Interruptions of the network of
 /// up to 30 seconds go unnoticed; after longer ones the terminal UI reconnects by itself.
 #[derive(Debug, Args)]
+#[command(after_help = transport::ENVIRONMENT)]
 pub(super) struct ConnectArgs {
     /// The host: its name, its id, or the start of its id. Without it, the only one there is.
     host: Option<String>,
@@ -87,7 +88,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
         return Err(no_terminal(&host.name).into());
     }
     let (name, id, device) = (host.name.clone(), host.host_id(), host.device_id());
-    let config = remote_config(&host, args.transport.into())?;
+    let config = remote_config(&host, args.transport)?;
     transport::check(args.transport, &config.relay.origin)?;
     let remote = Arc::new(RemoteHost::start(config));
     let (report_out, report) = watch::channel(HostReport::default());
@@ -279,9 +280,9 @@ fn find(store: &PairedHostStore, query: Option<&str>) -> anyhow::Result<PairedHo
 const PAIR: &str = "at the host: reachback up (or `reachback pair`); here: reachback join URL";
 
 /// How a host is reached.
-pub(super) fn remote_config(host: &PairedHost, transport: TransportChoice) -> anyhow::Result<RemoteConfig> {
+pub(super) fn remote_config(host: &PairedHost, transport: impl Into<TransportChoice>) -> anyhow::Result<RemoteConfig> {
     Ok(RemoteConfig {
-        relay: join::relay_of(host, transport)?,
+        relay: join::relay_of(host, transport::transports(transport))?,
         host: host.host_id(),
         host_static: host.host_static,
         identity: Identity::from_seed(host.identity.seed().clone()),

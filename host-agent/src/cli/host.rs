@@ -43,7 +43,6 @@ use crate::codex::{CodexBackend, CodexConfig};
 use crate::demo::home::DemoHome;
 use crate::disk::Surroundings;
 use crate::firewall::ceiling::Ceiling;
-use crate::link::transports::Transports;
 use crate::local_api::events::{CodexState, TunnelState, TunnelTransport};
 use crate::local_api::{Event, Failure, SshAsksDevices};
 use crate::platform::signals::{stop_wanted, stop_within};
@@ -61,7 +60,7 @@ pub(super) const STOP_TIME: Duration = Duration::from_secs(20);
 /// devices with `reachback pair`. `install` keeps the agent running from then on, after logouts and
 /// restarts of the machine, too.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, after_help = transport::ENVIRONMENT)]
 pub(super) struct HostArgs {
     #[command(subcommand)]
     action: Option<ServiceAction>,
@@ -226,7 +225,7 @@ pub(super) async fn run(home: &Home, log: &str, args: HostArgs, output: Output) 
         public_relay: None,
         web_origin: args.web_origin,
         new_relay,
-        transports: Transports::new(args.transport.into()),
+        transports: transport::transports(args.transport),
         enroll_key,
         local: local_environment(home, &args.codex, codex, None)?,
         ssh: args.codex.discovery(home)?,

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::output::{Output, table};
-use super::{Home, connect};
+use super::{Home, connect, transport};
 use crate::connect::host_info::{CodexWord, EnvironmentReport, HostReport};
 use crate::connect::remote::{RemoteHost, RemoteState};
 use crate::connect::{host_info, join, presence};
@@ -25,6 +25,7 @@ use crate::state::timestamp::Timestamp;
 
 /// List the hosts that this computer may control, whether they are online, and how Codex is there.
 #[derive(Debug, Args)]
+#[command(after_help = transport::ENVIRONMENT)]
 pub(super) struct HostsArgs {
     #[command(subcommand)]
     action: Option<Action>,
@@ -126,7 +127,7 @@ fn detail(row: &Row) -> String {
 
 async fn ask(host: PairedHost, store: PairedHostStore) -> Row {
     let row = |host, state, reason| Row { host, state, since: None, reason, codex: None };
-    let relay = match join::relay_of(&host, TransportChoice::Wss) {
+    let relay = match join::relay_of(&host, transport::transports(TransportChoice::Wss)) {
         Ok(relay) => relay,
         Err(error) => return row(host, "unreachable", Some(error.to_string())),
     };

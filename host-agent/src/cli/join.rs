@@ -11,6 +11,7 @@ use serde_json::json;
 use super::Home;
 use super::output::Output;
 use super::pair::read_line;
+use super::transport;
 use crate::connect::join::{self, Invitation, JoinError};
 use crate::link::relay::RelayError;
 use crate::local_api::Failure;
@@ -22,6 +23,7 @@ use crate::state::paired_hosts::PairedHostStore;
 /// address alone, or nothing, it asks for the typed code. Either way this computer then shows six
 /// digits, to be typed at the host.
 #[derive(Debug, Args)]
+#[command(after_help = transport::ENVIRONMENT)]
 pub(super) struct JoinArgs {
     /// The pairing URL, or the relay's address.
     url: Option<String>,
@@ -39,7 +41,7 @@ pub(super) async fn run(home: &Home, args: JoinArgs, output: Output) -> anyhow::
     let invitation = invitation(args.url, output).await?;
     let store = PairedHostStore::new(&home.path);
     output.remark("Pairing…");
-    let host = join::join(&invitation, name, platform, &store, |digits| {
+    let host = join::join(&invitation, transport::way_out(), name, platform, &store, |digits| {
         output.object(&json!({ "event": "digits", "digits": digits.to_string() }));
         output.say(format_args!("\nType these digits at the host:\n\n    {digits}\n"));
     })
@@ -67,6 +69,11 @@ fn explained(error: JoinError) -> Failure {
             "wrong_relay",
             "someone may be in between: copy the URL from the host's screen again, or use another network",
         ),
+        // They name the next step themselves.
+        JoinError::Relay(RelayError::Proxy { .. }) => return Failure::new("proxy", error.to_string()),
+        JoinError::Relay(RelayError::Untrusted(_) | RelayError::Authorities { .. }) => {
+            return Failure::new("authority", error.to_string());
+        }
         JoinError::Relay(_) => ("relay", "check the relay's address, and whether this computer reaches it"),
         JoinError::NoHost | JoinError::NotConfirmed | JoinError::Link(_) | JoinError::Pairing(_) => {
             ("pairing_failed", AGAIN)

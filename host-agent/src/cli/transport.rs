@@ -1,9 +1,10 @@
-//! `--transport`: what carries connections to a relay.
+//! `--transport`: what carries connections to a relay; and the proxy and the authorities that the environment names.
 
 use clap::ValueEnum;
 use reachback_proto::pairing::Origin;
 
-use crate::link::transports::TransportChoice;
+use crate::link::transports::{TransportChoice, Transports};
+use crate::link::way_out::WayOut;
 use crate::local_api::Failure;
 
 /// What carries connections to a relay.
@@ -25,6 +26,24 @@ impl From<TransportArg> for TransportChoice {
             TransportArg::Wss => Self::Wss,
         }
     }
+}
+
+/// The variables that say how a relay is reached, for the help of the commands that dial one.
+pub(super) const ENVIRONMENT: &str = "\
+Environment, as for curl and Codex:
+  HTTPS_PROXY           the proxy on the way to the relay, http://HOST:PORT or http://NAME:PASSWORD@HOST:PORT; else ALL_PROXY
+  NO_PROXY              what is reached without it: names with all below them, addresses, networks, *; with :PORT or without
+  CODEX_CA_CERTIFICATE  a PEM file with authorities to trust beside the system's
+  SSL_CERT_FILE         a PEM file with authorities to trust in place of the system's";
+
+/// What the environment says of the way to relays. It is read here and nowhere else.
+pub(super) fn way_out() -> WayOut {
+    WayOut::of(|name| std::env::var_os(name))
+}
+
+/// The way to relays by what was chosen.
+pub(super) fn transports(choice: impl Into<TransportChoice>) -> Transports {
+    Transports::new(choice.into()).through(way_out())
 }
 
 /// Refuses what can't be: there is no QUIC without TLS.

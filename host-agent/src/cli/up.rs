@@ -21,6 +21,7 @@ use super::host::{CodexArgs, CodexWay, OwnCodex, STOP_TIME, Way, local_environme
 use super::opening;
 use super::output::Output;
 use super::pair::{self, Codes};
+use super::transport;
 use crate::agent::outbox::OutboxLimits;
 use crate::agent::ssh_hosts::SshHostChanges;
 use crate::agent::{Agent, AgentConfig};
@@ -126,7 +127,8 @@ pub(super) async fn run(home: &Home, mut args: UpArgs, output: Output) -> anyhow
             // It is the relay of this process and this home, whatever address it had before.
             new_relay: true,
             // Of this very process: nothing is lost on the way, and no address changes.
-            transports: Transports::new(TransportChoice::Wss),
+            // And no proxy leads here; but its certificate may be of an authority that the environment names.
+            transports: Transports::new(TransportChoice::Wss).through(transport::way_out().without_proxies()),
             enroll_key: Some(relay.create_enroll_key().await?),
             local: local_environment(home, &args.codex, codex, demo.as_ref().map(|demo| &demo.home))?,
             ssh: args.codex.discovery(home)?,

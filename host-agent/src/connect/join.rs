@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::link::handshake::{BlockStream, HandshakeFailed};
 use crate::link::relay::{Caller, RelayAddress, RelayConnection, RelayError, RelayTrust};
 use crate::link::transports::{TransportChoice, Transports};
+use crate::link::way_out::WayOut;
 use crate::state::atomic::FileError;
 use crate::state::host::RelayPin;
 use crate::state::paired_hosts::{PairedHost, PairedHostStore};
@@ -84,6 +85,7 @@ async fn attached(mut connection: RelayConnection) -> Result<RelayConnection, Jo
 /// Pairs with a host and stores it. `show` is called with the digits that a person types at the host.
 pub async fn join(
     invitation: &Invitation,
+    way_out: WayOut,
     name: Name,
     platform: Platform,
     store: &PairedHostStore,
@@ -97,7 +99,7 @@ pub async fn join(
         }
     };
     // Of a few round trips: QUIC would gain nothing.
-    let relay = RelayAddress { origin, trust, transports: Transports::new(TransportChoice::Wss) };
+    let relay = RelayAddress { origin, trust, transports: Transports::new(TransportChoice::Wss).through(way_out) };
     let rendezvous = secret.rendezvous();
     let connection = attached(relay.connect(&Caller::Pairing { rendezvous }).await?).await?;
     let rng = SystemRandom::new();
@@ -162,9 +164,9 @@ pub async fn join(
 }
 
 /// The relay of a paired host, pinned.
-pub fn relay_of(host: &PairedHost, transport: TransportChoice) -> Result<RelayAddress, OriginError> {
+pub fn relay_of(host: &PairedHost, transports: impl Into<Transports>) -> Result<RelayAddress, OriginError> {
     let trust = RelayTrust::Pinned(host.relay().id());
-    Ok(RelayAddress { origin: host.relay().url.parse()?, trust, transports: Transports::new(transport) })
+    Ok(RelayAddress { origin: host.relay().url.parse()?, trust, transports: transports.into() })
 }
 
 /// The typed code's key derivation takes a fifth of a second of computing.

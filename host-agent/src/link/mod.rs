@@ -1,6 +1,7 @@
 //! Links: from a TCP connection to sealed records.
 //!
-//! [`dial`] finds the address of a name that answers; [`relay`] dials the relay
+//! [`dial`] finds the address of a name that answers; [`way_out`] says through which [`proxy`], and whose
+//! certificates count ([`authorities`]); [`relay`] dials the relay
 //! and proves keys; [`circuit`] is the byte stream
 //! that the relay then splices; [`SecureLink`] is the Noise handshake and its records over it. A
 //! transport ([`ws`], over TCP or over a stream of [`quic`]) is one implementation of
@@ -9,9 +10,11 @@
 //! A `SecureLink` belongs to one task, the session's, and is polled: the task
 //! reads, writes and listens to everything else in a single `select!`.
 
+pub(crate) mod authorities;
 pub mod circuit;
 pub(crate) mod dial;
 pub mod handshake;
+pub(crate) mod proxy;
 pub(crate) mod quic;
 pub mod relay;
 #[cfg(test)]
@@ -19,6 +22,7 @@ pub(crate) mod testing;
 pub(crate) mod tls;
 pub(crate) mod transport;
 pub mod transports;
+pub mod way_out;
 pub(crate) mod ws;
 
 use std::mem;

@@ -17,13 +17,16 @@ use reachback_proto::pairing::Origin;
 use reachback_proto::version;
 use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
+use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::ByteStream;
+use super::authorities::AuthorityError;
 use super::circuit::{Circuit, RelayCircuit};
 use super::dial::{self, DialError};
+use super::proxy::ProxyError;
 use super::quic::QuicConnection;
 use super::tls::{self, TlsSetupError};
 use super::transport::{Closed, Received, Transport};
@@ -121,6 +124,30 @@ pub enum RelayError {
         /// Why.
         source: DialError,
     },
+    /// The proxy that the environment names does not lead there.
+    #[error("cannot reach the relay at {origin} through the proxy {proxy}: {source}")]
+    Proxy {
+        /// Where the relay was looked for.
+        origin: String,
+        /// Host and port of the proxy.
+        proxy: String,
+        /// Why, and what to do.
+        source: ProxyError,
+    },
+    /// Nobody whom this computer trusts vouches for the certificate.
+    #[error(
+        "cannot reach the relay at {0}: its certificate is of an authority that this computer does not trust; if it is one \
+         of your own, or of a proxy that may read along, name a file with the authority's certificate in CODEX_CA_CERTIFICATE"
+    )]
+    Untrusted(String),
+    /// A file that names authorities is not to be used.
+    #[error("cannot reach the relay at {origin}: {why}")]
+    Authorities {
+        /// Where it was looked for.
+        origin: String,
+        /// Which file, and why.
+        why: String,
+    },
     /// A connection, and no TLS on it.
     #[error("cannot reach the relay at {origin}: {}", quote(source))]
     NoTls {
@@ -134,6 +161,20 @@ pub enum RelayError {
     NoQuic {
         /// Where it was looked for.
         origin: String,
+        /// Why.
+        source: DialError,
+    },
+    /// No QUIC, which goes past the proxy that the environment names.
+    #[error(
+        "cannot reach the relay at {origin} over QUIC, which goes past the proxy {proxy}: {}; leave out --transport, and \
+         it goes through the proxy",
+        quote(source)
+    )]
+    NoQuicPastProxy {
+        /// Where the relay was looked for.
+        origin: String,
+        /// Host and port of the proxy.
+        proxy: String,
         /// Why.
         source: DialError,
     },
@@ -389,24 +430,54 @@ impl RelayAddress {
         if !self.origin.is_secure() {
             return Err(RelayError::PlainQuic { origin: origin() });
         }
-        let (host, tls) = (self.host(), tls::client_config(&self.trust)?);
+        let way_out = self.transports.way_out();
+        let (host, tls) = (self.host(), tls::client_config(&self.trust, &way_out.authorities)?);
         let dialled = QuicConnection::dial(&host, self.origin.port(), tls, self.transports.tokens(), deadline);
-        dialled.await.map_err(|source| RelayError::NoQuic { origin: origin(), source })
+        dialled.await.map_err(|source| match way_out.proxy(&self.origin) {
+            Some(proxy) => RelayError::NoQuicPastProxy { origin: origin(), proxy: proxy.name(), source },
+            None => RelayError::NoQuic { origin: origin(), source },
+        })
     }
 
     async fn dial_tcp(&self, deadline: Instant) -> Result<Box<dyn ByteStream>, RelayError> {
-        let unreachable = |source| RelayError::Unreachable { origin: self.origin.to_string(), source };
-        let no_tls = |source| RelayError::NoTls { origin: self.origin.to_string(), source };
-        let host = self.host();
-        let tcp = dial::connect(&host, self.origin.port(), deadline).await.map_err(unreachable)?;
+        let way_out = self.transports.way_out();
+        let stream = self.dial_way(deadline).await?;
         if !self.origin.is_secure() {
-            return Ok(Box::new(tcp));
+            return Ok(stream);
         }
-        let name = ServerName::try_from(host).map_err(|_| RelayError::Protocol("its name can't be used for TLS"))?;
-        let mut config = tls::client_config(&self.trust)?;
+        let name = ServerName::try_from(self.host());
+        let name = name.map_err(|_| RelayError::Protocol("its name can't be used for TLS"))?;
+        let mut config = tls::client_config(&self.trust, &way_out.authorities)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(no_tls)?;
-        Ok(Box::new(tls))
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        Ok(Box::new(tls.map_err(|error| self.no_tls(error))?))
+    }
+
+    /// Bytes to the relay and back, through the proxy that there is on the way.
+    async fn dial_way(&self, deadline: Instant) -> Result<Box<dyn ByteStream>, RelayError> {
+        let (way_out, origin) = (self.transports.way_out(), self.origin.to_string());
+        match way_out.proxy(&self.origin) {
+            Some(proxy) => {
+                let opened = proxy.open(&way_out.authorities, deadline).await;
+                opened.map_err(|source| RelayError::Proxy { origin, proxy: proxy.name(), source })
+            }
+            None => match dial::connect(&self.host(), self.origin.port(), deadline).await {
+                Ok(stream) => Ok(Box::new(stream)),
+                Err(source) => Err(RelayError::Unreachable { origin, source }),
+            },
+        }
+    }
+
+    /// Why there is no TLS. That a certificate is not trusted has a remedy here, and so it is told apart.
+    fn no_tls(&self, source: io::Error) -> RelayError {
+        let origin = self.origin.to_string();
+        match source.get_ref().and_then(|error| error.downcast_ref()) {
+            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => RelayError::Untrusted(origin),
+            Some(rustls::Error::Other(other)) if other.0.is::<AuthorityError>() => {
+                RelayError::Authorities { origin, why: other.0.to_string() }
+            }
+            _ => RelayError::NoTls { origin, source },
+        }
     }
 
     /// Opens a link over TCP.
@@ -548,7 +619,42 @@ pub(crate) fn refusal(frame: RelayToPeer, otherwise: &'static str) -> RelayError
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use super::super::way_out::WayOut;
     use super::*;
+
+    /// A relay that is dialled as these variables say.
+    fn relay(choice: TransportChoice, environment: impl Fn(&str) -> Option<OsString>) -> RelayAddress {
+        let origin = "https://relay.invalid".parse().unwrap();
+        let transports = Transports::new(choice).through(WayOut::of(environment));
+        RelayAddress { origin, trust: RelayTrust::Learn, transports }
+    }
+
+    #[tokio::test]
+    async fn what_a_proxy_refuses_is_told_with_its_address_and_without_its_password() {
+        let environment = |name: &str| (name == "HTTPS_PROXY").then(|| "http://me:secret@127.0.0.1:1".into());
+        let rendezvous = RendezvousId([0; 16]);
+        let connected = relay(TransportChoice::Auto, environment).connect(&Caller::Pairing { rendezvous }).await;
+        let error = connected.err().expect("nobody listens there");
+        let told = format!("{error} {error:?}");
+        let begins = "cannot reach the relay at https://relay.invalid:443 through the proxy 127.0.0.1:1: ";
+        assert!(told.starts_with(begins) && told.contains("; correct HTTPS_PROXY"), "{told}");
+        assert!(!told.contains("secret") && !told.contains("me:"), "{told}");
+    }
+
+    #[test]
+    fn a_certificate_that_nobody_vouches_for_is_told_from_a_file_that_can_not_be_read() {
+        let relay = relay(TransportChoice::Wss, |_| None);
+        let tls = |error: rustls::Error| relay.no_tls(io::Error::new(io::ErrorKind::InvalidData, error)).to_string();
+        let unknown = tls(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        assert!(unknown.contains("name a file with the authority's certificate in CODEX_CA_CERTIFICATE"), "{unknown}");
+        let file = AuthorityError::Empty { variable: "SSL_CERT_FILE", path: "/x.pem".into() };
+        let file = tls(rustls::Error::Other(rustls::OtherError(Arc::new(file))));
+        assert!(file.contains(": SSL_CERT_FILE names “/x.pem”"), "{file}");
+        let other = tls(rustls::Error::DecryptError);
+        assert_eq!(other, "cannot reach the relay at https://relay.invalid:443: “cannot decrypt peer's message”");
+    }
 
     #[test]
     fn what_a_relay_says_to_refuse_is_quoted_and_can_not_close_the_quotation() {

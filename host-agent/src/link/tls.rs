@@ -2,7 +2,7 @@
 //!
 //! A relay with a certificate of its own making signs it with its identity key,
 //! so the key that is pinned *is* the certificate's. Any other certificate must
-//! be one that the system trusts. Either way the relay then proves its identity
+//! be of one of the [authorities](super::authorities) that count here. Either way the relay then proves its identity
 //! key in its welcome, which outlives certificate renewals.
 
 use std::sync::{Arc, OnceLock};
@@ -13,22 +13,23 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
+use super::authorities::{Authorities, AuthorityError};
 use super::relay::RelayTrust;
 
 /// DER of a SubjectPublicKeyInfo for Ed25519, up to the 32 bytes of the key (RFC 8410 §4).
 const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// The system's trust store could not be used.
+/// TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("TLS cannot be set up: {0}")]
 pub struct TlsSetupError(#[from] Error);
 
-/// A client configuration that takes certificates as `trust` says.
-pub(crate) fn client_config(trust: &RelayTrust) -> Result<ClientConfig, TlsSetupError> {
+/// A client configuration that takes certificates as `trust` says, else those of `authorities`.
+pub(crate) fn client_config(trust: &RelayTrust, authorities: &Authorities) -> Result<ClientConfig, TlsSetupError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = RelayCertVerifier::new(trust.clone(), Arc::clone(&provider));
+    let verifier = RelayCertVerifier::new(trust.clone(), authorities.clone(), Arc::clone(&provider));
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -36,26 +37,28 @@ pub(crate) fn client_config(trust: &RelayTrust) -> Result<ClientConfig, TlsSetup
         .with_no_client_auth())
 }
 
-/// The system's roots (`SSL_CERT_FILE` is honoured); `None` where there are none.
-fn system_verifier(provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build().ok()
+/// What takes certificates of `authorities`; `None` where there are none.
+fn verifier(
+    authorities: &Authorities,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<WebPkiServerVerifier>>, AuthorityError> {
+    let roots = Arc::new(authorities.roots()?);
+    Ok(WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build().ok())
 }
 
 #[derive(Debug)]
 struct RelayCertVerifier {
     trust: RelayTrust,
+    authorities: Authorities,
     /// Looked for where a certificate needs it: the system has more than a hundred roots, and a relay that signed its own
     /// certificate needs none of them, however often it is dialled.
-    system: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
+    looked_up: OnceLock<Result<Option<Arc<WebPkiServerVerifier>>, Arc<AuthorityError>>>,
     provider: Arc<CryptoProvider>,
 }
 
 impl RelayCertVerifier {
-    fn new(trust: RelayTrust, provider: Arc<CryptoProvider>) -> Self {
-        Self { trust, system: OnceLock::new(), provider }
+    fn new(trust: RelayTrust, authorities: Authorities, provider: Arc<CryptoProvider>) -> Self {
+        Self { trust, authorities, looked_up: OnceLock::new(), provider }
     }
 
     fn is_own_certificate(&self, cert: &CertificateDer<'_>) -> Result<bool, Error> {
@@ -77,9 +80,10 @@ impl ServerCertVerifier for RelayCertVerifier {
         if self.is_own_certificate(end_entity)? {
             return Ok(ServerCertVerified::assertion());
         }
-        match self.system.get_or_init(|| system_verifier(&self.provider)) {
-            Some(system) => system.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
-            None => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+        match self.looked_up.get_or_init(|| verifier(&self.authorities, &self.provider).map_err(Arc::new)) {
+            Ok(Some(found)) => found.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
+            Ok(None) => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+            Err(error) => Err(Error::Other(OtherError(Arc::clone(error) as _))),
         }
     }
 
@@ -120,11 +124,12 @@ mod tests {
         let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&pair).unwrap();
         let relay = RelayId::of(&PublicKey(pair.public_key_raw().try_into().unwrap()));
         let verify = |trust| {
-            let verifier = RelayCertVerifier::new(trust, Arc::new(rustls::crypto::ring::default_provider()));
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let verifier = RelayCertVerifier::new(trust, Authorities::default(), provider);
             let name = ServerName::try_from("localhost").unwrap();
             let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
             let verified = verifier.verify_server_cert(certificate.der(), &[], &name, &[], now);
-            (verified.is_ok(), verifier.system.get().is_some())
+            (verified.is_ok(), verifier.looked_up.get().is_some())
         };
         assert_eq!(verify(RelayTrust::Pinned(relay)), (true, false));
         assert_eq!(verify(RelayTrust::Pinned(RelayId([7; 32]))), (false, true));

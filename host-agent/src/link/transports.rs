@@ -7,6 +7,7 @@ use reachback_proto::pairing::Origin;
 use tokio::time::Instant;
 
 use super::quic::Tokens;
+use super::way_out::WayOut;
 
 /// After QUIC did not get through, connections are made over WebSockets at once for so long. Then it is tried again: a
 /// few packets, and a machine that was carried out of the network which drops UDP has it back.
@@ -42,7 +43,14 @@ pub enum TransportKind {
 pub struct Transports {
     choice: TransportChoice,
     avoided_for: Duration,
+    way_out: WayOut,
     memory: Arc<Memory>,
+}
+
+impl From<TransportChoice> for Transports {
+    fn from(choice: TransportChoice) -> Self {
+        Self::new(choice)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -62,9 +70,9 @@ struct Avoided {
 pub(super) enum Plan {
     /// QUIC only.
     Quic,
-    /// A WebSocket only; because QUIC did not get through, where it was wanted.
+    /// A WebSocket only; because QUIC did not get through, where it was wanted, or there is a proxy.
     Wss {
-        /// What came of QUIC.
+        /// What came of QUIC, or which proxy it is.
         without_quic: Option<String>,
     },
     /// QUIC first.
@@ -74,12 +82,22 @@ pub(super) enum Plan {
 impl Transports {
     /// Nothing is known yet.
     pub fn new(choice: TransportChoice) -> Self {
-        Self { choice, avoided_for: AVOIDED_FOR, memory: Arc::default() }
+        Self { choice, avoided_for: AVOIDED_FOR, way_out: WayOut::default(), memory: Arc::default() }
     }
 
     /// QUIC that does not get through is left alone for so long. Default ten minutes.
     pub fn avoiding_quic_for(self, avoided_for: Duration) -> Self {
         Self { avoided_for, ..self }
+    }
+
+    /// Through the proxy that is named for a relay, and with the authorities that are. Default none, and the system's.
+    pub fn through(self, way_out: WayOut) -> Self {
+        Self { way_out, ..self }
+    }
+
+    /// Which proxy there is, and whose certificates count.
+    pub(super) fn way_out(&self) -> &WayOut {
+        &self.way_out
     }
 
     /// What may carry a connection.
@@ -89,8 +107,11 @@ impl Transports {
 
     /// How to begin.
     pub(super) fn plan(&self, relay: &Origin) -> Plan {
+        let through = self.way_out.proxy(relay).map(|proxy| format!("through the proxy {}", proxy.name()));
         match self.choice {
+            // As a person asked for it, past any proxy: none of them carries it.
             TransportChoice::Quic => Plan::Quic,
+            _ if through.is_some() => Plan::Wss { without_quic: through },
             // There is no QUIC without encryption.
             TransportChoice::Auto if relay.is_secure() => match self.avoided() {
                 Some(avoided) if Instant::now() < avoided.until => Plan::Wss { without_quic: Some(avoided.why) },
@@ -167,6 +188,26 @@ mod tests {
         assert_eq!(transports.plan(&relay), Plan::Both, "that may happen to any connection");
         transports.fell_silent(TransportKind::Quic, Duration::from_secs(10));
         assert!(matches!(transports.plan(&relay), Plan::Wss { without_quic: Some(_) }));
+    }
+
+    #[test]
+    fn through_a_proxy_there_is_no_quic_unless_it_is_asked_for() {
+        let environment = |name: &str| match name {
+            "HTTPS_PROXY" => Some("http://me:secret@proxy.example:3128".into()),
+            "NO_PROXY" => Some("near.example".into()),
+            _ => None,
+        };
+        let plan = |choice, relay| Transports::new(choice).through(WayOut::of(environment)).plan(&origin(relay));
+        let proxied = Plan::Wss { without_quic: Some("through the proxy proxy.example:3128".into()) };
+        assert_eq!(plan(TransportChoice::Auto, "https://relay.example"), proxied);
+        assert_eq!(plan(TransportChoice::Wss, "https://relay.example"), proxied);
+        assert_eq!(plan(TransportChoice::Quic, "https://relay.example"), Plan::Quic);
+        for direct in ["https://near.example", "https://localhost", "https://127.0.0.1:7420"] {
+            assert_eq!(plan(TransportChoice::Auto, direct), Plan::Both, "{direct}");
+        }
+        // Without TLS a proxy could read along, and forge.
+        let plain = plan(TransportChoice::Auto, "http://relay.example");
+        assert_eq!(plain, Plan::Wss { without_quic: None });
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,7 +22,6 @@ mod http;
 mod inbox;
 mod joining;
 mod outbox;
-mod proxy;
 mod reception;
 pub(crate) mod redirect;
 mod setting;

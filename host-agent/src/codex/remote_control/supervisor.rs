@@ -24,7 +24,6 @@ use super::callers::Callers;
 use super::clients::Clients;
 use super::enrolment::{self, Enrolment};
 use super::http::{self, Parts, Sockets};
-use super::proxy::Proxies;
 use super::reception::Reception;
 use super::redirect::RedirectError;
 use super::upstream::Upstream;
@@ -34,6 +33,7 @@ use crate::codex::ground::Hold;
 use crate::codex::process::{INSTALL, Process, SpawnError};
 use crate::codex::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, STARTED_ANEW, idle_for_long, reason};
 use crate::codex::{Adapter, CodexState, Instance, StartedBy, Text};
+use crate::link::way_out::WayOut;
 use crate::state::timestamp::Timestamp;
 
 /// A Codex without a socket for so long has been given up by all its clients ([`super::clients::GRACE`]), and is started anew.
@@ -170,14 +170,14 @@ impl Supervisor {
 
     fn parts(&self, enrolment: Enrolment, upstream: Option<Upstream>) -> Parts {
         let (callers, sockets) = (self.callers.clone(), self.sockets());
-        // Those that a Codex of the agent's own would take.
-        let proxies = Proxies::of(|name| self.config.codex.variable(name));
+        // As a Codex of the agent's own would take it.
+        let way_out = WayOut::of(|name| self.config.codex.variable(name));
         Parts {
             enrolment,
             callers,
             host: Arc::new(self.reception.clone()),
             sockets,
-            upstream: upstream.map(|upstream| upstream.through(proxies)),
+            upstream: upstream.map(|upstream| upstream.through(way_out)),
             clock: Arc::new(Timestamp::now),
         }
     }

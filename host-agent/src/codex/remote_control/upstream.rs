@@ -6,8 +6,8 @@
 //! TLS. Bodies are streamed both ways and kept nowhere. Nothing is followed,
 //! cached or retried here: Codex does that.
 //!
-//! Each request has a connection of its own, through the [proxy](super::proxy) that
-//! the environment names. There are few of them, and no connection can outlive what
+//! Each request has a connection of its own, through the [proxy](crate::link::proxy)
+//! that the environment names. There are few of them, and no connection can outlive what
 //! it was for, or be [silent](super::silence) for ever.
 
 use std::io;
@@ -24,10 +24,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
-use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -37,8 +35,11 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 use url::{Host, Url};
 
-use super::proxy::{Proxies, Proxy, TunnelError};
 use super::silence::Heard;
+use crate::link::authorities::{Authorities, AuthorityError};
+use crate::link::dial::DialError;
+use crate::link::proxy::ProxyError;
+use crate::link::way_out::WayOut;
 
 /// Where Codex goes when nothing is configured.
 pub(super) const DEFAULT: &str = "https://chatgpt.com/backend-api";
@@ -76,7 +77,7 @@ pub enum UpstreamError {
     Plain,
     /// TLS can't be had.
     #[error("TLS cannot be set up")]
-    Tls(#[source] rustls::Error),
+    Tls(#[source] AuthorityError),
 }
 
 /// Why a request got no answer. It says nothing of what was asked or answered.
@@ -91,7 +92,7 @@ pub(super) enum PassError {
     Address,
     /// The proxy on the way does not let it through.
     #[error("can't reach codex's own backend through the proxy")]
-    Proxy(#[source] TunnelError),
+    Proxy(#[source] ProxyError),
     /// Whoever is there is not trusted, or speaks no TLS.
     #[error("no TLS with codex's own backend: {0}")]
     Tls(io::ErrorKind),
@@ -124,7 +125,7 @@ pub struct Upstream {
     /// Without a slash at its end.
     path: String,
     tls: Option<TlsConnector>,
-    proxies: Proxies,
+    way_out: WayOut,
     silence: Duration,
 }
 
@@ -150,7 +151,7 @@ impl Upstream {
         }
         let host = url.host().ok_or(UpstreamError::Url)?.to_owned();
         let tls = match url.scheme() {
-            "https" => Some(TlsConnector::from(client_config().map_err(UpstreamError::Tls)?)),
+            "https" => Some(connector(&Authorities::default()).map_err(UpstreamError::Tls)?),
             "http" if is_loopback(&host) => None,
             "http" => return Err(UpstreamError::Plain),
             _ => return Err(UpstreamError::Url),
@@ -162,12 +163,18 @@ impl Upstream {
         };
         let authority = HeaderValue::try_from(authority).map_err(|_| UpstreamError::Url)?;
         let path = url.path().trim_end_matches('/').to_owned();
-        Ok(Self { host, port, authority, path, tls, proxies: Proxies::default(), silence: SILENCE })
+        Ok(Self { host, port, authority, path, tls, way_out: WayOut::default(), silence: SILENCE })
     }
 
-    /// The same backend, through these proxies. What goes without TLS stays on this machine, and goes through none.
-    pub(super) fn through(self, proxies: Proxies) -> Self {
-        Self { proxies, ..self }
+    /// The same backend, by this way. What goes without TLS stays on this machine, and goes through no proxy.
+    pub(super) fn through(self, way_out: WayOut) -> Self {
+        let tls = self.tls.map(|system| {
+            connector(&way_out.authorities).unwrap_or_else(|error| {
+                tracing::warn!(%error, "what codex asks its own backend for goes on with the system's authorities");
+                system
+            })
+        });
+        Self { tls, way_out, ..self }
     }
 
     /// Whether it is on this machine, at this port.
@@ -192,20 +199,13 @@ impl Upstream {
         let by = Instant::now() + CONNECT_TIME;
         let Some(tls) = &self.tls else { return Ok(Box::new(dial(&self.host, self.port, by).await?)) };
         let name = self.server_name().ok_or(PassError::Address)?;
-        match self.proxies.on_the_way_to(&self.host, self.port) {
+        match self.way_out.proxies.on_the_way_to(&self.host, self.port) {
             Some(proxy) => {
-                let stream = self.tunnel(&proxy, by).await?;
+                let stream = proxy.open(&self.way_out.authorities, by).await?;
                 Ok(Box::new(secure(tls, name, stream, by).await?))
             }
             None => Ok(Box::new(secure(tls, name, dial(&self.host, self.port, by).await?, by).await?)),
         }
-    }
-
-    async fn tunnel(&self, proxy: &Proxy, by: Instant) -> Result<TokioIo<Upgraded>, PassError> {
-        let (host, port) = proxy.address().map_err(PassError::Proxy)?;
-        let stream = dial(&host, port, by).await?;
-        let tunnel = timeout_at(by, proxy.tunnel(stream)).await.map_err(|_| PassError::Slow)?;
-        tunnel.map_err(PassError::Proxy)
     }
 
     fn server_name(&self) -> Option<ServerName<'static>> {
@@ -225,16 +225,24 @@ fn is_loopback(host: &Host) -> bool {
     }
 }
 
-/// Certificates that the system trusts, and no others.
-fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+impl From<ProxyError> for PassError {
+    fn from(error: ProxyError) -> Self {
+        match error {
+            ProxyError::TimedOut => Self::Slow,
+            // No network, mostly.
+            ProxyError::Unreachable { source, .. } => Self::Offline(match source {
+                DialError::Lookup(error) | DialError::Failed { source: error, .. } => error.kind(),
+                DialError::NoAddress => io::ErrorKind::NotFound,
+                DialError::TimedOut { .. } => io::ErrorKind::TimedOut,
+            }),
+            other => Self::Proxy(other),
+        }
+    }
+}
+
+/// Takes certificates of these, and no others.
+fn connector(authorities: &Authorities) -> Result<TlsConnector, AuthorityError> {
+    Ok(TlsConnector::from(Arc::new(authorities.client_config()?)))
 }
 
 /// Whoever does not even accept in time is nowhere to be found.

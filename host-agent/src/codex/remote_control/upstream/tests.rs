@@ -143,8 +143,8 @@ async fn why_there_is_no_answer_is_told_apart() {
 async fn a_connection_has_ten_seconds_in_all() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let proxies = Proxies::of(|name| (name == "HTTPS_PROXY").then(|| format!("http://{addr}").into()));
-    let secure = Upstream::new("https://vendor.example/").unwrap().through(proxies);
+    let way_out = WayOut::of(|name| (name == "HTTPS_PROXY").then(|| format!("http://{addr}").into()));
+    let secure = Upstream::new("https://vendor.example/").unwrap().through(way_out);
     let began = Instant::now();
     let answering = async {
         let (stream, _) = listener.accept().await.unwrap();
@@ -162,8 +162,8 @@ async fn a_connection_has_ten_seconds_in_all() {
 async fn through_a_proxy_only_the_name_of_the_backend_is_told_and_a_refusal_is_one() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let proxies = Proxies::of(|name| (name == "https_proxy").then(|| format!("http://me:pw@{addr}").into()));
-    let secure = Upstream::new("https://vendor.example/x").unwrap().through(proxies.clone());
+    let way_out = WayOut::of(|name| (name == "https_proxy").then(|| format!("http://me:pw@{addr}").into()));
+    let secure = Upstream::new("https://vendor.example/x").unwrap().through(way_out.clone());
     let answering = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = vec![0; 4096];
@@ -184,7 +184,7 @@ async fn through_a_proxy_only_the_name_of_the_backend_is_told_and_a_refusal_is_o
 
     // What stays on this machine goes past it.
     let (plain, vendor) = upstream().await;
-    let plain = plain.through(proxies);
+    let plain = plain.through(way_out);
     let empty = "HTTP/1.1 204 No Content\r\n\r\n";
     let (answer, _stream) = tokio::join!(ask(&plain), say(&vendor, empty));
     assert_eq!(answer.unwrap().status(), StatusCode::NO_CONTENT);
