@@ -4,6 +4,7 @@ mod answers;
 mod api;
 mod attach;
 mod attention;
+mod awake;
 mod bench;
 mod blind;
 mod chatgpt;

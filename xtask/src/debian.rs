@@ -18,12 +18,14 @@ struct Tool {
 }
 
 /// What tests use: tmux plays the person at the terminal, Chromium the one with a phone, OpenSSH both ends of a way to another
-/// machine, the shells those that somebody logs into there, and tinyproxy what stands between an office and the world.
+/// machine, dbus-daemon the way to a logind, the shells those that somebody logs into there, and tinyproxy what stands between an
+/// office and the world.
 const TOOLS: &[Tool] = &[
     Tool { program: "tmux", probe: &["-V"], package: "tmux" },
     Tool { program: "ssh", probe: &["-V"], package: "openssh-client" },
     Tool { program: "/usr/sbin/sshd", probe: &["-V"], package: "openssh-server" },
     Tool { program: "chromium", probe: &["--version"], package: "chromium" },
+    Tool { program: "dbus-daemon", probe: &["--version"], package: "dbus-daemon" },
     Tool { program: "zsh", probe: &["--version"], package: "zsh" },
     Tool { program: "fish", probe: &["--version"], package: "fish" },
     Tool { program: "tinyproxy", probe: &["-v"], package: "tinyproxy-bin" },

@@ -21,6 +21,7 @@
 pub(crate) mod acceptor;
 pub(crate) mod api;
 pub(crate) mod attention;
+pub(crate) mod awake;
 pub(crate) mod bridge;
 pub(crate) mod changes;
 mod chatgpt;
@@ -70,6 +71,7 @@ use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::transports::{TransportKind, Transports};
 use crate::local_api::events::{ChatgptRemote, CodexState as CodexWord, TunnelState as TunnelWord, TunnelTransport};
 use crate::local_api::{self, CodexStatus, Event, Failure, TunnelStatus};
+use crate::platform::awake::Machine;
 use crate::platform::dirs::RuntimeDir;
 use crate::platform::socket::{LocalListener, SocketError};
 use crate::ssh::Discovery;
@@ -84,6 +86,7 @@ use crate::state::work::WorkStore;
 use crate::state::workspaces::WorkspaceStore;
 use acceptor::Acceptor;
 use api::{ApiContext, Disk, EnvironmentInfo, Notice, Notices};
+use awake::KeepAwake;
 use changes::DeviceChanges;
 use codex_requests::CodexRequests;
 use environments::changes::Changes;
@@ -246,7 +249,7 @@ impl Agent {
             web: config.web_origin,
         };
         let relay_url = introduction.relay.to_string();
-        let Shared { devices, audit, environments, sessions, events } = shared.clone();
+        let Shared { devices, audit, environments, sessions, events, .. } = shared.clone();
         let reachable = Reachable { host, name: name.as_str().to_owned(), relay_url, tunnel: Arc::clone(&tunnel) };
         let pairings = Pairings::new(introduction, Arc::clone(&tunnel), Arc::clone(&devices), Arc::clone(&audit));
         let journal = Journal::open(&config.home, &rng, prompts::now_ms())?;
@@ -288,6 +291,11 @@ impl Agent {
             vital.spawn("what carries out prompts", runner.run()),
         ];
         watchers.extend(shared.watch_devices(&vital, &tunnel));
+        // Ends with the tunnel.
+        watchers.push(vital.spawn_finite(
+            "what keeps this machine awake",
+            Arc::clone(&shared.awake).run(shared.devices.subscribe(), tunnel.state(), events.clone()),
+        ));
         watchers.extend(shared.watch_environment(&vital, environments.own(), &notices));
         Ok(Self {
             control,
@@ -445,6 +453,7 @@ struct Shared {
     audit: Arc<AuditLog>,
     environments: Arc<Environments>,
     sessions: Arc<Sessions>,
+    awake: Arc<KeepAwake>,
     events: AgentEvents,
 }
 
@@ -454,10 +463,11 @@ impl Shared {
         let devices = Arc::new(DeviceStore::open(home, Timestamp::now())?);
         let audit = Arc::new(AuditLog::open(home)?);
         let environments = Arc::new(open_environments(home, &audit, local)?);
+        let awake = Arc::new(KeepAwake::open(home, Machine::this())?);
         if let Some(notice) = without_workspace(&environments) {
             events.send(notice);
         }
-        Ok(Self { devices, audit, environments, sessions: Arc::default(), events })
+        Ok(Self { devices, audit, environments, sessions: Arc::default(), awake, events })
     }
 
     fn changes(&self) -> DeviceChanges {
@@ -530,12 +540,13 @@ impl Shared {
             tunnel: Arc::clone(&reachable.tunnel),
             environments: Arc::clone(&self.environments),
             ssh_hosts,
+            awake: Arc::clone(&self.awake),
             stop_wanted: CancellationToken::new(),
         }
     }
 
     fn for_sessions(&self, outboxes: Outboxes, api: Arc<ApiContext>, tunnel: Arc<Tunnel>) -> SessionContext {
-        let Self { devices, audit, environments, sessions, events } = self.clone();
+        let Self { devices, audit, environments, sessions, events, .. } = self.clone();
         SessionContext { sessions, devices, environments, outboxes: Arc::new(outboxes), audit, api, tunnel, events }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, broadcast, mpsc};
 use tokio::time::{sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::awake::KeepAwake;
 use super::changes::{DeviceChangeError, DeviceChanges};
 use super::chatgpt::ChatgptChanges;
 use super::codex_requests::{CodexRequests, Taken};
@@ -33,6 +34,7 @@ use crate::local_api::{
     Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, SshAsked, Status,
 };
 use crate::ssh::{Person, Question, Secret, UnknownKey};
+use crate::state::atomic::FileError;
 use crate::state::devices::Device;
 use crate::state::timestamp::Timestamp;
 
@@ -54,6 +56,7 @@ pub struct OwnerRequests {
     pub(super) tunnel: Arc<Tunnel>,
     pub(super) environments: Arc<Environments>,
     pub(super) ssh_hosts: Arc<SshHosts>,
+    pub(super) awake: Arc<KeepAwake>,
     pub(super) stop_wanted: CancellationToken,
 }
 
@@ -298,6 +301,7 @@ impl OwnerRequests {
                 .as_ref()
                 .map(|redirect| redirect.status())
                 .filter(|now| now.wanted || now.leads_here),
+            awake: Some(self.awake.last_seen()).filter(|now| now.on),
             devices: list.devices.len(),
             connected,
             paused: list.paused,
@@ -376,6 +380,12 @@ impl OwnerRequests {
         ChatgptChanges { environment: self.environments.own(), audit: &self.changes.audit }
     }
 
+    async fn awake(&self, on: Option<bool>) -> Result<Response, Failure> {
+        let Some(on) = on else { return Ok(Response::Awake(self.awake.look().await)) };
+        let status = self.awake.set(on).await.map_err(|error| not_kept(&error))?;
+        Ok(Response::Awake(status))
+    }
+
     fn is_connected(&self, device: DeviceId) -> bool {
         self.changes.sessions.presence().get(&device).copied().unwrap_or(false)
     }
@@ -450,6 +460,7 @@ impl Handler for OwnerRequests {
             Request::ChatgptDevices => self.chatgpt().devices(&exchange).await,
             Request::ChatgptRevoke { device } => self.chatgpt().revoke(&device).await,
             Request::ChatgptOff => self.chatgpt().turn_off().await,
+            Request::Awake { on } => self.awake(on).await,
             Request::PairWaiting => {
                 let device = self.pair_waiting(exchange).await?;
                 Ok(Response::Device(DeviceInfo::new(&device, false)))
@@ -470,6 +481,10 @@ fn unreached(environment: &Environment, error: &ConnectError) -> Failure {
         ConnectError::Failed { fix: Some(fix), .. } => failure.fix(fix.clone()),
         _ => failure.fix("try again in a moment"),
     }
+}
+
+fn not_kept(error: &FileError) -> Failure {
+    Failure::new("not_changed", error.to_string()).fix("see to that file, and try again")
 }
 
 async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<(), Failure> {

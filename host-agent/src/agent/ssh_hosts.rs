@@ -203,12 +203,15 @@ impl SshHosts {
     /// None, on a host without `ssh`.
     #[cfg(test)]
     pub(crate) fn none(home: &std::path::Path, environments: &Arc<Environments>, changes: &DeviceChanges) -> Arc<Self> {
+        use super::awake::KeepAwake;
+        use crate::platform::awake::Machine;
         let DeviceChanges { devices, sessions, audit, events } = changes;
         let shared = Shared {
             devices: Arc::clone(devices),
             audit: Arc::clone(audit),
             environments: Arc::clone(environments),
             sessions: Arc::clone(sessions),
+            awake: Arc::new(KeepAwake::open(home, Machine::this()).unwrap()),
             events: events.clone(),
         };
         let store = SshHostStore::open(home).unwrap();

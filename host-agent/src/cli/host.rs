@@ -334,6 +334,7 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
         Event::CodexUse(now) if now.leads_here => "Codex's config.toml leads here now.".into(),
         Event::CodexUse(now) if now.wanted => return None,
         Event::CodexUse(_) => "Codex's config.toml does not lead here any more.".into(),
+        Event::Awake(status) => super::awake::words(status),
         Event::SshAdded(host) => format!("{} is an environment of this host now.", printable(&host.environment)),
         Event::SshRemoved(host) => format!("{} is no environment of this host any more.", printable(&host.environment)),
         Event::SshAsksDevices(SshAsksDevices { environment, on: true, .. }) => {

@@ -6,6 +6,7 @@
 
 mod attach;
 mod audit;
+mod awake;
 mod chatgpt;
 mod codex;
 mod connect;
@@ -79,6 +80,7 @@ enum Command {
     Pair(pair::PairArgs),
     Devices(devices::DevicesArgs),
     Workspace(workspace::WorkspaceArgs),
+    Awake(awake::AwakeArgs),
     Codex(codex::CodexUseArgs),
     Ssh(ssh::SshArgs),
     Audit(audit::AuditArgs),
@@ -128,6 +130,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Pair(args) => pair::run(&home, args, output).await,
         Command::Devices(args) => devices::run(&home, args, output).await,
         Command::Workspace(args) => workspace::run(&home, args, output).await,
+        Command::Awake(args) => awake::run(&home, args, output).await,
         Command::Codex(args) => codex::run(&home, args, output).await,
         Command::Ssh(args) => ssh::run(&home, args, output).await,
         Command::Audit(args) => audit::run(&home, &args, output).await,

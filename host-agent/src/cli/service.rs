@@ -26,6 +26,7 @@ use super::transport::{self, TransportArg};
 use crate::local_api::events::TunnelState;
 use crate::local_api::{Event, Failure};
 use crate::platform::{launchd, programs, task_scheduler};
+use crate::state::awake::AwakeFile;
 
 /// The unit.
 const UNIT: &str = "reachback-host.service";
@@ -138,6 +139,9 @@ async fn install(home: &Home, log: &str, args: &InstallArgs, output: Output) -> 
     service.install(&text, None, &|step: &Step| told(&service, step, output)).await.map_err(failure)?;
     if !args.how.dry_run {
         output.say("How it is: reachback status. What it says: reachback host logs -f");
+        if !AwakeFile::of(&home.path).read()?.on {
+            output.say("If this computer sleeps by itself, keep it awake while it is plugged in: reachback awake on");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,16 +10,17 @@ use reachback_proto::words::{printable, quote};
 use serde::Serialize;
 
 use super::output::Output;
-use super::{Home, demo, devices, workspace};
+use super::{Home, awake, demo, devices, workspace};
 use crate::agent::environments::workspaces::OpenedBy;
 use crate::codex::Adapter;
 use crate::codex::keys::Keys;
 use crate::codex::remote_control::redirect::Redirect;
 use crate::local_api::events::{ChatgptRemote, CodexState, TunnelState, TunnelTransport};
 use crate::local_api::{
-    Client, ClientError, CodexStatus, CodexUse, Event, Failure, Request, Response, Status, TunnelStatus,
+    AwakeStatus, Client, ClientError, CodexStatus, CodexUse, Event, Failure, Request, Response, Status, TunnelStatus,
     WorkspaceStatus,
 };
+use crate::state::awake::AwakeFile;
 use crate::state::host::HostState;
 use crate::state::timestamp::Timestamp;
 
@@ -65,6 +66,7 @@ struct Found {
     codex: Option<CodexStatus>,
     ssh_hosts: Vec<CodexStatus>,
     codex_use: Option<CodexUse>,
+    awake: Option<AwakeStatus>,
     workspaces: Vec<WorkspaceStatus>,
 }
 
@@ -85,6 +87,7 @@ pub(super) async fn run(home: &Home, args: StatusArgs, output: Output) -> anyhow
     found.codex.iter().for_each(|codex| output.event(&Event::Codex(codex.clone())));
     found.ssh_hosts.iter().for_each(|codex| output.event(&Event::Codex(codex.clone())));
     found.codex_use.iter().for_each(|now| output.event(&Event::CodexUse(now.clone())));
+    found.awake.iter().for_each(|now| output.event(&Event::Awake(now.clone())));
     found.workspaces.iter().for_each(|workspace| output.event(&Event::Workspace(workspace.clone())));
     output.say(screen(&found));
     Ok(ExitCode::SUCCESS)
@@ -115,6 +118,7 @@ async fn running(home: &Home) -> Result<Found, ClientError> {
         codex,
         ssh_hosts,
         codex_use,
+        awake,
         ..
     } = *status;
     let line = StatusLine {
@@ -132,7 +136,7 @@ async fn running(home: &Home) -> Result<Found, ClientError> {
         connected: Some(status.connected.len()),
         paused: status.paused,
     };
-    Ok(Found { line, tunnel: Some(tunnel), codex, ssh_hosts, codex_use, workspaces: workspaces(events) })
+    Ok(Found { line, tunnel: Some(tunnel), codex, ssh_hosts, codex_use, awake, workspaces: workspaces(events) })
 }
 
 /// What the files say, when no agent runs.
@@ -161,7 +165,16 @@ fn without_agent(home: &Home, codex_home: Option<PathBuf>) -> anyhow::Result<Fou
     };
     let codex_use = Redirect::open(&home.path, None)?.status();
     let codex_use = Some(codex_use).filter(|now| now.wanted || now.leads_here);
-    Ok(Found { line, tunnel: None, codex: None, ssh_hosts: Vec::new(), codex_use, workspaces: workspaces(events) })
+    let awake = Some(awake::as_kept(AwakeFile::of(&home.path).read()?)).filter(|now| now.on);
+    Ok(Found {
+        line,
+        tunnel: None,
+        codex: None,
+        ssh_hosts: Vec::new(),
+        codex_use,
+        awake,
+        workspaces: workspaces(events),
+    })
 }
 
 fn workspaces(events: Vec<Event>) -> Vec<WorkspaceStatus> {
@@ -194,6 +207,7 @@ fn screen(found: &Found) -> String {
     }
     rows.extend(found.codex_use.as_ref().map(|now| ("App", app(now, line.running))));
     rows.push(("Devices", paired(line)));
+    rows.extend(found.awake.as_ref().and_then(awake::row).map(|words| ("Awake", words)));
     let folders = found.workspaces.iter().map(folder).collect::<Vec<_>>();
     let folders = match folders.is_empty() {
         true => "none is open to devices; open one: reachback workspace add DIR".to_owned(),
@@ -364,7 +378,15 @@ mod tests {
             connected: None,
             paused: false,
         };
-        Found { line, tunnel: None, codex: None, ssh_hosts: Vec::new(), codex_use: None, workspaces: Vec::new() }
+        Found {
+            line,
+            tunnel: None,
+            codex: None,
+            ssh_hosts: Vec::new(),
+            codex_use: None,
+            awake: None,
+            workspaces: Vec::new(),
+        }
     }
 
     #[test]
@@ -408,7 +430,8 @@ mod tests {
         };
         let idle = CodexStatus { environment: "ssh:tower".into(), state: CodexState::Idle, ..codex(None, None) };
         let (ssh_hosts, codex) = (vec![failed, idle], Some(codex(Some(Keys::Unprotected), Some("it was joined"))));
-        let screen = screen(&Found { line, tunnel: Some(tunnel), codex, ssh_hosts, codex_use: None, workspaces });
+        let tunnel = Some(tunnel);
+        let screen = screen(&Found { line, tunnel, codex, ssh_hosts, codex_use: None, awake: None, workspaces });
         let lines: Vec<_> = screen.lines().collect();
         assert_eq!(lines[3], "Relay    https://r.example, not connected: no network");
         assert_eq!(lines[4], "Codex    0.169.0, app-server, running before and joined");
@@ -453,6 +476,14 @@ mod tests {
         let codex = CodexStatus { troubles, ..codex(Some(Keys::Protected), None) };
         let screen = screen(&Found { codex: Some(codex), ..found() });
         assert!(screen.contains("\nTrouble  The disk is full; make room there\n"), "{screen}");
+    }
+
+    #[test]
+    fn a_computer_that_is_to_be_kept_awake_and_is_not_is_named_with_the_reason() {
+        let kept = awake::as_kept(crate::state::awake::Awake { on: true });
+        let found = Found { awake: Some(kept), ..found() };
+        let words = "\nAwake    not kept awake now: no agent runs; start it: reachback up";
+        assert!(screen(&found).contains(words), "{}", screen(&found));
     }
 
     #[test]

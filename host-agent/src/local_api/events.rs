@@ -84,6 +84,8 @@ pub enum Event {
     Codex(CodexStatus),
     /// Whether Codex's configuration leads to this agent, for a Codex that somebody else starts.
     CodexUse(CodexUse),
+    /// Whether this computer is kept awake is another matter than before, or why it is not.
+    Awake(AwakeStatus),
     /// OpenAI's own remote control shows a pairing; a later one of these replaces it.
     ChatgptPairing {
         /// What is typed in its app.
@@ -286,6 +288,39 @@ pub struct CodexUse {
     pub backup: Option<String>,
     /// What to know about it, for a person.
     pub notes: Vec<String>,
+}
+
+/// Whether this computer is kept awake while devices may come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwakeStatus {
+    /// Whether the owner wants it.
+    pub on: bool,
+    /// Whether it is.
+    pub state: AwakeState,
+    /// Why it is not, or not altogether.
+    pub reason: Option<String>,
+    /// What the owner does about that.
+    pub fix: Option<String>,
+}
+
+/// Whether a computer is kept awake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AwakeState {
+    /// The owner does not want it.
+    Off,
+    /// It is.
+    Held,
+    /// Only from what the system does by itself when nobody is there; a desktop may have it sleep all the same.
+    Partly,
+    /// It is not plugged in.
+    OnBattery,
+    /// No device could come.
+    NoAccess,
+    /// The system does not do it.
+    Failed,
+    /// No agent runs that would keep it awake.
+    NoAgent,
 }
 
 /// A folder that somebody opened to devices.
@@ -576,6 +611,15 @@ mod tests {
                 }),
                 r#"{"event":"codex_use","wanted":true,"config":"/c/config.toml","leads_here":false,"backup":null,"notes":["a note"]}"#
                     .into(),
+            ),
+            (
+                Event::Awake(AwakeStatus {
+                    on: true,
+                    state: AwakeState::OnBattery,
+                    reason: Some("why".into()),
+                    fix: Some("plug it in".into()),
+                }),
+                r#"{"event":"awake","on":true,"state":"on_battery","reason":"why","fix":"plug it in"}"#.into(),
             ),
             (
                 Event::ChatgptPairing {

@@ -30,9 +30,9 @@ pub(crate) mod server;
 
 pub use client::{Client, ClientError};
 pub use events::{
-    ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshAsked, SshAsksDevices, SshChecked,
-    SshCodex, SshEnvironment, SshHost, SshInstalled, SshInstalling, SshStopped, TunnelState, TunnelStatus,
-    TunnelTransport, WorkspaceStatus,
+    AwakeState, AwakeStatus, ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshAsked,
+    SshAsksDevices, SshChecked, SshCodex, SshEnvironment, SshHost, SshInstalled, SshInstalling, SshStopped,
+    TunnelState, TunnelStatus, TunnelTransport, WorkspaceStatus,
 };
 pub use server::{Exchange, Handler, serve};
 
@@ -144,6 +144,11 @@ pub enum Request {
     },
     /// Turn it off: [`Response::ChatgptOff`].
     ChatgptOff,
+    /// Keep this computer awake while devices may come, or not; or only say how it is: [`Response::Awake`].
+    Awake {
+        /// On or off; without it, as it is.
+        on: Option<bool>,
+    },
     /// Stop the agent: [`Response::Done`].
     Stop,
 }
@@ -208,6 +213,8 @@ pub enum Response {
         /// What is in the way, or was.
         but: Option<Failure>,
     },
+    /// Whether this computer is kept awake.
+    Awake(AwakeStatus),
     /// A device was paired with OpenAI's own remote control.
     ChatgptPaired,
     /// The device that was revoked there.
@@ -248,6 +255,9 @@ pub struct Status {
     /// Whether Codex's configuration leads here; `None` where nobody asked for it.
     #[serde(default)]
     pub codex_use: Option<CodexUse>,
+    /// Whether this computer is kept awake; `None` where the owner does not want it.
+    #[serde(default)]
+    pub awake: Option<AwakeStatus>,
     /// How many devices are paired.
     pub devices: usize,
     /// Which of them are connected.

@@ -6,6 +6,7 @@
 //! are private by the access lists they inherit, so there is nothing to check,
 //! and the local socket is refused with a typed error.
 
+pub(crate) mod awake;
 pub(crate) mod dirs;
 pub(crate) mod files;
 pub(crate) mod launchd;

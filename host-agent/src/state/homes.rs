@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::atomic::{self, Document};
-use super::{codex, demo, devices, host, lock, paired_hosts, redirect, remote_control, ssh_hosts, workspaces};
+use super::{awake, codex, demo, devices, host, lock, paired_hosts, redirect, remote_control, ssh_hosts, workspaces};
 use crate::platform::files;
 
 /// A file of `tests/homes`.
@@ -43,6 +43,7 @@ fn every_document_is_written_as_in_the_newest_home() {
     is_written_as_in::<lock::Holder>("v1/tower/agent.json");
     is_written_as_in::<workspaces::WorkspaceList>("v1/folders/host/workspaces.json");
     is_written_as_in::<ssh_hosts::SshHostList>("v1/machines/host/ssh.json");
+    is_written_as_in::<awake::Awake>("v1/awake/host/awake.json");
     is_written_as_in::<codex::StartedCodex>("v1/started/host/codex.json");
     is_written_as_in::<remote_control::RemoteControl>("v1/enrolled/host/remote_control.json");
     is_written_as_in::<redirect::Redirect>("v1/redirected/host/redirect.json");

@@ -7,6 +7,7 @@
 //!   host/host.json                 this host's keys, name, relay host.rs
 //!   host/devices.json              who may connect               devices.rs
 //!   host/workspaces.json           folders open to devices       workspaces.rs
+//!   host/awake.json                whether this machine is kept awake awake.rs
 //!   host/codex.json                the Codex that was started    codex.rs
 //!   host/remote_control.json       where Codex enrolled here     remote_control.rs
 //!   host/redirect.json             what leads to this agent      redirect.rs
@@ -24,6 +25,7 @@
 //! pair of keys that it controls a host with.
 
 pub(crate) mod atomic;
+pub(crate) mod awake;
 pub(crate) mod codex;
 pub(crate) mod demo;
 pub mod devices;

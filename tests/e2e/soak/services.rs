@@ -29,8 +29,9 @@ struct Machine<'a>(&'a Engine);
 
 impl<'a> Machine<'a> {
     async fn boot(engine: &'a Engine) -> Self {
-        let packages =
-            ["ca-certificates", "dbus", "dbus-user-session", "libpam-systemd", "procps", "systemd", "systemd-sysv"];
+        // polkitd says for logind who may keep the machine awake.
+        let packages = "ca-certificates dbus dbus-user-session libpam-systemd polkitd procps systemd systemd-sysv";
+        let packages: Vec<_> = packages.split(' ').collect();
         let base = "localhost/debian-with-systemd:latest";
         engine.debian(base, &packages, &[]).await;
         let codex = native(&codex::program());
@@ -39,6 +40,8 @@ impl<'a> Machine<'a> {
         let place = ["--network", "machines", "--ip", ADDRESS, "--hostname", NAME, "--name", NAME];
         // With what lets root there see the programs of others.
         let run = ["run", "--detach", "--systemd=always", "--cap-add", "SYS_PTRACE"];
+        // What it gets its power from is not what the machine below gets it from.
+        let run = [&run[..], &["--mount", "type=tmpfs,destination=/sys/class/power_supply"]].concat();
         engine.podman(&[&run, &place[..], &[IMAGE, "/sbin/init"]].concat()).await;
         let machine = Self(engine);
         machine.is_up().await;
@@ -131,6 +134,16 @@ async fn reaches_codex(machine: &Machine<'_>, socket: &Path, when: &str) {
     }
 }
 
+/// A device of the machine's, outside of it.
+async fn paired(engine: &Engine, machine: &Machine<'_>) -> Home {
+    let mut pair = Process::spawn("pair", machine.shell("person", "reachback pair --yes --scope view --json"));
+    let code = pair.event("pairing").await["url"].as_str().unwrap().to_owned();
+    let device = Home::new();
+    reachback_to_its_end(engine, &device, &["join", &code, "--name", "watcher"]).await.ok();
+    pair.event("paired").await;
+    device
+}
+
 /// Root puts the relay there, the person the agent, which is let in by it.
 async fn install(machine: &Machine<'_>) {
     machine.root(&format!("reachback-relay install --listen 0.0.0.0:7420 --public-url {URL}")).await;
@@ -158,11 +171,7 @@ async fn both_services_live_through_kills_upgrades_and_a_new_start_of_the_machin
     let machine = Machine::boot(&engine).await;
     install(&machine).await;
 
-    let mut pair = Process::spawn("pair", machine.shell("person", "reachback pair --yes --scope view --json"));
-    let code = pair.event("pairing").await["url"].as_str().unwrap().to_owned();
-    let device = Home::new();
-    reachback_to_its_end(&engine, &device, &["join", &code, "--name", "watcher"]).await.ok();
-    pair.event("paired").await;
+    let device = paired(&engine, &machine).await;
     let socket = device.folder("socket").join("codex.sock");
     let mut connect = reachback(&engine, &device, &["connect", "--socket", socket.to_str().unwrap()]);
     connect.event("socket").await;
@@ -205,4 +214,70 @@ async fn both_services_live_through_kills_upgrades_and_a_new_start_of_the_machin
         .await;
     machine.person("test -s ~/.local/state/reachback/host/host.json").await;
     machine.root("test -s /var/lib/reachback-relay/identity.json").await;
+}
+
+/// Waits until the agent, asked by the person, says that it is kept awake like this, and logind lists these locks of its.
+async fn is_awake(machine: &Machine<'_>, state: &str, locks: &[&str]) {
+    let person = "runuser -u person -- env XDG_RUNTIME_DIR=/run/user/1000";
+    let asks = format!("{person} reachback awake --json | grep '\"state\":\"{state}\"'");
+    machine.until(&format!("it says {state}"), &asks).await;
+    let listed = "systemd-inhibit --list --no-pager --no-legend | awk '$1 == \"Reachback\" && $3 == \"person\" && \
+                  $5 == \"reachback\" && $NF == \"block\" { print $6 }' | sort | xargs";
+    let lists = format!("test \"$({listed})\" = '{}'", locks.join(" "));
+    machine.until(&format!("logind has its locks: {locks:?}"), &lists).await;
+}
+
+#[tokio::test]
+#[ignore = "soak"]
+async fn logind_keeps_a_machine_awake_until_it_is_unplugged_or_the_agent_ends_however_it_ends() {
+    let Some(engine) = engine().await else { return };
+    let machine = Machine::boot(&engine).await;
+    install(&machine).await;
+    let status = machine.person("reachback awake on --json").await.lines().remove(0);
+    assert_eq!((&status["event"], &status["state"]), (&json!("awake"), &json!("no_access")), "{status}");
+    let _device = paired(&engine, &machine).await;
+
+    // The person is not logged in, and logind asks polkit, which then allows that much.
+    is_awake(&machine, "partly", &["idle"]).await;
+    machine
+        .root(
+            "cat > /etc/polkit-1/rules.d/50-reachback.rules <<'END'\n\
+             polkit.addRule(function (action, subject) {\n\
+                 if (action.id == 'org.freedesktop.login1.inhibit-block-sleep' && subject.user == 'person') {\n\
+                     return polkit.Result.YES;\n\
+                 }\n\
+             });\n\
+             END",
+        )
+        .await;
+    is_awake(&machine, "held", &["idle", "sleep"]).await;
+
+    // A laptop that is unplugged and plugged in again.
+    let supply = |online: &str, battery: &str| {
+        format!(
+            "cd /sys/class/power_supply && mkdir -p AC BAT0 && echo Mains > AC/type && echo {online} > AC/online && \
+             echo Battery > BAT0/type && echo {battery} > BAT0/status"
+        )
+    };
+    machine.root(&supply("0", "Discharging")).await;
+    is_awake(&machine, "on_battery", &[]).await;
+    machine.root(&supply("1", "Charging")).await;
+    is_awake(&machine, "held", &["idle", "sleep"]).await;
+
+    machine.person("reachback devices pause").await;
+    is_awake(&machine, "no_access", &[]).await;
+    machine.person("reachback devices resume").await;
+    is_awake(&machine, "held", &["idle", "sleep"]).await;
+
+    // Killed, it holds nothing any more; the one that systemd starts anew does by itself.
+    let [_, (killed, _)] = machine.services().await;
+    machine.person("systemctl --user kill --signal KILL --kill-whom main reachback-host").await;
+    let gone = format!("! systemd-inhibit --list --no-pager --no-legend | grep ' {killed} reachback '");
+    machine.until("the lock of the one that was killed is gone", &gone).await;
+    is_awake(&machine, "held", &["idle", "sleep"]).await;
+
+    machine.person("systemctl --user stop reachback-host").await;
+    is_awake(&machine, "no_agent", &[]).await;
+    let status = machine.person("reachback awake off --json").await.lines().remove(0);
+    assert_eq!(status["state"], "off", "{status}");
 }
