@@ -7,6 +7,7 @@
  * A look is a few words of a closed set, {@link LOOKS}, each of which is a class of the style sheet: nothing of a
  * program's own gets there. Its colours are taken for the nearest of the few that can be read on any ground.
  */
+import { shortened } from "./visible";
 
 /** A run of text that looks the same; `look`: classes, with spaces between. */
 export interface TerminalPiece {
@@ -47,7 +48,7 @@ export const LOOKS: readonly string[] = [
 const MOST_CSI = 128;
 /** A title, or a link: one that has no end by then, or by the end of its line, has hidden no more than that. */
 const MOST_STRING = 4_096;
-/** More runs than that would hold the page up: what follows has no looks. */
+/** More runs than that would hold a page up that has all of them. */
 const MOST_PIECES = 20_000;
 
 /** What ends a title besides `ESC \\`: a bell, what cancels a sequence, the end in one character, and a line's end. */
@@ -58,6 +59,7 @@ type State = "text" | "escape" | "csi" | "designation" | "string" | "string esca
 /** What is written to it, as lines: it may come in pieces, cut anywhere. */
 export class Terminal {
   readonly #done: TerminalLine[] = [];
+  readonly #mostPieces: number;
   #pieces = 0;
   /** The line that is being written, a letter and a style for each column. */
   #letters: string[] = [];
@@ -74,6 +76,11 @@ export class Terminal {
   #string = 0;
   /** Half a character. */
   #half = "";
+
+  /** `mostPieces`: what comes after so many runs has no looks. */
+  constructor(mostPieces = MOST_PIECES) {
+    this.#mostPieces = mostPieces;
+  }
 
   /** All lines so far; the last may go on. */
   get lines(): readonly TerminalLine[] {
@@ -235,7 +242,7 @@ export class Terminal {
     if (this.#letters.length === 0) {
       return EMPTY;
     }
-    if (this.#pieces > MOST_PIECES) {
+    if (this.#pieces > this.#mostPieces) {
       return [{ text: this.#letters.join(""), look: "" }];
     }
     const pieces: TerminalPiece[] = [];
@@ -292,6 +299,25 @@ function endOf(line: TerminalLine, letters: number): TerminalLine {
     room -= text.length;
   }
   return end.reverse();
+}
+
+/** What a line says. */
+export function textOf(line: TerminalLine): string {
+  return line.map(({ text }) => text).join("");
+}
+
+/** As much of a line as that, without half a character at its end; and how many letters that leaves out. */
+export function firstOf(line: TerminalLine, letters: number): { readonly line: TerminalLine; readonly left: number } {
+  let room = letters;
+  const kept: TerminalPiece[] = [];
+  for (const { text, look } of line) {
+    const shown = shortened(text, room);
+    if (shown.text !== "") {
+      kept.push({ text: shown.text, look });
+    }
+    room = shown.left > 0 ? 0 : room - text.length;
+  }
+  return { line: kept, left: textOf(line).length - textOf(kept).length };
 }
 
 /** Lines as one text, in as few pieces as there are looks that follow each other. */

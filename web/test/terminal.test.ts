@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { GrowingTerminal, LOOKS, Terminal, lastOf, runsOf } from "../src/terminal";
+import { GrowingTerminal, LOOKS, Terminal, firstOf, lastOf, runsOf } from "../src/terminal";
 
 /** The lines of a text, as a terminal has them. */
 function plain(text: string): readonly string[] {
@@ -173,6 +173,19 @@ test.each([
   const begun = performance.now();
   plain(text);
   expect(performance.now() - begun).toBeLessThan(3_000);
+});
+
+test("of a long line its beginning, in its looks, without half a character", () => {
+  const terminal = new Terminal();
+  terminal.write(`plain${ESC}[31mred\u{1F600}${ESC}[0mrest`);
+  const [line = []] = terminal.lines;
+  const texts = (most: number): readonly [readonly string[], number] => {
+    const { line: kept, left } = firstOf(line, most);
+    return [kept.map(({ text, look }) => `${look}:${text}`), left];
+  };
+  expect(texts(99)).toEqual([[":plain", "t-red:red\u{1F600}", ":rest"], 0]);
+  expect(texts(9)).toEqual([[":plain", "t-red:red"], 6]);
+  expect(texts(5)).toEqual([[":plain"], 9]);
 });
 
 test("the last lines, and of a long one its end", () => {

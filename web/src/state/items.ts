@@ -115,6 +115,33 @@ export function itemsBefore(page: readonly PageItem[], items: readonly Item[]): 
   return [...all.values()].reverse();
 }
 
+/** The turn and Codex's own id of an item. */
+export function namesOf(id: string): { readonly turn: string; readonly item: string } {
+  const at = id.indexOf(" ");
+  return { turn: id.slice(0, at), item: id.slice(at + 1) };
+}
+
+/** A command with all of its output, as Codex has it. */
+export interface WholeCommand {
+  readonly command: string;
+  readonly output: string;
+  /** As in {@link Item}. */
+  readonly end: string;
+  readonly live: boolean;
+}
+
+/** The command that an item is; `null` where it is none. */
+export function commandOf(raw: Json): WholeCommand | null {
+  return raw.type !== "commandExecution"
+    ? null
+    : {
+        command: text(raw.command),
+        output: text(raw.aggregatedOutput),
+        end: commandEnd(raw),
+        live: raw.status === "inProgress",
+      };
+}
+
 function idOf(turn: string, id: unknown): string {
   return `${turn} ${text(id)}`;
 }

@@ -25,7 +25,15 @@ export type Route =
   | { readonly at: "connection"; readonly host: string }
   /** Beginning a thread. */
   | { readonly at: "new"; readonly host: string }
-  | { readonly at: "thread"; readonly host: string; readonly environment: string; readonly thread: string };
+  | { readonly at: "thread"; readonly host: string; readonly environment: string; readonly thread: string }
+  /** All that a command of a thread wrote; `item`: as its thread names it. */
+  | {
+      readonly at: "output";
+      readonly host: string;
+      readonly environment: string;
+      readonly thread: string;
+      readonly item: string;
+    };
 
 /** Places that are of no host. */
 const PLACES = ["settings", "add", "scan", "code", "pair"] as const;
@@ -60,9 +68,17 @@ function hostRoute([host = "", what, ...rest]: readonly string[]): Route | null 
   if (place !== undefined && rest.length === 0) {
     return { at: place, host };
   }
-  const [thread, environment = LOCAL] = rest.map(decoded);
-  const isThread = what === "t" && thread && environment && rest.length <= 2;
-  return isThread ? { at: "thread", host, environment, thread } : null;
+  const names = rest.map(decoded);
+  // Before the environment, as that is left out where it is the host itself.
+  const [item] = what === "o" ? names.splice(1, 1) : [];
+  const [thread, environment = LOCAL] = names;
+  if ((what !== "t" && what !== "o") || !thread || !environment || names.length > 2) {
+    return null;
+  }
+  if (what === "t") {
+    return { at: "thread", host, environment, thread };
+  }
+  return item ? { at: "output", host, environment, thread, item } : null;
 }
 
 /** What an id was before it was encoded; `null` where it was not. */
@@ -89,6 +105,11 @@ export function hashOf(route: Route): string {
     case "thread": {
       const names = route.environment === LOCAL ? [route.thread] : [route.thread, route.environment];
       return `#/h/${route.host}/t/${names.map(encodeURIComponent).join("/")}`;
+    }
+    case "output": {
+      const environment = route.environment === LOCAL ? [] : [route.environment];
+      const names = [route.thread, route.item, ...environment];
+      return `#/h/${route.host}/o/${names.map(encodeURIComponent).join("/")}`;
     }
     case "settings":
     case "add":

@@ -12,7 +12,17 @@ import type { RemoteHost } from "../host/remote";
 import { type Json, json, list, text } from "../json";
 import { Observable } from "../observable";
 import { ChannelCloseReason } from "../wire/frame";
-import { type Item, inputTexts, itemsAfter, itemsBefore, itemsOfEnd, picturesIn } from "./items";
+import {
+  type Item,
+  type WholeCommand,
+  commandOf,
+  inputTexts,
+  itemsAfter,
+  itemsBefore,
+  itemsOfEnd,
+  namesOf,
+  picturesIn,
+} from "./items";
 
 /** Bytes of a page: some screens full. */
 const PAGE = 32 * 1024;
@@ -105,6 +115,14 @@ export class OpenThread {
     if (!this.view.value.busy && this.view.value.more) {
       await this.#page(this.#reading.signal);
     }
+  }
+
+  /** The command with this id, with all of its output; `null` where Codex has none. Rejects with {@link CodexError}. */
+  async command(id: string): Promise<WholeCommand | null> {
+    const { turn: turnId, item } = namesOf(id);
+    const wanted = { threadId: this.id, turnId, itemIds: [item] };
+    const { data } = await Codex.once(this.#remote.session, this.environment, "thread/items/read", wanted);
+    return commandOf(json(json(list(data)[0]).item));
   }
 
   /** Ends the turn that runs. Rejects with {@link CodexError}. */

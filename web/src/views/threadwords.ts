@@ -95,6 +95,11 @@ export function commandWords(command: string): string {
   return visibleLine(shortened(line, MOST_FIRST).text);
 }
 
+/** How a command stands, or ended. */
+export function endWords({ live, end }: Pick<Item, "live" | "end">): string {
+  return live ? "running" : end === "" ? "exit 0" : end;
+}
+
 /** Whether work did not end as it should. */
 export function hasFailed({ kind, live, end }: Item): boolean {
   return !live && (kind === "command" ? end !== "" : end === "declined" || end === "failed");

@@ -1,7 +1,7 @@
 /** What Codex does, on a phone: what its commands write, in its colours, and what it changes in files. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { LOOKS } from "../../src/terminal";
 import type { Up } from "../real/up";
 import { audits } from "./audit";
@@ -36,7 +36,23 @@ function output(): Locator {
   return work().locator(".out__window");
 }
 
-/** All that is there of the output: what is not in view is not laid out, and has no text that is seen. */
+/** The screen that has all of an output. */
+function screen(): Locator {
+  return phone.page.getByRole("dialog");
+}
+
+/** The lines of it that are in the page. */
+function lines(): Promise<readonly string[]> {
+  return screen().locator(".whole__line").allTextContents();
+}
+
+/** Goes to all of the newest output, and waits until this is there. */
+async function opensAll(line: string): Promise<void> {
+  await work().getByRole("link", { name: "All output" }).tap();
+  await screen().getByText(line, { exact: true }).waitFor();
+}
+
+/** All that is in the window on the output. */
 async function written(): Promise<string> {
   return (await output().locator("pre").allTextContents()).join("");
 }
@@ -51,7 +67,9 @@ const until = (go: string): string => `until [ -e ${go} ]; do sleep 0.05; done`;
 
 /** Has Codex run this, from when the phone knows of it: Codex tells nobody of what is written before that. */
 async function runs(script: string): Promise<void> {
-  await desk.prompts(thread, `@shell ${until("begin")}; ${script}`);
+  // As long as Codex waits for a command: it tells nobody of what is written after that either.
+  const call = { cmd: `${until("begin")}; ${script}`, yield_time_ms: 30_000 };
+  await desk.prompts(thread, `@call exec_command ${JSON.stringify(call)}`);
   await work().getByText("running").waitFor();
   lets("begin");
 }
@@ -114,19 +132,26 @@ test("a command's output is shown as it comes, in its colours, and a bar as it i
   await work().getByText("exit 3").waitFor();
   await output().getByText("not found").waitFor();
   expect(await output().evaluate(({ scrollTop }) => scrollTop)).toBe(40);
-  await work().getByRole("button", { name: "Show all" }).tap();
-  expect(await left()).toBeLessThan(2);
-  const whole = await written();
-  expect(whole).toContain("as 31 is");
-  await shootsWork("work-all");
+  await shootsWork("work-failed");
   await audits(phone, "work-failed");
-  await work().getByRole("button", { name: "Show less" }).tap();
-  await shootsWork("work-less");
+  await opensAll("not found");
+  const whole = await lines();
+  expect(whole.slice(0, 2)).toEqual(["as 31 is", "as 32 is"]);
+  expect(whole).toContain("fetched 100 %");
+  for (const look of LOOKS.filter((look) => !["t-on-grey", "t-grey"].includes(look))) {
+    expect(await screen().locator(`.${look}`).count(), look).toBeGreaterThan(0);
+  }
+  await screen().getByText("exit 3 ·").waitFor();
+  await shootsWork("work-all");
+  await audits(phone, "work-all");
   // What failed is there, and open, for who comes later.
   await phone.page.reload();
+  await screen().getByText("not found", { exact: true }).waitFor();
+  expect(await lines()).toEqual(whole);
+  await phone.taps("Back to the thread");
   await output().getByText("not found").waitFor();
-  await work().getByRole("button", { name: "Show all" }).tap();
-  expect(await written()).toBe(whole);
+  await opensAll("not found");
+  expect(await lines()).toEqual(whole);
 });
 
 test("a command that goes well is a line that opens, and is closed after it ran", async () => {
@@ -143,21 +168,164 @@ test("a command that goes well is a line that opens, and is closed after it ran"
   await phone.page.reload();
   await phone.sees("The tool said");
   expect(await work().getAttribute("open")).toBeNull();
+  // Its output did not come along with the thread.
+  await work().locator("summary").tap();
+  await work().getByText("Its output is on the host.").waitFor();
+  await audits(phone, "work-deferred");
+  await opensAll("done");
+  expect(await lines()).toEqual(["begun", "done"]);
+  await screen().getByText("exit 0 · 2 lines").waitFor();
+  await audits(phone, "work-whole");
+});
+
+test("all that a command wrote is on a screen of its own, in few lines at a time, and one is back where one was", async () => {
+  await phone.page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await desk.prompts(thread, "@shell seq 9000; printf 'a %2000s\\n' z; echo \u202etxt.exe");
+  await work().locator("summary").waitFor();
+  await phone.sees("The tool said");
+  await phone.page.reload();
+  await phone.sees("The tool said");
+  await work().locator("summary").tap();
+  const link = work().getByRole("link", { name: "All output" });
+  await link.scrollIntoViewIfNeeded();
+  // Not at the end, where one would be anyway.
+  await phone.page.locator("main").evaluate((main) => {
+    main.scrollTop -= 30;
+  });
+  const place = (): Promise<number> => phone.page.locator("main").evaluate(({ scrollTop }) => scrollTop);
+  const before = await place();
+  const { href } = await phone.page.evaluate(() => location);
+  await link.evaluate((element) => {
+    element.focus();
+  });
+  await link.tap();
+  await screen().getByText("9,002 lines").waitFor();
+  expect((await lines()).slice(0, 3)).toEqual(["1", "2", "3"]);
+  const isFew = async (): Promise<void> => {
+    expect(await screen().locator(".whole__line").count()).toBeLessThan(1_000);
+  };
+  await isFew();
+  const field = screen().getByLabel("Find in the output");
+  const found = screen().locator(".whole__line--found");
+  const isSeen = (text: string): Promise<unknown> =>
+    vi.waitFor(async () => {
+      expect(await found.textContent()).toBe(text);
+      const [line, body] = await Promise.all([found.boundingBox(), screen().locator(".body").boundingBox()]);
+      expect(line !== null && body !== null && line.y >= body.y && line.y + line.height <= body.y + body.height).toBe(
+        true,
+      );
+    }, 10_000);
+  await field.fill("877");
+  await screen().getByText("1 of 19").waitFor();
+  await isSeen("877");
+  await phone.taps("Next line with that");
+  await isSeen("1877");
+  await phone.taps("Previous line with that");
+  await phone.taps("Previous line with that");
+  await isSeen("8877");
+  await isFew();
+  await phone.page.evaluate(() => new Promise(requestAnimationFrame));
+  await isSeen("8877");
+  await field.fill("no such line");
+  await screen().getByText("None").waitFor();
+  await audits(phone, "work-find");
+  // What is long goes on below, or beside, and what is hidden is seen.
+  await field.fill("txt.exe");
+  await isSeen("U+202E right-to-left overridetxt.exe");
+  const isWide = (): Promise<boolean> =>
+    screen()
+      .locator(".body")
+      .evaluate(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth);
+  expect(await isWide()).toBe(false);
+  await phone.taps("Wrap long lines");
+  expect(await isWide()).toBe(true);
+  await isSeen("U+202E right-to-left overridetxt.exe");
+  await phone.shoots("work-aside");
+  await phone.taps("Copy the output");
+  await screen().getByText("Copied").waitFor({ state: "attached" });
+  const copied = await phone.page.evaluate(() => navigator.clipboard.readText());
+  expect(copied.trimEnd().split("\n").length).toBe(9_002);
+  expect(copied).toContain("\u202etxt.exe");
+  // The browser's own way back is the same as the button.
+  for (const goes of [() => phone.page.goBack(), () => phone.taps("Back to the thread")]) {
+    await goes();
+    await screen().waitFor({ state: "detached" });
+    expect(await place()).toBe(before);
+    expect(phone.page.url()).toBe(href);
+    expect(await link.evaluate((element) => document.activeElement === element)).toBe(true);
+    await phone.page.goForward();
+    await screen().getByText("9,002 lines").waitFor();
+  }
+  await phone.page.keyboard.press("Escape");
+  await screen().waitFor({ state: "detached" });
+  expect(await place()).toBe(before);
+});
+
+test("all output of a command that runs is followed, and what Codex asks then is said", async () => {
+  await runs(`seq 100; ${until("more")}; seq 101 200; ${until("end")}; echo over`);
+  await output().getByText("100", { exact: false }).waitFor();
+  await opensAll("100");
+  const far = (): Promise<number> =>
+    screen()
+      .locator(".body")
+      .evaluate(({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight);
+  const follows = (): Promise<unknown> => vi.waitUntil(async () => (await far()) < 2, { timeout: 10_000 });
+  await screen().getByText("running · 100 lines").waitFor();
+  await follows();
+  lets("more");
+  await screen().getByText("running · 200 lines").waitFor();
+  await follows();
+  // Who reads further up is not moved.
+  await screen()
+    .locator(".body")
+    .evaluate((body) => {
+      body.scrollTop = 100;
+    });
+  await phone.page.evaluate(() => new Promise(requestAnimationFrame));
+  lets("end");
+  await screen().getByText("exit 0 · 201 lines").waitFor();
+  expect(
+    await screen()
+      .locator(".body")
+      .evaluate(({ scrollTop }) => scrollTop),
+  ).toBe(100);
+  await phone.page.locator(".turnbar", { hasText: "Idle" }).waitFor();
+  await desk.prompts(thread, "@esc true");
+  await phone.taps("Codex asks something");
+  await screen().waitFor({ state: "detached" });
+  await phone.sees("Run this command?");
+  await phone.taps("Decline");
+  await phone.sees("You declined: a command.");
 });
 
 test("of output without an end only its beginning and its end are kept", async () => {
   await runs(`echo first; seq 90000; echo last; ${until("end")}; exit 4`);
   await output().getByText("last", { exact: false }).waitFor();
   await work().getByText("characters that are not kept here").waitFor();
-  await work().getByRole("button", { name: "Show all" }).tap();
-  const text = await written();
-  expect(text.startsWith("first\n1\n2\n")).toBe(true);
-  expect(text.trimEnd().endsWith("90000\nlast")).toBe(true);
-  await output()
+  await opensAll("last");
+  const isFew = async (): Promise<void> => {
+    expect((await lines()).length).toBeLessThan(1_000);
+  };
+  await isFew();
+  expect((await lines()).slice(-2)).toEqual(["90000", "last"]);
+  await screen()
+    .locator(".body")
+    .evaluate((body) => {
+      body.scrollTop = 0;
+    });
+  await screen().getByText("first", { exact: true }).waitFor();
+  expect((await lines()).slice(0, 3)).toEqual(["first", "1", "2"]);
+  await screen()
     .getByText(/\d characters of it are not kept here/)
     .waitFor({ state: "attached" });
-  expect(text.length).toBeLessThan(300 * 1024);
+  await isFew();
   lets("end");
+  // All that Codex has kept.
+  await screen()
+    .getByText(/exit 4 · [\d,]+ lines$/)
+    .waitFor();
+  await screen().getByText("first", { exact: true }).waitFor();
+  await isFew();
 });
 
 test("nothing of hostile output runs, loads, or hides", async () => {

@@ -16,6 +16,8 @@ test("each route is its fragment's", () => {
     { at: "new", host: "f5e7zbnrzxjetbxdvh54dzeeei" },
     { at: "thread", host: "f5e7", environment: "local", thread: "01a2169c-4edd" },
     { at: "thread", host: "f5e7", environment: "ssh:dev/box", thread: "../#/%2F?" },
+    { at: "output", host: "f5e7", environment: "local", thread: "01a2", item: "01a3 call_7" },
+    { at: "output", host: "f5e7", environment: "ssh:dev/box", thread: "01a2", item: "a/b #" },
   ];
   for (const route of routes) {
     expect(routeOf(hashOf(route))).toEqual(route);
@@ -34,6 +36,12 @@ test("what is no route leads to the hosts", () => {
     "#/h/a/t/",
     "#/h/a/t/%",
     "#/h/a/t/b/c/d",
+    "#/h/a/o",
+    "#/h/a/o/b",
+    "#/h/a/o/b/",
+    "#/h/a/o/b/%",
+    "#/h/a/o/b/c/",
+    "#/h/a/o/b/c/d/e",
     "#/h/a/about/b",
     "#/h/a/new/b",
     "#/h/a/devices/b",
