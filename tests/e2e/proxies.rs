@@ -7,6 +7,7 @@ use e2e::authority::Authority;
 use e2e::codex;
 use e2e::process::{Finished, Home, Process, binary, finished, free_port};
 use e2e::proxy::{PASSWORD, Proxy};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -184,6 +185,31 @@ async fn a_host_and_a_join_say_what_their_proxy_refuses_and_that_the_relay_is_go
     let row = hosts.event("host");
     assert!(row["reason"].as_str().unwrap().contains("it can't reach the relay itself (502)"), "{row}");
     assert_eq!(agent.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn what_is_on_this_computer_is_reached_past_a_proxy_that_is_dead() {
+    let dead = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    let dead = dead.map(|name| (name, DEAD.to_owned()));
+    let (host, laptop, listen, codex) = (Home::new(), Home::new(), free_port().to_string(), codex::program());
+    let args = ["up", "--demo", "--listen", &listen, "--codex-program", codex.to_str().unwrap()];
+    let mut up = Process::spawn("reachback up", command(&host, &dead, &args));
+    let code = up.event("pairing").await["url"].as_str().unwrap().to_owned();
+    finished(command(&laptop, &dead, &["join", &code]), "").await.ok();
+    let (folder, path) = socket_path();
+    let args = ["connect", "--socket", path.to_str().unwrap()];
+    let mut connect = Process::spawn("reachback connect", command(&laptop, &dead, &args));
+    connect.event("socket").await;
+    let mut far = walk::client(&path).await;
+    let started = far.request("thread/start", json!({})).await.unwrap();
+    let thread = started["thread"]["id"].as_str().unwrap();
+    let prompt = json!({ "threadId": thread, "input": [{ "type": "text", "text": "@text N=3" }] });
+    far.request("turn/start", prompt).await.unwrap();
+    let ended = far.event("turn/completed").await;
+    assert_eq!(ended["params"]["turn"]["status"], "completed", "the model is out of reach: {ended}");
+    assert_eq!(connect.stop().await, Some(0));
+    drop(folder);
+    assert_eq!(up.stop().await, Some(0));
 }
 
 fn socket_path() -> (TempDir, PathBuf) {

@@ -286,6 +286,15 @@ async fn what_can_not_become_a_service_is_refused_and_changes_nothing() {
     assert!(!machine.unit().exists(), "it would be started again and again");
     assert_eq!(by_hand.stop().await, Some(0));
 
+    let mut command = machine.home.command(&["host", "install", "--json"]);
+    command
+        .env("XDG_CONFIG_HOME", machine.home.folder("config"))
+        .env("HTTPS_PROXY", "http://me:opensesame@127.0.0.1:1");
+    let with_password = finished(command, "").await;
+    assert!(!format!("{with_password:?}").contains("opensesame"), "{with_password:?}");
+    refused(with_password, "proxy_password", "EnvironmentFile=");
+    assert!(!machine.unit().exists(), "a password would be in it");
+
     std::fs::create_dir_all(machine.unit().parent().unwrap()).unwrap();
     std::fs::write(machine.unit(), "[Service]\nExecStart=/bin/true\n").unwrap();
     machine.asked();

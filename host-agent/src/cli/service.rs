@@ -3,7 +3,8 @@
 //! The unit is the sample of `deploy/` with this machine's paths; what it does to the
 //! system is in `reachback_relay::service`, which both programs use. What the command
 //! was told, by options or by the environment, is in the unit's `ExecStart` from then on,
-//! and the search path of the terminal is the service's: Codex is found there.
+//! and the search path of the terminal is the service's: Codex is found there. So are the
+//! proxies and the authorities that its environment names; but no password, as others can read a unit.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -130,7 +131,7 @@ async fn install(home: &Home, log: &str, args: &InstallArgs, output: Output) -> 
     })?;
     transport::check(args.options.transport, args.options.relay.as_ref().unwrap_or(&known))?;
     attach::wanted(&args.options.codex)?;
-    let text = unit(&program, home, log, &args.options)?;
+    let text = unit(&program, home, log, &args.options, &carried(|name| std::env::var_os(name))?)?;
     let service = service(args.how)?;
     if !args.how.dry_run && !service.path().exists() {
         // Two agents can't have one home: this one would be started again and again.
@@ -176,13 +177,54 @@ fn failure(error: ServiceError) -> Failure {
     Failure::new(error.code(), message).fix(error.fix())
 }
 
-/// The unit's text.
-fn unit(program: &Path, home: &Home, log: &str, options: &HostOptions) -> Result<String, Failure> {
+/// Variables with their values.
+type Environment = [(&'static str, String)];
+
+/// The unit's text; `carried` is what the service finds in its environment.
+fn unit(
+    program: &Path,
+    home: &Home,
+    log: &str,
+    options: &HostOptions,
+    carried: &Environment,
+) -> Result<String, Failure> {
     let words = words(program, home, log, options)?;
     let draft = Draft::of(HOST, "reachback host").set("ExecStart", &command_line(words.iter().map(String::as_str)));
-    let path = search_path();
-    let draft = if path.is_empty() { draft } else { draft.set("Environment", &assignment("PATH", &path)) };
+    let assignments: Vec<_> = carried.iter().map(|(name, value)| assignment(name, value)).collect();
+    let draft = if carried.is_empty() { draft } else { draft.set("Environment", &assignments.join(" ")) };
     Ok(draft.text())
+}
+
+/// What says how others are reached. Codex, which the agent starts, reads the same.
+const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"];
+/// Whom no proxy is for.
+const EXCEPT: [&str; 2] = ["NO_PROXY", "no_proxy"];
+/// Files and folders with authorities.
+const AUTHORITIES: [&str; 3] = ["CODEX_CA_CERTIFICATE", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// What the service has of this terminal's environment: where programs are, and how others are reached.
+fn carried(variable: impl Fn(&str) -> Option<OsString>) -> Result<Vec<(&'static str, String)>, Failure> {
+    let path = Some(search_path()).filter(|path| !path.is_empty());
+    let mut carried: Vec<_> = path.map(|path| ("PATH", path)).into_iter().collect();
+    for name in PROXIES.into_iter().chain(EXCEPT).chain(AUTHORITIES) {
+        let Some(value) = variable(name).filter(|value| !value.is_empty()) else { continue };
+        let value = if AUTHORITIES.contains(&name) { absolute(value.into()).into_os_string() } else { value };
+        let value = value.into_string().map_err(|_| {
+            let message = format!("{name} is not valid text (UTF-8), which what a service is told has to be");
+            Failure::new("not_text", message).fix(format!("unset it, or correct it: {name}"))
+        })?;
+        if PROXIES.contains(&name) && value.contains('@') {
+            let message =
+                format!("{name} has a password in it, and others on this machine could read it in a service's file");
+            return Err(Failure::new("proxy_password", message).fix(format!(
+                "install without it (env -u {name} reachback host install …); then write the line {name}=… into a file that \
+                 only you can read (chmod 600), and name that: `systemctl --user edit {UNIT}`, with the two lines [Service] \
+                 and EnvironmentFile=/path/of/the/file"
+            )));
+        }
+        carried.push((name, value));
+    }
+    Ok(carried)
 }
 
 /// This terminal's search path, without folders that depend on where one is.
@@ -199,12 +241,12 @@ fn printed(
     log: &str,
     options: &HostOptions,
 ) -> Result<String, Failure> {
-    let words = words(program, home, log, options)?;
+    let (words, carried) = (words(program, home, log, options)?, carried(|name| std::env::var_os(name))?);
     Ok(match manager {
-        ManagerArg::Systemd => unit(program, home, log, options)?,
+        ManagerArg::Systemd => unit(program, home, log, options, &carried)?,
         ManagerArg::Launchd => {
             let user = std::env::home_dir().unwrap_or_default();
-            launchd::agent(&words, &search_path(), &user.to_string_lossy())
+            launchd::agent(&words, &carried, &user.to_string_lossy())
         }
         ManagerArg::TaskScheduler => task_scheduler::task(&words),
     })
@@ -291,7 +333,7 @@ mod tests {
 
     fn exec_start(chosen: Option<&str>, log: &str, args: &[&str]) -> String {
         let line = Line::try_parse_from([&["x", "--codex-home", "/c"], args].concat()).unwrap();
-        let unit = unit(Path::new("/opt/my bin/reachback"), &home(chosen), log, &line.options).unwrap();
+        let unit = unit(Path::new("/opt/my bin/reachback"), &home(chosen), log, &line.options, &[]).unwrap();
         unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap().to_owned()
     }
 
@@ -350,13 +392,51 @@ mod tests {
         );
     }
 
+    fn carried_of(environment: &[(&str, &str)]) -> Result<Vec<(&'static str, String)>, Failure> {
+        carried(|name| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
+    }
+
+    #[test]
+    fn a_service_goes_through_the_proxy_of_the_terminal_that_installs_it() {
+        let environment = [
+            ("https_proxy", "http://proxy.corp:3128"),
+            ("NO_PROXY", "localhost, .corp"),
+            ("CODEX_CA_CERTIFICATE", "/etc/ca/100%.pem"),
+            ("SSL_CERT_FILE", ""),
+            ("AWS_SECRET", "x"),
+        ];
+        let carried = carried_of(&environment).unwrap();
+        let names: Vec<_> = carried.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["PATH", "https_proxy", "NO_PROXY", "CODEX_CA_CERTIFICATE"]);
+        let line = Line::try_parse_from(["x"]).unwrap();
+        let unit = unit(Path::new("/opt/reachback"), &home(None), "warn", &line.options, &carried).unwrap();
+        let said = unit.lines().find_map(|line| line.strip_prefix("Environment=")).unwrap();
+        let expected = r#" https_proxy=http://proxy.corp:3128 "NO_PROXY=localhost, .corp" "CODEX_CA_CERTIFICATE=/etc/ca/100%%.pem""#;
+        assert!(said.ends_with(expected), "{said}");
+        let here = std::env::current_dir().unwrap().join("ca.pem");
+        let relative = carried_of(&[("SSL_CERT_FILE", "ca.pem")]).unwrap();
+        assert_eq!(relative.last().unwrap(), &("SSL_CERT_FILE", here.to_str().unwrap().to_owned()));
+    }
+
+    #[test]
+    fn a_proxys_password_is_written_into_no_service() {
+        for name in PROXIES {
+            let refused = carried_of(&[(name, "http://me:secret@p:1")]).unwrap_err();
+            let told = format!("{refused:?}");
+            assert_eq!(refused.code, "proxy_password");
+            assert!(told.contains(name) && told.contains("EnvironmentFile=") && !told.contains("secret"), "{told}");
+        }
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_path_that_is_no_text_is_refused() {
         use std::os::unix::ffi::OsStrExt;
         let mut line = Line::try_parse_from(["x"]).unwrap();
         line.options.codex.workdir = Some(std::ffi::OsStr::from_bytes(b"/srv/\xff").into());
-        let refused = unit(Path::new("/opt/reachback"), &home(None), "warn", &line.options).unwrap_err();
+        let carried = carried(|name| (name == "NO_PROXY").then(|| std::ffi::OsStr::from_bytes(b"\xff").into()));
+        assert_eq!(carried.unwrap_err().code, "not_text");
+        let refused = unit(Path::new("/opt/reachback"), &home(None), "warn", &line.options, &[]).unwrap_err();
         assert_eq!((refused.code.as_str(), refused.fix.is_some()), ("not_text", true));
     }
 }

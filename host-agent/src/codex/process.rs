@@ -98,6 +98,14 @@ impl CodexConfig {
         command
     }
 
+    /// The same where Codex goes past any proxy of the environment to what listens on this machine.
+    #[must_use]
+    pub fn past_proxies(mut self) -> Self {
+        let direct = direct(&self);
+        self.env.extend(direct);
+        self
+    }
+
     /// A variable of the environment that Codex gets.
     pub(super) fn variable(&self, name: &str) -> Option<OsString> {
         let chosen = self.env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone());

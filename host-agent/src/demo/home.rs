@@ -115,7 +115,10 @@ impl DemoHome {
 
     /// How to run `program` in these folders.
     pub fn codex(&self, program: impl Into<PathBuf>) -> CodexConfig {
-        CodexConfig { program: program.into(), home: Some(self.codex_home.clone()), ..CodexConfig::default() }
+        let config =
+            CodexConfig { program: program.into(), home: Some(self.codex_home.clone()), ..CodexConfig::default() };
+        // The scripted model is on loopback.
+        config.past_proxies()
     }
 }
 

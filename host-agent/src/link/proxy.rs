@@ -2,14 +2,13 @@
 //!
 //! `HTTPS_PROXY`, else `ALL_PROXY`, say which, and `NO_PROXY` for what none is taken; in capitals first, as Codex itself
 //! reads them. Only what is inside of TLS goes through: the proxy is asked for a tunnel (`CONNECT`), learns name and
-//! port of what is reached, and nothing of what is said there. What is on this computer is reached without one.
+//! port of what is reached, and nothing of what is said there.
 //!
 //! A proxy that is named and can't be used is an error and never gone around: whoever names one may have reasons for it.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,7 +145,7 @@ impl Proxies {
 
     /// The one on the way to what is reached by TLS.
     pub(crate) fn on_the_way_to(&self, host: &Host, port: u16) -> Option<Proxy> {
-        let named = self.0.as_ref().filter(|_| !is_this_computer(host))?;
+        let named = self.0.as_ref()?;
         let is_except = named.is_except(host, port);
         (!is_except).then(|| Proxy { named: Arc::clone(named), to: format!("{host}:{port}") })
     }
@@ -187,17 +186,6 @@ impl Named {
         let matcher = Matcher::builder().https("http://proxy.invalid").no(hosts.join(",")).build();
         let host = host.to_string().to_ascii_lowercase();
         Uri::try_from(format!("https://{host}/")).is_ok_and(|uri| matcher.intercept(&uri).is_none())
-    }
-}
-
-fn is_this_computer(host: &Host) -> bool {
-    match host {
-        Host::Domain(name) => {
-            let name = name.trim_end_matches('.').to_ascii_lowercase();
-            name == "localhost" || name.ends_with(".localhost")
-        }
-        Host::Ipv4(ip) => ip.is_loopback(),
-        Host::Ipv6(ip) => IpAddr::V6(*ip).to_canonical().is_loopback(),
     }
 }
 

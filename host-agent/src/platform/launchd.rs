@@ -8,12 +8,16 @@ use super::xml::escaped;
 /// The name that launchd knows it by; the file is called the same, with `.plist`.
 const LABEL: &str = "com.reachback.host";
 
-/// A property list for `~/Library/LaunchAgents`: runs `words` at each login, again after a failure, with `path` as search
-/// path; `home` is the user's folder.
-pub(crate) fn agent(words: &[impl AsRef<str>], path: &str, home: &str) -> String {
+/// A property list for `~/Library/LaunchAgents`: runs `words` at each login, again after a failure, with `environment`;
+/// `home` is the user's folder.
+pub(crate) fn agent(words: &[impl AsRef<str>], environment: &[(&str, String)], home: &str) -> String {
     let words: String =
         words.iter().map(|word| format!("        <string>{}</string>\n", escaped(word.as_ref()))).collect();
-    let (path, home) = (escaped(path), escaped(home));
+    let variable = |(name, value): &(&str, String)| {
+        format!("        <key>{name}</key>\n        <string>{}</string>\n", escaped(value))
+    };
+    let environment: String = environment.iter().map(variable).collect();
+    let home = escaped(home);
     format!(
         r#"<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
@@ -26,9 +30,7 @@ pub(crate) fn agent(words: &[impl AsRef<str>], path: &str, home: &str) -> String
 {words}    </array>
     <key>EnvironmentVariables</key>
     <dict>
-        <key>PATH</key>
-        <string>{path}</string>
-    </dict>
+{environment}    </dict>
     <key>WorkingDirectory</key>
     <string>{home}</string>
     <key>RunAtLoad</key>
@@ -59,13 +61,13 @@ mod tests {
         let (head, rest) = sample.split_once("<!-- ").unwrap();
         let (_, body) = rest.split_once("-->\n").unwrap();
         let words = ["/usr/local/bin/reachback", "host", "--log", "info"];
-        let made = agent(&words, "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin", "/Users/NAME");
+        let made = agent(&words, &[("PATH", "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin".into())], "/Users/NAME");
         assert_eq!(made, format!("{head}{body}"));
     }
 
     #[test]
     fn names_that_look_like_markup_stay_names() {
-        let made = agent(&["/Users/a&b/<x>", "--name", "\"Ann's\""], "/bin", "/Users/a&b");
+        let made = agent(&["/Users/a&b/<x>", "--name", "\"Ann's\""], &[("PATH", "/bin".into())], "/Users/a&b");
         check_form(&made);
         assert!(made.contains("<string>/Users/a&amp;b/&lt;x&gt;</string>"), "{made}");
     }
