@@ -45,6 +45,38 @@ export function diffOf(file: FileChange, cut = false): Diff {
   return unified(lines, file.movedTo, cut) ?? { lines: lines.map(between), counts: null };
 }
 
+/** A line before and after, each `null` where there is none; or what stands between lines of the file. */
+export type SplitLine =
+  | { readonly between: DiffLine }
+  | { readonly between: null; readonly before: DiffLine | null; readonly after: DiffLine | null };
+
+/** The lines of a change with before and after beside each other: what goes stands beside what comes in its place. */
+export function splitOf(lines: readonly DiffLine[]): readonly SplitLine[] {
+  const rows: SplitLine[] = [];
+  let [gone, come]: [DiffLine[], DiffLine[]] = [[], []];
+  const put = (): void => {
+    for (let at = 0; at < Math.max(gone.length, come.length); at++) {
+      rows.push({ between: null, before: gone[at] ?? null, after: come[at] ?? null });
+    }
+    [gone, come] = [[], []];
+  };
+  for (const line of lines) {
+    if (line.look === "add") {
+      come.push(line);
+    } else if (line.look === "del") {
+      if (come.length > 0) {
+        put();
+      }
+      gone.push(line);
+    } else {
+      put();
+      rows.push(line.look === "hunk" ? { between: line } : { between: null, before: line, after: line });
+    }
+  }
+  put();
+  return rows;
+}
+
 function wholeFile(lines: readonly string[], isNew: boolean): Diff {
   const [added, removed] = isNew ? [lines.length, 0] : [0, lines.length];
   return {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { type FileChange, diffOf } from "../src/diff";
+import { type FileChange, diffOf, splitOf } from "../src/diff";
 
 function change(diff: string, more: Partial<FileChange> = {}): FileChange {
   return { path: "/a", change: "update", movedTo: null, diff, ...more };
@@ -94,4 +94,14 @@ test("long ones take no longer than they are", () => {
   diffOf(change("index 1\n".repeat(40_000), { movedTo: "/b" }));
   diffOf(change(`@@ -1,100000 +1,100000 @@\n${"\n".repeat(100_000)}`));
   expect(performance.now() - begun).toBeLessThan(5_000);
+});
+
+test("before and after stand beside each other, and what goes beside what comes in its place", () => {
+  const diff = ["@@ -1,6 +1,6 @@", " a", "-b", "-c", "+B", " d", "+e", "-f", " g", "+h"].join("\n");
+  const { lines } = diffOf({ path: "x", change: "update", movedTo: null, diff });
+  const sides = splitOf(lines).map((row) =>
+    row.between !== null ? `= ${row.between.text}` : `${row.before?.text ?? ""}|${row.after?.text ?? ""}`,
+  );
+  expect(sides).toEqual(["= @@ -1,6 +1,6 @@", "a|a", "b|B", "c|", "d|d", "|e", "f|", "g|g", "|h"]);
+  expect(splitOf([])).toEqual([]);
 });

@@ -22,6 +22,7 @@ import { keepName, keptName } from "./name";
 import { Pairing } from "./pairing";
 import type { OwnRelay } from "./relay";
 import { type Route, hashOf, routeOf } from "./route";
+import { wideOf } from "./wide";
 
 /** What the app stands on. */
 export interface AppSetup {
@@ -34,6 +35,8 @@ export interface AppSetup {
 export class AppState {
   readonly relay: OwnRelay;
   readonly route: Observable<Route>;
+  /** Whether there is room for the list of threads beside a thread. */
+  readonly wide: Observable<boolean>;
   /** What lies over the screen. */
   readonly layers: Layers;
   readonly hosts: Hosts;
@@ -62,6 +65,7 @@ export class AppState {
     this.page = page;
     this.belongsOnHomeScreen = isTabOfIphone(window.navigator);
     this.route = new Observable(routeOf(window.location.hash));
+    this.wide = wideOf(window);
     this.layers = new Layers(window);
     const database = new Database();
     const store = new HostStore(database);

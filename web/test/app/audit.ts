@@ -15,6 +15,12 @@ declare global {
 
 const PHONE = { width: 390, height: 844 };
 
+/** A computer's, the narrowest first. */
+const WIDE = [
+  { look: "56rem", size: { width: 896, height: 600 } },
+  { look: "1280", size: { width: 1_280, height: 800 } },
+] as const;
+
 /** What is looked at besides the phone as it is: a width, and the size of text in per cent. */
 const SIZES = [
   { name: "320", size: { width: 320, height: 568 }, text: "100" },
@@ -41,6 +47,24 @@ export async function faultsOf(phone: Phone, name: string): Promise<readonly str
   await page.setViewportSize(PHONE);
   await page.emulateMedia({ colorScheme: "light" });
   return faults;
+}
+
+/** Looks that nothing is wrong with the screen of a computer: as wide as that, and where list and thread have just room. */
+export async function auditsWide(phone: Phone, name: string): Promise<void> {
+  const { page } = phone;
+  const faults: string[] = [];
+  for (const { look, size } of WIDE) {
+    await page.setViewportSize(size);
+    for (const colorScheme of ["dark", "light"] as const) {
+      await page.emulateMedia({ colorScheme });
+      await settles(phone);
+      faults.push(...(await axeFaults(phone)).map((fault) => `${name}, ${look}, ${colorScheme}: ${fault}`));
+    }
+    faults.push(...(await page.evaluate(misfits)).map((fault) => `${name}, ${look}: ${fault}`));
+    await phone.shoots(`everybody-${name}-${look}`);
+    await page.emulateMedia({ colorScheme: "light" });
+  }
+  expect.soft(faults).toEqual([]);
 }
 
 /** Waits until nothing moves or changes its colour any more. */
