@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::revoke::end;
 
 /// Channel 0 of a session, which says first what the host is.
-async fn api(remote: &RemoteHost) -> Client {
+pub(crate) async fn api(remote: &RemoteHost) -> Client {
     let mut api = Client::raw(remote.api().await.unwrap());
     api.request("host/read", json!({})).await.unwrap();
     api

@@ -2,6 +2,8 @@
 
 mod answers;
 mod api;
+#[cfg(target_os = "linux")]
+mod asleep;
 mod attach;
 mod attention;
 mod awake;
@@ -23,6 +25,10 @@ mod liar;
 mod limits;
 mod links;
 mod live_text;
+#[cfg(target_os = "linux")]
+#[expect(dead_code, reason = "tests of the agent use more of it")]
+#[path = "../../host-agent/src/platform/awake/testing.rs"]
+mod logind;
 mod meeting;
 mod merged_text;
 mod middleman;

@@ -40,6 +40,7 @@ pub(crate) mod prompts;
 mod relay_list;
 pub(crate) mod requests;
 pub(crate) mod sessions;
+mod sleep;
 pub mod ssh_hosts;
 pub mod tunnel;
 mod turns;
@@ -102,6 +103,7 @@ use pairing::{HostIntroduction, Pairings};
 use prompts::Prompts;
 use relay_list::RelayList;
 use sessions::Sessions;
+use sleep::Sleeps;
 use ssh_hosts::SshHosts;
 use tunnel::{IncomingCircuit, Tunnel, TunnelConfig, TunnelState};
 use work::Ender;
@@ -291,11 +293,7 @@ impl Agent {
             vital.spawn("what carries out prompts", runner.run()),
         ];
         watchers.extend(shared.watch_devices(&vital, &tunnel));
-        // Ends with the tunnel.
-        watchers.push(vital.spawn_finite(
-            "what keeps this machine awake",
-            Arc::clone(&shared.awake).run(shared.devices.subscribe(), tunnel.state(), events.clone()),
-        ));
+        watchers.extend(shared.watch_machine(&vital, &tunnel, &notices));
         watchers.extend(shared.watch_environment(&vital, environments.own(), &notices));
         Ok(Self {
             control,
@@ -564,6 +562,26 @@ impl Shared {
                 "the watch of the relay's device list",
                 relay_list.run(tunnel.stored(), tunnel.revoked()),
             ),
+        ]
+    }
+
+    /// What keeps the machine awake, and what is done when it sleeps.
+    fn watch_machine(&self, vital: &Vital, tunnel: &Arc<Tunnel>, notices: &Notices) -> [AbortOnDropHandle<()>; 2] {
+        let awake = Arc::clone(&self.awake);
+        let sleeps = Sleeps {
+            machine: Machine::this(),
+            sessions: Arc::clone(&self.sessions),
+            tunnel: Arc::clone(tunnel),
+            notices: notices.clone(),
+        };
+        [
+            // Ends with the tunnel.
+            vital.spawn_finite(
+                "what keeps this machine awake",
+                awake.run(self.devices.subscribe(), tunnel.state(), self.events.clone()),
+            ),
+            // Ends at once on systems where nobody tells it.
+            vital.spawn_finite("what tells devices that this machine sleeps", sleeps.run()),
         ]
     }
 

@@ -145,6 +145,18 @@ impl Sessions {
         }
     }
 
+    /// Ends every link, and keeps the sessions.
+    pub(crate) async fn part(&self) {
+        let handles: Vec<_> = self.lock().values().flatten().map(|entry| entry.handle.clone()).collect();
+        let mut parting = tokio::task::JoinSet::new();
+        for handle in handles {
+            parting.spawn(async move { handle.part().await });
+        }
+        while let Some(parted) = parting.join_next().await {
+            vital::raise(parted);
+        }
+    }
+
     /// Whether some device has a link, or lost its last one so recently that it is likely to be trying.
     pub(crate) fn are_awaited(&self, now: Instant) -> bool {
         let is_near = |since: Instant| now.saturating_duration_since(since) < AWAITED_FOR;

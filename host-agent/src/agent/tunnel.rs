@@ -55,6 +55,10 @@ const WANTED: Quota = Quota::per_second(NonZeroU32::new(8).unwrap()).allow_burst
 /// How long the relay may take for one frame of ours. It reads at once, or not at all.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
 
+/// A tunnel that rests and is not woken begins again after so much time in which the machine was awake: it was a false alarm,
+/// or nobody says what came of it.
+const REST_LIMIT: Duration = Duration::from_secs(30);
+
 /// A list that puts devices out waits so long for their sessions to end, each of which gets 2 s for its last word. The
 /// relay cuts off whoever is not on the list, and a device believes nobody but its host that it was revoked: one that
 /// did not hear it would go on trying for ever. It gets nothing meanwhile, as the host has ended what it did.
@@ -124,6 +128,7 @@ pub struct Tunnel {
     relay_key: watch::Receiver<Option<PublicKey>>,
     stored: watch::Receiver<u64>,
     revoked: watch::Receiver<Vec<PublicKey>>,
+    rests: watch::Sender<bool>,
     task: AbortOnDropHandle<()>,
 }
 
@@ -143,6 +148,7 @@ impl Tunnel {
         let (stored_out, stored) = watch::channel(0);
         let (revoked_out, revoked) = watch::channel(Vec::new());
         let vital = config.vital.clone();
+        let rests = watch::Sender::new(false);
         let control = ControlConnection {
             config: Arc::new(config),
             inbox,
@@ -150,13 +156,14 @@ impl Tunnel {
             relay_key: key_out,
             stored: stored_out,
             revoked: revoked_out,
+            rests: rests.clone(),
             pairings: HashMap::new(),
             dials: JoinSet::new(),
             wanted: RateLimiter::direct(WANTED),
             has_worked: false,
         };
         let task = vital.spawn("the tunnel to the relay", control.run());
-        Self { commands, state, relay_key, stored, revoked, task }
+        Self { commands, state, relay_key, stored, revoked, rests, task }
     }
 
     /// To a relay that has proved its key and answers nothing.
@@ -172,12 +179,24 @@ impl Tunnel {
             let _open = (inbox, state_out, key_out, stored_out, revoked_out);
             std::future::pending().await
         });
-        Self { commands, state, relay_key, stored, revoked, task: AbortOnDropHandle::new(task) }
+        let (rests, task) = (watch::Sender::new(false), AbortOnDropHandle::new(task));
+        Self { commands, state, relay_key, stored, revoked, rests, task }
     }
 
     /// Ends the tunnel, whoever else still holds it.
     pub(crate) fn stop(&self) {
         self.task.abort();
+    }
+
+    /// Has no connection, until it is woken: the machine is about to sleep, and the relay is to know at once that nobody is
+    /// here. Circuits that were handed over go on.
+    pub(crate) fn rest(&self) {
+        self.rests.send_replace(true);
+    }
+
+    /// Connects again, at once.
+    pub(crate) fn wake(&self) {
+        self.rests.send_replace(false);
     }
 
     /// How the tunnel stands, and each change.
@@ -231,6 +250,8 @@ struct ControlConnection {
     relay_key: watch::Sender<Option<PublicKey>>,
     stored: watch::Sender<u64>,
     revoked: watch::Sender<Vec<PublicKey>>,
+    /// Whether the machine is about to sleep.
+    rests: watch::Sender<bool>,
     pairings: HashMap<RendezvousId, OpenPairing>,
     dials: JoinSet<()>,
     wanted: DefaultDirectRateLimiter,
@@ -244,11 +265,19 @@ impl ControlConnection {
         let mut backoff = Backoff::new(self.config.backoff);
         loop {
             let delay = backoff.delay(&rng, self.is_awaited());
-            if !self.wait(delay).await {
-                return;
-            }
-            let started = Instant::now();
-            let Err(error) = self.connect_and_serve().await else { return };
+            let mut rests = self.rests.subscribe();
+            let started = Instant::now() + delay;
+            let served = tokio::select! {
+                biased;
+                _ = rests.wait_for(|rests| *rests) => None,
+                served = self.connect_after(delay) => Some(served),
+            };
+            let Some(served) = served else {
+                self.rest().await;
+                backoff.reset();
+                continue;
+            };
+            let Err(error) = served else { return };
             tracing::warn!(%error, "not connected to the relay");
             if std::mem::take(&mut self.has_worked) {
                 backoff.worked(started.elapsed());
@@ -266,6 +295,27 @@ impl ControlConnection {
     fn is_awaited(&self) -> bool {
         let now = Instant::now();
         self.pairings.values().any(|pairing| pairing.until > now) || self.config.sessions.are_awaited(now)
+    }
+
+    /// Has no connection until the tunnel is woken, or the machine was awake for long enough all the same.
+    async fn rest(&mut self) {
+        tracing::info!("not connected to the relay while this machine sleeps");
+        self.dials.abort_all();
+        self.state.send_replace(TunnelState::Reconnecting { reason: "this computer goes to sleep".into() });
+        let mut rests = self.rests.subscribe();
+        // This clock stands still while the machine sleeps.
+        let woken = timeout(REST_LIMIT, rests.wait_for(|rests| !rests)).await.is_ok();
+        if !woken {
+            self.rests.send_replace(false);
+        }
+    }
+
+    /// One try, after a delay. `Ok` when the tunnel is dropped.
+    async fn connect_after(&mut self, delay: Duration) -> Result<(), RelayError> {
+        if !self.wait(delay).await {
+            return Ok(());
+        }
+        self.connect_and_serve().await
     }
 
     /// Waits before the next try; commands are still taken. `false` when the tunnel is dropped.

@@ -34,6 +34,7 @@ pub(super) enum Command {
     Handled { channel: ChannelNumber, generation: u64, seq: u64 },
     CloseChannel { channel: ChannelNumber, generation: u64, reason: ChannelCloseReason, text: String },
     WithdrawChannel { channel: ChannelNumber, generation: u64, text: String },
+    Part { done: oneshot::Sender<()> },
     End { reason: ByeReason, done: oneshot::Sender<()> },
 }
 
@@ -143,6 +144,10 @@ impl Driver {
                                 self.end(reason).await;
                                 let _ = done.send(());
                                 return;
+                            }
+                            Command::Part { done } => {
+                                self.part().await;
+                                let _ = done.send(());
                             }
                             Command::Attach { link, record, taken } => {
                                 if let Err(error) = self.attach(*link, record) {
@@ -284,7 +289,7 @@ impl Driver {
             }
             Command::Send { .. } | Command::Handled { .. } => {}
             Command::CloseChannel { .. } | Command::WithdrawChannel { .. } => {}
-            Command::Attach { .. } | Command::End { .. } => unreachable!("taken by run"),
+            Command::Attach { .. } | Command::Part { .. } | Command::End { .. } => unreachable!("taken by run"),
         }
     }
 
@@ -397,6 +402,19 @@ impl Driver {
     async fn end(&mut self, reason: ByeReason) {
         let _ = timeout(BYE_TIMEOUT, self.say_bye(reason)).await;
         self.finish(Some(reason));
+    }
+
+    /// Ends the link behind what was said before; the session goes on without one.
+    async fn part(&mut self) {
+        self.transmit();
+        let parting = async {
+            if let Some(mut link) = self.link.take() {
+                let _ = link.flush().await;
+                link.close().await;
+            }
+        };
+        let _ = timeout(BYE_TIMEOUT, parting).await;
+        self.lose_link("it was ended here", None);
     }
 
     async fn say_bye(&mut self, reason: ByeReason) {

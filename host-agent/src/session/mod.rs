@@ -135,6 +135,14 @@ impl SessionHandle {
         answer.await.map_err(|_| SessionEnded)
     }
 
+    /// Ends the link, and keeps the session for the next one.
+    pub async fn part(&self) {
+        let (done, parted) = oneshot::channel();
+        if self.commands.send(Command::Part { done }).await.is_ok() {
+            let _ = parted.await;
+        }
+    }
+
     /// Ends the session with a last word.
     pub async fn end(&self, reason: ByeReason) {
         let (done, ended) = oneshot::channel();

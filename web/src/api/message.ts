@@ -49,6 +49,7 @@ function parse(bytes: Bytes): unknown {
 
 const NOTIFICATIONS: Readonly<Record<Notification["method"], true>> = {
   "host/changed": true,
+  "host/asleep": true,
   "environment/changed": true,
   "environment/removed": true,
   "workspace/changed": true,

@@ -499,6 +499,7 @@ export type NoParams = Record<symbol, never>;
  */
 export type Notification =
   | { method: "host/changed"; params: HostInfo }
+  | { method: "host/asleep"; params: Record<symbol, never> }
   | { method: "environment/changed"; params: EnvironmentInfo }
   | { method: "environment/removed"; params: EnvironmentRemoved }
   | { method: "workspace/changed"; params: WorkspacesChanged }

@@ -62,6 +62,8 @@ export class RemoteHost {
         notified: (notification) => {
           if (notification.method === "host/changed") {
             this.#learn(notification.params);
+          } else if (notification.method === "host/asleep") {
+            this.#dialler.hostSleeps();
           }
           setup.notified(notification);
         },

@@ -86,7 +86,7 @@ export class Dialler {
   #upAt = 0;
   /** What the relay said of the host, while nothing else has been heard since. */
   #offline: Presence | null = null;
-  /** Whether the host's last word was that it shuts down. */
+  /** Whether the host's last word was that its computer goes to sleep. */
   #asleep = false;
   /** Why the last try failed, or the last link. */
   #error: LinkError | null = null;
@@ -163,6 +163,11 @@ export class Dialler {
         break;
     }
     this.#publish();
+  }
+
+  /** The host says that its computer goes to sleep. */
+  hostSleeps(): void {
+    this.#asleep = true;
   }
 
   /** Takes each answer of the host to a ping, in milliseconds. */
@@ -307,7 +312,6 @@ export class Dialler {
       this.#backoff.worked(this.#clock() - this.#upAt);
     }
     this.#error = state.error;
-    this.#asleep ||= state.error === null;
     // A link that was dropped for a new one has its successor under way.
     if (this.#unlisten !== null && this.#try === null) {
       this.#later(state.reconnectInMs);

@@ -18,7 +18,7 @@ export type Reach =
       readonly error: LinkError | null;
     }
   /**
-   * The relay is there, the host is not, and the link is made once it is. `asleep`: the host itself had said goodbye.
+   * The relay is there, the host is not, and the link is made once it is. `asleep`: the host itself had said that it goes to sleep.
    * `hostSince` is when the relay last saw it, by the relay's clock, or `null` for never.
    */
   | {

@@ -125,16 +125,15 @@ test("a person at the host who says no is obeyed", async () => {
   await phone.sees("The computer declined");
 });
 
-test("a host says when it sleeps, and when this device was taken off", async () => {
+test("a host that is stopped is offline, and says when this device was taken off", async () => {
   await paired();
   await phone.taps(/^Open/);
   await phone.sees("Online");
   await apart.stopAgent("SIGTERM");
-  await phone.sees("Asleep since");
+  await phone.sees("Offline since");
   await phone.page.reload();
-  // After a reload only the relay can tell, and it does not know why.
-  await phone.sees(/ is (asleep|away)$/);
-  await phone.shoots("host-asleep");
+  await phone.sees(/ is away$/);
+  await phone.shoots("host-away");
   await apart.startAgent();
   await phone.sees("Online");
   await phone.taps("About this host");

@@ -408,7 +408,8 @@ describe("what is said", () => {
     expect(scene.dialler.reach.value).toMatchObject({ at: "reconnecting" });
     await scene.up();
     await pass(2_000);
-    scene.down(null, 500);
+    scene.dialler.hostSleeps();
+    scene.down(unreachable);
     await pass(600);
     scene.last.present({ online: false, since: 1_795_675_600n });
     expect(scene.dialler.reach.value).toMatchObject({ at: "hostOffline", asleep: true, hostSince: 1_795_675_600_000 });
@@ -418,8 +419,9 @@ describe("what is said", () => {
     expect(scene.tries.length).toBe(tries);
     await scene.up();
     await pass(2_000);
-    scene.down(unreachable);
-    await pass(0);
+    // One that shuts down is away: it may be for long.
+    scene.down(null, 500);
+    await pass(600);
     scene.last.present({ online: false, since: 9n });
     expect(scene.dialler.reach.value).toMatchObject({ asleep: false });
   });

@@ -32,6 +32,9 @@ pub(crate) enum Notice {
     /// A member of `host/read`'s result is another now.
     #[serde(rename = "host/changed")]
     HostChanged(Box<HostInfo>),
+    /// The host's computer goes to sleep, and the link ends.
+    #[serde(rename = "host/asleep")]
+    HostAsleep {},
     /// Codex is in another state in one environment.
     #[serde(rename = "environment/changed")]
     EnvironmentChanged(EnvironmentInfo),
@@ -73,6 +76,7 @@ impl Notice {
         match self {
             Self::DeviceChanged(_) | Self::SshAsked(_) => Scope::Admin,
             Self::HostChanged(_)
+            | Self::HostAsleep {}
             | Self::EnvironmentChanged(_)
             | Self::EnvironmentRemoved(_)
             | Self::WorkspacesChanged(_)

@@ -46,6 +46,7 @@ async fn connected(
         relay_key: watch::Sender::new(None),
         stored: watch::Sender::new(0),
         revoked: watch::Sender::new(Vec::new()),
+        rests: watch::Sender::new(false),
         pairings: HashMap::new(),
         dials: JoinSet::new(),
         wanted: RateLimiter::direct(WANTED),
@@ -162,5 +163,25 @@ async fn a_device_hears_its_last_word_before_the_relay_hears_that_it_is_out() {
     tokio::select! {
         ended = control.serve(&mut connection) => panic!("the connection ended: {ended:?}"),
         () = scenario => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_rests_until_it_is_woken_and_not_for_ever_on_a_machine_that_does_not_sleep() {
+    let (_devices, list) = nobody();
+    let (mut control, ..) = connected(list).await;
+    let rests = control.rests.clone();
+    for (woken_after, lasts) in [(Some(Duration::from_secs(1)), Duration::from_secs(1)), (None, REST_LIMIT)] {
+        rests.send_replace(true);
+        let begin = tokio::time::Instant::now();
+        let wake = async {
+            if let Some(after) = woken_after {
+                sleep(after).await;
+                rests.send_replace(false);
+            }
+        };
+        tokio::join!(control.rest(), wake);
+        assert_eq!(begin.elapsed(), lasts);
+        assert!(!*rests.borrow(), "it would rest again at once");
     }
 }

@@ -1,16 +1,25 @@
-//! The lock of systemd-logind (or elogind) that keeps a Linux machine awake: `systemd-inhibit` takes the same one.
+//! The lock of systemd-logind (or elogind) that keeps a Linux machine awake: `systemd-inhibit` takes the same one; and what
+//! logind says when the machine sleeps.
 //!
 //! logind gives an open file, and the lock is there until every copy of it is closed. The program `systemd-inhibit` would
 //! do as well, but does not come with elogind, and nothing would say when the machine is about to sleep.
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use zbus::connection::Builder;
 use zbus::fdo::Error as BusError;
-use zbus::{Connection, OwnedFd};
+use zbus::message::Type;
+use zbus::{Connection, MatchRule, MessageStream, OwnedFd};
 
-use super::{AwakeError, Reach};
+use super::{AwakeError, Reach, Sleep};
+
+/// Where logind is on a bus, and what it does.
+const SERVICE: &str = "org.freedesktop.login1";
+const PATH: &str = "/org/freedesktop/login1";
+const INTERFACE: &str = "org.freedesktop.login1.Manager";
 
 /// How long logind may take; it answers in milliseconds, and in vain it is asked again.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -39,21 +48,97 @@ impl Lock {
 /// does when nobody is there (`idle`). That is all that could happen to a machine without a desktop.
 pub(super) async fn lock(bus: Option<&str>) -> Result<Lock, AwakeError> {
     let asking = async {
-        let bus = bus.map_or_else(Builder::system, Builder::address).build().await.map_err(no_logind)?;
-        match (inhibit(&bus, "sleep").await, inhibit(&bus, "idle").await) {
+        let bus = connect(bus).await?;
+        let block = |what| inhibit(&bus, (what, WHO, WHY, "block"));
+        match (block("sleep").await, block("idle").await) {
             (Ok(sleep), idle) => Ok(Lock { reach: Reach::Whole, _files: idle.into_iter().chain([sleep]).collect() }),
             (Err(AwakeError::Denied(_)), Ok(idle)) => Ok(Lock { reach: Reach::IdleOnly, _files: vec![idle] }),
             (Err(error), _) => Err(error),
         }
     };
-    let late = |_| AwakeError::NoLock(format!("it did not answer within {} s", ANSWER.as_secs()));
     timeout(ANSWER, asking).await.map_err(late)?
 }
 
-async fn inhibit(bus: &Connection, what: &str) -> Result<OwnedFd, AwakeError> {
-    let (path, interface) = ("/org/freedesktop/login1", "org.freedesktop.login1.Manager");
-    let words = (what, WHO, WHY, "block");
-    let answer = bus.call_method(Some("org.freedesktop.login1"), path, Some(interface), "Inhibit", &words).await;
+/// Tells when this machine sleeps, and has it wait for what is to be done before.
+pub(crate) struct SleepWatch {
+    bus: Connection,
+    signals: MessageStream,
+    /// logind waits with the sleep while this is open, five seconds at most (`InhibitDelayMaxSec`). `None` where it does not.
+    delay: Option<OwnedFd>,
+}
+
+impl SleepWatch {
+    /// Listens on the system's bus, or on the one at `bus`.
+    pub(super) async fn start(bus: Option<&str>) -> Result<Self, AwakeError> {
+        let starting = async {
+            let bus = connect(bus).await?;
+            let heard = listen(&bus).await;
+            let signals = heard.map_err(|error| AwakeError::NoLock(error.to_string()))?;
+            let delay = match delay(&bus).await {
+                Err(error @ AwakeError::NoLogind(_)) => return Err(error),
+                given => said(given),
+            };
+            Ok(Self { bus, signals, delay })
+        };
+        timeout(ANSWER, starting).await.map_err(late)?
+    }
+
+    /// What happens next; `None` once the bus is gone.
+    pub(crate) async fn next(&mut self) -> Option<Sleep> {
+        loop {
+            let signal = self.signals.next().await?.ok()?;
+            // Everybody on a bus may send everybody a signal.
+            let sender = signal.header().sender().map(ToString::to_string);
+            if sender.is_none() || owner(&self.bus).await != sender {
+                tracing::warn!("somebody who is not logind says that this machine sleeps");
+                continue;
+            }
+            let sleeps: zbus::Result<bool> = signal.body().deserialize();
+            match sleeps {
+                Ok(true) => return Some(Sleep::Begins),
+                Ok(false) => {
+                    self.delay = said(delay(&self.bus).await);
+                    return Some(Sleep::Ends);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// All is done that was to be done before the machine sleeps.
+    pub(crate) fn ready(&mut self) {
+        self.delay = None;
+    }
+}
+
+async fn listen(bus: &Connection) -> zbus::Result<MessageStream> {
+    let rule = MatchRule::builder().msg_type(Type::Signal).sender(SERVICE).path(PATH).interface(INTERFACE);
+    MessageStream::for_match_rule(rule.member("PrepareForSleep").build()?, bus, None).await
+}
+
+async fn delay(bus: &Connection) -> Result<OwnedFd, AwakeError> {
+    inhibit(bus, ("sleep", WHO, "Devices are told that this computer sleeps", "delay")).await
+}
+
+/// The lock; without it there is no time to tell devices.
+fn said(given: Result<OwnedFd, AwakeError>) -> Option<OwnedFd> {
+    given.inspect_err(|error| tracing::debug!(%error, "logind will not wait until devices know that it sleeps")).ok()
+}
+
+/// Who logind is on this bus now.
+async fn owner(bus: &Connection) -> Option<String> {
+    let (path, interface) = ("/org/freedesktop/DBus", "org.freedesktop.DBus");
+    let asked = bus.call_method(Some(interface), path, Some(interface), "GetNameOwner", &(SERVICE,));
+    timeout(ANSWER, asked).await.ok()?.ok()?.body().deserialize().ok()
+}
+
+async fn connect(bus: Option<&str>) -> Result<Connection, AwakeError> {
+    bus.map_or_else(Builder::system, Builder::address).build().await.map_err(no_logind)
+}
+
+/// Asks for a lock: against what, for whom, why, and how strong.
+async fn inhibit(bus: &Connection, words: (&str, &str, &str, &str)) -> Result<OwnedFd, AwakeError> {
+    let answer = bus.call_method(Some(SERVICE), PATH, Some(INTERFACE), "Inhibit", &words).await;
     let answer = answer.map_err(|error| match error {
         zbus::Error::FDO(error) => match *error {
             BusError::AccessDenied(why) | BusError::InteractiveAuthorizationRequired(why) => AwakeError::Denied(why),
@@ -63,6 +148,10 @@ async fn inhibit(bus: &Connection, what: &str) -> Result<OwnedFd, AwakeError> {
         error => AwakeError::NoLock(error.to_string()),
     })?;
     answer.body().deserialize().map_err(|error| AwakeError::NoLock(error.to_string()))
+}
+
+fn late(_: Elapsed) -> AwakeError {
+    AwakeError::NoLock(format!("it did not answer within {} s", ANSWER.as_secs()))
 }
 
 fn no_logind(error: zbus::Error) -> AwakeError {
@@ -112,5 +201,38 @@ mod tests {
         assert!(matches!(&error, AwakeError::NoLogind(_)), "{error:?}");
         let error = lock(Some("unix:path=/nowhere/bus")).await.unwrap_err();
         assert!(matches!(&error, AwakeError::NoLogind(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn logind_is_heard_and_waits_and_nobody_else_is_believed() {
+        let logind = Logind::start(Rules::Everything).await;
+        let mut watch = SleepWatch::start(Some(logind.address())).await.unwrap();
+        let held = logind.held().await;
+        assert_eq!((held.len(), &*held[0].0, &*held[0].3), (1, "sleep", "delay"));
+        for _ in 0..2 {
+            logind.stranger_says(true).await;
+            logind.says(true).await;
+            assert_eq!(watch.next().await, Some(Sleep::Begins));
+            logind.holds(1).await;
+            watch.ready();
+            logind.holds(0).await;
+            logind.stranger_says(true).await;
+            logind.says(false).await;
+            assert_eq!(watch.next().await, Some(Sleep::Ends), "a stranger was believed");
+            logind.holds(1).await;
+        }
+        drop(logind);
+        assert_eq!(watch.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_logind_that_does_not_wait_is_heard_all_the_same() {
+        let logind = Logind::start(Rules::Nothing).await;
+        let mut watch = SleepWatch::start(Some(logind.address())).await.unwrap();
+        logind.says(true).await;
+        assert_eq!(watch.next().await, Some(Sleep::Begins));
+        let bus = Logind::only_a_bus().await;
+        let missing = SleepWatch::start(Some(bus.address())).await.err().unwrap();
+        assert!(matches!(missing, AwakeError::NoLogind(_)), "{missing:?}");
     }
 }

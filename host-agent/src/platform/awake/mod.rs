@@ -1,4 +1,4 @@
-//! Keeping this machine awake, and whether it is plugged in.
+//! Keeping this machine awake, whether it is plugged in, and when it sleeps.
 //!
 //! | system | what keeps it awake | who looks whether it is plugged in |
 //! |---|---|---|
@@ -23,6 +23,8 @@ pub(crate) mod testing;
 use std::io;
 use std::path::PathBuf;
 
+#[cfg(target_os = "linux")]
+pub(crate) use logind::SleepWatch;
 use programs::Program;
 
 /// Where Linux lists what a machine gets its power from.
@@ -67,6 +69,32 @@ pub(crate) enum Reach {
     Whole,
     /// Only from what logind does by itself when nobody is at it (`IdleAction`); a desktop may have it sleep all the same.
     IdleOnly,
+}
+
+/// What becomes of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// It is about to sleep.
+    Begins,
+    /// It is awake again, or did not sleep after all.
+    Ends,
+}
+
+/// Tells when this machine sleeps, and has it wait for what is to be done before. Nobody does, on this system.
+#[cfg(not(target_os = "linux"))]
+pub(crate) enum SleepWatch {}
+
+#[cfg(not(target_os = "linux"))]
+impl SleepWatch {
+    /// What happens next.
+    pub(crate) async fn next(&mut self) -> Option<Sleep> {
+        match *self {}
+    }
+
+    /// All is done that was to be done before the machine sleeps.
+    pub(crate) fn ready(&mut self) {
+        match *self {}
+    }
 }
 
 /// The machine is not kept awake.
@@ -143,6 +171,18 @@ impl Machine {
             () => return self.ask_logind().await,
         };
         Program::start(&program).map(|program| Lock(Kind::Program(program)))
+    }
+
+    /// Whoever tells when it sleeps.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn watch_sleep(&self) -> Result<SleepWatch, AwakeError> {
+        SleepWatch::start(self.bus.as_deref()).await
+    }
+
+    /// Nobody tells it here.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) async fn watch_sleep(&self) -> Result<SleepWatch, AwakeError> {
+        Err(AwakeError::NoWay)
     }
 
     #[cfg(target_os = "linux")]

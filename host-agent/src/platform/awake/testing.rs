@@ -38,6 +38,7 @@ type Inhibitor = (String, String, String, String);
 pub(crate) struct Logind {
     address: String,
     held: watch::Receiver<Vec<Inhibitor>>,
+    bus: Option<Connection>,
     _serves: Option<AbortOnDropHandle<()>>,
     _daemon: Child,
     _folder: TempDir,
@@ -53,6 +54,7 @@ impl Logind {
         bus.request_name("org.freedesktop.login1").await.expect("nobody has the name");
         let (held_out, held) = watch::channel(Vec::new());
         logind.held = held;
+        logind.bus = Some(bus.clone());
         logind._serves = Some(AbortOnDropHandle::new(tokio::spawn(serve(bus, calls, rules, held_out))));
         logind
     }
@@ -74,7 +76,7 @@ impl Logind {
         let line = timeout(PATIENCE, lines.next_line()).await.expect("the bus does not say where it is");
         let address = line.expect("it can be read").expect("the bus ended");
         let (_, held) = watch::channel(Vec::new());
-        Self { address, held, _serves: None, _daemon: daemon, _folder: folder }
+        Self { address, held, bus: None, _serves: None, _daemon: daemon, _folder: folder }
     }
 
     /// Where it is asked.
@@ -87,6 +89,23 @@ impl Logind {
         self.held.borrow().clone()
     }
 
+    /// Says that the machine is about to sleep, or is awake.
+    pub(crate) async fn says(&self, sleeps: bool) {
+        prepare(self.bus.as_ref().expect("it is there"), None, sleeps).await;
+    }
+
+    /// Somebody else says so, to each program on the bus by itself.
+    pub(crate) async fn stranger_says(&self, sleeps: bool) {
+        let stranger = Builder::address(&*self.address).build().await.expect("the bus is there");
+        let bus = Some("org.freedesktop.DBus");
+        let names = stranger.call_method(bus, "/org/freedesktop/DBus", bus, "ListNames", &()).await;
+        let names: Vec<String> = names.expect("it is a bus").body().deserialize().expect("names");
+        for name in names.iter().filter(|name| name.starts_with(':')) {
+            prepare(&stranger, Some(name), sleeps).await;
+        }
+        stranger.close().await.expect("the bus is there");
+    }
+
     /// Waits until so many are held.
     pub(crate) async fn holds(&self, count: usize) {
         let mut held = self.held.clone();
@@ -95,6 +114,12 @@ impl Logind {
             panic!("{count} locks were waited for; held are {:?}", self.held.borrow());
         }
     }
+}
+
+async fn prepare(bus: &Connection, to: Option<&str>, sleeps: bool) {
+    let interface = "org.freedesktop.login1.Manager";
+    let said = bus.emit_signal(to, "/org/freedesktop/login1", interface, "PrepareForSleep", &sleeps).await;
+    said.expect("the bus is there");
 }
 
 async fn serve(bus: Connection, mut calls: MessageStream, rules: Rules, held: watch::Sender<Vec<Inhibitor>>) {
