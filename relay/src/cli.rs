@@ -11,8 +11,11 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use reachback_proto::words::{printable_lines, quote};
+use reachback_relay::arguments::listen_address;
+use reachback_relay::manual::Manual;
+use reachback_relay::service::journal::Journal;
 use reachback_relay::{Config, Limits, Quic, Relay, Tls};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
 /// The blind relay of Reachback: hosts dial out to it, devices meet them through it, and it reads nothing.
@@ -101,6 +104,19 @@ pub(crate) enum Command {
         #[command(flatten)]
         how: How,
     },
+    /// Show the journal of the service that `install` made, the newest lines last.
+    ///
+    /// As root that of the machine's relay, else that of your own.
+    ///
+    ///   sudo reachback-relay logs -f       follow it; Ctrl-C ends that
+    ///   reachback-relay logs -n 1000
+    #[command(verbatim_doc_comment)]
+    Logs {
+        #[command(flatten)]
+        journal: Journal,
+    },
+    #[command(flatten)]
+    Manual(Manual),
 }
 
 /// How a change of the machine is done and told.
@@ -122,8 +138,8 @@ pub(crate) struct Options {
     /// Directory of the database and the relay's key, for this user only [default: reachback-relay].
     #[arg(long, env = "REACHBACK_RELAY_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7420].
-    #[arg(long, env = "REACHBACK_RELAY_LISTEN", value_name = "ADDR")]
+    /// Address to listen on, with a port if it is not 7420; port 0 takes a free one [default: 127.0.0.1:7420].
+    #[arg(long, env = "REACHBACK_RELAY_LISTEN", value_name = "ADDR", value_parser = listen_address)]
     listen: Option<SocketAddr>,
     /// The address that hosts and devices use, when it is another: https://HOST[:PORT].
     #[arg(long, env = "REACHBACK_RELAY_PUBLIC_URL", value_name = "URL")]
@@ -159,6 +175,7 @@ enum TlsMode {
 #[serde(default, deny_unknown_fields)]
 struct FileConfig {
     data: Option<PathBuf>,
+    #[serde(deserialize_with = "listen_of_file")]
     listen: Option<SocketAddr>,
     public_url: Option<String>,
     tls: Option<TlsMode>,
@@ -215,6 +232,10 @@ impl Options {
         let said = options.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?]));
         said.flatten().collect()
     }
+}
+
+fn listen_of_file<'de, D: Deserializer<'de>>(file: D) -> Result<Option<SocketAddr>, D::Error> {
+    listen_address(&String::deserialize(file)?).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn read(path: &Path) -> anyhow::Result<FileConfig> {
@@ -350,6 +371,8 @@ mod tests {
 
         fs::write(&path, to_toml(&read).unwrap()).unwrap();
         assert_eq!(config(&["--config", path.to_str().unwrap()]).unwrap(), read);
+        fs::write(&path, "listen = '127.0.0.2'\n").unwrap();
+        assert_eq!(config(&["--config", path.to_str().unwrap()]).unwrap().listen.to_string(), "127.0.0.2:7420");
     }
 
     #[test]

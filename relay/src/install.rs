@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use reachback_proto::words::{printable, printable_lines, quote, shell_word};
+use reachback_relay::service::journal::{Journal, NoJournal, Of};
 use reachback_relay::service::systemd::{Manager, Service, ServiceError, Step, uid};
 use reachback_relay::service::unit::{Draft, RELAY, command_line};
 use reachback_relay::{Config, Tls};
@@ -61,6 +62,14 @@ pub(crate) async fn install(options: &Options, config: &Config, log: &str, how: 
 pub(crate) async fn uninstall(how: How) -> anyhow::Result<()> {
     let service = service(how.dry_run).map_err(explained)?;
     service.uninstall(&teller(&service, how)).await.map_err(explained)
+}
+
+/// Shows what the relay's service said.
+pub(crate) async fn logs(journal: &Journal) -> anyhow::Result<()> {
+    let of = if uid() == Some(0) { Of::System(UNIT) } else { Of::User(UNIT) };
+    let ended = journal.show(of, false).await.map_err(|error| anyhow::anyhow!("{error}\n  {}", NoJournal::FIX))?;
+    anyhow::ensure!(ended.success(), "journalctl ended with {ended}");
+    Ok(())
 }
 
 fn service(dry_run: bool) -> Result<Service, ServiceError> {

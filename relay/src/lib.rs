@@ -35,6 +35,7 @@ mod limits;
 mod link;
 mod listener;
 pub mod log;
+pub mod manual;
 mod metrics;
 mod names;
 mod peer;
@@ -51,7 +52,7 @@ pub mod vital;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -125,7 +126,7 @@ pub enum StartError {
     #[error("QUIC can't be offered: use --quic auto to go on without it")]
     Quic(#[from] QuicError),
     /// The address can't be listened on.
-    #[error("can't listen on {listen}: is another program there already?")]
+    #[error("can't listen on {listen}")]
     Bind {
         /// The address.
         listen: SocketAddr,
@@ -135,6 +136,36 @@ pub enum StartError {
     /// The first enrolment key could not be made.
     #[error(transparent)]
     Enroll(#[from] EnrollError),
+}
+
+impl StartError {
+    /// What a person can do about it, where that is known.
+    pub fn fix(&self) -> Option<String> {
+        let Self::Bind { listen, source } = self else { return None };
+        let at = |port| SocketAddr::new(listen.ip(), port);
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Some(format!(
+                "another program is there already, perhaps another relay: end it, or listen elsewhere; --listen {} takes a \
+                 free port",
+                at(0)
+            )),
+            io::ErrorKind::PermissionDenied => Some(format!(
+                "ports below 1024 are for root, and for services that are allowed to: take --listen {}, or install it as a \
+                 service (`reachback-relay install`)",
+                at(DEFAULT_LISTEN.port())
+            )),
+            io::ErrorKind::AddrNotAvailable => Some(format!(
+                "this computer has no such address: --listen {} listens on all that it has",
+                SocketAddr::new(unspecified(listen), listen.port())
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// All addresses, of the family of this one.
+fn unspecified(listen: &SocketAddr) -> IpAddr {
+    if listen.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
 /// A relay that runs. Dropping it cuts every link; [`Relay::shutdown`] ends them in order.

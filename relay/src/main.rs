@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::CommandFactory;
 use reachback_proto::words::printable_lines;
 use reachback_relay::health::Question;
 use reachback_relay::service::notify::Supervisor;
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
                 Command::Health { url, .. } => health(&config, url.as_ref()).await,
                 Command::Install { options, how } => install::install(&options, &config, &cli.log, how).await,
                 Command::Uninstall { how } => install::uninstall(how).await,
+                Command::Logs { journal } => install::logs(&journal).await,
+                Command::Manual(manual) => print(&manual.text(Cli::command()).context("pages can't be written")?),
             }
         })
     });
@@ -54,12 +57,20 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 }
 
 fn say(text: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{text}").context("standard output is closed")
+    print(format!("{text}\n").as_bytes())
+}
+
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).context("standard output is closed")
 }
 
 async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen().context("signals can't be listened for")?;
-    let relay = Relay::start(config).await?;
+    let relay = Relay::start(config).await.map_err(|error| match error.fix() {
+        Some(fix) => anyhow::anyhow!("{error}\n  {fix}"),
+        None => error.into(),
+    })?;
     say(&if json { cli::ready_json(&relay) } else { cli::ready_text(&relay) })?;
     let supervisor = Supervisor::from_env();
     supervisor.ready(&format!("listens on {}, for {}", relay.local_addr(), relay.url()));

@@ -12,6 +12,7 @@ mod blind;
 mod chatgpt;
 mod codex_backend;
 mod codex_use;
+mod commands;
 mod conformance;
 mod demo_machine;
 mod firewall_schema;

@@ -319,7 +319,7 @@ async fn the_log_of_the_service_is_its_journal() {
     let machine = Machine::new();
     let shown = machine.host(&["logs", "-f", "-n", "5"]).await.ok();
     assert_eq!(shown.out, "a line\n");
-    let expected = format!("journalctl --no-pager --lines 5 --user-unit {UNIT} --follow --output=json");
+    let expected = format!("journalctl --no-pager --lines=5 --user-unit={UNIT} --follow --output=json");
     assert_eq!(machine.asked(), [expected]);
     let none = machine.host_with(machine.home.folder("empty").to_str().unwrap(), &["logs"]).await;
     assert_eq!((none.code, &none.event("error")["code"]), (1, &Value::from("no_journal")));

@@ -44,6 +44,12 @@ pub enum DeviceChangeError {
 }
 
 impl DeviceChanges {
+    /// For a home of which no agent runs, and that is locked: nobody is connected, and nobody is told.
+    pub(crate) fn without_agent(devices: DeviceStore, audit: AuditLog) -> Self {
+        let events = AgentEvents::unheard();
+        Self { devices: Arc::new(devices), sessions: Arc::default(), audit: Arc::new(audit), events }
+    }
+
     /// Takes a device off the list.
     pub(crate) async fn revoke(&self, id: DeviceId, by: By) -> Result<Device, DeviceChangeError> {
         self.known(id)?;

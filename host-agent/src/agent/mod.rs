@@ -70,7 +70,9 @@ use crate::codex::{Adapter, CodexState, StartedBy};
 use crate::firewall::folders::Folders;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::transports::{TransportKind, Transports};
-use crate::local_api::events::{ChatgptRemote, CodexState as CodexWord, TunnelState as TunnelWord, TunnelTransport};
+use crate::local_api::events::{
+    CODEX_FAILED, ChatgptRemote, CodexState as CodexWord, TunnelState as TunnelWord, TunnelTransport,
+};
 use crate::local_api::{self, CodexStatus, Event, Failure, TunnelStatus};
 use crate::platform::awake::Machine;
 use crate::platform::dirs::RuntimeDir;
@@ -188,6 +190,11 @@ pub enum StartError {
 pub struct AgentEvents(broadcast::Sender<Event>);
 
 impl AgentEvents {
+    /// Nobody hears anything.
+    pub(crate) fn unheard() -> Self {
+        Self(broadcast::Sender::new(1))
+    }
+
     /// Tells everyone who listens.
     pub fn send(&self, event: Event) {
         // Nobody listening is fine.
@@ -653,22 +660,25 @@ async fn watch_codex(environment: Arc<Environment>, events: AgentEvents, notices
     let mut troubles = environment.troubles.subscribe();
     let mut told: Vec<Trouble> = Vec::new();
     let mut is_on = false;
+    // One that fails is tried again and again, and told once for as long as it fails the same way.
+    let mut failed: Option<Failure> = None;
     loop {
         let now = state.borrow_and_update().clone();
         events.send(Event::Codex(codex_status(&environment, &now)));
         notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::of(&environment)));
         match now.clone() {
             CodexState::Failed { reason, fix, .. } => {
-                let failure = Failure::new("codex_failed", reason);
-                events.send(Event::Error(match fix {
-                    Some(fix) => failure.fix(fix),
-                    None => failure,
-                }));
+                let failure = Failure { fix, ..Failure::new(CODEX_FAILED, reason) };
+                if failed.as_ref() != Some(&failure) {
+                    events.send(Event::Error(failure.clone()));
+                    failed = Some(failure);
+                }
             }
             CodexState::Waiting { reason, fix } => {
                 events.send(Event::Notice(Failure::new("waiting_for_codex", reason).fix(fix)));
             }
-            CodexState::Idle | CodexState::Starting | CodexState::Ready { .. } | CodexState::Stopped => {}
+            CodexState::Ready { .. } => failed = None,
+            CodexState::Idle | CodexState::Starting | CodexState::Stopped => {}
         }
         loop {
             tokio::select! {

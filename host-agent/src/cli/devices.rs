@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
-use reachback_proto::words::quote;
+use reachback_proto::words::{printable, quote, shell_word};
 use serde::Serialize;
 
 use super::Home;
 use super::demo;
 use super::output::{self, Output, table};
 use super::status;
+use crate::agent::changes::DeviceChanges;
+use crate::audit::AuditLog;
 use crate::local_api::{Client, ClientError, DeviceInfo, Failure, Request, Response};
 use crate::state::devices::{DeviceStore, EXPIRED};
 use crate::state::lock::HomeLock;
@@ -73,7 +75,7 @@ pub(super) async fn run(home: &Home, args: DevicesArgs, output: Output) -> anyho
         }
         Err(ClientError::NotRunning { .. }) => {
             let elsewhere = demo::elsewhere(home).await;
-            match (without_agent(home, &request), elsewhere) {
+            match (without_agent(home, &request, output).await, elsewhere) {
                 (Ok(response), Some(elsewhere)) => {
                     output.remark(format_args!("No agent runs on {}; {elsewhere}", quote(home.path.display())));
                     response
@@ -103,9 +105,21 @@ pub(super) async fn run(home: &Home, args: DevicesArgs, output: Output) -> anyho
                 device.scope
             ));
         }
-        (Request::Pause { on, .. }, _) => {
-            output.object(&serde_json::json!({ "event": "paused", "on": on }));
-            output.say(if *on { "Paused: kept out until `reachback devices resume`." } else { "Resumed." });
+        (Request::Pause { device, on }, _) => {
+            output.object(&serde_json::json!({ "event": "paused", "on": on, "device": device }));
+            output.say(match (device, on) {
+                (None, true) => "All devices are kept out until `reachback devices resume`.".to_owned(),
+                (None, false) => "Devices are let in again, but for those that were paused by name.".to_owned(),
+                (Some(device), true) => {
+                    let word = printable(&shell_word(device));
+                    format!("{} is kept out until `reachback devices resume {word}`.", quote(device))
+                }
+                (Some(device), false) if all_are_paused(home).await => format!(
+                    "{} is let in again when all are: `reachback devices resume` ends the pause of all.",
+                    quote(device)
+                ),
+                (Some(device), false) => format!("{} is let in again.", quote(device)),
+            });
         }
         (_, _) => {}
     }
@@ -113,6 +127,15 @@ pub(super) async fn run(home: &Home, args: DevicesArgs, output: Output) -> anyho
         output.say(words);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether devices are kept out, whichever they are.
+async fn all_are_paused(home: &Home) -> bool {
+    let response = match Client::open(&home.path, &Request::Devices).await {
+        Ok(client) => client.finish().await.ok(),
+        Err(_) => listed(home).ok(),
+    };
+    matches!(response, Some(Response::Devices { paused: true, .. }))
 }
 
 #[derive(Serialize)]
@@ -170,6 +193,7 @@ fn list(devices: &[DeviceInfo], all_paused: bool, output: Output) {
                 match () {
                     () if device.revoked_at_relay => "paused (revoked at the relay)".to_owned(),
                     () if device.expired => format!("paused ({EXPIRED})"),
+                    () if all_paused && !device.paused => "paused (as all are)".to_owned(),
                     () => state(device).to_owned(),
                 },
                 device.last_seen.to_string(),
@@ -193,36 +217,60 @@ fn list(devices: &[DeviceInfo], all_paused: bool, output: Output) {
     }
 }
 
-/// The same on the list itself, under the home's lock, when no agent runs.
-pub(super) fn without_agent(home: &Home, request: &Request) -> anyhow::Result<Response> {
+/// The list itself, where no agent runs.
+pub(super) fn listed(home: &Home) -> anyhow::Result<Response> {
     let _lock = HomeLock::acquire(&home.path)?;
-    let now = Timestamp::now();
-    let store = DeviceStore::open(&home.path, now)?;
-    let find = |query: &str| {
-        let list = store.current();
-        let found = list.find(query).cloned();
+    let list = DeviceStore::open(&home.path, Timestamp::now())?.current();
+    let devices = list.devices.iter().map(|device| DeviceInfo::new(device, false)).collect();
+    Ok(Response::Devices { paused: list.paused, devices })
+}
+
+/// What the agent would do, on the list itself and in the audit log, under the home's lock.
+async fn without_agent(home: &Home, request: &Request, output: Output) -> anyhow::Result<Response> {
+    if *request == Request::Devices {
+        return listed(home);
+    }
+    let _lock = HomeLock::acquire(&home.path)?;
+    let store = DeviceStore::open(&home.path, Timestamp::now())?;
+    let list = store.current();
+    let find = |query: &String| {
+        let found = list.find(query).map(|device| device.device_id);
         found.map_err(|error| Failure::new("no_such_device", error.to_string()).fix("`reachback devices` lists them"))
     };
+    let audit = match (AuditLog::open(&home.path), request) {
+        (Ok(audit), _) => audit,
+        // As with an agent: what takes away is done whether or not it can be recorded.
+        (Err(error), Request::Revoke { device }) => {
+            output.remark(format_args!("This is not recorded: {error}"));
+            return Ok(Response::Device(DeviceInfo::new(&store.remove(find(device)?, Timestamp::now())?, false)));
+        }
+        (Err(error), Request::Pause { device, on: true }) => {
+            output.remark(format_args!("This is not recorded: {error}"));
+            store.set_paused(device.as_ref().map(find).transpose()?, true, Timestamp::now())?;
+            return Ok(Response::Done);
+        }
+        (Err(error), _) => return Err(error.into()),
+    };
+    let changes = DeviceChanges::without_agent(store, audit);
+    let failure = |error| anyhow::Error::from(Failure::from(error));
     Ok(match request {
         Request::Revoke { device } => {
-            let device = find(device)?;
-            store.remove(device.device_id, now)?;
+            let device = changes.revoke(find(device)?, None).await.map_err(failure)?;
             Response::Device(DeviceInfo::new(&device, false))
         }
         Request::SetScope { device, scope } => {
-            let device = find(device)?;
-            store.set_scope(device.device_id, *scope, now)?;
-            Response::Device(DeviceInfo { scope: *scope, ..DeviceInfo::new(&device, false) })
+            let device = changes.set_scope(find(device)?, *scope, None).map_err(failure)?;
+            Response::Device(DeviceInfo::new(&device, false))
         }
         Request::Pause { device, on } => {
-            let id = device.as_deref().map(find).transpose()?.map(|device| device.device_id);
-            store.set_paused(id, *on, now)?;
+            let id = device.as_ref().map(find).transpose()?;
+            changes.pause(id, *on, None).await.map_err(failure)?;
             Response::Done
         }
         _ => {
-            let list = store.current();
-            let devices = list.devices.iter().map(|device| DeviceInfo::new(device, false)).collect();
-            Response::Devices { paused: list.paused, devices }
+            return Err(Failure::new("not_running", "that is not done without an agent")
+                .fix("start it: reachback up, or reachback host")
+                .into());
         }
     })
 }

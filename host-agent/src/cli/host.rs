@@ -1,5 +1,6 @@
 //! `reachback host`: the host agent alone.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,7 +44,7 @@ use crate::codex::{CodexBackend, CodexConfig};
 use crate::demo::home::DemoHome;
 use crate::disk::Surroundings;
 use crate::firewall::ceiling::Ceiling;
-use crate::local_api::events::{CodexState, TunnelState, TunnelTransport};
+use crate::local_api::events::{CODEX_FAILED, CodexState, TunnelState, TunnelTransport};
 use crate::local_api::{Event, Failure, SshAsksDevices};
 use crate::platform::signals::{stop_wanted, stop_within};
 use crate::platform::{dirs, files};
@@ -270,18 +271,31 @@ pub(super) async fn tell(
     has_own_start: bool,
     supervisor: &Supervisor,
 ) {
+    let mut said = SaidOfCodex::default();
     loop {
         match events.recv().await {
             Ok(event) => {
                 service::tell(&event, supervisor);
                 output.event(&event);
-                if let Some(line) = line(&event, has_own_start) {
+                if let Some(line) = line(&event, has_own_start).filter(|line| said.is_news(&event, line)) {
                     output.say(line);
                 }
             }
             Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "events were missed"),
             Err(RecvError::Closed) => return,
         }
+    }
+}
+
+/// What a person was told last of the Codex of each environment: one that fails is tried again and again, and said once.
+#[derive(Debug, Default)]
+struct SaidOfCodex(HashMap<String, String>);
+
+impl SaidOfCodex {
+    /// Whether this line was not said last already.
+    fn is_news(&mut self, event: &Event, line: &str) -> bool {
+        let Event::Codex(codex) = event else { return true };
+        self.0.insert(codex.environment.clone(), line.to_owned()).is_none_or(|before| before != line)
     }
 }
 
@@ -314,7 +328,15 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
             let state = match (codex.state, &codex.version) {
                 (CodexState::Ready, Some(version)) => format!("Codex {version} is ready{at}."),
                 (CodexState::Ready, None) => format!("Codex is ready{at}."),
-                (CodexState::Failed, _) => format!("Codex is not running{at}."),
+                (CodexState::Failed, _) => {
+                    let why = codex
+                        .reason
+                        .as_deref()
+                        .map(|reason| format!(": {}", printable(reason)))
+                        .unwrap_or_else(|| ".".into());
+                    let fix = codex.fix.as_deref().map(|fix| format!("\n  {}", printable(fix))).unwrap_or_default();
+                    return Some(format!("Codex is not running{at}{why}{fix}"));
+                }
                 _ => return None,
             };
             match keys_line(codex) {
@@ -345,6 +367,8 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
         }
         Event::WorkspaceAdded(workspace) => format!("Opened to devices: {}", printable(&workspace.path)),
         Event::WorkspaceRemoved(workspace) => format!("Closed to devices: {}", printable(&workspace.path)),
+        // Said with the state that comes with it.
+        Event::Error(failure) if failure.code == CODEX_FAILED => return None,
         Event::Notice(failure) | Event::Error(failure) => match &failure.fix {
             Some(fix) => format!("{}\n  {fix}", failure.message),
             None => failure.message.clone(),
@@ -568,6 +592,7 @@ fn mend(redirect: &Redirect, output: Output) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local_api::CodexStatus;
 
     #[test]
     fn paths_of_codex_mean_what_they_mean_where_this_was_started() {
@@ -585,6 +610,34 @@ mod tests {
         assert_eq!((below.program, below.home), (here.join("bin/codex"), Some("/codex".into())));
         let named = config(&["--codex-program", "codex-next", "--codex-home", "x"]);
         assert_eq!(named.program, PathBuf::from("codex-next"), "a name is looked for on the search path");
+    }
+
+    #[test]
+    fn a_codex_that_fails_is_said_once_until_something_changes_and_with_what_to_do() {
+        let codex = |state, reason: &str| {
+            Event::Codex(CodexStatus {
+                environment: LOCAL_ENVIRONMENT.into(),
+                state,
+                adapter: "app-server".into(),
+                address: None,
+                version: None,
+                joined: None,
+                keys: None,
+                keys_reason: None,
+                chatgpt_remote: None,
+                troubles: Vec::new(),
+                reason: Some(reason.into()),
+                fix: Some("npm install -g @openai/codex".into()),
+            })
+        };
+        let mut said = SaidOfCodex::default();
+        let mut told = |event: Event| line(&event, true).filter(|line| said.is_news(&event, line));
+        let failed = || codex(CodexState::Failed, "“codex” was not found");
+        let words = told(failed()).unwrap();
+        assert_eq!(words, "Codex is not running: “codex” was not found\n  npm install -g @openai/codex");
+        assert_eq!([told(codex(CodexState::Starting, "")), told(failed())], [None, None], "it was said again");
+        assert!(told(codex(CodexState::Failed, "the disk\nis full")).unwrap().contains("the disk?is full"));
+        assert!(told(failed()).is_some(), "what changes is said");
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ mod reasons;
 mod service;
 mod ssh;
 mod status;
+mod stop;
 mod transport;
 mod up;
 mod workspace;
@@ -31,9 +32,11 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use anyhow::Context;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use reachback_proto::words::quote;
 use reachback_relay::log;
+use reachback_relay::manual::Manual;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -77,6 +80,7 @@ enum Command {
     Up(up::UpArgs),
     Host(host::HostArgs),
     Status(status::StatusArgs),
+    Stop(stop::StopArgs),
     Pair(pair::PairArgs),
     Devices(devices::DevicesArgs),
     Workspace(workspace::WorkspaceArgs),
@@ -87,6 +91,8 @@ enum Command {
     Join(join::JoinArgs),
     Hosts(hosts::HostsArgs),
     Connect(connect::ConnectArgs),
+    #[command(flatten)]
+    Manual(Manual),
 }
 
 /// Where this invocation's state is.
@@ -127,6 +133,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Up(args) => up::run(&home, args, output).await,
         Command::Host(args) => host::run(&home, &common.log, args, output).await,
         Command::Status(args) => status::run(&home, args, output).await,
+        Command::Stop(args) => stop::run(&home, args, output).await,
         Command::Pair(args) => pair::run(&home, args, output).await,
         Command::Devices(args) => devices::run(&home, args, output).await,
         Command::Workspace(args) => workspace::run(&home, args, output).await,
@@ -137,6 +144,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Join(args) => join::run(&home, args, output).await,
         Command::Hosts(args) => hosts::run(&home, args, output).await,
         Command::Connect(args) => connect::run(&home, args, output).await,
+        Command::Manual(manual) => manual.text(Cli::command()).context("pages can't be written").map(|text| {
+            output::raw(&text);
+            ExitCode::SUCCESS
+        }),
     };
     done.unwrap_or_else(|error| output.fail(&error))
 }

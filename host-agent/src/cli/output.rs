@@ -87,6 +87,12 @@ fn print(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
+/// What whoever asked reads by a program of theirs, whether they said `--json` or not: a script, a page.
+pub(super) fn raw(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
 /// A line for people beside what a command prints, fit for a terminal; unlike `eprintln`, it does not panic.
 fn print_aside(line: &str) {
     let mut out = std::io::stderr().lock();

@@ -13,10 +13,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use reachback_proto::words::quote;
+use reachback_relay::service::journal::{Journal, NoJournal, Of};
 use reachback_relay::service::notify::Supervisor;
 use reachback_relay::service::systemd::{Service, ServiceError, Step};
 use reachback_relay::service::unit::{Draft, HOST, assignment, command_line};
-use tokio::process::Command;
 
 use super::Home;
 use super::attach;
@@ -63,12 +63,8 @@ pub(super) enum ServiceAction {
     ///   reachback host logs -n 1000
     #[command(verbatim_doc_comment)]
     Logs {
-        /// Go on with what is logged from now on.
-        #[arg(short, long)]
-        follow: bool,
-        /// How many lines.
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 200)]
-        lines: u32,
+        #[command(flatten)]
+        journal: Journal,
     },
 }
 
@@ -111,7 +107,7 @@ pub(super) async fn run(home: &Home, log: &str, action: &ServiceAction, output: 
             service.uninstall(&|step: &Step| told(&service, step, output)).await.map_err(failure)?;
             Ok(ExitCode::SUCCESS)
         }
-        ServiceAction::Logs { follow, lines } => logs(*follow, *lines, output).await,
+        ServiceAction::Logs { journal } => logs(journal, output).await,
     }
 }
 
@@ -147,15 +143,9 @@ async fn install(home: &Home, log: &str, args: &InstallArgs, output: Output) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-async fn logs(follow: bool, lines: u32, output: Output) -> anyhow::Result<ExitCode> {
-    let mut command = Command::new("journalctl");
-    command.args(["--no-pager", "--lines", &lines.to_string(), "--user-unit", UNIT]);
-    command.args(follow.then_some("--follow")).args(output.is_json().then_some("--output=json"));
-    // It shares the terminal, so that Ctrl-C reaches it.
-    let ended = command.kill_on_drop(true).status().await.map_err(|error| {
-        Failure::new("no_journal", format!("journalctl does not run: {error}"))
-            .fix("where there is no systemd, the log is what the agent writes to standard error")
-    })?;
+async fn logs(journal: &Journal, output: Output) -> anyhow::Result<ExitCode> {
+    let shown = journal.show(Of::User(UNIT), output.is_json()).await;
+    let ended = shown.map_err(|error| Failure::new("no_journal", error.to_string()).fix(NoJournal::FIX))?;
     Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -143,7 +143,7 @@ async fn running(home: &Home) -> Result<Found, ClientError> {
 fn without_agent(home: &Home, codex_home: Option<PathBuf>) -> anyhow::Result<Found> {
     let host = HostState::load(&home.path)?;
     let pin = host.as_ref().and_then(HostState::relay);
-    let (devices, paused) = match devices::without_agent(home, &Request::Devices)? {
+    let (devices, paused) = match devices::listed(home)? {
         Response::Devices { paused, devices } => (devices.len(), paused),
         _ => (0, false),
     };

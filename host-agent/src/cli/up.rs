@@ -1,5 +1,6 @@
 //! `reachback up`: relay and host agent in one process, and a code to pair with.
 
+use std::error::Error as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,8 +11,9 @@ use clap::Args;
 use reachback_proto::pairing::Origin;
 use reachback_proto::session::SessionLimits;
 use reachback_proto::words::{printable, shell_word};
+use reachback_relay::arguments::listen_address;
 use reachback_relay::service::notify::Supervisor;
-use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, Tls};
+use reachback_relay::{Config as RelayConfig, DEFAULT_LISTEN, Relay, StartError, Tls};
 use url::Url;
 
 use super::Home;
@@ -57,8 +59,9 @@ pub(super) struct UpArgs {
     /// on this computer; it listens nowhere.
     #[arg(long, requires = "demo")]
     ssh: bool,
-    /// Where the relay listens. A network address gets TLS with a certificate that laptops pin.
-    #[arg(long, value_name = "ADDR", default_value_t = DEFAULT_LISTEN)]
+    /// Where the relay listens, with a port if it is not 7420. A network address gets TLS with a certificate that laptops
+    /// pin.
+    #[arg(long, value_name = "ADDR", default_value_t = DEFAULT_LISTEN, value_parser = listen_address)]
     listen: SocketAddr,
     /// The address that devices use, when it is not the one listened on.
     #[arg(long, value_name = "URL")]
@@ -113,7 +116,7 @@ pub(super) async fn run(home: &Home, mut args: UpArgs, output: Output) -> anyhow
         ..RelayConfig::default()
     })
     .await
-    .context("the relay does not start")?;
+    .map_err(|error| not_started(&error))?;
     let public: Origin = relay.url().to_string().parse().context("the relay's address")?;
     let mut agent = Agent::start_locked(
         lock,
@@ -177,6 +180,20 @@ pub(super) async fn run(home: &Home, mut args: UpArgs, output: Output) -> anyhow
     })
     .await;
     stopped([relay.vital(), &vital])
+}
+
+/// Why there is no relay, with what a person can do about it.
+fn not_started(error: &StartError) -> Failure {
+    let why = match (error, error.source()) {
+        // The fix says what is behind the system's words.
+        (StartError::Bind { .. }, _) | (_, None) => error.to_string(),
+        (_, Some(source)) => format!("{error}: {source}"),
+    };
+    let failure = Failure::new("relay", format!("the relay does not start: {why}"));
+    match error.fix() {
+        Some(fix) => failure.fix(fix),
+        None => failure,
+    }
 }
 
 /// Shows codes until the first device is paired; later ones take `reachback pair`. Then waits for ever.

@@ -218,7 +218,7 @@ impl Supervisor {
                 }
                 Err(error) => {
                     let (reason, fix) = self.config.or_full_disk(reason(&error), error.fix()).await;
-                    tracing::warn!(reason, fix, "codex is not running");
+                    tracing::info!(reason, fix, "codex is not running");
                     self.state.send_replace(CodexState::Failed { reason, fix, code: None });
                 }
             }

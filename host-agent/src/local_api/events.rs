@@ -496,6 +496,9 @@ pub struct SshStopped {
     pub others: bool,
 }
 
+/// The `code` of the failure of a Codex that does not start; its `codex` event says the same.
+pub(crate) const CODEX_FAILED: &str = "codex_failed";
+
 /// What went wrong, or what to know, for a program and a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]

@@ -236,7 +236,7 @@ impl Supervisor {
     }
 
     fn say_failed(&self, reason: String, fix: Option<String>) {
-        tracing::warn!(reason, fix, "codex is not running");
+        tracing::info!(reason, fix, "codex is not running");
         self.state.send_replace(CodexState::Failed { reason, fix, code: None });
     }
 
