@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use e2e::codex::until;
+use e2e::eventually;
 use e2e::process::signal;
 use e2e::rpc::{Client, End};
 use reachback_host::codex::{Allowance, CodexState, Instance, MAX_MESSAGE, SendError};
@@ -255,42 +256,54 @@ pub(super) async fn a_killed_codex_comes_back_and_remembers(place: Place) {
     place.stop().await;
 }
 
-pub(super) async fn a_codex_that_hangs_is_told_and_answers_again_or_is_started_anew(place: Place) {
-    let first = place.instance().await;
-    let server = place.server().await;
-    let stops = async || {
-        signal("-STOP", server);
-        match until(&*place.backend, "told to hang", |state| matches!(state, CodexState::Failed { .. })).await {
-            CodexState::Failed { reason, fix, .. } => {
-                assert!(reason.contains("does not answer") && fix.is_some(), "{reason}")
+/// Has the server hang, and waits until that is told.
+async fn hangs(place: &Place, server: i32) {
+    signal("-STOP", server);
+    match until(&*place.backend, "told to hang", |state| matches!(state, CodexState::Failed { .. })).await {
+        CodexState::Failed { reason, fix, .. } => {
+            assert!(reason.contains("does not answer") && fix.is_some(), "{reason}")
+        }
+        other => panic!("waited for a failure, got {other:?}"),
+    }
+}
+
+/// Waits until a run of Codex that is wanted answers.
+async fn is_well(place: &Place, wanted: impl Fn(&Instance) -> bool) {
+    let is_it = |state: &CodexState| match state {
+        CodexState::Ready { instance, .. } => wanted(instance),
+        _ => false,
+    };
+    // A Codex that was stopped for so long may take its own connection for dead as it goes on, and make another: who was
+    // the first to come over it comes again.
+    let answered = async {
+        loop {
+            until(&*place.backend, "well again", is_it).await;
+            if answers(place).await {
+                return;
             }
-            other => panic!("waited for a failure, got {other:?}"),
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let is_back = async |wanted: fn(&Instance, &Instance) -> bool| {
-        let is_it = |state: &CodexState| match state {
-            CodexState::Ready { instance, .. } => wanted(instance, &first),
-            _ => false,
-        };
-        // A Codex that was stopped for so long may take its own connection for dead as it goes on, and make another: who was
-        // the first to come over it comes again.
-        let answered = async {
-            loop {
-                until(&*place.backend, "well again", is_it).await;
-                if answers(&place).await {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(e2e::PATIENCE, answered).await.expect("it is well again, and answers nobody");
-    };
-    stops().await;
+    tokio::time::timeout(e2e::PATIENCE, answered).await.expect("it is well again, and answers nobody");
+}
+
+pub(super) async fn a_codex_that_hangs_is_told_and_is_well_again_once_it_goes_on(place: Place) {
+    let (first, server) = (place.instance().await, place.server().await);
+    hangs(&place, server).await;
     signal("-CONT", server);
-    is_back(Instance::eq).await;
-    if place.is_the_agents() {
-        stops().await;
-        is_back(Instance::ne).await;
+    is_well(&place, |now| *now == first).await;
+    place.stop().await;
+}
+
+pub(super) async fn a_codex_that_hangs_for_good_is_started_anew(place: Place) {
+    let (first, server) = (place.instance().await, place.server().await);
+    hangs(&place, server).await;
+    if place.can() {
+        is_well(&place, |now| *now != first).await;
+        eventually("the one that hung is ended", || !runs(server)).await;
+    } else {
+        signal("-CONT", server);
+        is_well(&place, |now| *now == first).await;
     }
     place.stop().await;
 }
