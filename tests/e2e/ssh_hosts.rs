@@ -264,7 +264,7 @@ async fn devices_see_a_machine_that_was_added_and_look_at_its_threads() {
 
     let mut client = channel(&remote).await;
     assert_eq!(client.read_completed(&thread).await["thread"]["id"], *thread);
-    there.prompt(&thread, "@text N=100 ms=20").await;
+    there.prompt(&thread, "@wait").await;
     // It was idle before: the agent follows it once it hears of the turn.
     let joining = async {
         while client.request("thread/resume", json!({ "threadId": thread })).await.is_err() {
@@ -272,6 +272,8 @@ async fn devices_see_a_machine_that_was_added_and_look_at_its_threads() {
         }
     };
     tokio::time::timeout(e2e::PATIENCE, joining).await.expect("the thread can be followed");
+    let other = there.thread(&devbox.codex).await;
+    there.prompt(&other, "@go").await;
     client.event("turn/completed").await;
     assert_eq!(devbox.link.dials().len(), 1, "one connection carries all of it");
 

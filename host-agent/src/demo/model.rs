@@ -23,6 +23,8 @@
 //! | `@multi K CMD` | runs CMD K times, one call after the other |
 //! | `@seen` | what came with the prompt: for each picture its kind, its length as a `data:` URL, and that URL's SHA-256 |
 //! | `@hang` | begins, and never goes on |
+//! | `@wait` | says a word, and goes on once somebody prompts `@go`, in any thread, before or after |
+//! | `@go` | lets one `@wait` go on |
 //! | `@fail CODE` | an HTTP error |
 //!
 //! After a tool call Codex asks again with the call's output; the answer then quotes its beginning.
@@ -43,6 +45,7 @@ use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -77,6 +80,13 @@ const TOUR: &str = "Hello! You are talking to the real Codex on this machine, wi
 
 const EDIT_FILE: &str = "hello.md";
 
+/// What `@wait` says before and after it waits, and `@go`.
+const WAITED: [&str; 2] = ["Waiting for the word. ", "There it is."];
+const GONE: &str = "Go.";
+
+/// The event of a piece of text.
+const DELTA: &str = "response.output_text.delta";
+
 /// The server; it ends when this is dropped.
 #[derive(Debug)]
 pub struct ScriptedModel {
@@ -92,7 +102,7 @@ impl ScriptedModel {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
         let stop = CancellationToken::new();
-        let model = Arc::new(Model { ids: AtomicU64::new(1), stop: stop.clone() });
+        let model = Arc::new(Model { ids: AtomicU64::new(1), gone: Semaphore::new(0), stop: stop.clone() });
         let routes = Router::new()
             .route("/v1/responses", post(respond))
             .layer(DefaultBodyLimit::max(MAX_REQUEST))
@@ -115,6 +125,8 @@ impl ScriptedModel {
 struct Model {
     /// Numbers responses, messages and calls; Codex keeps call ids apart by them.
     ids: AtomicU64,
+    /// How often `@go` was said, and no `@wait` went on yet.
+    gone: Semaphore,
     stop: CancellationToken,
 }
 
@@ -123,16 +135,25 @@ async fn respond(State(model): State<Arc<Model>>, Json(request): Json<Value>) ->
     if let Scene::Fail(status) = answer {
         return (status, Json(json!({ "error": { "message": "the script says so" } }))).into_response();
     }
+    if answer == Scene::Go {
+        model.gone.add_permits(1);
+    }
     let hangs = matches!(answer, Scene::Hang);
     let steps = Script::new(&model.ids).play(answer);
-    let steps = stream::iter(steps).then(|step| async move {
-        if !step.pause.is_zero() {
-            tokio::time::sleep(step.pause).await;
+    let stop = model.stop.clone().cancelled_owned();
+    let steps = stream::iter(steps).then(move |step| {
+        let model = Arc::clone(&model);
+        async move {
+            match step.pause {
+                Pause::None => {}
+                Pause::For(time) => tokio::time::sleep(time).await,
+                Pause::UntilGo => model.gone.acquire().await.map_err(axum::Error::new)?.forget(),
+            }
+            Event::default().event(step.kind).json_data(step.data)
         }
-        Event::default().event(step.kind).json_data(step.data)
     });
     let tail = if hangs { Either::Left(stream::pending()) } else { Either::Right(stream::empty()) };
-    Sse::new(steps.chain(tail).take_until(model.stop.clone().cancelled_owned())).into_response()
+    Sse::new(steps.chain(tail).take_until(stop)).into_response()
 }
 
 /// What the script looks at in a request.
@@ -189,6 +210,9 @@ enum Scene {
         pause: Duration,
         silence: Duration,
     },
+    /// Text whose last piece waits for [`Scene::Go`].
+    Wait,
+    Go,
     /// A command to run; `why` asks the user first.
     Run {
         command: String,
@@ -250,6 +274,8 @@ fn answer(request: &Request<'_>) -> Scene {
         }
         "@seen" => seen(&request.pictures),
         "@hang" => Scene::Hang,
+        "@wait" => Scene::Wait,
+        "@go" => Scene::Go,
         "@fail" => {
             let status = rest.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
             Scene::Fail(
@@ -352,9 +378,23 @@ fn quote(output: Option<&Value>) -> String {
 /// One server-sent event.
 #[derive(Debug)]
 struct Step {
-    pause: Duration,
+    pause: Pause,
     kind: &'static str,
     data: Value,
+}
+
+/// What an event waits for before it is sent.
+#[derive(Clone, Copy, Debug)]
+enum Pause {
+    None,
+    For(Duration),
+    UntilGo,
+}
+
+impl Pause {
+    fn of(time: Duration) -> Self {
+        if time.is_zero() { Self::None } else { Self::For(time) }
+    }
 }
 
 /// Writes an answer as the events of one response.
@@ -374,8 +414,20 @@ impl<'a> Script<'a> {
         let tokens = match answer {
             Scene::Hang | Scene::Fail(_) => return self.steps,
             Scene::Text { pieces, pause, silence } => {
-                self.message(&pieces, pause, silence);
+                self.message(&pieces, Pause::of(silence), Pause::of(pause));
                 pieces.len()
+            }
+            Scene::Wait => {
+                let pieces = WAITED.map(str::to_owned);
+                self.message(&pieces, Pause::None, Pause::None);
+                if let Some(step) = self.steps.iter_mut().rfind(|step| step.kind == DELTA) {
+                    step.pause = Pause::UntilGo;
+                }
+                pieces.len()
+            }
+            Scene::Go => {
+                self.message(&[GONE.to_owned()], Pause::None, Pause::None);
+                1
             }
             Scene::Run { command, why } => {
                 self.run(&command, why);
@@ -395,7 +447,7 @@ impl<'a> Script<'a> {
         self.steps
     }
 
-    fn message(&mut self, pieces: &[String], pause: Duration, silence: Duration) {
+    fn message(&mut self, pieces: &[String], first: Pause, each: Pause) {
         let id = self.id("msg");
         let item = |status: &str, content: Value| {
             json!({
@@ -405,13 +457,13 @@ impl<'a> Script<'a> {
         };
         self.step("response.output_item.added", item("in_progress", json!([])));
         if let Some(step) = self.steps.last_mut() {
-            step.pause = silence;
+            step.pause = first;
         }
         for piece in pieces {
             let data = json!({ "item_id": id, "output_index": 0, "content_index": 0, "delta": piece });
-            self.step("response.output_text.delta", data);
+            self.step(DELTA, data);
             if let Some(step) = self.steps.last_mut() {
-                step.pause = pause;
+                step.pause = each;
             }
         }
         let text = json!([{ "type": "output_text", "text": pieces.concat(), "annotations": [] }]);
@@ -441,7 +493,7 @@ impl<'a> Script<'a> {
 
     fn step(&mut self, kind: &'static str, mut data: Value) {
         data["type"] = kind.into();
-        self.steps.push(Step { pause: Duration::ZERO, kind, data });
+        self.steps.push(Step { pause: Pause::None, kind, data });
     }
 
     fn id(&self, kind: &str) -> String {

@@ -18,6 +18,18 @@ async fn ends(client: &mut Client, status: &str) -> Value {
     done
 }
 
+/// Has a turn go on that was told to `@wait`, with a thread of its own.
+async fn lets(client: &mut Client, place: &Place) {
+    let thread = client.thread(&place.codex).await;
+    client.prompt(&thread, "@go").await;
+}
+
+/// Waits for the end of this turn, whichever others end before.
+async fn until_over(client: &mut Client, turn: &str) -> Value {
+    let is_over = |message: &Value| message["method"] == "turn/completed" && message["params"]["turn"]["id"] == *turn;
+    client.until("the turn's end", is_over).await
+}
+
 /// Whether it answers over a new connection, and does not end that instead.
 async fn answers(place: &Place) -> bool {
     let Ok(mut connection) = place.backend.connect(Allowance::default()).await else { return false };
@@ -141,17 +153,18 @@ pub(super) async fn a_file_change_is_approved_or_declined(place: Place) {
 pub(super) async fn a_running_turn_is_steered(place: Place) {
     let mut client = place.client().await;
     let thread = client.thread(&place.codex).await;
-    let turn = client.prompt(&thread, "@text N=400 ms=20").await;
+    let turn = client.prompt(&thread, "@wait").await;
     client.event("item/agentMessage/delta").await;
-    let input = json!([{ "type": "text", "text": "@text N=1" }]);
+    let input = json!([{ "type": "text", "text": "long" }]);
     let steer = json!({ "threadId": thread, "expectedTurnId": turn, "clientUserMessageId": "steered", "input": input });
     client.request("turn/steer", steer).await.unwrap();
+    lets(&mut client, &place).await;
     let steered =
         |message: &Value| message["method"] == "item/completed" && message["params"]["item"]["clientId"] == "steered";
     let item = client.until("the message that steers", steered).await;
     assert_eq!(item["params"]["turnId"], *turn, "{item}");
-    client.request("turn/interrupt", json!({ "threadId": thread, "turnId": turn })).await.ok();
-    client.event("turn/completed").await;
+    client.request("turn/interrupt", json!({ "threadId": thread, "turnId": turn })).await.unwrap();
+    until_over(&mut client, &turn).await;
     place.stop().await;
 }
 
@@ -185,12 +198,13 @@ pub(super) async fn several_clients_share_a_thread(place: Place) {
 pub(super) async fn a_client_that_drops_in_mid_turn_leaves_the_turn_running(place: Place) {
     let (mut gone, mut stays) = (place.client().await, place.client().await);
     let thread = gone.thread(&place.codex).await;
-    let turn = gone.prompt(&thread, "@text N=60 ms=20").await;
+    let turn = gone.prompt(&thread, "@wait").await;
     gone.event("item/agentMessage/delta").await;
     drop(gone);
     stays.resume(&thread).await;
-    let done = ends(&mut stays, "completed").await;
-    assert_eq!(done["params"]["turn"]["id"], *turn);
+    lets(&mut stays, &place).await;
+    let done = until_over(&mut stays, &turn).await;
+    assert_eq!(done["params"]["turn"]["status"], "completed", "{done}");
     place.stop().await;
 }
 

@@ -50,6 +50,12 @@ async function says(what: string, how = "Send"): Promise<void> {
   await phone.page.getByRole("button", { name: how, exact: true }).tap();
 }
 
+/** Writes this while a turn runs, and waits until it can be sent: the message before it goes first. */
+async function writes(what: string): Promise<void> {
+  await field().fill(what);
+  await phone.page.getByRole("button", { name: "Steer now", disabled: false }).waitFor();
+}
+
 /** A message of a person's in the log. */
 function mine(what: string): ReturnType<Phone["page"]["locator"]> {
   return phone.page.locator(".me").filter({ hasText: what });
@@ -169,23 +175,25 @@ test("what is written while a turn runs waits for its end, can be moved, edited 
 });
 
 test("a message that waits begins the next turn by itself", async () => {
-  await says("@text N=60 ms=50 size=4");
+  await says("@wait");
   await phone.page.getByRole("button", { name: "Stop" }).waitFor();
   await says("paint the fence", "After this turn");
   await phone.page.getByRole("list", { name: "Queued for after this turn" }).getByText(", next").waitFor();
+  await desk.lets(up.project);
   await mine("paint the fence").getByText("Turn started").waitFor();
   await rests();
-  await hasSaid(["@text N=60 ms=50 size=4"], ["paint the fence"]);
+  await hasSaid(["@wait"], ["paint the fence"]);
 });
 
 test("a message steers the turn that runs", async () => {
-  await says("@text N=80 ms=50 size=4");
+  await says("@wait");
   await phone.page.getByRole("button", { name: "Stop" }).waitFor();
   await says("leave the tests alone", "Steer now");
   await mine("leave the tests alone").getByText("Steered the turn").waitFor();
   await phone.shoots("composer-steered");
+  await desk.lets(up.project);
   await rests();
-  await hasSaid(["@text N=80 ms=50 size=4", "leave the tests alone"]);
+  await hasSaid(["@wait", "leave the tests alone"]);
 });
 
 test("Stop ends the turn, and is never where Send is", async () => {
@@ -293,18 +301,19 @@ test("a message that is held survives a reload, and is withdrawn into the compos
 });
 
 test("Return begins a line, Ctrl and Return sends; with a turn that runs it steers, and with Shift goes after it", async () => {
-  await field().fill("@text N=80 ms=50 size=4");
+  await field().fill("@wait");
   await field().press("Enter");
   await field().press("Control+Enter");
   await phone.page.getByRole("button", { name: "Stop" }).waitFor();
-  await field().fill("leave the tests alone");
+  await writes("leave the tests alone");
   await field().press("Control+Enter");
   await mine("leave the tests alone").getByText("Steered the turn").waitFor();
-  await field().fill("paint the fence");
+  await writes("paint the fence");
   await field().press("Control+Shift+Enter");
+  await desk.lets(up.project);
   await mine("paint the fence").getByText("Turn started").waitFor();
   await rests();
-  await hasSaid(["@text N=80 ms=50 size=4\n", "leave the tests alone"], ["paint the fence"]);
+  await hasSaid(["@wait\n", "leave the tests alone"], ["paint the fence"]);
 });
 
 test("a turn that failed says why, also to who comes later", async () => {

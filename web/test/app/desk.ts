@@ -58,6 +58,11 @@ export class Desk {
     await this.asks("turn/start", { threadId: thread, input: [{ type: "text", text: prompt }] });
   }
 
+  /** Has a turn go on that was told to `@wait`, with a thread of its own in this folder. */
+  async lets(folder: string): Promise<void> {
+    await this.begins(folder, "@go");
+  }
+
   /** Has a new thread begun, and waits until its turn is done; gives its id. */
   async finishes(folder: string, prompt: string): Promise<string> {
     const thread = await this.begins(folder, prompt);

@@ -59,7 +59,7 @@ async function turns(): Promise<number> {
 }
 
 test("a new thread in a workspace streams its answer", async () => {
-  await phone.drafts("@text N=60 ms=50 size=4");
+  await phone.drafts("@wait");
   await phone.sees(up.project);
   expect(await policy()).toEqual(["when it must", "this folder"]);
   await phone.page.getByLabel("Model").locator("option").nth(1).waitFor({ state: "attached" });
@@ -68,11 +68,12 @@ test("a new thread in a workspace streams its answer", async () => {
   await phone.taps("Start");
   await phone.page.waitForURL(/\/t\//);
   await phone.page.locator(".say[aria-busy=true]").waitFor();
-  await phone.page.locator(".say[aria-busy=false]").waitFor();
   expect(await turns()).toBe(1);
+  await desk.lets(up.project);
+  await phone.page.locator(".say[aria-busy=false]").waitFor();
   expect(await given()).toEqual(["on-request", "workspaceWrite"]);
   await phone.page.goBack();
-  await phone.page.locator("li.thread").waitFor();
+  await phone.page.locator("li.thread").first().waitFor();
   await phone.taps("New");
   expect(await phone.page.getByRole("textbox").inputValue()).toBe("");
 });

@@ -46,10 +46,11 @@ describe("a host with a few threads", () => {
     await desk.begins(site, "@hang");
     await row("@hang").getByText("Running").waitFor();
     await phone.sees(/^site$/);
-    await desk.begins(up.project, "@text N=40 ms=50 size=4");
-    await row("@text").getByText("Running").waitFor();
+    await desk.begins(up.project, "@wait");
+    await row("@wait").getByText("Running").waitFor();
     await phone.shoots("threads");
-    await row("@text").getByText("Done").waitFor();
+    await desk.lets(up.project);
+    await row("@wait").getByText("Done").waitFor();
     await row("mend the shop").getByText("Done").waitFor();
     await desk.begins(up.project, "@fail 400");
     await row("@fail").getByText("Failed").waitFor();
@@ -117,11 +118,12 @@ describe("a host with a few threads", () => {
     expect(phone.page.url()).toMatch(new RegExp(`/t/${thread}$`));
     await phone.shoots("thread");
     const said = phone.page.locator(".say");
-    await desk.prompts(thread, "@text N=60 ms=50 size=4");
+    await desk.prompts(thread, "@wait");
     await phone.sees("Running");
     await phone.page.locator(".say[aria-busy=true]").waitFor();
     expect(await said.count()).toBe(2);
     await phone.shoots("thread-live");
+    await desk.lets(up.project);
     await phone.sees("Idle");
     const whole = await said.allTextContents();
     await phone.page.reload();
@@ -132,12 +134,13 @@ describe("a host with a few threads", () => {
   });
 
   test("who opens a thread in mid-turn has its text from the beginning, and each of its items once", async () => {
-    const thread = await desk.begins(up.project, "@text N=160 ms=50 size=4");
+    const thread = await desk.begins(up.project, "@wait");
     await phone.taps(/^Open/);
-    await row("@text").getByText("Running").waitFor();
-    await row("@text").tap();
-    await phone.page.locator(".say[aria-busy=true]").waitFor();
-    await phone.page.locator(".say[aria-busy=false]").waitFor();
+    await row("@wait").getByText("Running").waitFor();
+    await row("@wait").tap();
+    await phone.page.locator(".say[aria-busy=true]", { hasText: "Waiting for the word." }).waitFor();
+    await desk.lets(up.project);
+    await phone.page.locator(".say[aria-busy=false]", { hasText: "There it is." }).waitFor();
     expect(await phone.page.locator(".me").count()).toBe(1);
     const [said = ""] = await phone.page.locator(".say p").allTextContents();
     await phone.page.reload();
@@ -156,7 +159,7 @@ describe("a host with a few threads", () => {
     await row("mend the shop").tap();
     await phone.sees("You are talking to the real Codex");
     expect(await phone.page.getByRole("button", { name: "Thread menu" }).count()).toBe(0);
-    await desk.prompts(thread, "@text N=60 ms=50 size=4");
+    await desk.prompts(thread, "@wait");
     await phone.page.locator(".say[aria-busy=true]").waitFor();
   });
 });

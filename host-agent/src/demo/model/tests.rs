@@ -250,6 +250,21 @@ async fn dropping_the_model_ends_an_answer_that_hangs() {
     assert!(TcpStream::connect(addr).await.is_err(), "the port is still open");
 }
 
+#[tokio::test]
+async fn an_answer_that_waits_goes_on_once_for_each_word_whichever_came_first() {
+    let model = ScriptedModel::start().await.unwrap();
+    let asked = |prompt: &str| post_to("/v1/responses", &body(prompt).to_string());
+    let (waits, goes, end) = (asked("@wait"), asked("@go"), "response.completed");
+    http(model.addr(), &goes, end).await;
+    let first = http(model.addr(), &waits, end).await;
+    assert!(first.contains(WAITED[0]) && first.contains(WAITED[1]), "{first}");
+    // That word is used up.
+    let begun = http(model.addr(), &waits, WAITED[0].trim()).await;
+    assert!(!begun.contains(WAITED[1]), "{begun}");
+    let (second, _) = tokio::join!(http(model.addr(), &waits, end), http(model.addr(), &goes, end));
+    assert!(second.contains(WAITED[1]), "{second}");
+}
+
 #[test]
 fn what_came_with_a_prompt_is_told_apart_by_its_bytes() {
     let mut body = body("@seen");
