@@ -43,6 +43,16 @@ export interface Queued {
   readonly pictures: number;
 }
 
+/** What Codex works towards in a thread, over turns: while it is active, the end of a turn begins the next one. */
+export interface Goal {
+  readonly objective: string;
+  /** `active`, `paused`, `blocked`, `usageLimited`, `budgetLimited`, `complete`, or another word of Codex's. */
+  readonly status: string;
+}
+
+/** What to stop: the turn, the turn and with it the goal for now, or the goal for good while the turn ends by itself. */
+export type StopWhat = "turn" | "turn and goal" | "goal";
+
 /** What the screen shows. */
 export interface ThreadView {
   /** As Codex has it; `null` until that is known. */
@@ -59,6 +69,7 @@ export interface ThreadView {
   readonly stopping: boolean;
   /** What waits for its turn, in that order. */
   readonly queue: readonly Queued[];
+  readonly goal: Goal | null;
   /** Why it can't be shown, or not followed: for a person. */
   readonly fault: string | null;
 }
@@ -72,6 +83,7 @@ const EMPTY: ThreadView = {
   running: false,
   stopping: false,
   queue: [],
+  goal: null,
   fault: null,
 };
 
@@ -125,22 +137,62 @@ export class OpenThread {
     return commandOf(json(json(list(data)[0]).item));
   }
 
-  /** Ends the turn that runs. Rejects with {@link CodexError}. */
-  async stop(): Promise<void> {
+  /** Stops that. Rejects with {@link CodexError}. */
+  async stop(what: StopWhat = "turn"): Promise<void> {
     const codex = this.#codex;
     if (codex === null) {
       throw new CodexError("There is no connection to Codex just now: it was not asked to stop.");
     }
-    this.#change({ stopping: true });
+    if (what === "goal") {
+      await codex.request("thread/goal/clear", { threadId: this.id });
+      return;
+    }
+    this.#change({ stopping: this.view.value.running });
     try {
-      const turn = await this.#newestTurn(codex);
-      if (turn.status === "inProgress") {
-        await codex.request("turn/interrupt", { threadId: this.id, turnId: text(turn.id) });
+      if (what === "turn and goal") {
+        // First what begins the next turn. What it says stays as it is.
+        await codex.request("thread/goal/set", { threadId: this.id, status: "paused" });
+      }
+      if (!(await this.#interrupt(codex))) {
+        this.#change({ stopping: false });
       }
     } catch (error) {
       this.#change({ stopping: false });
       throw error;
     }
+  }
+
+  /** Ends the newest turn; gives whether one ran. */
+  async #interrupt(codex: Codex): Promise<boolean> {
+    const turn = await this.#newestTurn(codex);
+    if (turn.status !== "inProgress") {
+      return false;
+    }
+    try {
+      await codex.request("turn/interrupt", { threadId: this.id, turnId: text(turn.id) });
+    } catch (error) {
+      this.#unless(error);
+      // It may have ended by itself meanwhile.
+      const now = await this.#newestTurn(codex);
+      if (now.status === "inProgress") {
+        throw error;
+      }
+    }
+    return true;
+  }
+
+  /** Has a goal that was paused begin turns again, the first of them now. Rejects with {@link CodexError}. */
+  async goOn(): Promise<void> {
+    const codex = this.#codex;
+    if (codex === null) {
+      throw new CodexError("There is no connection to Codex just now: the goal was not asked to go on.");
+    }
+    if (!this.#followed) {
+      // Codex begins turns in threads that it has loaded.
+      await codex.request("thread/resume", { threadId: this.id, excludeTurns: true });
+      this.#followed = this.#codex === codex;
+    }
+    await codex.request("thread/goal/set", { threadId: this.id, status: "active" });
   }
 
   /** Has a message that waits begin a turn now. Rejects with {@link CodexError}. */
@@ -230,6 +282,7 @@ export class OpenThread {
         this.#followed = this.#codex === codex;
       }
       void this.#readQueue(codex);
+      void this.#readGoal(codex);
       void this.#readEnd(codex);
       return null;
     } catch (error) {
@@ -278,6 +331,17 @@ export class OpenThread {
     }
   }
 
+  async #readGoal(codex: Codex): Promise<void> {
+    try {
+      const { goal } = await codex.request("thread/goal/get", { threadId: this.id });
+      if (this.#codex === codex) {
+        this.#change({ goal: goalOf(goal) });
+      }
+    } catch (error) {
+      this.#unless(error);
+    }
+  }
+
   /** A thread without that is still one to be read. */
   #unless(error: unknown): void {
     if (!(error instanceof CodexError)) {
@@ -303,6 +367,10 @@ export class OpenThread {
       this.#change({ running: true, stopping: false });
     } else if (method === "turn/completed") {
       this.#change({ running: false, stopping: false });
+    } else if (method === "thread/goal/updated") {
+      this.#change({ goal: goalOf(params.goal) });
+    } else if (method === "thread/goal/cleared") {
+      this.#change({ goal: null });
     } else if (method === "thread/queue/changed" && this.#codex !== null) {
       void this.#readQueue(this.#codex);
     }
@@ -365,6 +433,11 @@ export class OpenThread {
 function queuedOf({ id, clientUserMessageId, input }: Json): Queued {
   const pictures = picturesIn(input);
   return { id: text(id), client: text(clientUserMessageId), text: inputTexts(input), pictures };
+}
+
+function goalOf(raw: unknown): Goal | null {
+  const { objective, status } = json(raw);
+  return typeof status === "string" ? { objective: text(objective), status } : null;
 }
 
 function isRunning(state: string | null): boolean {

@@ -1,5 +1,6 @@
 /** What the screens say of threads. */
 import type { Item } from "../state/items";
+import type { Goal } from "../state/thread";
 import { type Row, type ThreadState, stateOf } from "../state/rows";
 import { shortened, visibleLine } from "../visible";
 import { timeOf } from "./words";
@@ -83,6 +84,25 @@ export const ITEM_WORDS: Readonly<Record<Item["kind"], string>> = {
 export function firstWords(text: string): string {
   const [line = ""] = text.trimStart().split("\n", 1);
   return visibleLine(shortened(line.replace(/[*_`#]/g, "").trim(), MOST_FIRST).text);
+}
+
+const GOALS: ReadonlyMap<string, { readonly is: string; readonly waits: boolean }> = new Map([
+  ["active", { is: "goal", waits: false }],
+  ["paused", { is: "goal paused", waits: true }],
+  ["blocked", { is: "goal blocked", waits: true }],
+  ["usageLimited", { is: "goal at the usage limit", waits: true }],
+  ["budgetLimited", { is: "goal at its budget", waits: false }],
+  ["complete", { is: "goal reached", waits: false }],
+]);
+
+/** How a goal is, what it says in one line, and whether it waits for somebody to go on with it. */
+export function goalWords({ objective, status }: Goal): {
+  readonly is: string;
+  readonly objective: string;
+  readonly waits: boolean;
+} {
+  const known = GOALS.get(status) ?? { is: `goal ${visibleLine(status)}`, waits: false };
+  return { ...known, objective: visibleLine(shortened(objective, MOST_FIRST).text) };
 }
 
 /** How shells are called to run one line, which is what a person wants to see of it first. */

@@ -19,6 +19,7 @@ const NOTHING: ThreadView = {
   running: true,
   stopping: false,
   queue: [],
+  goal: null,
   fault: null,
 };
 
