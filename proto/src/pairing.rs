@@ -33,6 +33,7 @@ mod name;
 mod origin;
 mod responder;
 mod secret;
+mod typed;
 mod url;
 
 pub use self::code::{CodeError, TypedCode};

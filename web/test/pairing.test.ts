@@ -47,6 +47,10 @@ describe("codes and secrets", () => {
     expect(hex((await PairingSecret.fromCode(code, origin)).expose())).toBe(vector.secret);
   });
 
+  test.each(vectors.spellings.codes)("$shown, typed otherwise", ({ typed, shown }) => {
+    expect(TypedCode.parse(typed).expose()).toBe(shown);
+  });
+
   test.each(vectors.refused_codes)("refused: `%s`", (text) => {
     expect(() => TypedCode.parse(text)).toThrow(CodeError);
   });
@@ -77,6 +81,10 @@ describe("urls", () => {
       expect(url.isFor(await relayId(unhex(vectors.relay_key)))).toBe(true);
       expect(url.isFor(new Uint8Array(32))).toBe(false);
     }
+  });
+
+  test.each(vectors.spellings.urls)("$url, as it may be copied", ({ copied, url }) => {
+    expect(PairingUrl.parse(copied).expose()).toBe(url);
   });
 
   test("what is no pairing URL is refused with its reason", () => {

@@ -6,6 +6,7 @@
 use ring::rand::SecureRandom;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::typed::typed;
 use crate::crypto::keys::{KeyError, random};
 use crate::words::quote;
 
@@ -44,11 +45,12 @@ impl TypedCode {
         Ok(Self(bytes.map(|byte| ALPHABET[usize::from(byte % 32)])))
     }
 
-    /// What a person typed: dashes, spaces and case don't matter, nor do I, L and O for the digits they look like.
+    /// What a person typed: dashes, spaces, case, width and what can't be seen don't matter, nor do I, L and O for the
+    /// digits they look like.
     pub fn parse(text: &str) -> Result<Self, CodeError> {
         let mut code = Self([0; Self::LEN]);
         let mut found = 0;
-        for c in text.chars().filter(|c| *c != '-' && !c.is_whitespace()) {
+        for c in typed(text) {
             let letter = match c.to_ascii_uppercase() {
                 'I' | 'L' => '1',
                 'O' => '0',

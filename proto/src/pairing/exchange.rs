@@ -117,7 +117,7 @@ impl Digits {
 
     /// What a person typed; spaces and dashes don't matter.
     pub fn parse(typed: &str) -> Option<Self> {
-        let digits: String = typed.chars().filter(|c| *c != '-' && !c.is_whitespace()).collect();
+        let digits: String = super::typed::typed(typed).collect();
         let six = digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
         six.then(|| digits.parse().ok().map(Self)).flatten()
     }
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn digits_are_six_however_they_are_typed() {
-        for typed in ["001234", "001 234", " 001-234\n"] {
+        for typed in ["001234", "001 234", " 001-234\n", "００１–２３４\u{200b}"] {
             let digits = Digits::parse(typed).unwrap();
             assert_eq!((digits, digits.to_string().as_str()), (Digits(1234), "001234"), "{typed}");
         }

@@ -13,6 +13,7 @@
 use data_encoding::BASE32_NOPAD;
 use zeroize::Zeroizing;
 
+use super::typed::copied;
 use super::{Origin, OriginError, PairingSecret};
 use crate::crypto::keys::Secret;
 use crate::ids::RelayId;
@@ -116,9 +117,12 @@ impl PairingUrl {
         Zeroizing::new(format!("{}/#{}", address.to_string().to_ascii_uppercase(), fragment.as_str()))
     }
 
-    /// The URL in `text`; its case does not matter.
+    /// The URL in `text`; its case does not matter, nor do white space and what can't be seen.
     pub fn parse(text: &str) -> Result<Self, PairingUrlError> {
-        let (address, fragment) = text.trim().split_once('#').ok_or(PairingUrlError::NoFragment)?;
+        // With room for all of it: one that grew would leave pieces of the secret behind.
+        let mut whole = Zeroizing::new(String::with_capacity(text.len()));
+        whole.extend(copied(text));
+        let (address, fragment) = whole.split_once('#').ok_or(PairingUrlError::NoFragment)?;
         let address: Origin = address.parse()?;
         if fragment.is_empty() {
             return Err(PairingUrlError::NoFragment);

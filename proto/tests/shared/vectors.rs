@@ -460,6 +460,29 @@ pub(crate) fn refused_message(entry: &str) -> String {
     }
 }
 
+/// What people type and paste, beside what is meant: a code as it is shown, or a pairing URL.
+fn spellings(url: &str) -> Value {
+    let code = "0123-4567-89AB-CDEF";
+    let (left, right) = url.split_at(40);
+    let codes = [
+        "0123 4567\n89ab\tcdef",
+        "0123\u{2013}4567\u{2014}89AB\u{2212}CDEF",
+        "\u{feff}0123\u{200b}4567\u{ad}89AB\u{2060}CDEF\u{202c}",
+        "\u{ff10}\u{ff11}23\u{ff0d}4567\u{3000}89\u{ff21}b\u{ff43}def",
+    ];
+    let urls = [format!("{left}\r\n  {right}"), format!("\u{200e}{left}\u{200b}{right}\u{feff}")];
+    for typed in codes {
+        assert_eq!(*TypedCode::parse(typed).expect("a code").expose(), code, "{typed:?}");
+    }
+    for copied in &urls {
+        assert_eq!(*PairingUrl::parse(copied).expect("a URL").expose(), url, "{copied:?}");
+    }
+    json!({
+        "codes": codes.map(|typed| json!({ "typed": typed, "shown": code })),
+        "urls": urls.map(|copied| json!({ "copied": copied, "url": url })),
+    })
+}
+
 fn pairing() -> Value {
     let secrets: Vec<_> = [0x01, 0xfe]
         .into_iter()
@@ -520,6 +543,7 @@ fn pairing() -> Value {
         "about": "pairing: docs/protocol.md, section 5. Messages are shown before padding, a `block` with its two bytes of length.",
         "secrets": secrets,
         "codes": codes,
+        "spellings": spellings(urls[0]["url"].as_str().expect("a URL")),
         "refused_codes": ["", "0123-4567-89AB-CDE", "0123-4567-89AB-CDEFG", "0123-4567-89AB-CDEU"],
         "relay_key": hex(identity(RELAY_IDENTITY).public().0),
         "urls": urls,

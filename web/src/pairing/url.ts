@@ -13,7 +13,7 @@ import { type Bytes, concat, equal, utf8 } from "../bytes";
 import { Reader } from "../wire/reader";
 import { Origin, OriginError } from "./origin";
 import { PairingSecret } from "./secret";
-import { asciiUpper } from "./text";
+import { asciiUpper, copiedText } from "./text";
 
 /** The version in front of the fragment's fields, where the address is the relay's. */
 const AT_RELAY = 1;
@@ -76,13 +76,14 @@ export class PairingUrl {
   }
 
   /** The URL in `text`; its case does not matter. Throws {@link PairingUrlError}. */
-  static parse(text: string): PairingUrl {
+  static parse(copied: string): PairingUrl {
+    const text = copiedText(copied);
     const hash = text.indexOf("#");
     if (hash < 0) {
       throw new PairingUrlError({ kind: "noFragment" });
     }
     const address = parseAddress(text.slice(0, hash));
-    const fragment = text.slice(hash + 1).replace(/\p{White_Space}+$/u, "");
+    const fragment = text.slice(hash + 1);
     const r = new Reader(parseFragment(fragment));
     const version = r.u8();
     const secret = new PairingSecret(r.take(32).slice());
