@@ -458,11 +458,19 @@ async fn digits_typed_at_the_host_let_the_right_device_in() {
     assert!(text(&error["message"]).contains("digits"), "{error}");
     assert_eq!(joining.exit().await, Some(1));
 
+    // One that gives up takes its question with it; what was typed of its digits is no answer about the next one.
+    let mut joining = device.start(&["join", &url, "--name", "mine"]);
+    let digits = text(&joining.event("digits").await["digits"]).to_owned();
+    pair.until("it asks for this device", |screen| screen.matches("wants to pair").count() == 3).await;
+    pair.type_text(&digits[..3]);
+    joining.kill().await;
+    pair.shows("the device gave up").await;
+
     // The code still works, for a device that shows what is typed. An Enter too early is no answer to it.
     pair.press(&["Enter"]);
     let mut joining = device.start(&["join", &url, "--name", "mine"]);
     let digits = text(&joining.event("digits").await["digits"]).to_owned();
-    pair.until("it asks for the new device", |screen| screen.matches("wants to pair").count() == 3).await;
+    pair.until("it asks for the new device", |screen| screen.matches("wants to pair").count() == 4).await;
     pair.type_text(&format!("{} {}", &digits[..3], &digits[3..]));
     pair.press(&["Enter"]);
     pair.shows("Paired: “mine”").await;

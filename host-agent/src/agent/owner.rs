@@ -152,7 +152,7 @@ impl OwnerRequests {
                 },
             };
             match event {
-                Some(OfferEvent::DeviceWaits { name, platform, answer }) => {
+                Some(OfferEvent::DeviceWaits { name, platform, mut answer }) => {
                     let word = match confirm {
                         Confirm::None => Confirmation::WithoutDigits,
                         Confirm::Digits => {
@@ -160,11 +160,17 @@ impl OwnerRequests {
                                 name: name.as_str().to_owned(),
                                 platform: platform.as_str().to_owned(),
                             };
+                            // What was said of a device that gave up meanwhile.
+                            while exchange.answers.try_recv().is_ok() {}
                             tell(&exchange.events, wanted).await?;
-                            match timeout_at(until.into(), exchange.answers.recv()).await {
-                                Ok(Some(Answer::Digits { digits })) => Confirmation::Digits(digits.0),
-                                Ok(_) => Confirmation::Decline,
-                                Err(_) => return Ok(None),
+                            tokio::select! {
+                                said = timeout_at(until.into(), exchange.answers.recv()) => match said {
+                                    Ok(Some(Answer::Digits { digits })) => Confirmation::Digits(digits.0),
+                                    Ok(_) => Confirmation::Decline,
+                                    Err(_) => return Ok(None),
+                                },
+                                // It gave up: what comes next says so.
+                                () = answer.closed() => continue,
                             }
                         }
                     };

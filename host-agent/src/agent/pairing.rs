@@ -343,8 +343,10 @@ impl Pairings {
                     () = sleep_until(until) => return self.refuse(stream, responder, Refusal::Expired).await,
                     // Before the person has spoken the device has nothing to say but that it gives up.
                     block = stream.block() => {
-                        responder.receive(&block?)?;
-                        return Err(HandshakeFailed::Closed.into());
+                        if let Ok(block) = block {
+                            responder.receive(&block)?;
+                        }
+                        return Err(ExchangeFailed::GaveUp);
                     }
                     () = sleep(WAITING_INTERVAL) => stream.write(&responder.waiting()?).await?,
                 }
@@ -378,7 +380,7 @@ impl Pairings {
     }
 
     async fn failed(&self, entry: &Rendezvous, failed: ExchangeFailed) {
-        tracing::warn!(error = %failed, "a pairing failed");
+        tracing::info!(error = %failed, "a pairing failed");
         let counts = matches!(failed, ExchangeFailed::Pairing(PairingError::WrongSecret) | ExchangeFailed::WrongDigits);
         let over = {
             let mut failures = entry.offer.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -426,6 +428,8 @@ enum ExchangeFailed {
     Pairing(#[from] PairingError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error("the device gave up")]
+    GaveUp,
     #[error("the digits typed here are not the ones on the device")]
     WrongDigits,
     #[error("{}", refused(*.0))]

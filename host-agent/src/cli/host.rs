@@ -26,6 +26,7 @@ use super::demo::{self, Purpose};
 use super::join::own_name;
 use super::opening;
 use super::output::Output;
+use super::pair;
 use super::service::{self, ServiceAction};
 use super::ssh;
 use super::status::keys_line;
@@ -344,7 +345,10 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
                 None => state,
             }
         }
-        Event::Paired { name, scope, .. } => format!("Paired: {}, scope {scope}.", quote(name)),
+        Event::Paired { name, scope, device_id } => {
+            let hint = pair::to_approve(*device_id, *scope).map(|hint| format!("\n{hint}")).unwrap_or_default();
+            format!("Paired: {}, scope {scope}.{hint}", quote(name))
+        }
         Event::Device { device_id, state } => {
             let state = serde_json::to_value(state).ok()?;
             format!("Device {}: {}", device_id.short(), state.as_str()?.replace('_', " "))
@@ -591,6 +595,9 @@ fn mend(redirect: &Redirect, output: Output) {
 
 #[cfg(test)]
 mod tests {
+    use reachback_proto::ids::DeviceId;
+    use reachback_proto::scope::Scope;
+
     use super::*;
     use crate::local_api::CodexStatus;
 
@@ -610,6 +617,20 @@ mod tests {
         assert_eq!((below.program, below.home), (here.join("bin/codex"), Some("/codex".into())));
         let named = config(&["--codex-program", "codex-next", "--codex-home", "x"]);
         assert_eq!(named.program, PathBuf::from("codex-next"), "a name is looked for on the search path");
+    }
+
+    #[test]
+    fn a_device_that_typed_its_code_is_told_of_with_what_lets_it_approve() {
+        let paired = |scope| {
+            let device_id = DeviceId([7; 16]);
+            line(&Event::Paired { device_id, name: "Ada's phone".into(), scope }, true).unwrap()
+        };
+        let said = paired(Scope::Steer);
+        assert!(
+            said.starts_with("Paired: “Ada's phone”, scope steer.\nTo let it approve what Codex wants to do: "),
+            "{said}"
+        );
+        assert_eq!(paired(Scope::Approve), "Paired: “Ada's phone”, scope approve.");
     }
 
     #[test]

@@ -4,10 +4,12 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Args;
+use reachback_proto::ids::DeviceId;
 use reachback_proto::pairing::Origin;
 use reachback_proto::scope::Scope;
 use reachback_proto::words::quote;
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::mpsc;
 
 use super::Home;
 use super::demo;
@@ -65,11 +67,17 @@ pub(super) async fn run(home: &Home, args: PairArgs, output: Output) -> anyhow::
         other => other?,
     };
     output.say(format_args!("Paired: {} ({}), scope {}.", quote(&device.name), device.device_id.short(), device.scope));
-    if device.scope < Scope::Approve {
-        let hint = format!("reachback devices scope {} approve", device.device_id.short());
-        output.say(format_args!("To let it approve what Codex wants to do: {hint}"));
+    if let Some(hint) = to_approve(device.device_id, device.scope) {
+        output.say(hint);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is said of a device that may not approve: one that typed its code gets scope `steer`, and would wait in vain.
+pub(super) fn to_approve(device: DeviceId, scope: Scope) -> Option<String> {
+    let hint =
+        || format!("To let it approve what Codex wants to do: reachback devices scope {} approve", device.short());
+    (scope < Scope::Approve).then(hint)
 }
 
 /// Which codes help a person here.
@@ -90,17 +98,32 @@ pub(super) async fn drive(
     output: Output,
 ) -> anyhow::Result<DeviceInfo> {
     let mut client = Client::open(&home.path, request).await?;
+    let mut typed = Typed::default();
+    // Whether a device waits for its digits.
+    let mut asked = false;
     loop {
-        match client.next().await? {
+        let reply = tokio::select! {
+            reply = client.next() => reply?,
+            line = typed.line(), if asked => {
+                asked = false;
+                client.answer(&answer(&line?)).await?;
+                continue;
+            }
+        };
+        match reply {
             Reply::Event(event) => {
                 tell(&event);
                 match event {
                     Event::Pairing { url, code, .. } => show(&url, &code, codes, output),
                     Event::PairingDigitsWanted { name, platform } => {
-                        let answer = ask(&name, &platform, output).await?;
-                        client.answer(&answer).await?;
+                        // An Enter from before would refuse this device, and digits from before would be another one's.
+                        typed.forget();
+                        output.say(question(&name, &platform));
+                        asked = true;
                     }
                     Event::Error(failure) => {
+                        // The device is gone that was asked about, if there was one.
+                        asked = false;
                         output.say(format_args!("{}", failure.message));
                         if let Some(fix) = failure.fix {
                             output.say(format_args!("  {fix}"));
@@ -136,12 +159,68 @@ fn show(url: &Shown, code: &Shown, codes: Codes, output: Output) {
     output.say("\nWorks once, for five minutes; renewed while this runs.");
 }
 
-async fn ask(name: &str, platform: &str, output: Output) -> anyhow::Result<Answer> {
-    // An Enter from before would refuse this device, and digits from before would be another one's.
-    forget_typed();
-    output.say(question(name, platform));
-    let line = read_line().await?;
-    Ok(if line.trim().is_empty() { Answer::Decline } else { Answer::Digits { digits: Shown(line.trim().to_owned()) } })
+/// What was typed about a device: its digits, or nothing.
+fn answer(line: &str) -> Answer {
+    match line.trim() {
+        "" => Answer::Decline,
+        digits => Answer::Digits { digits: Shown(digits.to_owned()) },
+    }
+}
+
+/// Lines of standard input, for questions that may end before they are answered: the line that is waited for then is the
+/// next one's.
+#[derive(Debug, Default)]
+struct Typed {
+    reader: Option<Reader>,
+    /// Whether a line is being waited for.
+    waits: bool,
+}
+
+#[derive(Debug)]
+struct Reader {
+    wanted: std::sync::mpsc::SyncSender<()>,
+    lines: mpsc::Receiver<std::io::Result<String>>,
+}
+
+impl Reader {
+    /// On a thread of its own: nothing ends a read of a terminal. It goes with the process.
+    fn start() -> Self {
+        let (wanted, asked) = std::sync::mpsc::sync_channel(1);
+        let (read, lines) = mpsc::channel(1);
+        std::thread::spawn(move || {
+            while asked.recv().is_ok() {
+                let mut line = String::new();
+                let done = std::io::stdin().read_line(&mut line).map(|_| line);
+                if read.blocking_send(done).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { wanted, lines }
+    }
+}
+
+impl Typed {
+    /// Forgets what a person typed before they were asked. What a program wrote is its answer, whenever it did.
+    fn forget(&mut self) {
+        forget_typed();
+        if let Some(reader) = self.reader.as_mut().filter(|_| std::io::stdin().is_terminal()) {
+            while reader.lines.try_recv().is_ok() {
+                self.waits = false;
+            }
+        }
+    }
+
+    /// The next line; empty at the end. May be dropped and called again without losing one.
+    async fn line(&mut self) -> std::io::Result<String> {
+        let reader = self.reader.get_or_insert_with(Reader::start);
+        if !self.waits {
+            self.waits = reader.wanted.try_send(()).is_ok();
+        }
+        let line = reader.lines.recv().await;
+        self.waits = false;
+        line.unwrap_or_else(|| Ok(String::new()))
+    }
 }
 
 /// The question for a device's digits. Its name and its platform are the device's own words.
@@ -160,6 +239,25 @@ pub(super) async fn read_line() -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_may_not_approve_is_told_of_with_what_lets_it() {
+        let device = DeviceId([7; 16]);
+        for scope in [Scope::View, Scope::Steer] {
+            let hint = to_approve(device, scope).unwrap();
+            assert!(hint.ends_with(&format!("reachback devices scope {} approve", device.short())), "{hint}");
+        }
+        assert_eq!((to_approve(device, Scope::Approve), to_approve(device, Scope::Admin)), (None, None));
+    }
+
+    #[test]
+    fn digits_are_an_answer_and_just_enter_refuses() {
+        let digits = |typed: &str| Answer::Digits { digits: Shown(typed.into()) };
+        assert_eq!(
+            (answer("12 34-56\r\n"), answer(" \n"), answer("")),
+            (digits("12 34-56"), Answer::Decline, Answer::Decline)
+        );
+    }
 
     #[test]
     fn a_device_can_not_forge_the_question_by_its_name() {

@@ -110,13 +110,20 @@ test("other digits at the host end it", async () => {
   await phone.sees("Other digits were typed at the computer");
 });
 
-test("who cancels at the phone is not paired, whatever is typed at the host", async () => {
-  const { terminal } = await opened();
+test("who cancels at the phone is not paired, whatever is typed at the host, and the code still works", async () => {
+  const { terminal, shown } = await pairCommand(URL_SHOWN);
+  await phone.opens(shown);
   const digits = await phone.digits();
+  await terminal.shows(ASKED);
   await phone.taps("It isn't asking: cancel");
   await phone.sees("Your Codex, from here");
+  // The question ends with the device that was asked about.
+  await terminal.shows(/(pairing was|gave up)/);
   terminal.types(digits);
-  await terminal.shows(/(pairing was)/);
+  await phone.opens(shown);
+  await terminal.shows(/(wants to pair)[^]*wants to pair/);
+  terminal.types(await phone.digits());
+  await phone.sees("Paired with");
 });
 
 test("a person at the host who says no is obeyed", async () => {
