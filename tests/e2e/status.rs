@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 /// The members of a `status` line.
-const MEMBERS: [&str; 13] = [
+const MEMBERS: [&str; 16] = [
     "event",
     "running",
     "home",
@@ -22,6 +22,9 @@ const MEMBERS: [&str; 13] = [
     "devices",
     "connected",
     "paused",
+    "round_trip_us",
+    "threads",
+    "last_errors",
 ];
 
 #[track_caller]
@@ -55,6 +58,8 @@ async fn status_tells_what_there_is_with_and_without_an_agent() {
     }
     assert_eq!((&line["running"], &line["pid"]), (&json!(true), &json!(up.process.pid())));
     assert_eq!((&line["devices"], &line["connected"], &line["paused"]), (&json!(1), &json!(0), &json!(false)));
+    assert!(line["round_trip_us"].as_u64().is_some_and(|time| time > 0), "{line}");
+    assert_eq!((&line["threads"], &line["last_errors"]), (&json!({ "running": 0, "waiting": 0 }), &json!([])));
     let names: Vec<_> = status.lines().iter().map(|line| line["event"].as_str().unwrap().to_owned()).collect();
     assert_eq!(names, ["status", "tunnel", "codex", "workspace"]);
     assert_eq!(status.event("tunnel")["state"], "connected");
@@ -85,6 +90,10 @@ async fn status_tells_what_there_is_with_and_without_an_agent() {
     let line = status.event("status");
     has_members(&line);
     assert_eq!((&line["running"], &line["devices"]), (&json!(false), &json!(1)));
+    assert_eq!(
+        (&line["round_trip_us"], &line["threads"], &line["last_errors"]),
+        (&json!(null), &json!(null), &json!([]))
+    );
     for member in ["host_id", "host_name", "relay_url", "fingerprint"] {
         assert_eq!(line[member].is_string(), up.ready[member].is_string(), "{line}");
     }
@@ -95,6 +104,21 @@ async fn status_tells_what_there_is_with_and_without_an_agent() {
     }
     let devices = up.home.run(&["devices"]).await.ok().out;
     assert!(!devices.contains("keys are"), "nothing can be said while no agent runs: {devices}");
+}
+
+#[tokio::test]
+async fn status_that_is_watched_follows_the_agent() {
+    let mut up = Up::start().await;
+    let watching = up.home.terminal(&["status", "--watch"]);
+    watching
+        .until("the relay is there", |screen| screen.contains(", connected, ") && screen.contains(" ms away"))
+        .await;
+    assert_eq!(up.process.stop().await, Some(0));
+    watching.until("it has stopped", |screen| screen.contains("not running; start it: reachback up")).await;
+    let screen = watching.screen();
+    assert_eq!(screen.matches("Folders").count(), 1, "what was before is still there:\n{screen}");
+    watching.press(&["C-c"]);
+    assert_eq!(watching.exit().await, 0);
 }
 
 #[tokio::test]

@@ -46,8 +46,9 @@ pub mod tunnel;
 mod turns;
 mod work;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reachback_proto::control::EnrollKey;
@@ -73,7 +74,7 @@ use crate::link::transports::{TransportKind, Transports};
 use crate::local_api::events::{
     CODEX_FAILED, ChatgptRemote, CodexState as CodexWord, TunnelState as TunnelWord, TunnelTransport,
 };
-use crate::local_api::{self, CodexStatus, Event, Failure, TunnelStatus};
+use crate::local_api::{self, CodexStatus, Event, Failure, Past, TunnelStatus};
 use crate::platform::awake::Machine;
 use crate::platform::dirs::RuntimeDir;
 use crate::platform::socket::{LocalListener, SocketError};
@@ -187,23 +188,64 @@ pub enum StartError {
 
 /// Where everyone hears what happens.
 #[derive(Debug, Clone)]
-pub struct AgentEvents(broadcast::Sender<Event>);
+pub struct AgentEvents {
+    heard: broadcast::Sender<Event>,
+    past: Arc<Mutex<VecDeque<Past>>>,
+}
+
+/// Failures that are remembered for `reachback status`.
+const PAST: usize = 5;
+
+impl From<broadcast::Sender<Event>> for AgentEvents {
+    fn from(heard: broadcast::Sender<Event>) -> Self {
+        Self { heard, past: Arc::default() }
+    }
+}
 
 impl AgentEvents {
     /// Nobody hears anything.
     pub(crate) fn unheard() -> Self {
-        Self(broadcast::Sender::new(1))
+        broadcast::Sender::new(1).into()
     }
 
     /// Tells everyone who listens.
     pub fn send(&self, event: Event) {
+        if let Some(failure) = failure_in(&event) {
+            self.note(Past { at: Timestamp::now(), failure });
+        }
         // Nobody listening is fine.
-        let _ = self.0.send(event);
+        let _ = self.heard.send(event);
     }
 
     /// Listens from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.0.subscribe()
+        self.heard.subscribe()
+    }
+
+    /// What went wrong last, the newest first.
+    pub(crate) fn past(&self) -> Vec<Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// What is told again is there once.
+    fn note(&self, new: Past) {
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.retain(|old| old.failure != new.failure);
+        past.truncate(PAST - 1);
+        past.push_front(new);
+    }
+}
+
+/// What went wrong, where an event says so: an error, or a relay that was lost.
+fn failure_in(event: &Event) -> Option<Failure> {
+    match event {
+        Event::Error(failure) => Some(failure.clone()),
+        Event::Tunnel(TunnelStatus {
+            state: TunnelWord::Reconnecting | TunnelWord::Down,
+            reason: Some(reason),
+            ..
+        }) => Some(Failure::new("tunnel", reason.clone())),
+        _ => None,
     }
 }
 
@@ -237,7 +279,7 @@ impl Agent {
         let state = HostState::load_or_create(&config.home, &rng, &config.name, Timestamp::now())?;
         let name = Name::cleaned(state.name()).ok_or(StartError::Name)?;
         let (events, from_start) = broadcast::channel(EVENTS);
-        let shared = Shared::open(&config.home, config.local, AgentEvents(events))?;
+        let shared = Shared::open(&config.home, config.local, AgentEvents::from(events))?;
         let host = state.id();
 
         let stop = CancellationToken::new();

@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, broadcast, mpsc};
 use tokio::time::{sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::attention::State;
 use super::awake::KeepAwake;
 use super::changes::{DeviceChangeError, DeviceChanges};
 use super::chatgpt::ChatgptChanges;
@@ -23,6 +24,7 @@ use super::environments::changes::{Changes, failure, told};
 use super::environments::workspaces::Workspaces;
 use super::environments::{Environment, Environments};
 use super::pairing::{Confirmation, Offer, OfferEvent, OfferOptions, Pairings};
+use super::prompts::now_ms;
 use super::ssh_hosts::SshHosts;
 use super::tunnel::Tunnel;
 use super::work::WORK_GOES_ON;
@@ -31,7 +33,7 @@ use crate::codex::ConnectError;
 use crate::firewall::folders::Folders as _;
 use crate::local_api::events::Shown;
 use crate::local_api::{
-    Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, SshAsked, Status,
+    Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, SshAsked, Status, Threads,
 };
 use crate::ssh::{Person, Question, Secret, UnknownKey};
 use crate::state::atomic::FileError;
@@ -41,6 +43,8 @@ use crate::state::timestamp::Timestamp;
 /// How long who revokes or pauses a device waits until what it began has ended: Codex takes some milliseconds a thread, and
 /// each is looked at until nothing new shows for three seconds.
 const ENDING: Duration = Duration::from_secs(10);
+/// For so long the relay's answer is waited for, where somebody asks how the agent is.
+const ROUND_TRIP: Duration = Duration::from_secs(1);
 /// Between two looks at whether it has.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -281,7 +285,8 @@ impl OwnerRequests {
         Response::Devices { paused: list.paused, devices: devices.collect() }
     }
 
-    fn status(&self) -> Response {
+    async fn status(&self) -> Response {
+        let round_trip = self.tunnel.round_trip(ROUND_TRIP).await;
         let own = self.environments.own();
         let list = self.changes.devices.current();
         let connected = self.changes.sessions.presence().into_iter().filter(|(_, up)| *up).map(|(id, _)| id).collect();
@@ -311,7 +316,25 @@ impl OwnerRequests {
             devices: list.devices.len(),
             connected,
             paused: list.paused,
+            round_trip_us: round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+            threads: self.threads(),
+            last_errors: self.changes.events.past(),
         }))
+    }
+
+    /// What Codex does, in all environments.
+    fn threads(&self) -> Threads {
+        let mut threads = Threads::default();
+        for environment in self.environments.all() {
+            for entry in environment.attention.list(now_ms()) {
+                match entry.state {
+                    State::Running => threads.running += 1,
+                    State::WaitingOnApproval | State::WaitingOnAnswer => threads.waiting += 1,
+                    State::Done | State::Failed | State::Interrupted => {}
+                }
+            }
+        }
+        threads
     }
 
     async fn workspaces(&self, exchange: &Exchange) -> Result<Response, Failure> {
@@ -434,7 +457,7 @@ impl Person for AtTheCommand {
 impl Handler for OwnerRequests {
     async fn handle(&self, request: Request, exchange: Exchange) -> Result<Response, Failure> {
         match request {
-            Request::Status => Ok(self.status()),
+            Request::Status => Ok(self.status().await),
             Request::Devices => Ok(self.list()),
             Request::Revoke { device } => self.revoke(&device, &exchange).await,
             Request::SetScope { device, scope } => self.set_scope(&device, scope),

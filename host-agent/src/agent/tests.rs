@@ -111,3 +111,22 @@ async fn an_agent_that_is_stopped_misses_nothing() {
     timeout(PATIENCE, agent.shutdown()).await.expect("it does not end");
     assert_eq!(vital.failure(), None);
 }
+
+#[test]
+fn what_went_wrong_is_remembered_once_the_newest_first_and_no_more_than_five() {
+    let events = AgentEvents::from(broadcast::Sender::new(1));
+    let failed = |word: &str| events.send(Event::Error(Failure::new("x", word)));
+    (0..7).for_each(|number| failed(&number.to_string()));
+    failed("5");
+    let lost = |state, reason: Option<&str>| {
+        let reason = reason.map(str::to_owned);
+        events.send(Event::Tunnel(TunnelStatus { state, transport: None, reason }));
+    };
+    lost(TunnelWord::Reconnecting, Some("no network"));
+    // No trouble of anybody's.
+    lost(TunnelWord::Connected, Some("through the proxy"));
+    lost(TunnelWord::Reconnecting, None);
+    events.send(Event::Notice(Failure::new("x", "a notice")));
+    let told: Vec<_> = events.past().into_iter().map(|past| past.failure.message).collect();
+    assert_eq!(told, ["no network", "5", "6", "4", "3"]);
+}

@@ -10,7 +10,7 @@
 //! Tasks: [`Tunnel`] owns the control loop; the loop owns its data dialers in a
 //! `JoinSet`. Dropping the tunnel ends all of them, not the circuits already handed over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
@@ -137,6 +137,7 @@ enum Command {
     OpenPairing { rendezvous: RendezvousId, until: Instant, opened: oneshot::Sender<bool> },
     ClosePairing { rendezvous: RendezvousId },
     Probe,
+    RoundTrip { answer: oneshot::Sender<Duration> },
 }
 
 impl Tunnel {
@@ -159,6 +160,7 @@ impl Tunnel {
             rests: rests.clone(),
             pairings: HashMap::new(),
             dials: JoinSet::new(),
+            pings: Pings::default(),
             wanted: RateLimiter::direct(WANTED),
             has_worked: false,
         };
@@ -233,6 +235,16 @@ impl Tunnel {
         let _ = self.commands.try_send(Command::Probe);
     }
 
+    /// How long the relay takes to answer now; `None` where there is no connection, or no answer within `limit`.
+    pub(crate) async fn round_trip(&self, limit: Duration) -> Option<Duration> {
+        if !matches!(*self.state.borrow(), TunnelState::Connected { .. }) {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.commands.try_send(Command::RoundTrip { answer }).ok()?;
+        timeout(limit, answered).await.ok()?.ok()
+    }
+
     pub(crate) async fn close_pairing(&self, rendezvous: RendezvousId) {
         let _ = self.commands.send(Command::ClosePairing { rendezvous }).await;
     }
@@ -241,6 +253,34 @@ impl Tunnel {
 struct OpenPairing {
     until: Instant,
     opened: Option<oneshot::Sender<bool>>,
+}
+
+/// Who waits for the answers to pings. Those that are only to show that the connection lives have number 0.
+#[derive(Debug, Default)]
+struct Pings {
+    last: u64,
+    waiting: VecDeque<(u64, Instant, oneshot::Sender<Duration>)>,
+}
+
+impl Pings {
+    /// More than ask at once; older ones go without an answer.
+    const MOST: usize = 8;
+
+    /// The number of the ping that is sent now.
+    fn sent(&mut self, answer: oneshot::Sender<Duration>) -> u64 {
+        self.last += 1;
+        self.waiting.truncate(Self::MOST - 1);
+        self.waiting.push_front((self.last, Instant::now(), answer));
+        self.last
+    }
+
+    fn answered(&mut self, id: u64) {
+        if let Some(at) = self.waiting.iter().position(|(sent, ..)| *sent == id)
+            && let Some((_, sent, answer)) = self.waiting.remove(at)
+        {
+            let _ = answer.send(sent.elapsed());
+        }
+    }
 }
 
 struct ControlConnection {
@@ -254,6 +294,7 @@ struct ControlConnection {
     rests: watch::Sender<bool>,
     pairings: HashMap<RendezvousId, OpenPairing>,
     dials: JoinSet<()>,
+    pings: Pings,
     wanted: DefaultDirectRateLimiter,
     /// Whether the connection has done what it is for.
     has_worked: bool,
@@ -446,7 +487,7 @@ impl ControlConnection {
     fn handle(&mut self, frame: RelayToPeer, carrier: &Carrier) -> Result<Option<PeerToRelay>, RelayError> {
         match frame {
             RelayToPeer::Ping { id } => return Ok(Some(PeerToRelay::Pong { id })),
-            RelayToPeer::Pong { .. } => {}
+            RelayToPeer::Pong { id } => self.pings.answered(id),
             RelayToPeer::CircuitWanted if self.dials.len() < MAX_DIALS && self.wanted.check().is_ok() => {
                 let (config, carrier) = (Arc::clone(&self.config), carrier.clone());
                 self.dials.spawn(async move {
@@ -494,6 +535,7 @@ impl ControlConnection {
                 PeerToRelay::PairingClose { rendezvous }
             }
             Command::Probe => PeerToRelay::Ping { id: 0 },
+            Command::RoundTrip { answer } => PeerToRelay::Ping { id: self.pings.sent(answer) },
         }
     }
 }

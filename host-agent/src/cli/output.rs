@@ -44,6 +44,14 @@ impl Output {
         }
     }
 
+    /// Empties the screen, where there is one.
+    pub(super) fn clear(self) {
+        if self.is_terminal() {
+            let mut out = std::io::stdout().lock();
+            let _ = write!(out, "\x1b[H\x1b[2J").and_then(|()| out.flush());
+        }
+    }
+
     /// A passing remark for people, beside what a command prints.
     pub(super) fn remark(self, line: impl Display) {
         if !self.json {

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use reachback_proto::frame::LOCAL_ENVIRONMENT;
-use reachback_proto::ids::{HostId, RelayId};
+use reachback_proto::ids::{DeviceId, HostId, RelayId};
 use reachback_proto::words::{printable, quote};
 use serde::Serialize;
 
@@ -17,16 +18,21 @@ use crate::codex::keys::Keys;
 use crate::codex::remote_control::redirect::Redirect;
 use crate::local_api::events::{ChatgptRemote, CodexState, TunnelState, TunnelTransport};
 use crate::local_api::{
-    AwakeStatus, Client, ClientError, CodexStatus, CodexUse, Event, Failure, Request, Response, Status, TunnelStatus,
-    WorkspaceStatus,
+    AwakeStatus, Client, ClientError, CodexStatus, CodexUse, Event, Failure, Past, Request, Response, Status, Threads,
+    TunnelStatus, WorkspaceStatus,
 };
+use crate::platform::signals::stop_wanted;
 use crate::state::awake::AwakeFile;
 use crate::state::host::HostState;
 use crate::state::timestamp::Timestamp;
 
 const EXAMPLES: &str = "Examples, on the host:\n  \
     reachback status           for you\n  \
+    reachback status --watch   the same, anew each second; Ctrl-C ends that\n  \
     reachback status --json    for a program: a line `status`, then `tunnel`, `codex`, and a `workspace` for each folder";
+
+/// Between two looks.
+const ANEW: Duration = Duration::from_secs(1);
 
 /// Show how this host is: its agent, relay, Codex, keys, devices and workspaces.
 ///
@@ -36,6 +42,9 @@ const EXAMPLES: &str = "Examples, on the host:\n  \
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct StatusArgs {
+    /// Show it anew each second, until Ctrl-C.
+    #[arg(short, long)]
+    watch: bool,
     // As for `workspace`.
     #[arg(long, env = "CODEX_HOME", hide = true, value_name = "DIR")]
     codex_home: Option<PathBuf>,
@@ -57,6 +66,9 @@ struct StatusLine {
     devices: usize,
     connected: Option<usize>,
     paused: bool,
+    round_trip_us: Option<u64>,
+    threads: Option<Threads>,
+    last_errors: Vec<Past>,
 }
 
 /// All there is to show.
@@ -66,22 +78,54 @@ struct Found {
     codex: Option<CodexStatus>,
     ssh_hosts: Vec<CodexStatus>,
     codex_use: Option<CodexUse>,
+    /// The names of those that are connected.
+    here: Vec<String>,
     awake: Option<AwakeStatus>,
     workspaces: Vec<WorkspaceStatus>,
+    /// That an agent runs on another home, where none runs on this one.
+    elsewhere: Option<String>,
 }
 
 pub(super) async fn run(home: &Home, args: StatusArgs, output: Output) -> anyhow::Result<ExitCode> {
-    let found = match running(home).await {
-        Ok(found) => found,
-        Err(ClientError::NotRunning { .. }) => {
-            let found = without_agent(home, args.codex_home)?;
-            if let Some(elsewhere) = demo::elsewhere(home).await {
-                output.remark(format_args!("No agent runs on {}; {elsewhere}", quote(home.path.display())));
+    if !args.watch {
+        show(&look(home, &args).await?, output);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let showing = async {
+        loop {
+            match look(home, &args).await {
+                Ok(found) => {
+                    output.clear();
+                    show(&found, output);
+                }
+                // It ended meanwhile: the next look finds that none runs.
+                Err(error) if matches!(error.downcast_ref(), Some(ClientError::Gone)) => {}
+                Err(error) => return Err(error),
             }
-            found
+            tokio::time::sleep(ANEW).await;
         }
-        Err(error) => return Err(error.into()),
     };
+    tokio::select! {
+        () = stop_wanted() => Ok(ExitCode::SUCCESS),
+        failed = showing => failed,
+    }
+}
+
+async fn look(home: &Home, args: &StatusArgs) -> anyhow::Result<Found> {
+    match running(home).await {
+        Ok(found) => Ok(found),
+        Err(ClientError::NotRunning { .. }) => {
+            let found = without_agent(home, args.codex_home.clone())?;
+            let elsewhere = demo::elsewhere(home).await;
+            let elsewhere = elsewhere.map(|words| format!("No agent runs on {}; {words}", quote(home.path.display())));
+            Ok(Found { elsewhere, ..found })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn show(found: &Found, output: Output) {
+    found.elsewhere.iter().for_each(|words| output.remark(words));
     output.object(&found.line);
     found.tunnel.iter().for_each(|tunnel| output.event(&Event::Tunnel(tunnel.clone())));
     found.codex.iter().for_each(|codex| output.event(&Event::Codex(codex.clone())));
@@ -89,8 +133,7 @@ pub(super) async fn run(home: &Home, args: StatusArgs, output: Output) -> anyhow
     found.codex_use.iter().for_each(|now| output.event(&Event::CodexUse(now.clone())));
     found.awake.iter().for_each(|now| output.event(&Event::Awake(now.clone())));
     found.workspaces.iter().for_each(|workspace| output.event(&Event::Workspace(workspace.clone())));
-    output.say(screen(&found));
-    Ok(ExitCode::SUCCESS)
+    output.say(screen(found));
 }
 
 /// What a running agent says of Codex; `None` when none runs or it does not say.
@@ -99,6 +142,16 @@ pub(super) async fn codex(home: &Home) -> Option<CodexStatus> {
         Response::Status(status) => status.codex,
         _ => None,
     }
+}
+
+/// What these devices call themselves.
+async fn names(home: &Home, ids: &[DeviceId]) -> Vec<String> {
+    let listed = match Client::open(&home.path, &Request::Devices).await {
+        Ok(client) => client.finish().await,
+        Err(error) => Err(error),
+    };
+    let Ok(Response::Devices { devices, .. }) = listed else { return Vec::new() };
+    devices.into_iter().filter(|device| ids.contains(&device.device_id)).map(|device| device.name).collect()
 }
 
 async fn running(home: &Home) -> Result<Found, ClientError> {
@@ -135,8 +188,25 @@ async fn running(home: &Home) -> Result<Found, ClientError> {
         devices: status.devices,
         connected: Some(status.connected.len()),
         paused: status.paused,
+        round_trip_us: status.round_trip_us,
+        threads: Some(status.threads),
+        last_errors: status.last_errors,
     };
-    Ok(Found { line, tunnel: Some(tunnel), codex, ssh_hosts, codex_use, awake, workspaces: workspaces(events) })
+    let here = match status.connected.is_empty() {
+        true => Vec::new(),
+        false => names(home, &status.connected).await,
+    };
+    Ok(Found {
+        line,
+        tunnel: Some(tunnel),
+        codex,
+        ssh_hosts,
+        codex_use,
+        here,
+        awake,
+        workspaces: workspaces(events),
+        elsewhere: None,
+    })
 }
 
 /// What the files say, when no agent runs.
@@ -162,6 +232,9 @@ fn without_agent(home: &Home, codex_home: Option<PathBuf>) -> anyhow::Result<Fou
         devices,
         connected: None,
         paused,
+        round_trip_us: None,
+        threads: None,
+        last_errors: Vec::new(),
     };
     let codex_use = Redirect::open(&home.path, None)?.status();
     let codex_use = Some(codex_use).filter(|now| now.wanted || now.leads_here);
@@ -172,8 +245,10 @@ fn without_agent(home: &Home, codex_home: Option<PathBuf>) -> anyhow::Result<Fou
         codex: None,
         ssh_hosts: Vec::new(),
         codex_use,
+        here: Vec::new(),
         awake,
         workspaces: workspaces(events),
+        elsewhere: None,
     })
 }
 
@@ -206,7 +281,8 @@ fn screen(found: &Found) -> String {
         rows.push(("SSH", machines.join(&format!("\n{:9}", ""))));
     }
     rows.extend(found.codex_use.as_ref().map(|now| ("App", app(now, line.running))));
-    rows.push(("Devices", paired(line)));
+    rows.push(("Devices", paired(line, &found.here)));
+    rows.extend(line.threads.and_then(at_work).map(|words| ("Threads", words)));
     rows.extend(found.awake.as_ref().and_then(awake::row).map(|words| ("Awake", words)));
     let folders = found.workspaces.iter().map(folder).collect::<Vec<_>>();
     let folders = match folders.is_empty() {
@@ -214,6 +290,11 @@ fn screen(found: &Found) -> String {
         false => folders.join(&format!("\n{:9}", "")),
     };
     rows.push(("Folders", folders));
+    let lately = line.last_errors.iter().map(|Past { at, failure }| format!("{at}  {}", printable(&failure.message)));
+    let lately = lately.collect::<Vec<_>>();
+    if !lately.is_empty() {
+        rows.push(("Lately", lately.join(&format!("\n{:9}", ""))));
+    }
     rows.iter().map(|(name, words)| format!("{name:9}{words}")).collect::<Vec<_>>().join("\n")
 }
 
@@ -223,11 +304,11 @@ fn relay(found: &Found) -> String {
         None => url.clone(),
         Some(tunnel) => match (tunnel.state, &tunnel.reason) {
             (TunnelState::Connected, None) => match tunnel.transport {
-                Some(TunnelTransport::Quic) => format!("{url}, connected over QUIC"),
-                Some(TunnelTransport::Wss) | None => format!("{url}, connected"),
+                Some(TunnelTransport::Quic) => format!("{url}, connected over QUIC{}", away(found.line.round_trip_us)),
+                Some(TunnelTransport::Wss) | None => format!("{url}, connected{}", away(found.line.round_trip_us)),
             },
             (TunnelState::Connected, Some(reason)) => {
-                format!("{url}, connected, not over QUIC: {}", printable(reason))
+                format!("{url}, connected{}, not over QUIC: {}", away(found.line.round_trip_us), printable(reason))
             }
             (_, Some(reason)) => format!("{url}, not connected: {}", printable(reason)),
             (_, None) => format!("{url}, not connected"),
@@ -301,8 +382,26 @@ fn app(now: &CodexUse, is_running: bool) -> String {
     }
 }
 
-fn paired(line: &StatusLine) -> String {
-    let connected = line.connected.map(|count| format!(", {count} connected")).unwrap_or_default();
+/// How far the relay is: what it took to answer.
+fn away(round_trip_us: Option<u64>) -> String {
+    match round_trip_us {
+        None => String::new(),
+        Some(..1_000) => ", less than 1 ms away".to_owned(),
+        Some(time) => format!(", {} ms away", (time + 500) / 1_000),
+    }
+}
+
+/// What Codex does, for a person; nothing where that is nothing.
+fn at_work(Threads { running, waiting }: Threads) -> Option<String> {
+    let said = [(running, "running"), (waiting, "waiting for a person")];
+    let said = said.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    Some(said.collect::<Vec<_>>().join(", ")).filter(|words| !words.is_empty())
+}
+
+fn paired(line: &StatusLine, here: &[String]) -> String {
+    let names = here.iter().map(quote).collect::<Vec<_>>().join(", ");
+    let names = if names.is_empty() { names } else { format!(" ({names})") };
+    let connected = line.connected.map(|count| format!(", {count} connected{names}")).unwrap_or_default();
     let paused = if line.paused { "; all paused: `reachback devices resume` lets them in again" } else { "" };
     match line.devices {
         0 => "none paired; pair one: reachback pair".to_owned(),
@@ -377,6 +476,9 @@ mod tests {
             devices: 0,
             connected: None,
             paused: false,
+            round_trip_us: None,
+            threads: None,
+            last_errors: Vec::new(),
         };
         Found {
             line,
@@ -384,8 +486,10 @@ mod tests {
             codex: None,
             ssh_hosts: Vec::new(),
             codex_use: None,
+            here: Vec::new(),
             awake: None,
             workspaces: Vec::new(),
+            elsewhere: None,
         }
     }
 
@@ -431,7 +535,7 @@ mod tests {
         let idle = CodexStatus { environment: "ssh:tower".into(), state: CodexState::Idle, ..codex(None, None) };
         let (ssh_hosts, codex) = (vec![failed, idle], Some(codex(Some(Keys::Unprotected), Some("it was joined"))));
         let tunnel = Some(tunnel);
-        let screen = screen(&Found { line, tunnel, codex, ssh_hosts, codex_use: None, awake: None, workspaces });
+        let screen = screen(&Found { line, tunnel, codex, ssh_hosts, workspaces, ..found });
         let lines: Vec<_> = screen.lines().collect();
         assert_eq!(lines[3], "Relay    https://r.example, not connected: no network");
         assert_eq!(lines[4], "Codex    0.169.0, app-server, running before and joined");
@@ -441,6 +545,35 @@ mod tests {
         assert!(lines[8].starts_with("Devices  2 paired, 1 connected; all paused"), "{screen}");
         assert_eq!(lines[9], "Folders  /srv/a");
         assert_eq!(lines[10], "         /srv/a/b (Codex's configuration), not open: it lies in /srv/a");
+    }
+
+    #[test]
+    fn a_screen_says_how_far_the_relay_is_who_is_there_what_runs_and_what_went_wrong() {
+        let found = found();
+        let past = |at, words: &str| Past { at: Timestamp::from_unix(at), failure: Failure::new("x", words) };
+        let line = StatusLine {
+            relay_url: Some("https://r.example".into()),
+            devices: 2,
+            connected: Some(1),
+            round_trip_us: Some(23_400),
+            threads: Some(Threads { running: 2, waiting: 1 }),
+            last_errors: vec![past(60, "no network"), past(0, "no\u{1b}[2J codex")],
+            ..found.line
+        };
+        let transport = Some(TunnelTransport::Quic);
+        let tunnel = Some(TunnelStatus { state: TunnelState::Connected, transport, reason: None });
+        let screen = screen(&Found { line, tunnel, here: vec!["Ada's “phone”".into()], ..found });
+        for words in [
+            "Relay    https://r.example, connected over QUIC, 23 ms away\n",
+            "Devices  2 paired, 1 connected (“Ada's 'phone'”)\n",
+            "Threads  2 running, 1 waiting for a person\n",
+            "Lately   1970-01-01T00:01:00Z  no network\n         1970-01-01T00:00:00Z  no",
+        ] {
+            assert!(screen.contains(words), "no `{words}` in\n{screen}");
+        }
+        assert!(!screen.contains('\u{1b}'), "{screen}");
+        assert_eq!(away(Some(999)), ", less than 1 ms away");
+        assert_eq!(at_work(Threads::default()), None);
     }
 
     #[test]

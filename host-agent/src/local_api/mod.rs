@@ -264,6 +264,34 @@ pub struct Status {
     pub connected: Vec<DeviceId>,
     /// Whether all of them are kept out.
     pub paused: bool,
+    /// How long the relay took to answer just now, in microseconds.
+    #[serde(default)]
+    pub round_trip_us: Option<u64>,
+    /// What Codex does, in all environments.
+    #[serde(default)]
+    pub threads: Threads,
+    /// What went wrong last, the newest first.
+    #[serde(default)]
+    pub last_errors: Vec<Past>,
+}
+
+/// How many threads there are that somebody may want to look at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Threads {
+    /// In a turn.
+    pub running: usize,
+    /// In a turn that waits for an approval or an answer.
+    pub waiting: usize,
+}
+
+/// Something that went wrong, and may be over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// When it was told last.
+    pub at: Timestamp,
+    /// What it was.
+    #[serde(flatten)]
+    pub failure: Failure,
 }
 
 /// A device, without its keys.

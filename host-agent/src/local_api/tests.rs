@@ -313,6 +313,9 @@ fn every_message_survives_its_line() {
         devices: 1,
         connected: vec![device().device_id],
         paused: true,
+        round_trip_us: Some(1_234),
+        threads: Threads { running: 2, waiting: 1 },
+        last_errors: vec![Past { at: Timestamp::from_unix(7), failure: Failure::new("x", "y").fix("z") }],
     };
     for reply in [
         Reply::Event(Event::Tunnel(tunnel)),

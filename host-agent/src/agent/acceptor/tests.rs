@@ -123,7 +123,7 @@ impl Door {
         let environments = Arc::new(Environments::local(local, &store, work));
         let sessions = Arc::new(Sessions::default());
         let audit = Arc::new(AuditLog::open(home.path()).unwrap());
-        let events = AgentEvents(broadcast::channel(16).0);
+        let events = AgentEvents::from(broadcast::channel(16).0);
         let journal = Journal::open(home.path(), &SystemRandom::new(), 0).unwrap();
         let (prompts, _) = Prompts::new(journal, Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
         let readers = Readers::new(Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));

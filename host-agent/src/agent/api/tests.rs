@@ -79,8 +79,12 @@ impl Host {
         let audit = Arc::new(AuditLog::open(home.path()).unwrap());
         let (prompts, _) = Prompts::new(journal, Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
         let readers = Readers::new(Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
-        let changes =
-            DeviceChanges { devices, sessions: Arc::default(), audit, events: AgentEvents(broadcast::channel(16).0) };
+        let changes = DeviceChanges {
+            devices,
+            sessions: Arc::default(),
+            audit,
+            events: AgentEvents::from(broadcast::channel(16).0),
+        };
         let context = ApiContext {
             ssh_hosts: SshHosts::none(home.path(), &environments, &changes),
             host: HostId([7; 16]),

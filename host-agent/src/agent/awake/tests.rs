@@ -38,7 +38,7 @@ impl Stage {
         let devices = watch::Sender::new(list(false, &[false]));
         let tunnel = watch::Sender::new(connected());
         let (events, heard) = broadcast::channel(64);
-        let run = Arc::clone(&awake).run(devices.subscribe(), tunnel.subscribe(), AgentEvents(events));
+        let run = Arc::clone(&awake).run(devices.subscribe(), tunnel.subscribe(), AgentEvents::from(events));
         let runs = AbortOnDropHandle::new(tokio::spawn(run));
         Self { home, power, logind, awake, devices, tunnel, events: heard, runs }
     }
@@ -166,7 +166,8 @@ async fn what_the_owner_said_holds_after_a_restart_and_the_lock_ends_with_the_ag
     let machine = Machine::of(home.path(), logind.address());
     let again = Arc::new(KeepAwake::open(home.path(), machine).unwrap());
     let tunnel = watch::Sender::new(connected());
-    let run = Arc::clone(&again).run(devices.subscribe(), tunnel.subscribe(), AgentEvents(broadcast::channel(8).0));
+    let run =
+        Arc::clone(&again).run(devices.subscribe(), tunnel.subscribe(), AgentEvents::from(broadcast::channel(8).0));
     let runs = AbortOnDropHandle::new(tokio::spawn(run));
     logind.holds(LOCK).await;
     drop(runs);

@@ -55,7 +55,7 @@ impl House {
             sessions: Arc::default(),
             tunnel: state,
             audit: Arc::new(AuditLog::open(home.path()).unwrap()),
-            events: AgentEvents(events),
+            events: AgentEvents::from(events),
         };
         let (began, wrong) = (Instant::now(), Arc::new(Mutex::new(0)));
         let offset = Arc::clone(&wrong);

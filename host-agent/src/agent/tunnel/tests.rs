@@ -49,6 +49,7 @@ async fn connected(
         rests: watch::Sender::new(false),
         pairings: HashMap::new(),
         dials: JoinSet::new(),
+        pings: Pings::default(),
         wanted: RateLimiter::direct(WANTED),
         has_worked: false,
     };
@@ -184,4 +185,25 @@ async fn a_tunnel_rests_until_it_is_woken_and_not_for_ever_on_a_machine_that_doe
         assert_eq!(begin.elapsed(), lasts);
         assert!(!*rests.borrow(), "it would rest again at once");
     }
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_by_its_number_and_old_ones_make_room() {
+    let mut pings = Pings::default();
+    let mut sent: Vec<_> = (0..Pings::MOST + 2)
+        .map(|_| {
+            let (answer, answered) = oneshot::channel();
+            (pings.sent(answer), answered)
+        })
+        .collect();
+    assert!(sent.iter().all(|(id, _)| *id > 0), "0 is for those that only show that the connection lives");
+    pings.answered(0);
+    let (last, answered) = sent.pop().unwrap();
+    pings.answered(last + 1);
+    pings.answered(last);
+    pings.answered(last);
+    assert!(answered.await.is_ok());
+    let (first, answered) = sent.remove(0);
+    pings.answered(first);
+    assert!(answered.await.is_err(), "more than {} wait", Pings::MOST);
 }
