@@ -4,14 +4,12 @@
 //! gets it, and a device that sends one again, because a link or an agent was lost before it heard, gets what became of
 //! the first. What a prompt says is not kept: the thread has it, under the same id.
 //!
-//! The file is a list of lines that only grows, each flushed to the disk before what it says happens. The last line of
-//! a prompt holds. It is written anew when the agent starts, and when most of it is of the past. It begins with an id of
-//! its own: a device that meets another one knows that this host can't say what became of what it sent.
+//! The last line of a prompt holds. The file ([`line_file`]) begins with an id of its own: a device that meets another
+//! one knows that this host can't say what became of what it sent.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reachback_proto::ids::DeviceId;
@@ -19,7 +17,7 @@ use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
 
 use super::atomic::FileError;
-use crate::platform::files;
+use super::line_file::{self, LineFile, Read};
 
 /// How long a prompt's id is known, in milliseconds.
 pub(crate) const KEEP_MS: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -28,10 +26,6 @@ pub(crate) const MAX_PER_DEVICE: usize = 8192;
 /// Longest id of a prompt, in bytes; a UUID has 36.
 pub(crate) const MAX_ID: usize = 64;
 
-/// A line is not longer, in bytes.
-const MAX_LINE: usize = 4096;
-/// The file is written anew when so many bytes of it, and at least half, are of the past.
-const REWRITE_AT: u64 = 1 << 20;
 const VERSION: u32 = 1;
 const FILE: &str = "journal.jsonl";
 
@@ -152,21 +146,12 @@ pub(crate) enum JournalError {
 #[derive(Debug)]
 pub(crate) struct Journal {
     id: String,
-    path: PathBuf,
     /// Held while a line is written, and so before `entries` when both are.
-    file: Mutex<Lines>,
+    file: Mutex<LineFile<Head>>,
     entries: Mutex<HashMap<Key, Entry>>,
 }
 
-#[derive(Debug)]
-struct Lines {
-    file: File,
-    size: u64,
-    /// As it was when it was written anew.
-    compact: u64,
-}
-
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Head {
     version: u32,
     journal: String,
@@ -177,26 +162,24 @@ impl Journal {
     /// another id; what was damaged is kept beside it. One of a newer build is an error.
     pub(crate) fn open(home: &Path, rng: &dyn SecureRandom, now: u64) -> Result<Self, FileError> {
         let path = super::host_dir(home).join(FILE);
-        let (id, entries) = match read(&path)? {
-            Some(Read::Whole { id, entries }) => (id, entries),
+        let (id, lines) = match line_file::read(&path, VERSION)? {
+            Some(Read::Whole { head: Head { journal, .. }, lines }) => (journal, lines),
             found => {
                 if found.is_some() {
                     tracing::warn!(path = %path.display(), "the journal is damaged: devices can't be told what became of what they sent");
-                    std::fs::rename(&path, path.with_extension("damaged")).map_err(FileError::io("write", &path))?;
+                    line_file::put_aside(&path)?;
                 }
                 let mut id = [0; 16];
                 rng.fill(&mut id).map_err(|_| FileError::io("write", &path)(io::Error::other("no randomness")))?;
-                (data_encoding::BASE32_NOPAD.encode(&id).to_ascii_lowercase(), HashMap::new())
+                (data_encoding::BASE32_NOPAD.encode(&id).to_ascii_lowercase(), Vec::new())
             }
         };
-        let entries: HashMap<_, _> = entries
-            .into_iter()
-            .filter(|(_, entry): &(Key, Entry)| entry.taken_at.saturating_add(KEEP_MS) > now)
-            // Codex certainly never got it, and nobody was told more than that it was taken.
-            .filter(|(_, entry)| entry.state != State::Taken)
-            .collect();
-        let file = rewrite(&path, &id, &entries).map_err(FileError::io("write", &path))?;
-        Ok(Self { id, path, file: Mutex::new(file), entries: Mutex::new(entries) })
+        let mut entries: HashMap<Key, Entry> =
+            lines.into_iter().map(|entry: Entry| (entry.key.clone(), entry)).collect();
+        // Of what was only taken, Codex certainly never got it, and nobody was told more than that.
+        entries.retain(|_, entry| entry.taken_at.saturating_add(KEEP_MS) > now && entry.state != State::Taken);
+        let file = LineFile::write(&path, Head { version: VERSION, journal: id.clone() }, entries.values())?;
+        Ok(Self { id, file: Mutex::new(file), entries: Mutex::new(entries) })
     }
 
     /// What a device compares.
@@ -269,80 +252,19 @@ impl Journal {
         written.map_err(|error| JournalError::Disk(io::Error::other(error)))?
     }
 
-    fn append(&self, lines: &mut Lines, entry: &Entry) -> Result<(), JournalError> {
-        let mut line = serde_json::to_vec(entry).expect("entries have string keys");
-        line.push(b'\n');
-        let written = lines.file.write_all(&line).and_then(|()| lines.file.sync_data());
-        if let Err(error) = written {
-            tracing::error!(%error, "the journal can't be written");
-            // Half a line must not swallow the next one.
-            let _ = lines.file.set_len(lines.size);
-            return Err(JournalError::Disk(error));
-        }
-        lines.size += line.len() as u64;
-        if lines.size > REWRITE_AT.max(2 * lines.compact) {
-            // What is in it now holds, also where it can't be made shorter.
-            match rewrite(&self.path, &self.id, &self.entries()) {
-                Ok(shorter) => *lines = shorter,
-                Err(error) => tracing::warn!(%error, "the journal could not be made shorter"),
-            }
-        }
+    fn append(&self, file: &mut LineFile<Head>, entry: &Entry) -> Result<(), JournalError> {
+        file.append(entry).map_err(JournalError::Disk)?;
+        file.tidy(self.entries().values());
         Ok(())
     }
 
-    fn file(&self) -> MutexGuard<'_, Lines> {
+    fn file(&self) -> MutexGuard<'_, LineFile<Head>> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-enum Read {
-    Whole { id: String, entries: HashMap<Key, Entry> },
-    Damaged,
-}
-
-fn read(path: &Path) -> Result<Option<Read>, FileError> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(FileError::io("read", path))?,
-    };
-    files::check_secret_file(&file, path)?;
-    let mut lines = BufReader::new(file).split(b'\n').peekable();
-    let mut next = || -> Result<Option<(Vec<u8>, bool)>, FileError> {
-        let line = lines.next().transpose().map_err(FileError::io("read", path))?;
-        Ok(line.map(|line| (line, lines.peek().is_none())))
-    };
-    let head = next()?.and_then(|(line, _)| serde_json::from_slice::<Head>(&line).ok());
-    let Some(Head { version, journal }) = head else { return Ok(Some(Read::Damaged)) };
-    if version > VERSION {
-        return Err(FileError::Version { path: path.to_owned(), found: version, known: VERSION });
-    }
-    let mut entries = HashMap::new();
-    while let Some((line, is_last)) = next()? {
-        match serde_json::from_slice::<Entry>(&line) {
-            Ok(entry) if line.len() <= MAX_LINE => drop(entries.insert(entry.key.clone(), entry)),
-            // The agent was killed while it wrote: what the line would have said has not happened.
-            _ if is_last => {}
-            _ => return Ok(Some(Read::Damaged)),
-        }
-    }
-    Ok(Some(Read::Whole { id: journal, entries }))
-}
-
-/// Puts a file with these entries in the place of the journal.
-fn rewrite(path: &Path, id: &str, entries: &HashMap<Key, Entry>) -> io::Result<Lines> {
-    let mut text = serde_json::to_vec(&Head { version: VERSION, journal: id.to_owned() })?;
-    text.push(b'\n');
-    for entry in entries.values() {
-        serde_json::to_writer(&mut text, entry)?;
-        text.push(b'\n');
-    }
-    super::atomic::write(path, &text).map_err(io::Error::other)?;
-    let file = OpenOptions::new().append(true).open(path)?;
-    Ok(Lines { file, size: text.len() as u64, compact: text.len() as u64 })
 }
 
 #[cfg(test)]

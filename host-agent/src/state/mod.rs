@@ -32,6 +32,7 @@ pub mod devices;
 pub(crate) mod find;
 pub(crate) mod host;
 pub(crate) mod journal;
+mod line_file;
 pub(crate) mod lock;
 pub mod paired_hosts;
 pub(crate) mod redirect;

@@ -1,9 +1,11 @@
 use std::fs;
+use std::path::PathBuf;
 
 use reachback_proto::ids::PublicKey;
 use ring::rand::SystemRandom;
 
 use super::*;
+use crate::platform::files;
 
 const NOW: u64 = 1_795_413_540_000;
 
@@ -125,7 +127,7 @@ async fn it_does_not_grow_for_ever() {
     let home = home();
     let journal = open(&home, NOW);
     journal.take(entry(1, "a")).await.unwrap();
-    journal.file().size = REWRITE_AT;
+    journal.file().has_grown();
     becomes(&journal, key(1, "a"), State::Handed).await;
     assert!(fs::metadata(path(&home)).unwrap().len() < 1024);
     becomes(&journal, key(1, "a"), State::Withdrawn).await;
@@ -137,8 +139,7 @@ async fn what_can_t_be_written_did_not_happen() {
     let home = home();
     let journal = open(&home, NOW);
     journal.take(entry(1, "a")).await.unwrap();
-    // Written to, it fails.
-    journal.file().file = File::open(path(&home)).unwrap();
+    journal.file().is_full();
     assert!(matches!(journal.take(entry(1, "b")).await, Err(JournalError::Disk(_))));
     assert_eq!(journal.get(&key(1, "b")), None);
     let changed = journal.change(key(1, "a"), NOW, |entry| {
