@@ -361,3 +361,30 @@ async fn an_answer_from_before_a_restart_meets_no_question_of_after_it() {
     codex.event("turn/completed").await;
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn an_answer_that_is_sent_again_after_a_restart_gets_what_became_of_it() {
+    let stage = Stage::start().await;
+    let mut phone = Party::new(&stage, Scope::Approve).await;
+    let tablet = Party::new(&stage, Scope::Approve).await;
+    let mut codex = client(&phone.remote).await;
+    let thread = codex.thread(&stage.codex).await;
+    codex.prompt(&thread, "@esc touch made").await;
+    let accept = answer(&phone.asked("accept").await, "accept");
+    let first = phone.send(accept.clone()).await.unwrap();
+    codex.event("turn/completed").await;
+    std::fs::remove_file(stage.codex.home.project().join("made")).unwrap();
+    drop(codex);
+
+    let stage = stage.restart_agent().await;
+    let mut phone = Party::back(phone.device).await;
+    let mut tablet = Party::back(tablet.device).await;
+    assert_eq!(phone.send(accept.clone()).await, Ok(first));
+    let refused = tablet.refused(accept.clone()).await;
+    assert_eq!((&refused["reason"], &refused["params"]["deviceId"]), (&json!("answered"), &phone.id()));
+    // Only what was answered is known.
+    let other = with(accept, "requestId", json!(4711));
+    assert_eq!(phone.refused(other).await["reason"], "instance");
+    assert!(!stage.codex.home.project().join("made").exists(), "it ran again");
+    stage.stop().await;
+}

@@ -79,6 +79,7 @@ use crate::platform::awake::Machine;
 use crate::platform::dirs::RuntimeDir;
 use crate::platform::socket::{LocalListener, SocketError};
 use crate::ssh::Discovery;
+use crate::state::answers::Answers;
 use crate::state::atomic::FileError;
 use crate::state::devices::{ChangeError, DeviceStore};
 use crate::state::host::{HostState, HostStateError, RelayPin};
@@ -310,7 +311,8 @@ impl Agent {
         let ssh_store = SshHostStore::open(&config.home)?;
         let ssh_hosts = SshHosts::start(config.ssh, ssh_store, shared.clone(), vital.clone(), notices.clone());
         let ssh_hosts = Arc::new(ssh_hosts);
-        let api = Arc::new(shared.api(&reachable, prompts, notices.clone(), Arc::clone(&ssh_hosts)));
+        let answers = Arc::new(Answers::open(&config.home, prompts::now_ms())?);
+        let api = Arc::new(shared.api(&reachable, (prompts, answers), notices.clone(), Arc::clone(&ssh_hosts)));
         let acceptor = Acceptor {
             host,
             static_key: state.static_key().clone(),
@@ -549,7 +551,7 @@ impl Shared {
     fn api(
         &self,
         reachable: &Reachable,
-        prompts: Arc<Prompts>,
+        (prompts, answers): (Arc<Prompts>, Arc<Answers>),
         notices: Notices,
         ssh_hosts: Arc<SshHosts>,
     ) -> ApiContext {
@@ -564,6 +566,7 @@ impl Shared {
             disk: Disk::default(),
             ssh_hosts,
             notices,
+            answers,
             prompts,
             readers: Readers::new(environments, devices, audit),
         }

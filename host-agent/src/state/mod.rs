@@ -12,6 +12,7 @@
 //!   host/remote_control.json       where Codex enrolled here     remote_control.rs
 //!   host/redirect.json             what leads to this agent      redirect.rs
 //!   host/journal.jsonl             prompts that devices sent     journal.rs
+//!   host/answers.jsonl             what devices answered         answers.rs
 //!   controller/hosts/<id>.json     hosts this machine controls   paired_hosts.rs
 //! ```
 //!
@@ -24,6 +25,7 @@
 //! A machine's keys as a host and as a device are separate, and so is each
 //! pair of keys that it controls a host with.
 
+pub(crate) mod answers;
 pub(crate) mod atomic;
 pub(crate) mod awake;
 pub(crate) mod codex;

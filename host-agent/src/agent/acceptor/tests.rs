@@ -40,6 +40,7 @@ use crate::firewall::ceiling::Ceiling;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::testing::{Pipe, pipes};
 use crate::link::transports::{TransportChoice, Transports};
+use crate::state::answers::Answers;
 use crate::state::devices::Device;
 use crate::state::journal::Journal;
 use crate::state::work::WorkStore;
@@ -143,6 +144,7 @@ impl Door {
             changes,
             disk: Disk::default(),
             notices: Notices::default(),
+            answers: Arc::new(Answers::open(home.path(), 0).unwrap()),
             prompts,
             readers,
         });

@@ -57,6 +57,7 @@ use super::prompts::Prompts;
 use super::ssh_hosts::SshHosts;
 use crate::firewall::unread;
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
+use crate::state::answers::Answers;
 
 /// A request of the API is small; nothing larger is parsed, except a prompt.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -90,6 +91,8 @@ pub(crate) struct ApiContext {
     pub ssh_hosts: Arc<SshHosts>,
     /// What all of them are told.
     pub notices: Notices,
+    /// What devices answered.
+    pub answers: Arc<Answers>,
     /// What takes prompts.
     pub prompts: Arc<Prompts>,
     /// What reads pages.

@@ -1,5 +1,6 @@
 //! `request/list`, `answer/send`: what Codex asks, and answers that are bound to what a device showed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,7 +140,7 @@ pub(super) struct AnswerSendResult {
     decision: Choice,
     /// Why that is less than what was said, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lessened: Option<&'static str>,
+    lessened: Option<Cow<'static, str>>,
 }
 
 impl RequestInfo {
@@ -278,7 +279,8 @@ pub(super) async fn answer(call: Call, params: AnswerSendParams) -> Result<Answe
         recorded.is_ok()
     };
     let lasting = environment.policy(scope).lasting_grants;
-    let answered = environment.requests.answer(&attempt, &context.who(&caller), (scope, lasting), record).await;
+    let answered =
+        environment.requests.answer(&attempt, &context.who(&caller), (scope, lasting), &context.answers, record).await;
     let Answered { choice, lessened } = answered.map_err(|refusal| refused(METHOD, &refusal))?;
     Ok(AnswerSendResult { decision: choice, lessened })
 }
@@ -293,7 +295,7 @@ fn refused(method: &str, refusal: &AnswerRefusal) -> Refusal {
         AnswerRefusal::Answer(AnswerError::Scope { scope, needed }) => Refusal::scope(method, *needed, *scope),
         AnswerRefusal::Answer(AnswerError::NotOpen) => Refusal::answered(&Outcome::default(), refusal),
         AnswerRefusal::Answer(error) => Refusal::member(method, "result", &error.to_string()),
-        AnswerRefusal::Unrecorded => Refusal::because(Reason::Disk, refusal),
+        AnswerRefusal::Unrecorded | AnswerRefusal::Unkept => Refusal::because(Reason::Disk, refusal),
         AnswerRefusal::Lost => Refusal::because(Reason::Codex, refusal),
     }
 }

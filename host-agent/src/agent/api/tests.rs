@@ -25,6 +25,7 @@ use crate::disk::Surroundings;
 use crate::firewall::ceiling::Ceiling;
 use crate::session::StartedSession;
 use crate::session::testing::channel;
+use crate::state::answers::Answers;
 use crate::state::devices::{self, DeviceStore};
 use crate::state::journal::Journal;
 use crate::state::timestamp::Timestamp;
@@ -95,6 +96,7 @@ impl Host {
             changes,
             disk: Disk::default(),
             notices: Notices::default(),
+            answers: Arc::new(Answers::open(home.path(), 0).unwrap()),
             prompts,
             readers,
         };

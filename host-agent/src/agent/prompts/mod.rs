@@ -678,7 +678,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Milliseconds since 1970, by the host's clock.
-pub(super) fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -15,6 +15,9 @@
 //! first that reaches it, and says `serverRequest/resolved`, but not whose it was. Where the host's own terminal
 //! answers in the very moment in which a device does, the device may be named.
 //!
+//! What became of an answer through the API is kept on the disk ([`Answers`]): a device that sends one again, as it did
+//! not hear, gets what became of the first, also from the next agent.
+//!
 //! The diff of a change to files is in an item that came before the request. For a request that the keeper hears of
 //! later it has to look the item up; until it is known, or where it is too large, nothing can be accepted here.
 
@@ -23,6 +26,7 @@ mod shown;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,10 +45,12 @@ use tokio::time::timeout;
 pub(crate) use reach::Reach;
 use shown::{Changes, Shown};
 
+use crate::agent::prompts::now_ms;
 use crate::codex::Instance;
 use crate::firewall::parse::RequestId;
 use crate::firewall::responses::{AnswerError, Choice, OpenRequests, PassedAnswer, Route, server_request};
 use crate::firewall::{Audit, Decision, Reason};
+use crate::state::answers::{Answers, Given, KEEP_MS, Question, State};
 
 /// Requests on the board: Codex asks for a thread one at a time, and a hundred threads are many.
 const MAX_OPEN: usize = 256;
@@ -180,7 +186,17 @@ pub(crate) struct Answered {
     /// What went to Codex.
     pub choice: Choice,
     /// Why that is less than what the device said.
-    pub lessened: Option<&'static str>,
+    pub lessened: Option<Cow<'static, str>>,
+}
+
+/// An attempt that is an answer.
+struct Judged {
+    key: Key,
+    /// What Codex is to get, and the way there.
+    body: Bytes,
+    to_codex: mpsc::Sender<Bytes>,
+    audit: Audit,
+    answered: Answered,
 }
 
 /// Why an answer was not passed on.
@@ -207,6 +223,9 @@ pub(crate) enum AnswerRefusal {
     /// The audit log can't be written.
     #[error("the host's audit log can't be written, so nothing was passed on")]
     Unrecorded,
+    /// The file with the answers can't be written.
+    #[error("the host's list of answers can't be written, so nothing was passed on: is its disk full?")]
+    Unkept,
     /// It is not known whether Codex has it.
     #[error("Codex did not say that it has the answer: look whether it is still asked")]
     Lost,
@@ -220,7 +239,7 @@ impl AnswerRefusal {
             Self::Age => Reason::Age,
             Self::AtTheHost => Reason::Method,
             Self::Answer(error) => error.reason(),
-            Self::Unrecorded | Self::Lost => return None,
+            Self::Unrecorded | Self::Unkept | Self::Lost => return None,
         })
     }
 }
@@ -237,6 +256,30 @@ fn words(outcome: &Outcome) -> String {
             format!("{name} was faster, and {said}")
         }
         Outcome { by: None, .. } => "it was answered at the host, or is no longer asked".to_owned(),
+    }
+}
+
+/// What a device is told of an answer that is written down, when it comes once more or too late; an error without words
+/// where the board knows as much.
+fn again(
+    known: Given,
+    refusal: &AnswerRefusal,
+    attempt: &Attempt<'_>,
+    who: &Who,
+) -> Result<Answered, Option<AnswerRefusal>> {
+    let Given { device_id, name, digest, decision, lessened, state, .. } = known;
+    let is_own = device_id == who.device_id;
+    let knows_whose = matches!(refusal, AnswerRefusal::Answered(Outcome { by: Some(_), .. }));
+    match state {
+        State::Taken if is_own && digest == attempt.digest => {
+            Ok(Answered { choice: decision, lessened: lessened.map(Cow::Owned) })
+        }
+        State::Taken => {
+            let by = Some(Who { device_id, name });
+            Err(Some(AnswerRefusal::Answered(Outcome { by, choice: Some(decision) })))
+        }
+        State::Handed if is_own && !knows_whose => Err(Some(AnswerRefusal::Lost)),
+        State::Handed | State::Dropped => Err(None),
     }
 }
 
@@ -567,25 +610,45 @@ impl Requests {
         attempt: &Attempt<'_>,
         who: &Who,
         (scope, lasting): (Scope, bool),
+        answers: &Arc<Answers>,
         record: impl Fn(&Audit) -> bool,
     ) -> Result<Answered, AnswerRefusal> {
+        let now = now_ms();
+        let judged = self.judge(&mut self.lock(), attempt, (scope, lasting));
+        let judged = match judged {
+            Err(refusal @ (AnswerRefusal::Instance | AnswerRefusal::Answered(_))) => {
+                let known = answers.find(&self.question(attempt), who.device_id);
+                match known.filter(|known| known.at.saturating_add(KEEP_MS) > now) {
+                    Some(known) => match again(known, &refusal, attempt, who) {
+                        Err(None) => Err(refusal),
+                        Err(Some(refusal)) => return Err(refusal),
+                        Ok(answered) => return Ok(answered),
+                    },
+                    None => Err(refusal),
+                }
+            }
+            judged => judged,
+        };
+        let Judged { answered, .. } = judged.inspect_err(|refusal| self.refused(attempt, refusal, &record))?;
+        let mut given = Given {
+            question: self.question(attempt),
+            device_id: who.device_id,
+            name: who.name.clone(),
+            digest: attempt.digest.to_owned(),
+            decision: answered.choice,
+            lessened: answered.lessened.map(Cow::into_owned),
+            state: State::Handed,
+            at: now,
+        };
+        answers.write(given.clone()).await.map_err(|_| AnswerRefusal::Unkept)?;
         let mut changes = self.changes();
         let (key, answered) = match self.pass(attempt, who, (scope, lasting), &record) {
             Ok(passed) => passed,
             Err(refusal) => {
-                if let Some(reason) = refusal.reason() {
-                    let (method, thread) = self.about(attempt);
-                    let decision = Decision::Refused(reason);
-                    record(&Audit {
-                        method,
-                        thread,
-                        decision,
-                        changing: true,
-                        unguarded: false,
-                        answer: None,
-                        folder: None,
-                    });
-                }
+                given.state = State::Dropped;
+                // Where it stays, a device that asks is told that it is not known, and looks.
+                let _ = answers.write(given).await;
+                self.refused(attempt, &refusal, &record);
                 return Err(refusal);
             }
         };
@@ -599,17 +662,37 @@ impl Requests {
         };
         let _ = timeout(PATIENCE, settled).await;
         let is_settled = self.lock().claim(&key.id).is_some_and(|claim| claim.is_settled());
-        if is_settled { Ok(answered) } else { Err(AnswerRefusal::Lost) }
+        if !is_settled {
+            return Err(AnswerRefusal::Lost);
+        }
+        given.state = State::Taken;
+        let _ = answers.write(given).await;
+        Ok(answered)
     }
 
-    fn pass(
+    /// Writes down that an attempt was refused, where that is a refusal of this host's.
+    fn refused(&self, attempt: &Attempt<'_>, refusal: &AnswerRefusal, record: impl Fn(&Audit) -> bool) {
+        let Some(reason) = refusal.reason() else { return };
+        let (method, thread) = self.about(attempt);
+        let decision = Decision::Refused(reason);
+        record(&Audit { method, thread, decision, changing: true, unguarded: false, answer: None, folder: None });
+    }
+
+    fn question(&self, attempt: &Attempt<'_>) -> Question {
+        Question {
+            environment: self.environment.to_string(),
+            instance: attempt.instance.to_owned(),
+            request_id: attempt.id.clone(),
+        }
+    }
+
+    /// Says what an attempt comes to, and does nothing.
+    fn judge(
         &self,
+        board: &mut Board,
         attempt: &Attempt<'_>,
-        who: &Who,
         (scope, lasting): (Scope, bool),
-        record: impl Fn(&Audit) -> bool,
-    ) -> Result<(Key, Answered), AnswerRefusal> {
-        let mut board = self.lock();
+    ) -> Result<Judged, AnswerRefusal> {
         if board.instance.is_none_or(|instance| instance.to_string() != attempt.instance) {
             return Err(AnswerRefusal::Instance);
         }
@@ -641,7 +724,6 @@ impl Requests {
         if !choice.declines() && attempt.age > MAX_AGE {
             return Err(AnswerRefusal::Age);
         }
-        let key = asked.key.clone();
         let decision = if lessened.is_some() { Decision::Lessened } else { Decision::Passed };
         let audit = Audit {
             method: Some(method),
@@ -652,13 +734,28 @@ impl Requests {
             answer: Some(choice),
             folder: None,
         };
+        let answered = Answered { choice, lessened: lessened.map(Cow::Borrowed) };
+        Ok(Judged { key: asked.key.clone(), body: body.into(), to_codex, audit, answered })
+    }
+
+    /// Has Codex get an answer, if it is still one.
+    fn pass(
+        &self,
+        attempt: &Attempt<'_>,
+        who: &Who,
+        (scope, lasting): (Scope, bool),
+        record: impl Fn(&Audit) -> bool,
+    ) -> Result<(Key, Answered), AnswerRefusal> {
+        let mut board = self.lock();
+        let Judged { key, body, to_codex, audit, answered } = self.judge(&mut board, attempt, (scope, lasting))?;
         if !record(&audit) {
             return Err(AnswerRefusal::Unrecorded);
         }
         // Where sixteen wait, Codex does not read.
-        to_codex.try_send(body.into()).map_err(|_| AnswerRefusal::Lost)?;
-        board.remember(id.clone(), Outcome { by: Some(who.clone()), choice: Some(choice) }, ClaimState::Ours);
-        Ok((key, Answered { choice, lessened }))
+        to_codex.try_send(body).map_err(|_| AnswerRefusal::Lost)?;
+        let outcome = Outcome { by: Some(who.clone()), choice: Some(answered.choice) };
+        board.remember(key.id.clone(), outcome, ClaimState::Ours);
+        Ok((key, answered))
     }
 
     /// What an attempt is about, as far as that is known.

@@ -3,6 +3,7 @@ use serde_json::{json, value::to_raw_value};
 use tokio::sync::broadcast::error::TryRecvError;
 
 use super::*;
+use crate::platform::files;
 
 const COMMAND: &str = "item/commandExecution/requestApproval";
 
@@ -12,6 +13,8 @@ struct Play {
     instance: Instance,
     to_codex: mpsc::Receiver<Bytes>,
     changes: broadcast::Receiver<Change>,
+    answers: Arc<Answers>,
+    home: tempfile::TempDir,
 }
 
 fn raw(value: &Value) -> Box<RawValue> {
@@ -31,7 +34,10 @@ impl Play {
         let requests = Requests::new("local", changes());
         let (instance, changes) = (instance(), requests.changes());
         let to_codex = requests.connected(instance);
-        Self { requests, instance, to_codex, changes }
+        let home = tempfile::tempdir().unwrap();
+        files::private_dir(&home.path().join("host")).unwrap();
+        let answers = Arc::new(Answers::open(home.path(), 0).unwrap());
+        Self { requests, instance, to_codex, changes, answers, home }
     }
 
     fn asks(&self, id: u64, method: &str, params: &Value) -> Option<String> {
@@ -87,7 +93,7 @@ impl Play {
     async fn answer(&self, asked: &Asked, n: u8, scope: Scope, result: &Value) -> Result<Answered, AnswerRefusal> {
         let (instance, result) = (asked.key.instance.to_string(), raw(result));
         let attempt = attempt(asked, &instance, &result);
-        self.requests.answer(&attempt, &who(n), (scope, false), |_| true).await
+        self.requests.answer(&attempt, &who(n), (scope, false), &self.answers, |_| true).await
     }
 
     /// Answers, while Codex takes what comes and says that it did.
@@ -101,7 +107,7 @@ impl Play {
             serde_json::from_slice(&bytes).unwrap()
         };
         let who = who(n);
-        tokio::join!(self.requests.answer(&attempt, &who, (Scope::Approve, false), |_| true), codex)
+        tokio::join!(self.requests.answer(&attempt, &who, (Scope::Approve, false), &self.answers, |_| true), codex)
     }
 }
 
@@ -170,7 +176,7 @@ async fn an_answer_to_something_else_than_is_asked_is_refused_and_leaves_it_open
             recorded.lock().unwrap().push(audit.decision.clone());
             true
         };
-        let refused = play.requests.answer(&attempt, &who(1), (Scope::Approve, false), record).await;
+        let refused = play.requests.answer(&attempt, &who(1), (Scope::Approve, false), &play.answers, record).await;
         assert_eq!(refused, Err(wanted.clone()));
         let recorded = recorded.into_inner().unwrap();
         assert!(matches!(recorded[..], [Decision::Refused(_)]), "{wanted:?}: {recorded:?}");
@@ -201,10 +207,80 @@ async fn nothing_passes_that_is_not_in_the_audit_log() {
     let asked = play.command(3);
     let (instance, accept) = (play.instance.to_string(), raw(&decision("accept")));
     let attempt = attempt(&asked, &instance, &accept);
-    let refused = play.requests.answer(&attempt, &who(1), (Scope::Approve, false), |_| false).await;
+    let refused = play.requests.answer(&attempt, &who(1), (Scope::Approve, false), &play.answers, |_| false).await;
     assert_eq!(refused, Err(AnswerRefusal::Unrecorded));
     assert!(play.to_codex.try_recv().is_err());
     assert!(play.answered(&asked, 2, &decision("accept")).await.0.is_ok(), "it is still open");
+}
+
+#[tokio::test]
+async fn nothing_passes_that_is_not_written_down() {
+    let mut play = Play::new();
+    let asked = play.command(3);
+    let well = std::mem::replace(&mut play.answers, on_a_full_disk());
+    let recorded = Mutex::new(0);
+    let (instance, accept) = (play.instance.to_string(), raw(&decision("accept")));
+    let attempt = attempt(&asked, &instance, &accept);
+    let record = |_: &Audit| {
+        *recorded.lock().unwrap() += 1;
+        true
+    };
+    let refused = play.requests.answer(&attempt, &who(1), (Scope::Approve, false), &play.answers, record).await;
+    assert_eq!(refused, Err(AnswerRefusal::Unkept));
+    assert_eq!(*recorded.lock().unwrap(), 0, "nothing passed, and the audit log says nothing else");
+    assert!(play.to_codex.try_recv().is_err());
+    play.answers = well;
+    assert!(play.answered(&asked, 2, &decision("accept")).await.0.is_ok(), "it is still open");
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_again_gets_what_became_of_the_first_from_the_next_agent_too() {
+    let mut play = Play::new();
+    let asked = play.command(3);
+    let (first, _) = play.answered(&asked, 1, &decision("accept")).await;
+    let first = first.unwrap();
+    let next = Play { answers: Arc::new(Answers::open(play.home.path(), now_ms()).unwrap()), ..Play::new() };
+    for play in [&play, &next] {
+        // Whatever it says this time: Codex gets nothing.
+        for said in ["accept", "decline"] {
+            assert_eq!(play.answer(&asked, 1, Scope::Approve, &decision(said)).await, Ok(first.clone()), "{said}");
+        }
+        let other = play.answer(&asked, 2, Scope::Approve, &decision("accept")).await;
+        let outcome = Outcome { by: Some(who(1)), choice: Some(Choice::Accept) };
+        assert_eq!(other, Err(AnswerRefusal::Answered(outcome.clone())));
+        let shown = Asked { digest: "of something else".into(), ..asked.clone() };
+        let other = play.answer(&shown, 1, Scope::Approve, &decision("accept")).await;
+        assert_eq!(other, Err(AnswerRefusal::Answered(outcome)), "it is no answer to what it showed");
+    }
+}
+
+#[tokio::test]
+async fn of_an_answer_that_codex_may_have_the_next_agent_says_that_it_is_not_known() {
+    let mut play = Play::new();
+    let asked = play.command(3);
+    let (instance, accept) = (play.instance.to_string(), raw(&decision("accept")));
+    let attempt = attempt(&asked, &instance, &accept);
+    // The agent ends when Codex has it, and has said nothing.
+    let phone = who(1);
+    let answering = play.requests.answer(&attempt, &phone, (Scope::Approve, false), &play.answers, |_| true);
+    tokio::select! {
+        answered = answering => panic!("Codex said nothing: {answered:?}"),
+        _ = play.to_codex.recv() => {}
+    }
+    // The board still knows whose it is.
+    let again = play.answer(&asked, 1, Scope::Approve, &decision("accept")).await;
+    assert_eq!(again, Err(AnswerRefusal::Answered(Outcome { by: Some(who(1)), choice: Some(Choice::Accept) })));
+    let next = Play { answers: Arc::new(Answers::open(play.home.path(), now_ms()).unwrap()), ..Play::new() };
+    assert_eq!(next.answer(&asked, 1, Scope::Approve, &decision("accept")).await, Err(AnswerRefusal::Lost));
+    assert_eq!(next.answer(&asked, 2, Scope::Approve, &decision("accept")).await, Err(AnswerRefusal::Instance));
+}
+
+/// A home whose disk takes no answer.
+fn on_a_full_disk() -> Arc<Answers> {
+    let Play { answers, home, .. } = Play::new();
+    answers.is_full();
+    drop(home);
+    answers
 }
 
 #[tokio::test]
@@ -294,11 +370,17 @@ async fn an_answer_that_the_connection_lost_is_not_counted_and_one_to_another_ru
     let again = play.command(3);
     assert_eq!(again.digest, asked.digest);
     assert!(play.answered(&again, 2, &accept).await.0.is_ok());
+    let open = play.command(4);
     // Another run uses the numbers anew.
+    play.requests.disconnected();
     play.instance = instance();
     play.to_codex = play.requests.connected(play.instance);
     play.command(3);
-    assert_eq!(play.answer(&again, 1, Scope::Approve, &accept).await, Err(AnswerRefusal::Instance));
+    play.command(4);
+    assert_eq!(play.answer(&open, 1, Scope::Approve, &accept).await, Err(AnswerRefusal::Instance));
+    let late = play.answer(&again, 1, Scope::Approve, &accept).await;
+    assert_eq!(late, Err(AnswerRefusal::Answered(Outcome { by: Some(who(2)), choice: Some(Choice::Accept) })));
+    assert!(play.to_codex.try_recv().is_err());
 }
 
 #[test]
