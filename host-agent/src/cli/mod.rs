@@ -154,7 +154,8 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 fn init_logging(filter: &str) -> anyhow::Result<()> {
     let parsed = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log {}: {error}", quote(filter)))?;
-    log::subscriber(parsed, std::io::stderr().is_terminal(), std::io::stderr).init();
+    let is_coloured = log::is_coloured(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
+    log::subscriber(parsed, is_coloured, std::io::stderr).init();
     Ok(())
 }
 
