@@ -40,6 +40,7 @@ use reachback_relay::manual::Manual;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::audit::{AuditError, AuditLog};
 use crate::platform::dirs::{DirsError, Places};
 use output::Output;
 
@@ -115,6 +116,11 @@ impl Home {
             usual: places.state(variable).ok(),
             places,
         })
+    }
+
+    /// The audit log, while no agent runs that would tell what could not be recorded.
+    fn audit_log(&self) -> Result<AuditLog, AuditError> {
+        Ok(AuditLog::open(&self.path)?.telling(output::not_recorded))
     }
 }
 
