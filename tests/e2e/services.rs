@@ -98,7 +98,11 @@ async fn an_agent_is_ready_for_systemd_once_it_is_reachable() {
 
     let key = ready["enroll_file"].as_str().unwrap();
     let args = ["host", "--json", "--relay", &format!("http://{listen}"), "--enroll-file", key];
-    let command = home.command(&[&args[..], &["--codex-program", "no-such-codex"]].concat());
+    // What is started as Codex tells what it was given.
+    let (codex, told) = (home.folder("codex").join("codex"), home.folder("codex").join("environment"));
+    std::fs::write(&codex, format!("#!/bin/sh\nenv > {0}.half && mv {0}.half {0}\nexit 1\n", told.display())).unwrap();
+    std::fs::set_permissions(&codex, PermissionsExt::from_mode(0o755)).unwrap();
+    let command = home.command(&[&args[..], &["--codex-program", codex.to_str().unwrap()]].concat());
     let mut host = Process::spawn("host", systemd.starts(command));
     let before = systemd.hear_until("STATUS=not connected to the relay").await;
     assert!(!before.iter().any(|word| word == "READY=1"), "nobody can reach it: {before:?}");
@@ -109,6 +113,12 @@ async fn an_agent_is_ready_for_systemd_once_it_is_reachable() {
     systemd.hear_until("STATUS=reachable through").await;
     systemd.hear_until("WATCHDOG=1").await;
     host.event("ready").await;
+    e2e::eventually("Codex to be started", || told.exists()).await;
+    let given = std::fs::read_to_string(&told).unwrap();
+    let names: Vec<_> = given.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    assert!(names.contains(&"PATH"), "{names:?}");
+    let ours = |name: &&&str| ["NOTIFY_", "WATCHDOG_", "REACHBACK_"].iter().any(|prefix| name.starts_with(prefix));
+    assert_eq!(names.iter().find(ours), None, "it may speak for the service, or reads what is the agent's");
     host.signal("-TERM");
     systemd.hear_until("STOPPING=1").await;
     assert_eq!(host.exit().await, Some(0));

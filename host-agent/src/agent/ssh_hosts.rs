@@ -110,7 +110,9 @@ impl SshHostChanges<'_> {
             self.store.set_asks_devices(&alias, on)?;
         } else {
             let taken = self.store.set_asks_devices(&alias, on);
-            self.audit.holds_anyway(self.audit.write_codex(&entry));
+            if let Err(error) = self.audit.write_codex(&entry) {
+                tracing::error!(%error, "a change was not recorded");
+            }
             taken?;
         }
         Ok(SshAsksDevices { alias, environment, on })
@@ -124,7 +126,9 @@ impl SshHostChanges<'_> {
         let told = told(alias);
         // What takes away is done first, whether or not it can be written.
         let removed = self.store.remove(alias);
-        self.audit.holds_anyway(self.audit.write_codex(&entry(&told, CodexChange::SshHostRemoved, by, now)));
+        if let Err(error) = self.audit.write_codex(&entry(&told, CodexChange::SshHostRemoved, by, now)) {
+            tracing::error!(%error, "a change was not recorded");
+        }
         removed?;
         Ok(told)
     }

@@ -14,7 +14,6 @@ use reachback_proto::frame::{ByeReason, LOCAL_ENVIRONMENT};
 use reachback_proto::scope::Scope;
 use reachback_proto::words::{quote, shell_word};
 use serde_json::json;
-use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
@@ -33,6 +32,7 @@ use crate::connect::remote::{RemoteConfig, RemoteHost, RemoteState};
 use crate::connect::{host_info, join};
 use crate::link::transports::TransportChoice;
 use crate::local_api::Failure;
+use crate::platform::programs;
 use crate::platform::signals::stop_wanted;
 use crate::platform::socket::LocalListener;
 use crate::platform::terminal::Found;
@@ -101,7 +101,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
     };
     if let Err(RemoteState::Ended { reason }) = up {
         stopped([remote.vital()])?;
-        return Err(reasons::ended(&name, device, reason).into());
+        return Err(reasons::ended(&name, reason).into());
     }
     let runtime = home.places.runtime(&home.path)?;
     let path = match &args.socket {
@@ -120,7 +120,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
     if let RemoteState::Ended { reason: Some(reason) } = &*connected.remote.state().borrow()
         && *reason != ByeReason::Normal
     {
-        return Err(reasons::ended(&connected.name, device, Some(*reason)).into());
+        return Err(reasons::ended(&connected.name, Some(*reason)).into());
     }
     if codex.is_some() {
         connected.tell(&args.env, scope);
@@ -149,7 +149,7 @@ impl Connected {
             Ok(()) = tokio::signal::ctrl_c() => return Ok((ExitCode::from(INTERRUPTED), None)),
         };
         let serving = self.serve(path, &args.env)?;
-        let mut command = Command::new(program);
+        let mut command = programs::command(program);
         command.arg("--remote").arg(remote_url(path)).kill_on_drop(true);
         if let Some(cd) = &args.cd {
             command.arg("-C").arg(cd);

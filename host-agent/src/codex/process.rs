@@ -81,11 +81,8 @@ impl CodexConfig {
 
     /// `program` as it is run for Codex, or by it: the same environment, folder and group.
     pub(super) fn run(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"REACHBACK_")) {
-            // Whatever Codex runs can read its environment, and ours may hold an enrolment key.
-            command.env_remove(name);
-        }
+        // Whatever Codex runs can read its environment.
+        let mut command = programs::command(program);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(home) = &self.home {
             command.env("CODEX_HOME", home);

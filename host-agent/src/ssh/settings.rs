@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use reachback_proto::words::{printable, quote};
 use tokio::io::AsyncReadExt;
-use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::way::Jump;
 use crate::platform::processes::Group;
+use crate::platform::programs;
 
 /// `ssh -G` reads files, which takes milliseconds, and runs what `Match exec` names.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,7 +73,7 @@ pub struct Settings {
 impl Settings {
     /// Asks OpenSSH.
     pub(super) async fn of(ssh: &Ssh, name: &Jump) -> Result<Self, SettingsError> {
-        let mut command = Command::new(&ssh.program);
+        let mut command = programs::command(&ssh.program);
         command.args(ssh.config.iter().flat_map(|file| [OsString::from("-F"), file.into()]));
         command.arg("-G");
         command.args(name.user.iter().flat_map(|user| ["-l", user]));

@@ -2,9 +2,10 @@
 
 use std::process::Stdio;
 
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use super::AwakeError;
+use crate::platform::programs;
 
 /// What Windows is asked for: that it does not sleep by itself, until this is taken back (`ES_CONTINUOUS`,
 /// `ES_SYSTEM_REQUIRED`). The screen may be turned off.
@@ -38,7 +39,7 @@ impl Program {
     /// Runs `words`.
     pub(super) fn start(words: &[String]) -> Result<Self, AwakeError> {
         let (program, arguments) = words.split_first().expect("a command has a program");
-        let started = Command::new(program)
+        let started = programs::command(program)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

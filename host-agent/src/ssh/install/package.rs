@@ -11,7 +11,6 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use ring::digest::{Context, SHA512};
 use tempfile::TempDir;
-use tokio::process::Command;
 
 use super::InstallError;
 use crate::platform::programs;
@@ -101,12 +100,9 @@ impl Package {
     async fn pack(self, npm: &Path, folder: &Path) -> Result<(), InstallError> {
         let log = folder.join("npm.log");
         let errors = std::fs::File::create(&log).map_err(InstallError::Here)?;
-        let mut command = Command::new(npm);
+        let mut command = programs::command(npm);
         command.args(["pack", "--ignore-scripts", "--prefer-offline", "--loglevel=error", "--pack-destination"]);
         command.arg(folder).arg(self.spec()).current_dir(folder);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"REACHBACK_")) {
-            command.env_remove(name);
-        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).kill_on_drop(true);
         let done = tokio::time::timeout(PATIENCE, command.status()).await;
         match done.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
