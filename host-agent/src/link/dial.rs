@@ -77,7 +77,7 @@ pub(crate) async fn connect(host: &str, port: u16, deadline: Instant) -> Result<
 }
 
 /// The same by another way of dialling an address.
-pub(super) async fn connect_by<S, F: Future<Output = io::Result<S>>>(
+pub(crate) async fn connect_by<S, F: Future<Output = io::Result<S>>>(
     host: &str,
     port: u16,
     deadline: Instant,

@@ -5,6 +5,8 @@
 //! of this one. It can't open a channel to here, and no agent is forwarded.
 
 use std::borrow::Cow;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +17,7 @@ use russh::client::{self, Handle};
 use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg};
 use russh::{Disconnect, Preferred, kex, mac};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::process::Command;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -23,9 +25,11 @@ use super::carrier::Carrier;
 use super::host_key::{Guard, GuardError, HostKeyError, Outcome};
 use super::identities::{self, AuthError, Own};
 use super::known_hosts::{HostName, KnownHosts, KnownHostsError};
+use super::settings::Settings;
 use super::way::{Hop, WayError, expand};
 use crate::link::dial::{self, DialError};
 use crate::platform::processes::Group;
+use crate::platform::programs;
 
 /// How long a machine may take to be reached and to show its key, where the configuration has no `ConnectTimeout`.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -303,7 +307,8 @@ impl Opening<'_> {
                 }
                 None => {
                     let port = settings.port().unwrap_or_default();
-                    let stream = dial::connect(settings.host_name(), port, deadline).await;
+                    let dialling = Dialling::of(settings).map_err(|what| self.unsupported(what))?;
+                    let stream = dial::connect_by(settings.host_name(), port, deadline, |to| dialling.dial(to)).await;
                     let failed = |source| ConnectError::Dial { machine: self.machine(), source };
                     self.shake_hands(config, stream.map_err(failed)?, guard, deadline).await
                 }
@@ -343,6 +348,10 @@ impl Opening<'_> {
 
     fn machine(&self) -> String {
         self.hop.name.clone()
+    }
+
+    fn unsupported(&self, what: &'static str) -> ConnectError {
+        ConnectError::Unsupported { machine: self.machine(), what }
     }
 
     fn late(&self, after: Duration) -> ConnectError {
@@ -386,12 +395,11 @@ impl Opening<'_> {
 
     fn guard(&self, _ended: DropGuard) -> Result<Guard, ConnectError> {
         let settings = &self.hop.settings;
-        let unsupported = |what| ConnectError::Unsupported { machine: self.machine(), what };
         if settings.one("knownhostscommand").is_some() {
-            return Err(unsupported("KnownHostsCommand"));
+            return Err(self.unsupported("KnownHostsCommand"));
         }
         if settings.one("revokedhostkeys").is_some() {
-            return Err(unsupported("RevokedHostKeys"));
+            return Err(self.unsupported("RevokedHostKeys"));
         }
         let files = |keyword| {
             let paths = settings.paths(keyword).into_iter();
@@ -449,14 +457,56 @@ impl Opening<'_> {
             return Err(self.carrier("it names something that is not known here".to_owned()));
         };
         if cfg!(windows) {
-            return Err(ConnectError::Unsupported { machine: self.machine(), what: "ProxyCommand on Windows" });
+            return Err(self.unsupported("ProxyCommand on Windows"));
         }
-        let mut shell = Command::new("/bin/sh");
+        let mut shell = programs::command("/bin/sh");
         shell.arg("-c").arg(format!("exec {command}"));
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         Group::own(&mut shell);
         let child = shell.spawn().map_err(|error| self.carrier(error.to_string()))?;
         Carrier::new(child).ok_or_else(|| self.carrier("it has no input or output".to_owned()))
+    }
+}
+
+/// From where, and to which of its addresses, a machine is dialled.
+#[derive(Debug, Clone, Copy)]
+struct Dialling {
+    /// Only to addresses of IPv4 (`true`) or of IPv6.
+    v4: Option<bool>,
+    from: Option<IpAddr>,
+}
+
+impl Dialling {
+    /// As `AddressFamily` and `BindAddress` have it; the name of a setting that is not done here is the error.
+    fn of(settings: &Settings) -> Result<Self, &'static str> {
+        if settings.one("bindinterface").is_some() {
+            return Err("BindInterface");
+        }
+        let from = settings.one("bindaddress").map(str::parse).transpose();
+        let from = from.map_err(|_| "BindAddress with a name in place of an address")?;
+        let v4 = match settings.one("addressfamily") {
+            Some("inet") => Some(true),
+            Some("inet6") => Some(false),
+            _ => None,
+        };
+        Ok(Self { v4, from })
+    }
+
+    async fn dial(self, to: SocketAddr) -> io::Result<TcpStream> {
+        let unfit = |setting| io::Error::new(io::ErrorKind::Unsupported, format!("{setting} leaves {} out", to.ip()));
+        if self.v4.is_some_and(|v4| v4 != to.is_ipv4()) {
+            return Err(unfit("AddressFamily"));
+        }
+        if self.from.is_some_and(|from| from.is_ipv4() != to.is_ipv4()) {
+            return Err(unfit("BindAddress"));
+        }
+        let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if let Some(from) = self.from {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        let stream = socket.connect(to).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 }
 

@@ -1,14 +1,13 @@
 //! A server of the SSH library's own, for what no honest one does.
 
-use std::net::SocketAddr;
-
 use futures_util::FutureExt;
 use russh::keys::PrivateKey;
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session};
 use russh::{Channel, ChannelId, Limits};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -19,6 +18,8 @@ use super::*;
 struct Place {
     dir: TempDir,
     key: PrivateKey,
+    /// More of the configuration.
+    more: &'static str,
 }
 
 impl Place {
@@ -29,7 +30,7 @@ impl Place {
         let made = keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&file).status().await;
         assert!(made.unwrap().success());
         let key = russh::keys::decode_secret_key(&std::fs::read_to_string(&file).unwrap(), None).unwrap();
-        Self { dir, key }
+        Self { dir, key, more: "" }
     }
 
     fn config(&self) -> server::Config {
@@ -49,8 +50,9 @@ impl Place {
         let known = at("known_hosts").display().to_string();
         let named = format!(
             "Host devbox\n  HostName 127.0.0.1\n  Port {port}\n  UserKnownHostsFile {known}\n  IdentityAgent none\n  \
-             IdentityFile {}\n  ConnectTimeout 2\n",
-            at("host").display()
+             IdentityFile {}\n  ConnectTimeout 2\n  {}\n",
+            at("host").display(),
+            self.more
         );
         std::fs::write(at("config"), named).unwrap();
         let discovery = Discovery::new(None, Some(at("config"))).unwrap();
@@ -99,6 +101,36 @@ where
             .flatten()
     })
     .await
+}
+
+// Elsewhere only 127.0.0.1 is there to dial from.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_machine_is_dialled_from_where_and_over_what_the_configuration_says() {
+    let mut place = Place::prepare().await;
+    let (tell, mut peers) = mpsc::unbounded_channel();
+    let (addr, _serving) = serve(move |stream| {
+        let _ = tell.send(stream.peer_addr().unwrap().ip().to_string());
+        std::future::ready(())
+    })
+    .await;
+    for (more, from) in [("", "127.0.0.1"), ("BindAddress 127.0.0.9", "127.0.0.9"), ("AddressFamily inet", "127.0.0.1")]
+    {
+        place.more = more;
+        assert!(matches!(place.connect(addr).await, Err(ConnectError::Lost { .. })), "it hangs up");
+        assert_eq!(peers.recv().await.unwrap(), from, "{more}");
+    }
+    for (more, says) in [
+        ("AddressFamily inet6", "AddressFamily leaves 127.0.0.1 out"),
+        ("BindAddress ::1", "BindAddress leaves 127.0.0.1 out"),
+        ("BindAddress tower.example", "BindAddress with a name"),
+        ("BindInterface eth9", "BindInterface"),
+    ] {
+        place.more = more;
+        let error = place.connect(addr).await.expect_err(more).to_string();
+        assert!(error.contains(says), "{more}: {error}");
+    }
+    assert!(peers.try_recv().is_err(), "nobody else came");
 }
 
 /// Lets everybody in, and then opens every kind of channel to whoever came.
