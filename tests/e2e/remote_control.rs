@@ -202,11 +202,16 @@ async fn a_device_that_nobody_lets_in_by_codexs_code_stays_out() {
     let error = codex.request("remoteControl/pairing/start", json!({ "manualCode": true })).await.unwrap_err();
     assert!(error.to_string().contains("waits for its digits"), "{error}");
 
-    let (events, _heard) = mpsc::channel(64);
+    let (events_out, mut events) = mpsc::channel(64);
     let (answers_out, answers) = mpsc::channel(1);
-    answers_out.send(Answer::Decline).await.unwrap();
     let control = Arc::clone(stage.agent.control());
-    let pairing = tokio::spawn(async move { control.handle(Request::PairWaiting, Exchange { events, answers }).await });
+    let pairing =
+        tokio::spawn(
+            async move { control.handle(Request::PairWaiting, Exchange { events: events_out, answers }).await },
+        );
+    // An answer from before the question would be none to it.
+    event(&mut events, |event| matches!(event, Event::PairingDigitsWanted { .. }).then_some(())).await;
+    answers_out.send(Answer::Decline).await.unwrap();
     let refused = timeout(PATIENCE, joining).await.expect("it still waits").unwrap();
     assert!(refused.is_err(), "a device was let in that its person refused");
     assert_eq!(stage.agent.control().device_count(), 0);
