@@ -73,12 +73,10 @@ type Key = (Question, DeviceId);
 
 /// The answers of one home. The agent writes them, under the home's lock.
 #[derive(Debug)]
-pub(crate) struct Answers(Mutex<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    file: LineFile<Head>,
-    given: HashMap<Key, Given>,
+pub(crate) struct Answers {
+    /// Held while a line is written, and so before `given` when both are: who looks one up does not wait for that.
+    file: Mutex<LineFile<Head>>,
+    given: Mutex<HashMap<Key, Given>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,24 +107,49 @@ impl Answers {
         let mut given: HashMap<Key, Given> = lines.into_iter().map(|given| (given.key(), given)).collect();
         given.retain(|_, given| given.at.saturating_add(KEEP_MS) > now && given.state != State::Dropped);
         let file = LineFile::write(&path, Head { version: VERSION }, given.values())?;
-        Ok(Self(Mutex::new(Inner { file, given })))
+        Ok(Self { file: Mutex::new(file), given: Mutex::new(given) })
     }
 
     /// Writes down how far an answer got. Where that fails, it is as it was.
     pub(crate) async fn write(self: &Arc<Self>, given: Given) -> io::Result<()> {
         let answers = Arc::clone(self);
-        tokio::task::spawn_blocking(move || answers.lock().write(given)).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || answers.write_now(given)).await.map_err(io::Error::other)?
     }
 
     /// What this device answered to a question, or else what another one did.
     pub(crate) fn find(&self, question: &Question, device: DeviceId) -> Option<Given> {
-        let inner = self.lock();
-        let own = inner.given.get(&(question.clone(), device));
-        own.or_else(|| inner.given.values().find(|given| given.question == *question)).cloned()
+        let all = self.given();
+        let own = all.get(&(question.clone(), device));
+        own.or_else(|| all.values().find(|given| given.question == *question)).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn write_now(&self, given: Given) -> io::Result<()> {
+        let mut file = self.file();
+        file.append(&given)?;
+        let mut all = self.given();
+        let over = given.at.saturating_sub(KEEP_MS);
+        match given.state {
+            State::Dropped => drop(all.remove(&given.key())),
+            State::Handed | State::Taken => drop(all.insert(given.key(), given)),
+        }
+        if all.len() > MAX_GIVEN {
+            all.retain(|_, given| given.at >= over);
+        }
+        if all.len() > MAX_GIVEN
+            && let Some(oldest) = all.values().min_by_key(|given| given.at).map(Given::key)
+        {
+            all.remove(&oldest);
+        }
+        file.tidy(all.values());
+        Ok(())
+    }
+
+    fn file(&self) -> MutexGuard<'_, LineFile<Head>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn given(&self) -> MutexGuard<'_, HashMap<Key, Given>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,28 +157,7 @@ impl Answers {
 impl Answers {
     /// Has every line fail, as on a full disk.
     pub(crate) fn is_full(&self) {
-        self.lock().file.is_full();
-    }
-}
-
-impl Inner {
-    fn write(&mut self, given: Given) -> io::Result<()> {
-        self.file.append(&given)?;
-        let oldest = given.at.saturating_sub(KEEP_MS);
-        match given.state {
-            State::Dropped => drop(self.given.remove(&given.key())),
-            State::Handed | State::Taken => drop(self.given.insert(given.key(), given)),
-        }
-        if self.given.len() > MAX_GIVEN {
-            self.given.retain(|_, given| given.at >= oldest);
-        }
-        if self.given.len() > MAX_GIVEN
-            && let Some(oldest) = self.given.values().min_by_key(|given| given.at).map(Given::key)
-        {
-            self.given.remove(&oldest);
-        }
-        self.file.tidy(self.given.values());
-        Ok(())
+        self.file().is_full();
     }
 }
 
@@ -247,10 +249,10 @@ mod tests {
         let home = home();
         let answers = open(&home, NOW);
         let many = (1..=MAX_GIVEN).map(|number| given(1, number as i64, State::Taken));
-        answers.lock().given.extend(many.map(|given| (given.key(), given)));
-        answers.lock().file.has_grown();
+        answers.given().extend(many.map(|given| (given.key(), given)));
+        answers.file().has_grown();
         answers.write(Given { at: NOW + 1, ..given(1, 0, State::Handed) }).await.unwrap();
-        assert_eq!(answers.lock().given.len(), MAX_GIVEN);
+        assert_eq!(answers.given().len(), MAX_GIVEN);
         assert!(answers.find(&question(0), device(1)).is_some());
         answers.write(Given { at: NOW + KEEP_MS + 1, ..given(1, 0, State::Taken) }).await.unwrap();
         let path = super::super::host_dir(home.path()).join(FILE);
