@@ -1,6 +1,6 @@
 /** What the screens say of threads. */
 import { expect, test } from "vitest";
-import { goalWords } from "../src/views/threadwords";
+import { goalWords, titleWords } from "../src/views/threadwords";
 
 test.each([
   ["active", "goal", false],
@@ -19,4 +19,9 @@ test("what a goal says stands in one line, with what is hidden in it, and not wi
     "mend the[U+200B zero width space]shop",
   );
   expect(goalWords({ objective: "x".repeat(5_000), status: "active" }).objective.length).toBeLessThan(300);
+});
+
+test("a title is cut where it is one of several things in a line", () => {
+  expect(titleWords("mend\nthe shop")).toBe("mend the shop");
+  expect(titleWords("x".repeat(61))).toBe(`${"x".repeat(60)}…`);
 });

@@ -17,6 +17,7 @@ import { StartStore } from "../store/starts";
 import { type Theme, keepTheme, keptTheme, showTheme } from "../theme";
 import { describeDevice } from "./device";
 import { type Host, Hosts } from "./hosts";
+import { Inbox } from "./inbox";
 import { Layers } from "./layers";
 import { keepName, keptName } from "./name";
 import { Pairing } from "./pairing";
@@ -40,6 +41,8 @@ export class AppState {
   /** What lies over the screen. */
   readonly layers: Layers;
   readonly hosts: Hosts;
+  /** What waits for a person at any of them. */
+  readonly inbox: Inbox;
   /** Whether this tab is the one that has the links to them. */
   readonly lock: LinkLock;
   readonly pairing: Pairing;
@@ -72,6 +75,7 @@ export class AppState {
     const attachments = new AttachmentStore(database);
     const [starts, messages] = [new StartStore(database, attachments), new MessageStore(database, attachments)];
     this.hosts = new Hosts({ store, starts, messages, page, create: relay.create });
+    this.inbox = new Inbox(this.hosts.list);
     this.lock = new LinkLock("locks" in window.navigator ? window.navigator.locks : null, page);
     this.lock.hold.subscribe((hold) => {
       if (hold === "ours") {

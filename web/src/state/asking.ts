@@ -1,5 +1,5 @@
 /**
- * What Codex asks in one thread, while somebody has it open.
+ * What Codex asks: in one thread, while somebody has it open, or in all of a host, for the inbox.
  *
  * What is accepted is what was shown: an acceptance goes out only after the end of exactly these texts was seen, and
  * carries the digest that this device made of them. An answer whose fate is not known is never followed by another one:
@@ -73,6 +73,8 @@ export interface AskingView {
   readonly outcomes: readonly Outcome[];
   /** Why it can't be said what is asked. */
   readonly fault: string | null;
+  /** Whether the host has said once what waits. */
+  readonly known: boolean;
 }
 
 /** Most outcomes that are kept. */
@@ -81,8 +83,8 @@ const OUTCOMES = 50;
 /** What it stands on. */
 export interface AskingSetup {
   readonly api: Pick<ApiClient, "request">;
-  readonly environment: string;
-  readonly thread: string;
+  /** The thread that is looked at; left out, all are, and what is too long for a list is not asked for. */
+  readonly of?: { readonly environment: string; readonly thread: string };
   /** This device's id at the host. */
   readonly device: string;
   /** Whether there is a link: whatever lets something happen is not kept for later. */
@@ -91,7 +93,7 @@ export interface AskingSetup {
 
 /** See the module's header. {@link Asking.close} ends it. */
 export class Asking {
-  readonly view = new Observable<AskingView>({ asks: [], outcomes: [], fault: null });
+  readonly view = new Observable<AskingView>({ asks: [], outcomes: [], fault: null, known: false });
   readonly #setup: AskingSetup;
   /** Those that are over. */
   readonly #over = new Set<string>();
@@ -213,7 +215,8 @@ export class Asking {
   }
 
   #isOurs({ environment, threadId }: Pick<RequestInfo, "environment" | "threadId">): boolean {
-    return environment === this.#setup.environment && threadId === this.#setup.thread;
+    const { of } = this.#setup;
+    return of === undefined || (environment === of.environment && threadId === of.thread);
   }
 
   async #read(): Promise<void> {
@@ -221,9 +224,10 @@ export class Asking {
     this.#reading = new AbortController();
     const { signal } = this.#reading;
     this.#fresh = new Set();
-    const { environment } = this.#setup;
+    const { of } = this.#setup;
     try {
-      const { data } = await this.#setup.api.request("request/list", { environment }, signal);
+      const where = of === undefined ? {} : { environment: of.environment };
+      const { data } = await this.#setup.api.request("request/list", where, signal);
       if (signal.aborted) {
         return;
       }
@@ -243,7 +247,7 @@ export class Asking {
           this.#change(key, (ask) => ({ ...ask, fate: { at: "again", said: fate.said } }));
         }
       }
-      this.view.set({ ...this.view.value, fault: null });
+      this.view.set({ ...this.view.value, fault: null, known: true });
     } catch (error) {
       if (!(error instanceof RequestError)) {
         throw error;
@@ -284,7 +288,7 @@ export class Asking {
 
   /** Makes of it what the screen shows. */
   async #prepare(key: string, info: RequestInfo): Promise<void> {
-    const shown = info.shown ?? (await this.#alone(info));
+    const shown = info.shown ?? (this.#setup.of === undefined ? null : await this.#alone(info));
     if (shown === null) {
       return;
     }

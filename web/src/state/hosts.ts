@@ -10,6 +10,7 @@ import type { HostStore, StoredHost } from "../store/hosts";
 import type { MessageStore } from "../store/messages";
 import type { StartStore } from "../store/starts";
 import { ByeReason } from "../wire/frame";
+import { Asking } from "./asking";
 import { Codexes } from "./codexes";
 import { Messages } from "./messages";
 import { NewThread } from "./start";
@@ -25,6 +26,8 @@ export interface Host {
   readonly threads: Threads;
   /** How Codex is there. */
   readonly codexes: Codexes;
+  /** What Codex asks there, in all threads. */
+  readonly asking: Asking;
   /** The thread that is begun next. */
   readonly start: NewThread;
   /** What is written to the threads that are there. */
@@ -148,12 +151,12 @@ export class Hosts {
       // Each item comes whole before its turn ends.
       read: { leanTurns: true },
       notified: (notification) => {
-        for (const listener of [threads, codexes, start, messages, ...open]) {
+        for (const listener of [threads, codexes, asking, start, messages, ...open]) {
           listener.notified(notification);
         }
       },
       missed: () => {
-        for (const listener of [threads, codexes, start, messages, ...open]) {
+        for (const listener of [threads, codexes, asking, start, messages, ...open]) {
           listener.missed();
         }
       },
@@ -165,6 +168,11 @@ export class Hosts {
     });
     const threads = new Threads(remote);
     const codexes = new Codexes(remote.api);
+    const asking = new Asking({
+      api: remote.api,
+      device: stored.deviceId,
+      isOnline: () => remote.reach.value.at === "online",
+    });
     const start = written?.start ?? new NewThread(remote.api, this.#setup.starts, stored);
     const messages = written?.messages ?? new Messages(remote.api, this.#setup.messages, stored);
     if (this.#rests) {
@@ -183,7 +191,8 @@ export class Hosts {
       }
     });
     const { attachments } = this.#setup.messages;
-    return { stored, remote, threads, codexes, start, messages, attachments, open, over: revocation(stored) };
+    const parts = { threads, codexes, asking, start, messages, attachments, open };
+    return { stored, remote, ...parts, over: revocation(stored) };
   }
 
   #ended(stored: StoredHost, remote: RemoteHost, over: End): void {

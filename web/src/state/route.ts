@@ -5,6 +5,8 @@
 
 export type Route =
   | { readonly at: "hosts" }
+  /** What waits for a person, at all hosts. */
+  | { readonly at: "inbox" }
   /** What this device is, keeps and may. */
   | { readonly at: "settings" }
   /** Beginning to add a host. */
@@ -36,7 +38,7 @@ export type Route =
     };
 
 /** Places that are of no host. */
-const PLACES = ["settings", "add", "scan", "code", "pair"] as const;
+const PLACES = ["inbox", "settings", "add", "scan", "code", "pair"] as const;
 
 /** Places of a host, besides its threads. */
 const OF_HOST = ["about", "devices", "connection", "new"] as const;
@@ -111,6 +113,7 @@ export function hashOf(route: Route): string {
       const names = [route.thread, route.item, ...environment];
       return `#/h/${route.host}/o/${names.map(encodeURIComponent).join("/")}`;
     }
+    case "inbox":
     case "settings":
     case "add":
     case "scan":

@@ -1,6 +1,6 @@
 /** What the screens say of what Codex asks. */
 import type { Choice } from "../api/types";
-import type { Kind } from "../state/ask";
+import type { Kind, Parts } from "../state/ask";
 import type { Ask, Outcome, Shown } from "../state/asking";
 import type { Scope } from "../scope";
 import { strictlyVisible, visibleLine } from "../visible";
@@ -51,10 +51,15 @@ export function hiddenIn(text: string): { readonly count: number; readonly lines
 
 /** How long it waits. */
 export function waitingWords(openedAt: number, now: number): string {
+  return `waiting ${waitedWords(openedAt, now)}`;
+}
+
+/** The same, where it stands by itself. */
+export function waitedWords(openedAt: number, now: number): string {
   const seconds = Math.max(0, Math.floor((now - openedAt) / 1_000));
   const [hours, minutes] = [Math.floor(seconds / 3_600), Math.floor(seconds / 60)];
   const two = (count: number): string => String(count).padStart(2, "0");
-  return hours > 0 ? `waiting ${hours} h ${minutes % 60} min` : `waiting ${minutes}:${two(seconds % 60)}`;
+  return hours > 0 ? `${hours} h ${minutes % 60} min` : `${minutes}:${two(seconds % 60)}`;
 }
 
 /** That something is asked, in a sentence for who does not look: nothing of what is asked is in it. */
@@ -76,6 +81,56 @@ export function calledWords({ kind, parts }: Pick<Shown, "kind" | "parts">): str
     case "consent":
       return KIND_WORDS[kind].title;
   }
+}
+
+/** How many lines of a command, and letters of any text, fit a row of the inbox. */
+const ROW = { lines: 3, letters: 240 };
+/** What is said of a command that asks for nothing besides. */
+const PLAIN: ReadonlySet<string> = new Set(["request", "kind", "folder", "environment"]);
+
+/** Whether all of it fits a row of the inbox, as far as that can be said before it is laid out. */
+export function fitsRow({ kind, parts }: Pick<Shown, "kind" | "parts">): boolean {
+  const { command, claim, facts } = parts;
+  if (kind !== "command" || command === null) {
+    return false;
+  }
+  const others = [parts.form, ...parts.files, ...parts.questions, ...parts.missing];
+  const isPlain = others.every((other) => other === null) && facts.every(({ label }) => PLAIN.has(label));
+  const fits = (text: string): boolean =>
+    hiddenIn(text).count === 0 && text.length <= ROW.letters && text.split("\n").length <= ROW.lines;
+  return isPlain && [command, claim ?? "", ...facts.map(({ text }) => text)].every(fits);
+}
+
+/** Whether a command, as it is laid out, takes no more lines than fit a row of the inbox. */
+export function isLow(lines: Iterable<Element>): boolean {
+  const heights = [...lines].map((line) => line.clientHeight / parseFloat(getComputedStyle(line).lineHeight));
+  return heights.reduce((sum, height) => sum + Math.max(1, Math.round(height)), 0) <= ROW.lines;
+}
+
+/** How much waits, at how many hosts. */
+export function inboxWords(count: number, hosts: number): string {
+  return count === 0 ? "Nothing waits" : `${count} waiting on ${hosts === 1 ? "1 host" : `${hosts} hosts`}`;
+}
+
+/** How many hidden or misleading characters there are. */
+export function hiddenWords(count: number): string {
+  return count === 1 ? "1 hidden or misleading character" : `${count} hidden or misleading characters`;
+}
+
+/** All texts of what is asked. */
+export function textsOf(parts: Parts): readonly string[] {
+  return [
+    parts.command,
+    parts.claim,
+    parts.form,
+    ...parts.facts.map(({ text }) => text),
+    ...parts.files.flatMap(({ path, movedTo, diff }) => [path, movedTo, diff]),
+    ...parts.questions.flatMap(({ header, question, options }) => [
+      header,
+      question,
+      ...options.flatMap(({ label, explanation }) => [label, explanation]),
+    ]),
+  ].filter((text) => text !== null);
 }
 
 /** What the digest is called on a screen. */

@@ -105,6 +105,15 @@ export function goalWords({ objective, status }: Goal): {
   return { ...known, objective: visibleLine(shortened(objective, MOST_FIRST).text) };
 }
 
+/** Most letters of a title that is one of several things in a line. */
+const MOST_TITLE = 60;
+
+/** The beginning of a thread's title. */
+export function titleWords(title: string): string {
+  const { text, left } = shortened(title, MOST_TITLE);
+  return visibleLine(text) + (left > 0 ? "…" : "");
+}
+
 /** How shells are called to run one line, which is what a person wants to see of it first. */
 const SHELL = /^(?:\S*\/)?(?:ba|da|z)?sh -l?c (['"]?)(.*)\1$/s;
 

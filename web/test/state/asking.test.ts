@@ -6,7 +6,7 @@ import { type Bytes, utf8 } from "../../src/bytes";
 import { type Json, json, list, text } from "../../src/json";
 import { shownDigest } from "../../src/shown";
 import type { Said } from "../../src/state/ask";
-import { type Ask, Asking } from "../../src/state/asking";
+import { type Ask, Asking, type AskingSetup } from "../../src/state/asking";
 import { outcomeWords } from "../../src/views/askwords";
 
 const ACCEPT: Said = { how: "accept" };
@@ -48,7 +48,8 @@ class Host {
   waiting: readonly RequestInfo[] = [];
   online = true;
 
-  constructor() {
+  /** `of`: as {@link AskingSetup}; `null` for all. */
+  constructor(of: AskingSetup["of"] | null = { environment: "local", thread: "thread" }) {
     this.api = new ApiClient(
       (bytes) => {
         this.#take(bytes);
@@ -62,13 +63,7 @@ class Host {
         },
       },
     );
-    this.asking = new Asking({
-      api: this.api,
-      environment: "local",
-      thread: "thread",
-      device: HERE.deviceId,
-      isOnline: () => this.online,
-    });
+    this.asking = new Asking({ api: this.api, ...(of && { of }), device: HERE.deviceId, isOnline: () => this.online });
   }
 
   #take(bytes: Bytes): void {
@@ -154,6 +149,29 @@ test("what waits in the thread is read, and what waits elsewhere is not shown", 
   const ask = await host.shows();
   expect(host.asking.view.value.asks).toHaveLength(1);
   expect(ask.shown).toMatchObject({ kind: "command", agrees: true, parts: { command: "cargo update" } });
+});
+
+test("an inbox has what waits in all threads, and asks for nothing that is too long for a list", async () => {
+  host = new Host(null);
+  await host.settles();
+  expect(host.asking.view.value.known).toBe(true);
+  host.waiting = [await request({ threadId: "another", requestId: 7, environment: "ssh:devbox" }), await request()];
+  const { shown, ...long } = await request({ requestId: 8 }, "x".repeat(70_000));
+  expect(shown).toBeDefined();
+  host.waiting = [...host.waiting, long];
+  host.asking.missed();
+  await vi.waitUntil(() => host.asking.view.value.asks.filter((ask) => ask.shown !== null).length === 2);
+  expect(host.asking.view.value.asks.map(({ info }) => info.requestId)).toEqual([7, 0, 8]);
+  const lists = host.asked.filter(({ method }) => method === "request/list");
+  expect(lists.map(({ params }) => params)).toEqual([{}, {}]);
+  // By the rules of a thread.
+  const [first] = host.asking.view.value.asks;
+  const [key, digest] = [first?.key ?? "", first?.shown?.digest ?? ""];
+  await host.asking.say(key, digest, ACCEPT);
+  expect(host.answers).toEqual([]);
+  host.asking.seen(key, digest);
+  await host.hears(key, digest, ACCEPT);
+  expect(host.answers).toMatchObject([{ environment: "ssh:devbox", threadId: "another", requestId: 7, digest }]);
 });
 
 test("nothing is accepted before its end was seen, and declining needs no look", async () => {

@@ -4,6 +4,7 @@ import { type Route, hashOf, routeOf } from "../../src/state/route";
 test("each route is its fragment's", () => {
   const routes: Route[] = [
     { at: "hosts" },
+    { at: "inbox" },
     { at: "settings" },
     { at: "add" },
     { at: "scan" },
