@@ -22,7 +22,7 @@ import { Layers } from "./layers";
 import { keepName, keptName } from "./name";
 import { Pairing } from "./pairing";
 import type { OwnRelay } from "./relay";
-import { type Route, hashOf, routeOf } from "./route";
+import { type Route, type ThreadsRoute, hashOf, routeOf, threadsRoute } from "./route";
 import { wideOf } from "./wide";
 
 /** What the app stands on. */
@@ -36,6 +36,8 @@ export interface AppSetup {
 export class AppState {
   readonly relay: OwnRelay;
   readonly route: Observable<Route>;
+  /** Which threads, or which one, a person was at last: where there is room it stays there beside hosts and settings. */
+  readonly threads: Observable<ThreadsRoute | null>;
   /** Whether there is room for the list of threads beside a thread. */
   readonly wide: Observable<boolean>;
   /** What lies over the screen. */
@@ -68,6 +70,7 @@ export class AppState {
     this.page = page;
     this.belongsOnHomeScreen = isTabOfIphone(window.navigator);
     this.route = new Observable(routeOf(window.location.hash));
+    this.threads = new Observable(threadsRoute(this.route.value));
     this.wide = wideOf(window);
     this.layers = new Layers(window);
     const database = new Database();
@@ -150,6 +153,15 @@ export class AppState {
     this.#show(route);
   }
 
+  /** Goes to the threads that a person was at last, or to those of the first host. */
+  goToThreads(): void {
+    const hosts = this.hosts.list.value ?? [];
+    const last = this.threads.value;
+    const first = hosts[0]?.stored.id;
+    const isThere = hosts.some(({ stored }) => stored.id === last?.host);
+    this.go(last !== null && isThere ? last : first === undefined ? { at: "hosts" } : { at: "host", host: first });
+  }
+
   /** What this device is to be called at the next host. */
   get name(): string {
     return keptName(this.#window, this.unnamed);
@@ -225,6 +237,7 @@ export class AppState {
     if (route.at !== "pair") {
       this.pairing.cancel();
     }
+    this.threads.set(threadsRoute(route) ?? this.threads.value);
     this.route.set(route);
   }
 

@@ -37,6 +37,15 @@ export type Route =
       readonly item: string;
     };
 
+/** The threads of a host, or one of them. */
+export type ThreadsRoute = Extract<Route, { at: "host" | "new" | "thread" | "output" }>;
+
+/** As one of those, where it is one. */
+export function threadsRoute(route: Route): ThreadsRoute | null {
+  const { at } = route;
+  return at === "host" || at === "new" || at === "thread" || at === "output" ? route : null;
+}
+
 /** Places that are of no host. */
 const PLACES = ["inbox", "settings", "add", "scan", "code", "pair"] as const;
 

@@ -344,3 +344,53 @@ async function deviceId(): Promise<string> {
   await field().waitFor();
   return id;
 }
+
+test("one that is sent while another is on its way goes after it, by a key as by a touch, unless it is changed meanwhile", async () => {
+  mute = true;
+  await says("the first one");
+  await mine("the first one").waitFor();
+  await field().fill("the second one");
+  await phone.sees("The message above goes first.");
+  await field().press("Control+Enter");
+  await phone.sees("The message above goes first, then this one as it stands.");
+  await audits(phone, "composer-waits");
+  await phone.shoots("composer-waits");
+  // Whoever writes on has not finished it; and who touches is heard as who presses.
+  await field().pressSequentially("!");
+  await phone.page.getByText("then this one").waitFor({ state: "detached" });
+  await phone.page.locator("button.send").tap();
+  await phone.sees("then this one as it stands.");
+  await phone.taps("Keep it as a draft");
+  await phone.page.getByText("then this one").waitFor({ state: "detached" });
+  await field().press("Control+Enter");
+  await phone.sees("then this one as it stands.");
+  expect(await field().inputValue()).toBe("the second one!");
+  mute = false;
+  await phone.page.context().setOffline(true);
+  await phone.sees("this device has no network");
+  await phone.page.context().setOffline(false);
+  await hasSaid(["the first one"], ["the second one!"]);
+  expect(await field().inputValue()).toBe("");
+});
+
+test("a keyboard goes through what one writes with as it looks", async () => {
+  const order = (): Promise<readonly string[]> =>
+    phone.page
+      .locator(".composer")
+      .locator("textarea, button")
+      .evaluateAll((all) => all.map((each) => each.getAttribute("aria-label") ?? each.textContent.trim()));
+  expect(await order()).toEqual(["Attach photo or file", "Message to Codex", "Send: write something first"]);
+  const file = { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("look at this") };
+  await phone.page.getByRole("button", { name: "Attach photo or file" }).focus();
+  await phone.page.locator("input[type=file]").setInputFiles(file);
+  await phone.page.getByRole("button", { name: /^Remove notes.txt/ }).waitFor();
+  expect(await order()).toEqual([
+    expect.stringMatching(/^Remove notes.txt/),
+    "Message to Codex",
+    "Attach photo or file",
+    "Send",
+  ]);
+  // Whoever was there is there still.
+  const plus = phone.page.getByRole("button", { name: "Attach photo or file" });
+  await vi.waitUntil(() => plus.evaluate((element) => element === document.activeElement), { timeout: 10_000 });
+});

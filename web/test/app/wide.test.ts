@@ -1,5 +1,5 @@
 /** Where there is room, the list of threads stands beside one of them, and a keyboard goes through both. */
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, expect, test, vi } from "vitest";
 import type { Up } from "../real/up";
@@ -169,4 +169,120 @@ test("a file is before and after beside each other where there is room", async (
   await phone.page.setViewportSize({ width: 600, height: 800 });
   await change.locator(".diff--aside").waitFor();
   expect(await rows()).toEqual(["1||one", "2|−|two", "2|+|2", "3|+|two and a half", "4||three"]);
+});
+
+/** The screen in the list's place. */
+function aside(name: string): Locator {
+  return phone.page.getByRole("complementary", { name, exact: true });
+}
+
+test("G and a letter lead to inbox, threads and hosts, and hosts and settings open beside the thread", async () => {
+  await row("first").click();
+  await said("the first answer").waitFor();
+  await field().fill("not sent yet");
+  const kept = await field().elementHandle();
+  await phone.page.locator("main").focus();
+  await presses("g", "h");
+  await has(aside("Hosts"));
+  await said("the first answer").waitFor();
+  expect(await phone.page.locator("main, h1").count()).toBe(2);
+  expect(await phone.page.title()).toContain("first answer");
+  await auditsWide(phone, "wide-hosts");
+  await phone.page.setViewportSize(SCREEN);
+  // The thread is the same one all the while.
+  expect(await kept.evaluate((element) => element.isConnected)).toBe(true);
+  await phone.page.getByRole("link", { name: "Settings" }).click();
+  await aside("Settings").waitFor();
+  await said("the first answer").waitFor();
+  await auditsWide(phone, "wide-settings");
+  await phone.page.setViewportSize(SCREEN);
+  // A choice of the theme's takes no letters.
+  await phone.page.getByRole("radio", { name: "Dark" }).focus();
+  await presses("g", "t");
+  await has(aside("Threads"));
+  expect(await row("first").getAttribute("aria-current")).toBe("page");
+  expect(await kept.evaluate((element) => element.isConnected)).toBe(true);
+  await presses("G", "I");
+  await has(phone.page.locator("main"));
+  await phone.sees("Nobody needs you");
+  await presses("g", "t");
+  await said("the first answer").waitFor();
+  expect(await field().inputValue()).toBe("not sent yet");
+  // A window that becomes narrow has what was opened last alone.
+  await presses("g", "h");
+  await has(aside("Hosts"));
+  await phone.page.setViewportSize({ width: 600, height: 800 });
+  await phone.page.getByRole("heading", { name: "Hosts" }).waitFor();
+  expect(await phone.page.locator("main").count()).toBe(1);
+  await phone.page.locator("main").focus();
+  await presses("g", "i");
+  expect(phone.page.url()).toMatch(/#\/$/);
+});
+
+test("letters lead nowhere where somebody writes, or while something lies over the screen, and accept nothing", async () => {
+  await row("first").click();
+  await said("the first answer").waitFor();
+  const at = phone.page.url();
+  await field().focus();
+  await presses("g", "i", "[", "]");
+  expect(await field().inputValue()).toBe("gi[]");
+  // One that began before somebody wrote.
+  await phone.page.locator("main").focus();
+  await presses("g");
+  await field().focus();
+  await presses("x");
+  await phone.page.locator("main").focus();
+  await presses("i");
+  await phone.page.getByRole("button", { name: "Thread menu" }).click();
+  await phone.page.locator("dialog[open]").waitFor();
+  await presses("g", "h");
+  expect(await phone.page.locator("dialog[open]").count()).toBe(1);
+  await presses("Escape");
+  await phone.page.locator("dialog[open]").waitFor({ state: "detached" });
+  expect(phone.page.url()).toBe(at);
+  // A request that was read is accepted by its button alone.
+  await desk.begins(up.project, "@esc touch yes.txt");
+  await row("touch yes.txt").click();
+  await phone.page.locator(".gate", { hasText: "You have seen all of it" }).waitFor();
+  await phone.page.locator("main").focus();
+  const open = phone.page.url();
+  const letters = "abcdefhijklmnopqrstuvwxyz0123456789[]".split("");
+  await presses(...letters, ...letters.map((letter) => letter.toUpperCase()), "Enter", "Control+Enter", "Space");
+  expect(phone.page.url()).toBe(open);
+  await phone.page.locator(".gate", { hasText: "You have seen all of it" }).waitFor();
+  expect(existsSync(join(up.project, "yes.txt"))).toBe(false);
+  await phone.page.getByRole("button", { name: "Accept once" }).focus();
+  await presses("Control+Enter");
+  await phone.sees("You accepted once");
+  await vi.waitUntil(() => existsSync(join(up.project, "yes.txt")), { timeout: 30_000, interval: 50 });
+});
+
+/** A file with this in it, to a patch. */
+function adds(...names: readonly string[]): string {
+  const files = names.map((name) => `*** Add File: ${name}\n+${name}`);
+  return `@shell apply_patch <<'EOF'\n*** Begin Patch\n${files.join("\n")}\n*** End Patch\nEOF`;
+}
+
+test("brackets lead from file to file, through rows that are closed, and open each", async () => {
+  const thread = await desk.finishes(up.project, adds("one.txt", "two.txt"));
+  await desk.prompts(thread, adds("three.txt"));
+  await row("apply_patch").click();
+  await phone.page.locator(".item--files").nth(1).waitFor();
+  await phone.sees(/^Idle/);
+  const head = (name: string): Locator => phone.page.locator(".file > .fhead").filter({ hasText: name });
+  await phone.page.locator("main").focus();
+  await phone.page.locator("main").evaluate((main) => (main.scrollTop = 0));
+  for (const name of ["one.txt", "two.txt", "three.txt", "three.txt"]) {
+    await presses("]");
+    await has(head(name));
+    await phone.page.locator(".file[open] > .fhead").filter({ hasText: name }).waitFor();
+  }
+  for (const name of ["two.txt", "one.txt", "one.txt"]) {
+    await presses("[");
+    await has(head(name));
+  }
+  // Of the list they are nothing.
+  await row("first").focus();
+  await presses("]");
+  await has(row("first"));
 });
