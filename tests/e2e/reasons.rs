@@ -463,3 +463,27 @@ async fn who_may_only_look_is_told_before_and_after() {
     assert_eq!(host(&device).await["scope"], "view");
     up.stop().await;
 }
+
+#[tokio::test]
+async fn who_may_prompt_and_not_approve_is_told_before_codex_starts() {
+    let mut up = Up::start().await;
+    let device = up.device("laptop").await;
+    let told = "this computer may prompt and not approve (scope `steer`)";
+    let terminal = connect(&device, &codex::program(), &[]);
+    terminal.shows("Scripted demo").await;
+    quit(&terminal).await;
+    assert!(!terminal.everything().contains("may prompt"), "who may approve is told that they may not");
+
+    up.home.run(&["devices", "scope", "laptop", "steer"]).await.ok();
+    let terminal = connect(&device, &codex::program(), &[]);
+    terminal.shows("Scripted demo").await;
+    quit(&terminal).await;
+    let id = host(&device).await["device_id"].as_str().unwrap().to_owned();
+    let raise = format!("reachback devices scope {} approve", &id[..8]);
+    says(&terminal, &[told, &raise]);
+    // The command that is named is one that can be typed.
+    let words: Vec<_> = raise.split(' ').skip(1).collect();
+    up.home.run(&words).await.ok();
+    assert_eq!(host(&device).await["scope"], "approve");
+    up.stop().await;
+}

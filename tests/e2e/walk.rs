@@ -412,8 +412,16 @@ async fn relay_host_and_client_live_in_three_homes_of_one_machine() {
 
     // It knows its relay now, and the key is used up for any other host.
     assert_eq!(host.stop().await, Some(0));
+    // Who asks for it meanwhile is told that it is waited for, and since when it is away.
+    let mut waiting = device.start(&["connect", "--socket", path.to_str().unwrap()]);
+    let waits = waiting.event("waiting").await;
+    has(&waits, &["host_id", "host_name", "state", "since", "reason"]);
+    assert_eq!((&waits["host_id"], &waits["state"]), (&enrolled["host_id"], &json!("offline")));
+    assert!(waits["since"].is_string() && waits["reason"].is_null(), "{waits}");
     let mut host = agent(&home, &[]);
     assert_eq!(host.event("ready").await["host_id"], enrolled["host_id"]);
+    waiting.event("socket").await;
+    waiting.signal_and_wait("-INT", 0).await;
     let second = Home::new();
     let mut stranger = agent(&second, &["--relay", url, "--enroll-file", kept.to_str().unwrap()]);
     let error = stranger.event("error").await;
@@ -428,6 +436,10 @@ async fn relay_host_and_client_live_in_three_homes_of_one_machine() {
     for mut process in [stranger, host, relay] {
         assert_eq!(process.stop().await, Some(0));
     }
+    let mut waiting = device.start(&["connect", "--socket", path.to_str().unwrap()]);
+    let waits = waiting.line("why", |line| line["event"] == "waiting" && line["reason"].is_string()).await;
+    assert_eq!((&waits["state"], &waits["since"]), (&json!("connecting"), &Value::Null), "{waits}");
+    drop(waiting);
 }
 
 #[tokio::test]
@@ -466,8 +478,9 @@ async fn digits_typed_at_the_host_let_the_right_device_in() {
     joining.kill().await;
     pair.shows("the device gave up").await;
 
-    // The code still works, for a device that shows what is typed. An Enter too early is no answer to it.
-    pair.press(&["Enter"]);
+    // The code still works, for a device that shows what is typed. What was entered before is no answer to it.
+    pair.type_text("early\r");
+    pair.shows("early").await;
     let mut joining = device.start(&["join", &url, "--name", "mine"]);
     let digits = text(&joining.event("digits").await["digits"]).to_owned();
     pair.until("it asks for the new device", |screen| screen.matches("wants to pair").count() == 4).await;

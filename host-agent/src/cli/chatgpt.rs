@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use reachback_proto::words::quote;
 
+use super::lines::Line;
 use super::output::{Output, table, with_fix};
 use super::pair::read_line;
 use super::{Home, demo};
@@ -111,7 +112,7 @@ async fn drive(home: &Home, request: &Request, output: Output) -> anyhow::Result
                 }
             }
             Reply::Done(Response::ChatgptPaired) => {
-                output.object(&serde_json::json!({ "event": "chatgpt_paired" }));
+                output.object(&Line::ChatgptPaired);
                 output.say("Paired. It reaches this host's Codex from now on.");
                 output.say("Which devices do: reachback codex chatgpt-devices");
                 output.say("To end that for all of them: reachback codex chatgpt-off");
@@ -123,7 +124,7 @@ async fn drive(home: &Home, request: &Request, output: Output) -> anyhow::Result
                 return Ok(());
             }
             Reply::Done(Response::ChatgptOff { was_on }) => {
-                output.object(&serde_json::json!({ "event": "chatgpt_off", "was_on": was_on }));
+                output.object(&Line::ChatgptOff { was_on });
                 output.say(match was_on {
                     true => "OpenAI's remote control is off: nothing reaches this host's Codex from there. Reachback's devices do.",
                     false => "OpenAI's remote control was off already.",

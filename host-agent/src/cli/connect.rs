@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use reachback_proto::crypto::keys::Identity;
 use reachback_proto::frame::{ByeReason, LOCAL_ENVIRONMENT};
+use reachback_proto::ids::{DeviceId, HostId};
 use reachback_proto::scope::Scope;
 use reachback_proto::words::{quote, shell_word};
-use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Home;
 use super::host::stopped;
+use super::lines::{Line, Waits};
 use super::output::Output;
 use super::preflight::{self, PATIENCE};
 use super::reasons;
@@ -94,7 +95,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
     let (report_out, report) = watch::channel(HostReport::default());
     let info = host_info::follow(Arc::clone(&remote), PairedHostStore::new(&home.path), id, device, report_out);
     let _info = AbortOnDropHandle::new(tokio::spawn(info));
-    let progress = progress(remote.state(), name.clone(), output);
+    let progress = progress(remote.state(), (id, name.clone()), output);
     let up = tokio::select! {
         up = remote.up() => up,
         () = progress => unreachable!("reporting does not end before the host is up"),
@@ -108,7 +109,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
         Some(path) => path.clone(),
         None => runtime.socket(&format!("connect-{}.sock", std::process::id()))?,
     };
-    let connected = Connected { name, remote, report, outcome: Arc::default(), output };
+    let connected = Connected { name, device, remote, report, outcome: Arc::default(), output };
     let code = match &codex {
         Some(program) => connected.terminal_ui(program, &path, &args).await,
         None => connected.expose(&path, &args.env).await,
@@ -131,6 +132,8 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
 /// A host, with a session that is up.
 struct Connected {
     name: String,
+    /// This computer, as the host knows it.
+    device: DeviceId,
     remote: Arc<RemoteHost>,
     report: watch::Receiver<HostReport>,
     outcome: Arc<Outcome>,
@@ -148,6 +151,7 @@ impl Connected {
             _ = ended => return Ok((ExitCode::FAILURE, None)),
             Ok(()) = tokio::signal::ctrl_c() => return Ok((ExitCode::from(INTERRUPTED), None)),
         };
+        self.warn(&args.env);
         let serving = self.serve(path, &args.env)?;
         let mut command = programs::command(program);
         command.arg("--remote").arg(remote_url(path)).kill_on_drop(true);
@@ -174,6 +178,14 @@ impl Connected {
         Ok((code, scope))
     }
 
+    /// Says what would otherwise look like a hang: what Codex asks for is not shown to who may not approve.
+    fn warn(&self, environment: &str) {
+        let report = self.report.borrow();
+        if let Some(words) = reasons::approves_nothing(&self.name, self.device, (environment, &report)) {
+            self.output.remark(words);
+        }
+    }
+
     async fn preflight(&self, program: &Path, args: &ConnectArgs) -> Result<Option<Scope>, Failure> {
         let version = preflight::ready((&self.name, &self.remote), &args.env, self.report.clone(), self.output).await?;
         if !args.any_codex {
@@ -189,7 +201,7 @@ impl Connected {
         let Self { name, output, .. } = self;
         let serving = self.serve(path, environment)?;
         let serving = async {
-            output.object(&json!({ "event": "socket", "path": path, "host_name": name }));
+            output.object(&Line::Socket { path: path.display().to_string(), host_name: name });
             output.say(format_args!(
                 "{} is at {}: codex --remote {}",
                 quote(name),
@@ -307,21 +319,33 @@ fn codex_program(home: &Home, named: Option<PathBuf>) -> anyhow::Result<PathBuf>
 }
 
 /// Tells what is being waited for, once it takes longer than a moment.
-async fn progress(mut state: watch::Receiver<RemoteState>, name: String, output: Output) {
+async fn progress(mut state: watch::Receiver<RemoteState>, (id, name): (HostId, String), output: Output) {
     let (started, host) = (Instant::now(), quote(&name));
     sleep(PATIENCE).await;
     let mut told = Told::default();
     loop {
-        let line = match &*state.borrow_and_update() {
-            RemoteState::HostOffline { last_seen: 0, .. } => Some(format!("{host} is offline; waiting for it.")),
-            RemoteState::HostOffline { last_seen, .. } => {
-                Some(format!("{host} is offline since {}; waiting for it.", Timestamp::from_unix(*last_seen)))
+        let waiting = |state, since, reason| Line::Waiting { host_id: id, host_name: &name, state, since, reason };
+        let now = state.borrow_and_update().clone();
+        let line = match &now {
+            RemoteState::HostOffline { last_seen: 0, .. } => {
+                Some((format!("{host} is offline; waiting for it."), waiting(Waits::Offline, None, None)))
             }
-            RemoteState::Connecting { reason, .. } if reason.is_empty() => Some(format!("Connecting to {host}…")),
-            RemoteState::Connecting { reason, .. } => Some(format!("Not connected to {host}: {reason}. Trying again.")),
+            RemoteState::HostOffline { last_seen, .. } => {
+                let since = Timestamp::from_unix(*last_seen);
+                let words = format!("{host} is offline since {since}; waiting for it.");
+                Some((words, waiting(Waits::Offline, Some(since), None)))
+            }
+            RemoteState::Connecting { reason, .. } if reason.is_empty() => {
+                Some((format!("Connecting to {host}…"), waiting(Waits::Connecting, None, None)))
+            }
+            RemoteState::Connecting { reason, .. } => Some((
+                format!("Not connected to {host}: {reason}. Trying again."),
+                waiting(Waits::Connecting, None, Some(reason)),
+            )),
             RemoteState::Up | RemoteState::Ended { .. } => None,
         };
-        if let Some(line) = line.filter(|line| told.is_news(line, Instant::now())) {
+        if let Some((line, object)) = line.filter(|(line, _)| told.is_news(line, Instant::now())) {
+            output.object(&object);
             match started.elapsed().as_secs() / 60 {
                 0 => output.remark(&line),
                 minutes => output.remark(format_args!("{line} ({minutes} min)")),

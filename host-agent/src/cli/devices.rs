@@ -3,13 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
 use reachback_proto::words::{printable, quote, shell_word};
-use serde::Serialize;
 
 use super::Home;
 use super::demo;
+use super::lines::{DeviceLine, Line};
 use super::output::{self, Output, table};
 use super::status;
 use crate::agent::changes::DeviceChanges;
@@ -106,7 +105,7 @@ pub(super) async fn run(home: &Home, args: DevicesArgs, output: Output) -> anyho
             ));
         }
         (Request::Pause { device, on }, _) => {
-            output.object(&serde_json::json!({ "event": "paused", "on": on, "device": device }));
+            output.object(&Line::Paused { on: *on, device: device.as_deref() });
             output.say(match (device, on) {
                 (None, true) => "All devices are kept out until `reachback devices resume`.".to_owned(),
                 (None, false) => "Devices are let in again, but for those that were paused by name.".to_owned(),
@@ -138,26 +137,10 @@ async fn all_are_paused(home: &Home) -> bool {
     matches!(response, Some(Response::Devices { paused: true, .. }))
 }
 
-#[derive(Serialize)]
-struct DeviceLine<'a> {
-    event: &'static str,
-    device_id: DeviceId,
-    state: &'a str,
-    name: &'a str,
-    platform: &'a str,
-    scope: Scope,
-    paused: bool,
-    expired: bool,
-    revoked_at_relay: bool,
-    added_at: Timestamp,
-    last_seen: Timestamp,
-}
-
 fn tell(device: &DeviceInfo, state: &str, output: Output) {
     let DeviceInfo { device_id, name, platform, scope, paused, expired, revoked_at_relay, added_at, last_seen, .. } =
         device;
-    output.object(&DeviceLine {
-        event: "device",
+    output.object(&Line::Device(DeviceLine {
         device_id: *device_id,
         state,
         name,
@@ -168,7 +151,7 @@ fn tell(device: &DeviceInfo, state: &str, output: Output) {
         revoked_at_relay: *revoked_at_relay,
         added_at: *added_at,
         last_seen: *last_seen,
-    });
+    }));
 }
 
 fn list(devices: &[DeviceInfo], all_paused: bool, output: Output) {

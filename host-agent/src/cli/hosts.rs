@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use reachback_proto::frame::{ByeReason, LOCAL_ENVIRONMENT};
 use reachback_proto::words::{printable, quote};
-use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::lines::{HostLine, Line};
 use super::output::{Output, table};
 use super::{Home, connect, transport};
 use crate::connect::host_info::{CodexWord, EnvironmentReport, HostReport};
@@ -58,7 +58,7 @@ pub(super) async fn run(home: &Home, args: HostsArgs, output: Output) -> anyhow:
     if let Some(Action::Forget { host }) = args.action {
         let host = store.find(&host)?;
         store.remove(host.host_id())?;
-        output.object(&json!({ "event": "forgotten", "host_id": host.host_id(), "host_name": host.name }));
+        output.object(&Line::Forgotten { host_id: host.host_id(), host_name: &host.name });
         output.say(format_args!("Forgot {} ({}).", quote(&host.name), host.host_id().short()));
         return Ok(ExitCode::SUCCESS);
     }
@@ -78,19 +78,18 @@ pub(super) async fn run(home: &Home, args: HostsArgs, output: Output) -> anyhow:
     let mut rows = asking.join_all().await;
     rows.sort_by_key(|(n, _)| *n);
     for (_, row) in &rows {
-        output.object(&json!({
-            "event": "host",
-            "host_id": row.host.host_id(),
-            "host_name": row.host.name,
-            "state": row.state,
-            "since": row.since,
-            "reason": row.reason,
-            "codex": row.codex.as_ref().map(|codex| codex.state),
-            "codex_version": row.codex.as_ref().and_then(|codex| codex.version.as_ref()),
-            "codex_reason": row.codex.as_ref().and_then(|codex| codex.reason.as_ref()),
-            "scope": row.host.scope,
-            "relay_url": row.host.relay().url,
-            "device_id": row.host.device_id(),
+        output.object(&Line::Host(HostLine {
+            host_id: row.host.host_id(),
+            host_name: &row.host.name,
+            state: row.state,
+            since: row.since,
+            reason: row.reason.as_deref(),
+            codex: row.codex.as_ref().map(|codex| codex.state),
+            codex_version: row.codex.as_ref().and_then(|codex| codex.version.as_deref()),
+            codex_reason: row.codex.as_ref().and_then(|codex| codex.reason.as_deref()),
+            scope: row.host.scope,
+            relay_url: &row.host.relay().url,
+            device_id: row.host.device_id(),
         }));
     }
     if is_empty {

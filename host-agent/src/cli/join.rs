@@ -6,9 +6,9 @@ use clap::Args;
 use reachback_proto::close::CloseCode;
 use reachback_proto::pairing::{Name, Origin, PairingUrl, Platform, TypedCode};
 use reachback_proto::words::{quote, shell_word};
-use serde_json::json;
 
 use super::Home;
+use super::lines::Line;
 use super::output::Output;
 use super::pair::read_line;
 use super::transport;
@@ -42,19 +42,18 @@ pub(super) async fn run(home: &Home, args: JoinArgs, output: Output) -> anyhow::
     let store = PairedHostStore::new(&home.path);
     output.remark("Pairing…");
     let host = join::join(&invitation, transport::way_out(), name, platform, &store, |digits| {
-        output.object(&json!({ "event": "digits", "digits": digits.to_string() }));
+        output.object(&Line::Digits { digits: digits.to_string() });
         output.say(format_args!("\nType these digits at the host:\n\n    {digits}\n"));
     })
     .await
     .map_err(explained)?;
-    output.object(&json!({
-        "event": "joined",
-        "host_id": host.host_id(),
-        "host_name": host.name,
-        "device_id": host.device_id(),
-        "scope": host.scope,
-        "relay_url": host.relay().url,
-    }));
+    output.object(&Line::Joined {
+        host_id: host.host_id(),
+        host_name: &host.name,
+        device_id: host.device_id(),
+        scope: host.scope,
+        relay_url: &host.relay().url,
+    });
     output.say(format_args!("Paired with {} ({}), scope {}.", quote(&host.name), host.host_id().short(), host.scope));
     output.say(format_args!("Use Codex there: reachback connect {}", shell_word(&host.name)));
     Ok(ExitCode::SUCCESS)

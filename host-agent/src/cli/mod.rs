@@ -15,6 +15,7 @@ mod devices;
 mod host;
 mod hosts;
 mod join;
+mod lines;
 mod opening;
 mod output;
 mod pair;

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Args;
 use reachback_proto::ids::DeviceId;
@@ -17,7 +18,7 @@ use super::output::{Output, with_fix};
 use crate::local_api::{
     Answer, Client, ClientError, Confirm, DeviceInfo, Event, Failure, Reply, Request, Response, Shown,
 };
-use crate::platform::terminal::forget_typed;
+use crate::platform::terminal::{forget_typed, has_typed};
 use crate::qr::{Paint, Qr};
 
 /// Waits this long for a device unless told otherwise: an hour, codes being renewed every five minutes.
@@ -180,6 +181,8 @@ struct Typed {
 struct Reader {
     wanted: std::sync::mpsc::SyncSender<()>,
     lines: mpsc::Receiver<std::io::Result<String>>,
+    /// Held while a line is on its way from the terminal to `lines`: it is either there or here for who forgets.
+    taking: Arc<Mutex<()>>,
 }
 
 impl Reader {
@@ -187,24 +190,48 @@ impl Reader {
     fn start() -> Self {
         let (wanted, asked) = std::sync::mpsc::sync_channel(1);
         let (read, lines) = mpsc::channel(1);
+        let taking = Arc::default();
+        let is_taking = Arc::clone(&taking);
         std::thread::spawn(move || {
             while asked.recv().is_ok() {
-                let mut line = String::new();
-                let done = std::io::stdin().read_line(&mut line).map(|_| line);
-                if read.blocking_send(done).is_err() {
+                let (line, _taking) = line_of(&is_taking);
+                if read.blocking_send(line).is_err() {
                     return;
                 }
             }
         });
-        Self { wanted, lines }
+        Self { wanted, lines, taking }
     }
+}
+
+/// Waits for a line; a terminal's is read while nobody forgets.
+fn line_of(taking: &Mutex<()>) -> (std::io::Result<String>, Option<MutexGuard<'_, ()>>) {
+    let taken = loop {
+        if has_typed(true).is_none() {
+            break None;
+        }
+        let taken = lock(taking);
+        // It may just have been forgotten.
+        if has_typed(false) != Some(false) {
+            break Some(taken);
+        }
+    };
+    let mut line = String::new();
+    (std::io::stdin().read_line(&mut line).map(|_| line), taken)
+}
+
+fn lock(taking: &Mutex<()>) -> MutexGuard<'_, ()> {
+    taking.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Typed {
     /// Forgets what a person typed before they were asked. What a program wrote is its answer, whenever it did.
     fn forget(&mut self) {
+        let reader = self.reader.as_mut().filter(|_| std::io::stdin().is_terminal());
+        let taking = reader.as_ref().map(|reader| Arc::clone(&reader.taking));
+        let _taking = taking.as_deref().map(lock);
         forget_typed();
-        if let Some(reader) = self.reader.as_mut().filter(|_| std::io::stdin().is_terminal()) {
+        if let Some(reader) = reader {
             while reader.lines.try_recv().is_ok() {
                 self.waits = false;
             }

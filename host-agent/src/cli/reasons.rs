@@ -1,11 +1,12 @@
 //! Why a host does not let this computer work there, and what to do about it.
 
 use reachback_proto::frame::{ByeReason, ChannelCloseReason, LOCAL_ENVIRONMENT};
+use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
 use reachback_proto::words::{quote, shell_word};
 
 use crate::agent::environments::SSH;
-use crate::connect::host_info::EnvironmentReport;
+use crate::connect::host_info::{EnvironmentReport, HostReport};
 use crate::connect::outcome::Refused;
 use crate::local_api::Failure;
 use crate::ssh::BootstrapError;
@@ -55,6 +56,27 @@ pub(super) fn lowered(name: &str, before: Scope, now: Scope) -> Failure {
     let message =
         format!("{host} lets this computer do less than before: its scope is `{now}` now, and was `{before}`");
     Failure::new("scope", message).fix(format!("at {host}, `reachback devices scope` changes it"))
+}
+
+/// What who may prompt and not approve is told before anything is asked; nothing to whoever may, or only looks.
+pub(super) fn approves_nothing(
+    name: &str,
+    device: DeviceId,
+    (environment, report): (&str, &HostReport),
+) -> Option<String> {
+    if report.scope_in(environment) != Some(Scope::Steer) {
+        return None;
+    }
+    let host = quote(name);
+    // More than the environment's own limit can't be given.
+    let more = match report.scope {
+        Some(Scope::Steer) => format!(" For more, at {host}: reachback devices scope {} approve", device.short()),
+        _ => String::new(),
+    };
+    Some(format!(
+        "On {host} this computer may prompt and not approve (scope `steer`): where Codex asks, it waits for somebody else, \
+         and shows nothing here.{more}"
+    ))
 }
 
 /// The command that tries again.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use clap::Args;
 use reachback_proto::frame::LOCAL_ENVIRONMENT;
-use reachback_proto::ids::{DeviceId, HostId, RelayId};
+use reachback_proto::ids::DeviceId;
 use reachback_proto::words::{printable, quote};
-use serde::Serialize;
 
+use super::lines::{Line, StatusLine};
 use super::output::Output;
 use super::{Home, awake, demo, devices, workspace};
 use crate::agent::environments::workspaces::OpenedBy;
@@ -24,7 +24,6 @@ use crate::local_api::{
 use crate::platform::signals::stop_wanted;
 use crate::state::awake::AwakeFile;
 use crate::state::host::HostState;
-use crate::state::timestamp::Timestamp;
 
 const EXAMPLES: &str = "Examples, on the host:\n  \
     reachback status           for you\n  \
@@ -48,27 +47,6 @@ pub(super) struct StatusArgs {
     // As for `workspace`.
     #[arg(long, env = "CODEX_HOME", hide = true, value_name = "DIR")]
     codex_home: Option<PathBuf>,
-}
-
-/// The first line for programs; `null` where no agent runs to say it.
-#[derive(Debug, Serialize)]
-struct StatusLine {
-    event: &'static str,
-    running: bool,
-    home: String,
-    version: Option<String>,
-    pid: Option<u32>,
-    started_at: Option<Timestamp>,
-    host_id: Option<HostId>,
-    host_name: Option<String>,
-    relay_url: Option<String>,
-    fingerprint: Option<RelayId>,
-    devices: usize,
-    connected: Option<usize>,
-    paused: bool,
-    round_trip_us: Option<u64>,
-    threads: Option<Threads>,
-    last_errors: Vec<Past>,
 }
 
 /// All there is to show.
@@ -126,7 +104,7 @@ async fn look(home: &Home, args: &StatusArgs) -> anyhow::Result<Found> {
 
 fn show(found: &Found, output: Output) {
     found.elsewhere.iter().for_each(|words| output.remark(words));
-    output.object(&found.line);
+    output.object(&Line::Status(&found.line));
     found.tunnel.iter().for_each(|tunnel| output.event(&Event::Tunnel(tunnel.clone())));
     found.codex.iter().for_each(|codex| output.event(&Event::Codex(codex.clone())));
     found.ssh_hosts.iter().for_each(|codex| output.event(&Event::Codex(codex.clone())));
@@ -175,7 +153,6 @@ async fn running(home: &Home) -> Result<Found, ClientError> {
         ..
     } = *status;
     let line = StatusLine {
-        event: "status",
         running: true,
         home: home.path.display().to_string(),
         version: Some(version),
@@ -219,7 +196,6 @@ fn without_agent(home: &Home, codex_home: Option<PathBuf>) -> anyhow::Result<Fou
     };
     let (events, _) = workspace::without_agent(home, codex_home, &Request::Workspaces)?;
     let line = StatusLine {
-        event: "status",
         running: false,
         home: home.path.display().to_string(),
         version: None,
@@ -443,6 +419,7 @@ pub(super) fn keys_line(codex: &CodexStatus) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::timestamp::Timestamp;
 
     fn codex(keys: Option<Keys>, reason: Option<&str>) -> CodexStatus {
         CodexStatus {
@@ -463,7 +440,6 @@ mod tests {
 
     fn found() -> Found {
         let line = StatusLine {
-            event: "status",
             running: false,
             home: "/home/me/state".into(),
             version: None,

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::Home;
 use super::demo;
 use super::host::STOP_TIME;
+use super::lines::Line;
 use super::output::Output;
 use crate::local_api::{Client, ClientError, Failure, Request, Response};
 use crate::state::lock::{HomeLock, LockError};
@@ -75,5 +76,5 @@ async fn pid(home: &Home) -> Result<u32, ClientError> {
 }
 
 fn tell(pid: Option<u32>, output: Output) {
-    output.object(&serde_json::json!({ "event": "stopped", "pid": pid }));
+    output.object(&Line::Stopped { pid });
 }

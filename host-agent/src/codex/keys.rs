@@ -9,6 +9,7 @@ use super::{Adapter, StartedBy};
 
 /// How far keys are kept from what Codex runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Keys {
     /// From every thread that chooses nothing else for itself.

@@ -16,6 +16,7 @@ use crate::state::timestamp::Timestamp;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The host is enrolled and reachable.
@@ -23,21 +24,26 @@ pub enum Event {
         /// Its relay.
         relay_url: String,
         /// Its id.
+        #[cfg_attr(test, schemars(with = "String"))]
         host_id: HostId,
         /// What people call it.
         host_name: String,
         /// The relay's id, to compare with what the relay's operator says.
+        #[cfg_attr(test, schemars(with = "String"))]
         fingerprint: RelayId,
         /// Where its state is: the other commands' REACHBACK_HOME.
         home: String,
     },
-    /// A device can be paired; a later one of these replaces it.
+    /// A device can be paired; a later one of these replaces it. A secret.
     Pairing {
         /// What the QR code says.
+        #[cfg_attr(test, schemars(with = "String"))]
         url: Shown,
         /// What is typed where there is no camera.
+        #[cfg_attr(test, schemars(with = "String"))]
         code: Shown,
         /// When both stop working.
+        #[cfg_attr(test, schemars(with = "String"))]
         expires_at: Timestamp,
     },
     /// A device knows the code and shows six digits; they are to be typed here.
@@ -50,10 +56,12 @@ pub enum Event {
     /// A device was paired.
     Paired {
         /// Its id.
+        #[cfg_attr(test, schemars(with = "String"))]
         device_id: DeviceId,
         /// What people call it.
         name: String,
         /// What it may do.
+        #[cfg_attr(test, schemars(with = "String"))]
         scope: Scope,
     },
     /// The connection to the relay changed.
@@ -61,6 +69,7 @@ pub enum Event {
     /// A device came, went, or was changed.
     Device {
         /// Its id.
+        #[cfg_attr(test, schemars(with = "String"))]
         device_id: DeviceId,
         /// What it is now.
         state: DeviceState,
@@ -68,6 +77,7 @@ pub enum Event {
     /// What a device had begun in a thread was ended, as the device may begin nothing any more.
     WorkEnded {
         /// The device.
+        #[cfg_attr(test, schemars(with = "String"))]
         device_id: DeviceId,
         /// The environment that it worked in.
         environment: String,
@@ -80,7 +90,7 @@ pub enum Event {
         /// Turns that were interrupted: its own, and those of its sub-agents.
         turns: usize,
     },
-    /// Codex changed.
+    /// Codex changed. `status` prints one for each SSH host, too.
     Codex(CodexStatus),
     /// Whether Codex's configuration leads to this agent, for a Codex that somebody else starts.
     CodexUse(CodexUse),
@@ -89,10 +99,13 @@ pub enum Event {
     /// OpenAI's own remote control shows a pairing; a later one of these replaces it.
     ChatgptPairing {
         /// What is typed in its app.
+        #[cfg_attr(test, schemars(with = "Option<String>"))]
         code: Option<Shown>,
         /// What a QR code says, where the pairing is a link.
+        #[cfg_attr(test, schemars(with = "Option<String>"))]
         url: Option<Shown>,
         /// When both stop working.
+        #[cfg_attr(test, schemars(with = "String"))]
         expires_at: Timestamp,
     },
     /// A device that was paired with OpenAI's own remote control.
@@ -123,9 +136,11 @@ pub enum Event {
     SshRemoved(SshEnvironment),
     /// Devices may be asked what such a machine asks for from now on, or no more.
     SshAsksDevices(SshAsksDevices),
-    /// Nothing is wrong, but someone should know.
+    /// Nothing is wrong, but someone should know. Codes are `no_workspace`, `work_goes_on`, `work_not_ended`,
+    /// `waiting_for_codex`, `codex_way` (the agent has to be started otherwise), `codex_use_late`, `codex_config_changed`,
+    /// `pairing_opened_by_codex` and `pairing_waits` (for `pair --waiting`), `codex_config`, `codex_signed_out`.
     Notice(Failure),
-    /// Something went wrong.
+    /// Something went wrong. The code is `usage` where a command was asked wrongly.
     Error(Failure),
 }
 
@@ -138,17 +153,19 @@ impl Event {
 
 /// The connection to the relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TunnelStatus {
     /// Whether it is there.
     pub state: TunnelState,
     /// What carries it.
     pub transport: Option<TunnelTransport>,
-    /// Why it is not there, or why not over QUIC.
+    /// Why it is not there, or why not over QUIC, such as the proxy that it goes through.
     pub reason: Option<String>,
 }
 
 /// Whether the relay is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TunnelState {
     /// It is.
@@ -161,6 +178,7 @@ pub enum TunnelState {
 
 /// What carries a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TunnelTransport {
     /// WebSocket over TLS.
@@ -171,6 +189,7 @@ pub enum TunnelTransport {
 
 /// What became of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceState {
     /// It is here.
@@ -191,12 +210,13 @@ pub enum DeviceState {
 
 /// Codex at this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CodexStatus {
     /// The environment that it works in: `local`, the host itself.
     pub environment: String,
     /// Whether it runs.
     pub state: CodexState,
-    /// How the agent talks to it: `app-server`, `ssh`, …
+    /// How the agent reaches it: `app-server`, `remote-control`, `attach` or `ssh`.
     pub adapter: String,
     /// Where it listens, as the owner named it; with `attach`.
     #[serde(default)]
@@ -225,6 +245,7 @@ pub struct CodexStatus {
 
 /// OpenAI's own remote control of a Codex, in Codex's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ChatgptRemote {
     /// Nobody reaches it from there.
@@ -246,6 +267,7 @@ impl ChatgptRemote {
 
 /// A device that was paired with OpenAI's own remote control, as that tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ChatgptDevice {
     /// Its id there.
     pub id: String,
@@ -254,11 +276,13 @@ pub struct ChatgptDevice {
     /// What it says it is.
     pub platform: Option<String>,
     /// When it was last there.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub last_seen: Option<Timestamp>,
 }
 
 /// Whether Codex runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CodexState {
     /// It is on a machine that is not connected: it is when a device wants to work there.
@@ -277,6 +301,7 @@ pub enum CodexState {
 
 /// Whether Codex's configuration leads to this agent (`reachback codex use`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CodexUse {
     /// Whether the owner wishes it: then it does while an agent runs with `--codex remote-control`.
     pub wanted: bool,
@@ -292,6 +317,7 @@ pub struct CodexUse {
 
 /// Whether this computer is kept awake while devices may come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AwakeStatus {
     /// Whether the owner wants it.
     pub on: bool,
@@ -305,6 +331,7 @@ pub struct AwakeStatus {
 
 /// Whether a computer is kept awake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AwakeState {
     /// The owner does not want it.
@@ -325,6 +352,7 @@ pub enum AwakeState {
 
 /// A folder that somebody opened to devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorkspaceStatus {
     /// The environment that it is in.
     pub environment: String,
@@ -340,6 +368,7 @@ pub struct WorkspaceStatus {
 
 /// A machine that an SSH configuration names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SshHost {
     /// Its name there, for `ssh` and for Reachback.
     pub alias: String,
@@ -367,6 +396,7 @@ pub struct SshHost {
 
 /// A machine that is reached over SSH, as an environment of this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SshEnvironment {
     /// Its name in the SSH configuration.
     pub alias: String,
@@ -376,6 +406,7 @@ pub struct SshEnvironment {
 
 /// Whether devices may be asked what a machine asks for that is reached over SSH.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SshAsksDevices {
     /// Its name in the SSH configuration.
     pub alias: String,
@@ -387,6 +418,7 @@ pub struct SshAsksDevices {
 
 /// How a machine was reached over SSH.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SshChecked {
     /// Its name in the SSH configuration.
     pub alias: String,
@@ -400,6 +432,7 @@ pub struct SshChecked {
 
 /// What a person is asked on the way to a machine that is reached over SSH.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "for", rename_all = "snake_case")]
 pub enum SshAsked {
     /// Whether a machine that nobody knows is the one that is meant.
@@ -436,6 +469,7 @@ pub enum SshAsked {
 
 /// The Codex of a machine that is reached over SSH.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SshCodex {
     /// The machine's name in the SSH configuration.
     pub alias: String,
@@ -459,6 +493,7 @@ pub struct SshCodex {
 
 /// A step of an install on a machine that is reached over SSH.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SshInstalling {
     /// The machine's name in the SSH configuration.
     pub alias: String,
@@ -472,6 +507,7 @@ pub struct SshInstalling {
 
 /// A Codex that was installed on a machine that is reached over SSH.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SshInstalled {
     /// The machine's name in the SSH configuration.
     pub alias: String,
@@ -487,6 +523,7 @@ pub struct SshInstalled {
 
 /// What was ended on a machine that is reached over SSH.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SshStopped {
     /// The machine's name in the SSH configuration.
     pub alias: String,
@@ -501,6 +538,7 @@ pub(crate) const CODEX_FAILED: &str = "codex_failed";
 
 /// What went wrong, or what to know, for a program and a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[error("{message}")]
 pub struct Failure {
     /// A stable word.

@@ -277,6 +277,7 @@ pub struct Status {
 
 /// How many threads there are that somebody may want to look at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Threads {
     /// In a turn.
     pub running: usize,
@@ -286,8 +287,10 @@ pub struct Threads {
 
 /// Something that went wrong, and may be over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Past {
     /// When it was told last.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub at: Timestamp,
     /// What it was.
     #[serde(flatten)]

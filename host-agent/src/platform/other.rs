@@ -143,3 +143,8 @@ fn unsupported() -> io::Error {
 }
 
 pub(super) fn forget_typed() {}
+
+/// Can't be told.
+pub(super) fn has_typed(_: bool) -> Option<bool> {
+    None
+}

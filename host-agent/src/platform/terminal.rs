@@ -3,7 +3,7 @@
 //! The stock terminal UI puts the terminal into a mode of its own and, when it
 //! is ended by a signal, leaves it there: no line ends, no echo.
 
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{IsTerminal, Write, stdin, stdout};
 use std::time::Duration;
 
 use tokio::process::Child;
@@ -20,6 +20,12 @@ const PLAIN: &str = "\x1b[<u\x1b[?2004l\x1b[?1004l\x1b[?25h\x1b[0m\r\n\x1b[J";
 /// Forgets what was typed at the terminal and not read yet: it was no answer to a question that comes now.
 pub(crate) fn forget_typed() {
     imp::forget_typed();
+}
+
+/// Whether a line was typed at the terminal on standard input, or it has ended: then it can be read at once. With `wait` it
+/// is waited for. `None` where that can't be told.
+pub(crate) fn has_typed(wait: bool) -> Option<bool> {
+    if stdin().is_terminal() { imp::has_typed(wait) } else { None }
 }
 
 /// How the terminal was found.

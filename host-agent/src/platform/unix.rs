@@ -236,3 +236,22 @@ pub(super) fn forget_typed() {
     // Not a terminal: then a program answers, and it may have done so already.
     let _ = rustix::termios::tcflush(std::io::stdin(), rustix::termios::QueueSelector::IFlush);
 }
+
+/// Whether there is a line of the terminal to read. Elsewhere than on Linux `poll` may not do for a terminal.
+#[cfg(target_os = "linux")]
+pub(super) fn has_typed(wait: bool) -> Option<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdin = io::stdin();
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], (!wait).then_some(&at_once)) {
+        Ok(ready) => Some(ready > 0),
+        // A signal came first: whoever waits asks again.
+        Err(rustix::io::Errno::INTR) => Some(false),
+        Err(_) => None,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn has_typed(_: bool) -> Option<bool> {
+    None
+}

@@ -69,3 +69,31 @@ test("the app on an iPhone's Home Screen does not advise what was done", async (
   await phone.sees("Your Codex, from here");
   expect(await phone.page.getByText("Home Screen").count()).toBe(0);
 });
+
+/** What the first page offers, the first thing first, and whether it shows the terminal's command at once. */
+async function offers(page: Phone["page"]): Promise<{ buttons: string[]; terminal: boolean }> {
+  await page.goto(stage.apart.relayUrl);
+  await page.getByText("Your Codex, from here").waitFor();
+  const terminal = await page.getByText("reachback join").isVisible();
+  const buttons = await page.locator("a.btn.wide").allInnerTexts();
+  return { buttons: buttons.map((text) => text.trim()), terminal };
+}
+
+test("the first page speaks to who sees it: a phone has a camera, a computer a terminal", async () => {
+  const onPhone = { buttons: ["Scan the code", "Type a code instead"], terminal: false };
+  expect(await offers(phone.page)).toEqual(onPhone);
+  const context = await phone.page
+    .context()
+    .browser()
+    ?.newContext({ viewport: { width: 1_280, height: 800 } });
+  const page = await context?.newPage();
+  if (context === undefined || page === undefined) {
+    throw new Error("the phone's browser opens no second window");
+  }
+  try {
+    const onComputer = { buttons: ["Type a code", "Scan the code instead"], terminal: true };
+    expect(await offers(page)).toEqual(onComputer);
+  } finally {
+    await context.close();
+  }
+});

@@ -41,7 +41,7 @@ pub struct Workspaces {
 /// Who opened a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "WorkspaceSource"))]
+#[cfg_attr(test, derive(schemars::JsonSchema, ts_rs::TS), ts(rename = "WorkspaceSource"))]
 pub enum OpenedBy {
     /// The owner, with `reachback workspace add`.
     Owner,
