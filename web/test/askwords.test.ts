@@ -1,7 +1,7 @@
 /** What fits a row of the inbox, where it may be answered. */
 import { expect, test } from "vitest";
 import { kindOf, partsOf } from "../src/state/ask";
-import { fitsRow, inboxWords, waitedWords, waitingWords } from "../src/views/askwords";
+import { fitsRow, inboxWords, quietWords, waitedWords, waitingWords } from "../src/views/askwords";
 
 const COMMAND = "item/commandExecution/requestApproval";
 
@@ -43,10 +43,16 @@ test.each<[string, string, readonly string[]]>([
 });
 
 test("how much waits, and for how long", () => {
-  expect([inboxWords(0, 0), inboxWords(1, 1), inboxWords(4, 2)]).toEqual([
-    "Nothing waits",
+  expect([inboxWords(0, 0, 1), inboxWords(0, 0, 3), inboxWords(1, 1, 3), inboxWords(4, 2, 2)]).toEqual([
+    "Nothing waits on 1 host",
+    "Nothing waits on 3 hosts",
     "1 waiting on 1 host",
     "4 waiting on 2 hosts",
+  ]);
+  expect(quietWords(0)).toMatch(/^What Codex asks/);
+  expect([quietWords(1), quietWords(2)]).toEqual([
+    expect.stringMatching(/^1 thread is running\. What/),
+    expect.stringMatching(/^2 threads are running\. What/),
   ]);
   expect([waitedWords(0, 72_000), waitedWords(0, 3_700_000)]).toEqual(["1:12", "1 h 1 min"]);
   expect(waitingWords(0, 72_000)).toBe("waiting 1:12");

@@ -70,6 +70,8 @@ export interface ThreadView {
   /** What waits for its turn, in that order. */
   readonly queue: readonly Queued[];
   readonly goal: Goal | null;
+  /** Whether Codex has something in it that nobody has read. */
+  readonly unread: boolean;
   /** Why it can't be shown, or not followed: for a person. */
   readonly fault: string | null;
 }
@@ -84,6 +86,7 @@ const EMPTY: ThreadView = {
   stopping: false,
   queue: [],
   goal: null,
+  unread: false,
   fault: null,
 };
 
@@ -107,6 +110,8 @@ export class OpenThread {
   /** Whether a page of this reading is there: before it, this would be a thread without a beginning. */
   #begun = false;
   #frame: ReturnType<typeof setTimeout> | undefined;
+  /** What Codex calls the state that it is unread in; `null` where that is not known, or was answered. */
+  #revision: string | null = null;
 
   /** Begins to read it. */
   constructor(remote: RemoteHost, environment: string, id: string) {
@@ -211,6 +216,25 @@ export class OpenThread {
     }
   }
 
+  /** Somebody has read all of it; gives whether Codex knows. What came meanwhile stays unread. */
+  async read(): Promise<boolean> {
+    const [codex, expectedRevision] = [this.#codex, this.#revision];
+    if (codex === null || expectedRevision === null) {
+      return false;
+    }
+    this.#revision = null;
+    try {
+      const operation = { type: "read" };
+      const params = { threadId: this.id, operation, expectedRevision };
+      const { readState } = await codex.request("thread/readState/update", params);
+      this.#learnUnread(readState);
+      return !this.view.value.unread;
+    } catch (error) {
+      this.#unless(error);
+      return false;
+    }
+  }
+
   /** It has another name. */
   renamed(title: string): void {
     this.#change({ title });
@@ -272,10 +296,11 @@ export class OpenThread {
         },
       });
       this.#codex = codex;
-      const { thread } = await codex.request("thread/read", { threadId: this.id, includeTurns: false });
+      const { thread, readState } = await codex.request("thread/read", { threadId: this.id, includeTurns: false });
       if (signal.aborted) {
         return null;
       }
+      this.#learnUnread(readState);
       const isLoaded = this.#learn(json(thread));
       if (isLoaded) {
         await codex.request("thread/resume", { threadId: this.id, excludeTurns: true });
@@ -299,6 +324,12 @@ export class OpenThread {
     const title = text(thread.name) || text(thread.preview) || null;
     this.#change({ title, folder: text(thread.cwd) || null, running: type === "active" });
     return type !== "notLoaded";
+  }
+
+  #learnUnread(state: unknown): void {
+    const { firstUnread, revision } = json(state);
+    this.#revision = typeof revision === "string" ? revision : null;
+    this.#change({ unread: firstUnread !== undefined && firstUnread !== null });
   }
 
   async #newestTurn(codex: Codex): Promise<Json> {
@@ -367,6 +398,8 @@ export class OpenThread {
       this.#change({ running: true, stopping: false });
     } else if (method === "turn/completed") {
       this.#change({ running: false, stopping: false });
+    } else if (method === "thread/readState/changed") {
+      this.#learnUnread(params.readState);
     } else if (method === "thread/goal/updated") {
       this.#change({ goal: goalOf(params.goal) });
     } else if (method === "thread/goal/cleared") {

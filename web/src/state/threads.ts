@@ -227,6 +227,13 @@ export class Threads {
     return id;
   }
 
+  /** Somebody has read a thread to its end here. */
+  seen(environment: string, thread: string): void {
+    this.#changeRow(rowKey(environment, thread), (row) =>
+      row.info.unread === true ? { ...row, info: { ...row.info, unread: false } } : row,
+    );
+  }
+
   /** What the host says by itself. */
   notified(notification: Exclude<Notification, { method: "notices/missed" }>): void {
     if (notification.method === "attention/changed") {

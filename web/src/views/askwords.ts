@@ -107,9 +107,16 @@ export function isLow(lines: Iterable<Element>): boolean {
   return heights.reduce((sum, height) => sum + Math.max(1, Math.round(height)), 0) <= ROW.lines;
 }
 
-/** How much waits, at how many hosts. */
-export function inboxWords(count: number, hosts: number): string {
-  return count === 0 ? "Nothing waits" : `${count} waiting on ${hosts === 1 ? "1 host" : `${hosts} hosts`}`;
+/** How much waits, at how many hosts of how many. */
+export function inboxWords(count: number, hosts: number, all: number): string {
+  const many = (hosts: number): string => (hosts === 1 ? "1 host" : `${hosts} hosts`);
+  return count === 0 ? `Nothing waits on ${many(all)}` : `${count} waiting on ${many(hosts)}`;
+}
+
+/** What is said where nothing waits. */
+export function quietWords(running: number): string {
+  const shows = "What Codex asks, and what it has finished, shows up here, from all threads of all hosts.";
+  return running === 0 ? shows : `${running === 1 ? "1 thread is" : `${running} threads are`} running. ${shows}`;
 }
 
 /** How many hidden or misleading characters there are. */

@@ -43,6 +43,14 @@ export function statusOf(reach: Reach, now: number): Status {
   }
 }
 
+/** Since when a host is out of reach, after its name; `null` where it is there, or may be in a moment. */
+export function unreachableSince(reach: Reach, now: number): string | null {
+  if (reach.at === "hostOffline") {
+    return `${reach.asleep ? "asleep" : "unreachable"} since ${timeOf(reach.hostSince ?? reach.since, now)}`;
+  }
+  return reach.at === "relayUnreachable" ? `unreachable since ${timeOf(reach.since, now)}` : null;
+}
+
 /** Why nothing of a host is there to show, and what comes next; `null` while it may come in a moment. */
 export function awayWords(reach: Reach, name: string): Failure | null {
   const threads = "Its threads are kept there alone: they show by themselves, once there is a link.";

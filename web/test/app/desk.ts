@@ -18,7 +18,7 @@ export class Desk {
   }
 
   /** Pairs with the host, and waits until Codex answers there. */
-  static async at(up: Up): Promise<Desk> {
+  static async at(up: Pick<Up, "command">): Promise<Desk> {
     const command = up.command("pair", "--yes");
     let host: StoredHost;
     try {

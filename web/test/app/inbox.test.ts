@@ -77,7 +77,9 @@ test("a short command is answered in its row, and the row stays where it is", as
   // Whoever comes back has nothing before them.
   await phone.taps("Hosts");
   await phone.taps("Inbox");
-  await phone.sees("Nobody needs you");
+  await phone.sees("Nothing waits on 1 host");
+  await phone.page.getByRole("list", { name: "Finished, not read yet" }).waitFor();
+  expect(await phone.page.getByRole("list", { name: "Waiting for you" }).count()).toBe(0);
 });
 
 test("nothing of it is granted for longer, or stopped, in a row", async () => {
@@ -174,4 +176,83 @@ test("a device that only watches sees what waits, and answers nothing", async ()
   await phone.taps(/^Inbox/);
   await phone.sees("Codex asks to run a command, 1 line");
   expect(await phone.page.locator("main").getByRole("button").count()).toBe(0);
+});
+
+/** The row of a thread that has ended. */
+function ended(words: string): Locator {
+  return phone.page.getByRole("list", { name: "Finished, not read yet" }).locator("li").filter({ hasText: words });
+}
+
+test("what has ended is there until it was read, the newest first, and nothing of it moves", async () => {
+  await desk.finishes(up.project, "@say the first answer");
+  await ended("first answer").getByText("unread").waitFor();
+  await desk.finishes(up.project, "@say the second answer");
+  await ended("second answer").waitFor();
+  await desk.begins(up.project, "@wait");
+  await phone.sees("1 thread is running.");
+  await phone.sees("Nothing waits on 1 host");
+  const titles = (): Promise<readonly string[]> => phone.page.locator("main .row__title").allInnerTexts();
+  expect(await titles()).toEqual(["@say the first answer", "@say the second answer"]);
+  await audits(phone, "inbox-finished");
+  await phone.shoots("inbox-finished");
+  await phone.taps("Hosts");
+  await phone.taps("Inbox");
+  await ended("first answer").waitFor();
+  expect(await titles()).toEqual(["@say the second answer", "@say the first answer"]);
+  // Read to its end it is read, for each device; what was not opened is not.
+  await ended("first answer").locator("a").tap();
+  await phone.page.locator(".say", { hasText: "the first answer" }).waitFor();
+  await vi.waitUntil(async () => !(await unread()).includes("@say the first answer"), {
+    timeout: 30_000,
+    interval: 50,
+  });
+  await phone.taps("Back to threads");
+  await phone.taps("Back to hosts");
+  await phone.taps("Inbox");
+  await ended("second answer").waitFor();
+  expect(await titles()).toEqual(["@say the second answer"]);
+  expect(await unread()).toContain("@say the second answer");
+  await desk.lets(up.project);
+});
+
+/** What Codex has as unread. */
+async function unread(): Promise<readonly string[]> {
+  const { data, readStates } = await desk.asks("thread/list", { limit: 50 });
+  return list(data)
+    .map(json)
+    .filter(({ id }) => json(json(readStates)[text(id)]).firstUnread != null)
+    .map(({ preview }) => text(preview));
+}
+
+test("requests of two hosts are in one list, and of one that is out of reach it is said", async () => {
+  const atlas = await stage.pairsToo(phone, up, "atlas");
+  const other = await stage.desk(atlas);
+  await phone.page.goto(`${up.relayUrl}/#/inbox`);
+  await phone.sees("Nothing waits on 2 hosts");
+  await desk.begins(up.project, "@esc touch here.txt");
+  await accept(row("touch here.txt")).waitFor();
+  await other.begins(atlas.project, "@esc touch there.txt");
+  await accept(row("touch there.txt")).waitFor();
+  await phone.sees("2 waiting on 2 hosts");
+  await row("touch there.txt").getByText("atlas").first().waitFor();
+  await audits(phone, "inbox-two");
+  await phone.shoots("inbox-two");
+  await other.leaves();
+  await atlas.vanishes();
+  await phone.sees(/atlas unreachable since \d\d:\d\d/);
+  // What waits there stays to be read, and is not accepted; the other host is as before.
+  await row("touch there.txt").getByText("Accept needs the link to the host.").waitFor();
+  await accept(row("touch there.txt")).dispatchEvent("click");
+  await audits(phone, "inbox-unreachable");
+  await phone.shoots("inbox-unreachable");
+  const here = row("touch here.txt");
+  await here.locator(".gate", { hasText: "You have seen all of it" }).waitFor();
+  await accept(here).tap();
+  await vi.waitUntil(() => existsSync(file("here.txt")), { timeout: 30_000, interval: 50 });
+  // Its Codex ended with it: what waited there does not any more.
+  await atlas.comesBack();
+  await row("touch there.txt").getByText("No longer asked").waitFor();
+  await counts(0);
+  await phone.sees("Nothing waits on 2 hosts");
+  expect(existsSync(join(atlas.project, "there.txt"))).toBe(false);
 });

@@ -5,6 +5,7 @@
 import type { Browser } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { Apart } from "../real/apart";
+import { Second } from "../real/second";
 import { Up } from "../real/up";
 import { Desk } from "./desk";
 import { Leftovers } from "./leftovers";
@@ -73,8 +74,19 @@ export class Stage {
     return up;
   }
 
+  /** Starts a second host at the relay of the one that is there, called this, and pairs the phone with it as well. */
+  async pairsToo(phone: Phone, up: Up, name: string): Promise<Second> {
+    const second = await Second.start(up, name);
+    this.leftovers.addLast(() => second.stop());
+    const command = second.command("pair", "--yes");
+    await phone.opens(await command.says("pairing", "url"));
+    await phone.sees("Paired with");
+    await command.stop("SIGTERM");
+    return second;
+  }
+
   /** Somebody at another device of the host. */
-  async desk(up: Up): Promise<Desk> {
+  async desk(up: Pick<Up, "command">): Promise<Desk> {
     const desk = await Desk.at(up);
     this.leftovers.add(() => desk.leaves());
     return desk;

@@ -20,6 +20,7 @@ const NOTHING: ThreadView = {
   stopping: false,
   queue: [],
   goal: null,
+  unread: false,
   fault: null,
 };
 
