@@ -2,6 +2,7 @@
 //! make no second line.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write as _;
 
@@ -23,6 +24,11 @@ where
     // A terminal that was closed takes no log, and no complaint about that either.
     let format = tracing_subscriber::fmt().with_writer(writer).log_internal_errors(false);
     format.with_ansi(is_coloured).fmt_fields(OneLine).with_env_filter(filter).finish()
+}
+
+/// Whether lines of the log are coloured: at a terminal, unless `no_color`, the environment's `NO_COLOR`, has a word in it.
+pub fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// From now on a panic is told as a line on standard error like any other: what panicked may have said somebody else's words.
@@ -94,6 +100,13 @@ mod tests {
         tracing::subscriber::with_default(subscriber, act);
         let bytes = kept.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn lines_are_coloured_at_a_terminal_of_somebody_who_wants_no_less() {
+        let no_color = |word: &'static str| Some(OsStr::new(word));
+        assert!(is_coloured(true, None) && is_coloured(true, no_color("")));
+        assert!(!is_coloured(false, None) && !is_coloured(true, no_color("1")) && !is_coloured(true, no_color("0")));
     }
 
     #[test]

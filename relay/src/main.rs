@@ -24,7 +24,8 @@ fn main() -> ExitCode {
     log::tell_panics();
     let cli: Cli = arguments::parse();
     let filter = EnvFilter::builder().parse_lossy(&cli.log);
-    log::subscriber(filter, std::io::stderr().is_terminal(), std::io::stderr).init();
+    let is_coloured = log::is_coloured(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
+    log::subscriber(filter, is_coloured, std::io::stderr).init();
     let config = match cli.config() {
         Ok(config) => config,
         Err(error) => return fail(&error, cli.misconfigured()),

@@ -225,7 +225,9 @@ async fn an_older_codex_on_the_laptop_is_not_started_unless_it_is_wanted() {
 async fn paused_and_revoked_are_told_apart_while_it_runs_and_after() {
     let mut up = Up::start().await;
     let (device, codex) = (up.device("laptop").await, codex::program());
-    let paused = ["has paused this computer: it is still paired", "`reachback devices resume`"];
+    let listed = up.home.json(&["devices"]).await.ok().event("device");
+    let resume = format!("`reachback devices resume {}`", &listed["device_id"].as_str().unwrap()[..8]);
+    let paused = ["has paused this computer: it is still paired", &resume, "`reachback devices resume`"];
     let terminal = connect(&device, &codex, &[]);
     terminal.shows("Scripted demo").await;
     up.home.run(&["devices", "pause", "laptop"]).await.ok();

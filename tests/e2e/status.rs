@@ -122,6 +122,29 @@ async fn status_that_is_watched_follows_the_agent() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_recorded_is_said_in_words_with_and_without_an_agent() {
+    let mut up = Up::start().await;
+    let _device = up.device("laptop").await;
+    let owner = up.home.path().join("host/audit/owner.jsonl");
+    std::fs::remove_file(&owner).unwrap();
+    std::fs::create_dir(&owner).unwrap();
+    up.home.run(&["devices", "pause", "laptop"]).await.ok();
+    let error = up.process.event("error").await;
+    assert_eq!(error["code"], "unrecorded", "{error}");
+    for words in ["not recorded: the audit log", "owner.jsonl"] {
+        assert!(error["message"].as_str().unwrap().contains(words), "{error}");
+    }
+    assert!(error["fix"].as_str().unwrap().starts_with("make room on the disk"), "{error}");
+    let line = up.home.json(&["status"]).await.ok().event("status");
+    assert_eq!(line["last_errors"][0]["message"], error["message"], "{line}");
+    assert_eq!(up.process.stop().await, Some(0));
+
+    let done = up.home.run(&["devices", "revoke", "laptop"]).await.ok();
+    assert!(done.err.starts_with("This is not recorded: the audit log"), "{done:?}");
+    assert!(!done.err.contains("ERROR"), "{done:?}");
+}
+
+#[tokio::test]
 async fn keys_that_codex_is_not_kept_from_are_spoken_of_everywhere() {
     let home = Home::new();
     for (config, keys, word, why) in [

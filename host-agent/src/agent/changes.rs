@@ -11,7 +11,7 @@ use reachback_proto::scope::Scope;
 use super::AgentEvents;
 use super::sessions::Sessions;
 use crate::audit::{AuditError, AuditLog, Entry, What};
-use crate::local_api::events::{DeviceState, Event};
+use crate::local_api::events::{DeviceState, Event, Failure};
 use crate::state::devices::{ChangeError, Device, DeviceStore};
 use crate::state::timestamp::Timestamp;
 
@@ -26,6 +26,12 @@ pub(crate) struct DeviceChanges {
     pub audit: Arc<AuditLog>,
     /// Who is told.
     pub events: AgentEvents,
+}
+
+/// What the owner is told of a change that holds and that the audit log does not have.
+pub(super) fn unrecorded(error: &AuditError) -> Failure {
+    Failure::new("unrecorded", format!("something was taken away, and that is not recorded: {error}"))
+        .fix("make room on the disk; `reachback devices`, `workspace list` and `ssh list` say how it is now")
 }
 
 /// By whose word: a device's, or the owner's at the host.
@@ -113,11 +119,9 @@ impl DeviceChanges {
         by: By,
     ) -> Result<T, ChangeError> {
         if matches!(done, Ok(_) | Err(ChangeError::File(_))) {
-            for id in ids {
-                if let Err(error) = self.record(*id, what.clone(), by) {
-                    tracing::error!(%error, "a change was not recorded");
-                }
-            }
+            // Each is tried, and what fails is said once.
+            let written = ids.iter().map(|id| self.record(*id, what.clone(), by)).fold(Ok(()), Result::and);
+            self.audit.holds_anyway(written);
         }
         done
     }

@@ -250,7 +250,7 @@ impl Undo {
             Ok(_) => Ok(()),
             Err(ErrandError::Refused(reason)) => {
                 self.is_due = false;
-                written(record(&self.audit, &self.environment, CodexChange::ChatgptRemoteOff));
+                self.audit.holds_anyway(record(&self.audit, &self.environment, CodexChange::ChatgptRemoteOff));
                 Err(refused(&reason))
             }
             Err(ErrandError::Lost) => Err(lost()),
@@ -286,14 +286,8 @@ impl Drop for Undo {
 async fn turn_off(codex: &mut Errand, environment: &Environment, audit: &AuditLog) -> Result<(), Failure> {
     call::<Value>(codex, "remoteControl/disable", json!({})).await?;
     // What takes away is done first, whether or not it can be written.
-    written(record(audit, environment, CodexChange::ChatgptRemoteOff));
+    audit.holds_anyway(record(audit, environment, CodexChange::ChatgptRemoteOff));
     Ok(())
-}
-
-fn written(recorded: Result<(), AuditError>) {
-    if let Err(error) = recorded {
-        tracing::error!(%error, "a change was not recorded");
-    }
 }
 
 fn record(audit: &AuditLog, environment: &Environment, event: CodexChange) -> Result<(), AuditError> {

@@ -97,9 +97,7 @@ impl Housekeeping {
             }
             // What takes away is done first, whether or not it can be written.
             let what = What::Paused { reason: Some(EXPIRED.to_owned()) };
-            if let Err(error) = self.audit.write(&Entry { at: now, device_id: id, by: None, what }) {
-                tracing::error!(%error, "a change was not recorded");
-            }
+            self.audit.holds_anyway(self.audit.write(&Entry { at: now, device_id: id, by: None, what }));
             // One that came in at this very moment.
             self.sessions.end(|device| device == id, ByeReason::Paused).await;
             self.events.send(Event::Device { device_id: id, state: DeviceState::Paused });

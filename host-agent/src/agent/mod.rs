@@ -510,7 +510,9 @@ impl Shared {
     /// Opens what the home holds.
     fn open(home: &Path, local: LocalEnvironment, events: AgentEvents) -> Result<Self, StartError> {
         let devices = Arc::new(DeviceStore::open(home, Timestamp::now())?);
-        let audit = Arc::new(AuditLog::open(home)?);
+        let told = events.clone();
+        let audit = AuditLog::open(home)?.telling(move |error| told.send(Event::Error(changes::unrecorded(error))));
+        let audit = Arc::new(audit);
         let environments = Arc::new(open_environments(home, &audit, local)?);
         let awake = Arc::new(KeepAwake::open(home, Machine::this())?);
         if let Some(notice) = without_workspace(&environments) {

@@ -77,9 +77,7 @@ impl RelayList {
             let id = device.device_id;
             // What takes away is done first, whether or not it can be written.
             let what = What::Paused { reason: Some(REVOKED_AT_RELAY.to_owned()) };
-            if let Err(error) = self.audit.write(&Entry { at: now, device_id: id, by: None, what }) {
-                tracing::error!(%error, "a change was not recorded");
-            }
+            self.audit.holds_anyway(self.audit.write(&Entry { at: now, device_id: id, by: None, what }));
             self.sessions.end(|device| device == id, ByeReason::Paused).await;
             self.events.send(Event::Device { device_id: id, state: DeviceState::Paused });
         }

@@ -110,9 +110,7 @@ impl SshHostChanges<'_> {
             self.store.set_asks_devices(&alias, on)?;
         } else {
             let taken = self.store.set_asks_devices(&alias, on);
-            if let Err(error) = self.audit.write_codex(&entry) {
-                tracing::error!(%error, "a change was not recorded");
-            }
+            self.audit.holds_anyway(self.audit.write_codex(&entry));
             taken?;
         }
         Ok(SshAsksDevices { alias, environment, on })
@@ -126,9 +124,7 @@ impl SshHostChanges<'_> {
         let told = told(alias);
         // What takes away is done first, whether or not it can be written.
         let removed = self.store.remove(alias);
-        if let Err(error) = self.audit.write_codex(&entry(&told, CodexChange::SshHostRemoved, by, now)) {
-            tracing::error!(%error, "a change was not recorded");
-        }
+        self.audit.holds_anyway(self.audit.write_codex(&entry(&told, CodexChange::SshHostRemoved, by, now)));
         removed?;
         Ok(told)
     }

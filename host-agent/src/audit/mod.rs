@@ -23,6 +23,7 @@ mod line;
 mod reading;
 mod repeats;
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -57,7 +58,19 @@ pub enum AuditError {
 
 /// The log of one home. The agent writes it, under the home's lock.
 #[derive(Debug)]
-pub struct AuditLog(Mutex<Inner>);
+pub struct AuditLog {
+    inner: Mutex<Inner>,
+    missing: Missing,
+}
+
+/// Who hears of what was done and could not be written.
+struct Missing(Box<dyn Fn(&AuditError) + Send + Sync>);
+
+impl fmt::Debug for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Missing")
+    }
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -73,7 +86,20 @@ impl AuditLog {
 
     fn open_with(home: &Path, sizes: Sizes) -> Result<Self, AuditError> {
         let files = Files::open(home, sizes)?;
-        Ok(Self(Mutex::new(Inner { files, repeats: Repeats::default() })))
+        let missing = Missing(Box::new(|error| tracing::error!(%error, "a change was not recorded")));
+        Ok(Self { inner: Mutex::new(Inner { files, repeats: Repeats::default() }), missing })
+    }
+
+    /// Has `tell` hear of what was done and could not be written, in place of the program's own log.
+    pub fn telling(self, tell: impl Fn(&AuditError) + Send + Sync + 'static) -> Self {
+        Self { missing: Missing(Box::new(tell)), ..self }
+    }
+
+    /// How the line was `written` of a change that takes away: one that holds whether or not that is so.
+    pub(crate) fn holds_anyway(&self, written: Result<(), AuditError>) {
+        if let Err(error) = written {
+            self.missing.0(&error);
+        }
     }
 
     /// Writes a line. It has reached the system when this returns: a crash of the agent does not lose it. A refusal that came a
@@ -123,7 +149,7 @@ impl AuditLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

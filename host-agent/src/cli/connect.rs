@@ -102,7 +102,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
     };
     if let Err(RemoteState::Ended { reason }) = up {
         stopped([remote.vital()])?;
-        return Err(reasons::ended(&name, reason).into());
+        return Err(reasons::ended(&name, device, reason).into());
     }
     let runtime = home.places.runtime(&home.path)?;
     let path = match &args.socket {
@@ -121,7 +121,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
     if let RemoteState::Ended { reason: Some(reason) } = &*connected.remote.state().borrow()
         && *reason != ByeReason::Normal
     {
-        return Err(reasons::ended(&connected.name, Some(*reason)).into());
+        return Err(reasons::ended(&connected.name, device, Some(*reason)).into());
     }
     if codex.is_some() {
         connected.tell(&args.env, scope);

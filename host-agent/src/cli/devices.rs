@@ -12,7 +12,6 @@ use super::lines::{DeviceLine, Line};
 use super::output::{self, Output, table};
 use super::status;
 use crate::agent::changes::DeviceChanges;
-use crate::audit::AuditLog;
 use crate::local_api::{Client, ClientError, DeviceInfo, Failure, Request, Response};
 use crate::state::devices::{DeviceStore, EXPIRED};
 use crate::state::lock::HomeLock;
@@ -220,7 +219,7 @@ async fn without_agent(home: &Home, request: &Request, output: Output) -> anyhow
         let found = list.find(query).map(|device| device.device_id);
         found.map_err(|error| Failure::new("no_such_device", error.to_string()).fix("`reachback devices` lists them"))
     };
-    let audit = match (AuditLog::open(&home.path), request) {
+    let audit = match (home.audit_log(), request) {
         (Ok(audit), _) => audit,
         // As with an agent: what takes away is done whether or not it can be recorded.
         (Err(error), Request::Revoke { device }) => {

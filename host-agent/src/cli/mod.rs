@@ -41,6 +41,7 @@ use reachback_relay::manual::Manual;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::audit::{AuditError, AuditLog};
 use crate::platform::dirs::{DirsError, Places};
 use output::Output;
 
@@ -117,6 +118,11 @@ impl Home {
             places,
         })
     }
+
+    /// The audit log, while no agent runs that would tell what could not be recorded.
+    fn audit_log(&self) -> Result<AuditLog, AuditError> {
+        Ok(AuditLog::open(&self.path)?.telling(output::not_recorded))
+    }
 }
 
 /// Runs one command.
@@ -155,7 +161,8 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 fn init_logging(filter: &str) -> anyhow::Result<()> {
     let parsed = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log {}: {error}", quote(filter)))?;
-    log::subscriber(parsed, std::io::stderr().is_terminal(), std::io::stderr).init();
+    let is_coloured = log::is_coloured(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
+    log::subscriber(parsed, is_coloured, std::io::stderr).init();
     Ok(())
 }
 

@@ -17,7 +17,6 @@ use super::output::Output;
 use super::pair::read_line;
 use crate::agent::environments::changes::Changes;
 use crate::agent::environments::workspaces::{ChangeError, NotOpen, Workspaces};
-use crate::audit::AuditLog;
 use crate::disk::LocalDisk;
 use crate::local_api::Failure;
 use crate::platform::terminal::forget_typed;
@@ -50,7 +49,7 @@ fn is_offered(workspaces: &Workspaces, here: &Path) -> bool {
 }
 
 fn open(home: &Home, workspaces: &Workspaces, folder: &Path) -> anyhow::Result<()> {
-    let audit = AuditLog::open(&home.path)?;
+    let audit = home.audit_log()?;
     match (Changes { workspaces, audit: &audit }).open(folder, Timestamp::now()) {
         // Said once more.
         Ok(_) | Err(ChangeError::NotOpen { not: NotOpen::Already, .. }) => Ok(()),

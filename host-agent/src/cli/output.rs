@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use reachback_proto::words::printable_lines;
 use serde::Serialize;
 
+use crate::audit::AuditError;
 use crate::local_api::{ClientError, Event, Failure};
 
 /// Where a command's words go.
@@ -86,6 +87,11 @@ impl Output {
         }
         ExitCode::FAILURE
     }
+}
+
+/// Says of what a command took away that the audit log does not have it.
+pub(super) fn not_recorded(error: &AuditError) {
+    print_aside(&format!("This is not recorded: {error}"));
 }
 
 /// Prints a line. A reader that went away (`| head`, a terminal that was closed) is no reason to end here and now: an

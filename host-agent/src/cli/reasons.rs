@@ -11,16 +11,21 @@ use crate::connect::outcome::Refused;
 use crate::local_api::Failure;
 use crate::ssh::BootstrapError;
 
-/// The host ended the session, with this last word.
-pub(super) fn ended(name: &str, reason: Option<ByeReason>) -> Failure {
+/// The host ended the session of this computer, which is `device` there, with this last word.
+pub(super) fn ended(name: &str, device: DeviceId, reason: Option<ByeReason>) -> Failure {
     let host = quote(name);
     match reason {
         Some(ByeReason::Revoked) => Failure::new("revoked", format!("{host} no longer lets this computer in"))
             .fix("if that is a mistake: `reachback pair` there, `reachback join URL` here"),
-        Some(ByeReason::Paused) => {
-            Failure::new("paused", format!("{host} has paused this computer: it is still paired, and kept out for now"))
-                .fix(format!("at {host}: `reachback devices resume`, then connect again"))
-        }
+        Some(ByeReason::Paused) => Failure::new(
+            "paused",
+            format!("{host} has paused this computer: it is still paired, and kept out for now"),
+        )
+        .fix(format!(
+            "at {host}: `reachback devices resume {}` (where all devices are paused: `reachback devices resume`), \
+                     then connect again",
+            device.short()
+        )),
         Some(ByeReason::Limit) => {
             Failure::new("limit", format!("{host} ended the session: there are too many from this computer"))
                 .fix("close another `reachback connect`")

@@ -17,7 +17,6 @@ use super::demo;
 use super::output::{self, Output, table};
 use crate::agent::environments::workspaces::Workspaces;
 use crate::agent::ssh_hosts::{self, SshHostChanges, unknown};
-use crate::audit::AuditLog;
 use crate::disk::UnknownDisk;
 use crate::local_api::{
     Client, ClientError, Event, Failure, Request, Response, SshAsksDevices, SshChecked, SshCodex, SshEnvironment,
@@ -279,7 +278,7 @@ fn tell_removed(host: SshEnvironment, output: Output) {
 /// The same on the files, under the home's lock, when no agent runs.
 fn without_agent(home: &Home, alias: &str, change: Change) -> anyhow::Result<Response> {
     let _lock = HomeLock::acquire(&home.path)?;
-    let (store, audit) = (SshHostStore::open(&home.path)?, AuditLog::open(&home.path)?);
+    let (store, audit) = (SshHostStore::open(&home.path)?, home.audit_log()?);
     let changes = SshHostChanges { store: &store, audit: &audit };
     let changed = match change {
         Change::Add => changes.add(alias, None, Timestamp::now()),

@@ -27,7 +27,6 @@ use super::transport;
 use crate::agent::outbox::OutboxLimits;
 use crate::agent::ssh_hosts::SshHostChanges;
 use crate::agent::{Agent, AgentConfig};
-use crate::audit::AuditLog;
 use crate::backoff::BackoffConfig;
 use crate::demo::home::{DemoHome, project_beside};
 use crate::demo::machine::{self, DemoMachine, MachineError};
@@ -332,7 +331,7 @@ fn no_machine(error: MachineError) -> anyhow::Error {
 fn list_machine(home: &Home, is_there: bool) -> anyhow::Result<()> {
     let store = SshHostStore::open(&home.path)?;
     let is_listed = store.current().has(machine::ALIAS);
-    let audit = AuditLog::open(&home.path)?;
+    let audit = home.audit_log()?;
     let changes = SshHostChanges { store: &store, audit: &audit };
     let changed = match (is_there, is_listed) {
         (true, false) => changes.add(machine::ALIAS, None, Timestamp::now()),

@@ -14,7 +14,6 @@ use super::host::folders_of;
 use super::output::{self, Output, table};
 use crate::agent::environments::changes::{Changes, failure, told};
 use crate::agent::environments::workspaces::{OpenedBy, Workspaces};
-use crate::audit::AuditLog;
 use crate::codex::CodexConfig;
 use crate::disk::{LocalDisk, UnknownDisk};
 use crate::firewall::folders::Folders as _;
@@ -258,7 +257,7 @@ pub(super) fn without_agent(
         }
         Some(name) => there(name),
     };
-    let audit = AuditLog::open(&home.path)?;
+    let audit = home.audit_log()?;
     let changes = Changes { workspaces: &workspaces, audit: &audit };
     let change = if opens { Changes::open } else { Changes::close };
     let changed = change(changes, Path::new(path), Timestamp::now());

@@ -37,10 +37,8 @@ impl Changes<'_> {
         let Workspace { path, by, .. } = self.workspaces.named(path)?;
         let removed = self.workspaces.remove(&path, now);
         // What takes away is done first, whether or not it can be written. It holds also where the list is not on the disk yet.
-        if matches!(removed, Ok(_) | Err(ChangeError::File(_)))
-            && let Err(error) = self.audit.write_folder(&self.entry(FolderChange::WorkspaceRemoved, &path, now))
-        {
-            tracing::error!(%error, "a change was not recorded");
+        if matches!(removed, Ok(_) | Err(ChangeError::File(_))) {
+            self.audit.holds_anyway(self.audit.write_folder(&self.entry(FolderChange::WorkspaceRemoved, &path, now)));
         }
         removed?;
         let after = self.workspaces.named(&path).ok();
