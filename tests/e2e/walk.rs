@@ -504,6 +504,21 @@ async fn digits_typed_at_the_host_let_the_right_device_in() {
 }
 
 #[tokio::test]
+async fn a_list_has_columns_where_there_is_room_for_them() {
+    let mut up = Up::start().await;
+    up.device("laptop").await;
+    let wide = up.home.sized_terminal((110, 30), &["devices"]);
+    wide.shows("ID        NAME    PLATFORM").await;
+    let narrow = up.home.sized_terminal((60, 30), &["devices"]);
+    narrow.shows("LAST SEEN  20").await;
+    let screen = narrow.screen();
+    for line in ["NAME       laptop", "SCOPE      approve", "STATE      disconnected"] {
+        assert!(screen.lines().any(|shown| shown == line), "no line `{line}` in\n{screen}");
+    }
+    up.stop().await;
+}
+
+#[tokio::test]
 async fn up_in_a_terminal_shows_a_code_and_ends_in_order_when_the_terminal_is_closed() {
     let home = Home::new();
     let (codex, listen) = (codex::program(), free_port().to_string());

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use reachback_proto::words::quote;
 
 use super::lines::Line;
-use super::output::{Output, table, with_fix};
+use super::output::{Output, with_fix};
 use super::pair::read_line;
 use super::{Home, demo};
 use crate::local_api::{ChatgptDevice, Client, ClientError, Event, Failure, Reply, Request, Response, Shown};
@@ -132,7 +132,7 @@ async fn drive(home: &Home, request: &Request, output: Output) -> anyhow::Result
                 return Ok(());
             }
             Reply::Done(_) => {
-                output.say(list(&devices));
+                list(&devices, output);
                 return Ok(());
             }
             Reply::Failed(failure) => return Err(failure.into()),
@@ -164,16 +164,17 @@ fn named(device: &ChatgptDevice) -> String {
     device.name.as_ref().map_or_else(|| quote(&device.id), quote)
 }
 
-fn list(devices: &[ChatgptDevice]) -> String {
-    if devices.is_empty() {
-        return "No device is paired with OpenAI's remote control of this host's Codex.".to_owned();
+fn list(devices: &[ChatgptDevice], output: Output) {
+    match devices {
+        [] => output.say("No device is paired with OpenAI's remote control of this host's Codex."),
+        _ => output.list(&["NAME", "PLATFORM", "LAST SEEN", "ID"], &devices.iter().map(row).collect::<Vec<_>>()),
     }
-    let row = |device: &ChatgptDevice| {
-        let or_none = |word: Option<String>| word.unwrap_or_else(|| "-".to_owned());
-        let last_seen = or_none(device.last_seen.map(|seen| seen.to_string()));
-        vec![or_none(device.name.clone()), or_none(device.platform.clone()), last_seen, device.id.clone()]
-    };
-    table(&["NAME", "PLATFORM", "LAST SEEN", "ID"], &devices.iter().map(row).collect::<Vec<_>>())
+}
+
+fn row(device: &ChatgptDevice) -> Vec<String> {
+    let or_none = |word: Option<String>| word.unwrap_or_else(|| "-".to_owned());
+    let last_seen = or_none(device.last_seen.map(|seen| seen.to_string()));
+    vec![or_none(device.name.clone()), or_none(device.platform.clone()), last_seen, device.id.clone()]
 }
 
 #[cfg(test)]
@@ -188,11 +189,8 @@ mod tests {
             platform: None,
             last_seen: None,
         };
-        assert_eq!(
-            list(&[device(Some("my phone")), device(None)]),
-            "NAME      PLATFORM  LAST SEEN  ID\nmy phone  -         -          cl-1\n-         -         -          cl-1"
-        );
-        assert!(list(&[]).contains("No device"));
+        assert_eq!(row(&device(Some("my phone"))), ["my phone", "-", "-", "cl-1"]);
+        assert_eq!(row(&device(None)), ["-", "-", "-", "cl-1"]);
         assert_eq!((named(&device(Some("p"))), named(&device(None))), ("“p”".to_owned(), "“cl-1”".to_owned()));
     }
 

@@ -9,7 +9,7 @@ use reachback_proto::words::{printable, quote, shell_word};
 use super::Home;
 use super::demo;
 use super::lines::{DeviceLine, Line};
-use super::output::{self, Output, table};
+use super::output::{self, Output};
 use super::status;
 use crate::agent::changes::DeviceChanges;
 use crate::local_api::{Client, ClientError, DeviceInfo, Failure, Request, Response};
@@ -182,7 +182,7 @@ fn list(devices: &[DeviceInfo], all_paused: bool, output: Output) {
             ]
         })
         .collect();
-    output.say(table(&["ID", "NAME", "PLATFORM", "SCOPE", "STATE", "LAST SEEN"], &rows));
+    output.list(&["ID", "NAME", "PLATFORM", "SCOPE", "STATE", "LAST SEEN"], &rows);
     if devices.iter().any(|device| device.expired) {
         output.say(
             "\nExpired: not seen in 90 days in which this host was reachable. `reachback devices resume NAME` lets one in again.",

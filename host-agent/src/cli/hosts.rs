@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::lines::{HostLine, Line};
-use super::output::{Output, table};
+use super::output::Output;
 use super::{Home, connect, transport};
 use crate::connect::host_info::{CodexWord, EnvironmentReport, HostReport};
 use crate::connect::remote::{RemoteHost, RemoteState};
@@ -105,7 +105,7 @@ pub(super) async fn run(home: &Home, args: HostsArgs, output: Output) -> anyhow:
                 detail(row),
             ]
         });
-        output.say(table(&["ID", "NAME", "STATE", "SCOPE", "RELAY", ""], &cells.collect::<Vec<_>>()));
+        output.list(&["ID", "NAME", "STATE", "SCOPE", "RELAY", ""], &cells.collect::<Vec<_>>());
     }
     Ok(code)
 }

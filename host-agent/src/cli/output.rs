@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use reachback_proto::words::printable_lines;
 use serde::Serialize;
+use terminal_size::{Width, terminal_size};
 
 use crate::audit::AuditError;
 use crate::local_api::{ClientError, Event, Failure};
@@ -36,6 +37,22 @@ impl Output {
         if !self.json {
             print(&printable_lines(&line.to_string()));
         }
+    }
+
+    /// A list for people: in columns where the terminal has room for them, and otherwise entry after entry.
+    pub(super) fn list(self, header: &[&str], rows: &[Vec<String>]) {
+        let table = table(header, rows);
+        let has_room = |columns| table.lines().all(|line| line.chars().count() <= columns);
+        match self.columns() {
+            Some(columns) if !has_room(columns) => self.say(entries(header, rows)),
+            _ => self.say(table),
+        }
+    }
+
+    /// How wide the terminal is, where there is one.
+    fn columns(self) -> Option<usize> {
+        let (Width(columns), _) = terminal_size().filter(|_| self.is_terminal())?;
+        Some(columns.into())
     }
 
     /// A drawing of our own for people, with its colours; nothing for programs.
@@ -145,7 +162,7 @@ pub(super) fn with_fix(error: anyhow::Error, another: Option<String>) -> anyhow:
 }
 
 /// Columns of text, for a list.
-pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -161,6 +178,16 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
+/// A list whose entries stand below each other, each cell on a line behind its header; empty ones are left out.
+fn entries(header: &[&str], rows: &[Vec<String>]) -> String {
+    let width = header.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+    let entry = |row: &Vec<String>| {
+        let cells = header.iter().zip(row).filter(|(_, cell)| !cell.is_empty());
+        cells.map(|(name, cell)| format!("{name:<width$}  {cell}")).collect::<Vec<_>>().join("\n")
+    };
+    rows.iter().map(entry).collect::<Vec<_>>().join("\n\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +196,12 @@ mod tests {
     fn columns_line_up() {
         let rows = vec![vec!["a".into(), "long cell".into()], vec!["bcd".into(), "x".into()]];
         assert_eq!(table(&["N", "WHAT"], &rows), "N    WHAT\na    long cell\nbcd  x");
+    }
+
+    #[test]
+    fn where_columns_have_no_room_each_cell_has_its_line() {
+        let rows = vec![vec!["a".into(), String::new(), "x".into()], vec!["b".into(), "long cell".into(), "y".into()]];
+        assert_eq!(entries(&["N", "WHAT", ""], &rows), "N     a\n      x\n\nN     b\nWHAT  long cell\n      y");
     }
 
     #[test]

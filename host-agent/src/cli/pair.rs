@@ -156,7 +156,8 @@ fn show(url: &Shown, code: &Shown, codes: Codes, output: Output) {
     output.say(format_args!("\n{place}:"));
     output.say(format_args!("  reachback join '{}'", url.0));
     output.say(format_args!("or without copying:"));
-    output.say(format_args!("  reachback join {relay}     and type   {}", code.0));
+    output.say(format_args!("  reachback join {relay}"));
+    output.say(format_args!("and type:\n  {}", code.0));
     output.say("\nWorks once, for five minutes; renewed while this runs.");
 }
 

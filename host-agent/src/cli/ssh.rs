@@ -14,7 +14,7 @@ use reachback_proto::words::{printable, quote, shell_word};
 use self::login::Terminal;
 use super::Home;
 use super::demo;
-use super::output::{self, Output, table};
+use super::output::{self, Output};
 use crate::agent::environments::workspaces::Workspaces;
 use crate::agent::ssh_hosts::{self, SshHostChanges, unknown};
 use crate::disk::UnknownDisk;
@@ -309,10 +309,7 @@ async fn list(home: &Home, discovery: &Discovery, output: Output) -> anyhow::Res
             "{config} names no machine. Name one there:\n  Host devbox\n    HostName 192.0.2.7\n    User me"
         ));
     } else {
-        output.say(table(
-            &["NAME", "MACHINE", "BY WAY OF", "NAMED IN", "ADDED"],
-            &hosts.iter().map(row).collect::<Vec<_>>(),
-        ));
+        output.list(&["NAME", "MACHINE", "BY WAY OF", "NAMED IN", "ADDED"], &hosts.iter().map(row).collect::<Vec<_>>());
     }
     hosts.into_iter().for_each(|host| output.event(&Event::SshHost(host)));
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ use reachback_proto::words::{printable, quote, shell_word};
 use super::Home;
 use super::demo;
 use super::host::folders_of;
-use super::output::{self, Output, table};
+use super::output::{self, Output};
 use crate::agent::environments::changes::{Changes, failure, told};
 use crate::agent::environments::workspaces::{OpenedBy, Workspaces};
 use crate::codex::CodexConfig;
@@ -184,7 +184,7 @@ fn list(events: &[Event], output: Output) {
             row.insert(0, printable(&workspace.environment));
         }
     }
-    output.say(table(&head, &rows));
+    output.list(&head, &rows);
 }
 
 fn row(workspace: &WorkspaceStatus) -> Vec<String> {
