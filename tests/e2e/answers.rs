@@ -165,7 +165,7 @@ async fn what_is_asked_is_shown_to_all_and_one_answer_to_exactly_that_counts() {
                 .map(|word| (entry.device_id == phone.device.id(), decision.as_str(), word.as_str())),
             _ => None,
         },
-        Line::Folder(_) | Line::Codex(_) => None,
+        Line::Folder(_) | Line::Codex(_) | Line::Awake(_) => None,
     });
     let answers: Vec<_> = answers.collect();
     for line in

@@ -23,7 +23,8 @@ pub(crate) async fn api(remote: &RemoteHost) -> Client {
     api
 }
 
-fn reason(answer: Result<Value, Value>) -> (String, Value) {
+/// Why it was refused, and what the refusal names.
+pub(crate) fn reason(answer: Result<Value, Value>) -> (String, Value) {
     let refused = answer.unwrap_err();
     (refused["data"]["reason"].as_str().unwrap().to_owned(), refused["data"]["params"].clone())
 }

@@ -44,7 +44,7 @@ async fn a_host_says_why_it_is_not_kept_awake_and_keeps_in_mind_that_it_is_to_be
     let failed = agent.event("awake").await;
     // Or the machine that this runs on is on its battery.
     if failed["state"] != "on_battery" {
-        is(&failed, true, "failed");
+        is(&failed, true, "not_offered");
         let words = home.run(&["awake"]).await.ok().out;
         for part in ["This computer is not kept awake now", "systemd-logind", "Reachback keeps a Linux computer awake"]
         {

@@ -506,7 +506,7 @@ async fn a_thread_under_the_owners_own_profile_is_for_watching_below_approve() {
                 }
                 _ => None,
             },
-            Line::Folder(_) | Line::Codex(_) => None,
+            Line::Folder(_) | Line::Codex(_) | Line::Awake(_) => None,
         })
         .collect();
     // What passed and what was refused are in two files, and lines of one second are not put in order between them. The same

@@ -129,7 +129,7 @@ async fn what_a_revoked_device_began_ends_and_what_others_did_goes_on() {
             entry.device_id == phone.id()
                 && matches!(&entry.what, What::WorkEnded { thread, queued: 2, turns: 1, .. } if *thread == own)
         }
-        Line::Folder(_) | Line::Codex(_) => false,
+        Line::Folder(_) | Line::Codex(_) | Line::Awake(_) => false,
     });
     assert!(recorded, "{lines:?}");
     stage.stop().await;

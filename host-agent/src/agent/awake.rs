@@ -1,4 +1,4 @@
-//! Keeping this machine awake while devices may come: a setting of the owner's, off until they turn it on.
+//! Keeping this machine awake while devices may come: a setting, off until the owner or a device with scope `admin` turns it on.
 //!
 //! It is kept awake while all of this holds, and let go as soon as one ends: the setting is on, the machine is plugged in,
 //! at least one device may connect, and no relay has refused this host for good. A relay that is away for a while is no reason
@@ -15,18 +15,22 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::AgentEvents;
+use super::changes::By;
 use super::tunnel::TunnelState;
+use crate::audit::{AuditError, AuditLog, AwakeChange, AwakeEntry};
+use crate::local_api::Failure;
 use crate::local_api::events::{AwakeState, AwakeStatus, Event};
 use crate::platform::awake::{IDLE_ONLY, Lock, Machine, Power, Reach};
 use crate::state::atomic::FileError;
 use crate::state::awake::{Awake, AwakeFile};
 use crate::state::devices::DeviceList;
+use crate::state::timestamp::Timestamp;
 
 /// Between two looks at what the machine gets its power from. Nothing is lost in that time: no machine sleeps by itself so soon
 /// after it was plugged in.
 const LOOKS: Duration = Duration::from_secs(30);
-/// How long who turns it on or off waits for what comes of that: longer than logind is given.
-const SETTLING: Duration = Duration::from_secs(10);
+/// How long who turns it on or off waits for what comes of that: longer than logind is given, to be found and to answer.
+const SETTLING: Duration = Duration::from_secs(15);
 
 /// See the module's header.
 #[derive(Debug)]
@@ -36,9 +40,68 @@ pub(crate) struct KeepAwake {
     looks: Duration,
     wish: watch::Sender<Wish>,
     seen: watch::Sender<Seen>,
+    offered: watch::Sender<bool>,
 }
 
-/// What the owner wants.
+/// Writes down whether this machine is to be kept awake.
+///
+/// The running agent does it, and acts on it; without an agent the command does, under the home's lock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AwakeChanges<'a> {
+    /// What was said last.
+    pub file: &'a AwakeFile,
+    /// Where changes are recorded.
+    pub audit: &'a AuditLog,
+}
+
+/// It was not written down.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum AwakeChangeError {
+    /// It could not be recorded, and so was not turned on.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// It may be forgotten when the agent ends.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl AwakeChanges<'_> {
+    /// Turns it on or off, by a device's word or the owner's; `was` is how it is now, and who leaves that as it is changes nothing.
+    pub(crate) fn set(self, was: bool, on: bool, by: By) -> Result<(), AwakeChangeError> {
+        let event = if on { AwakeChange::KeepAwakeOn } else { AwakeChange::KeepAwakeOff };
+        let record = || match was == on {
+            true => Ok(()),
+            false => self.audit.write_awake(&AwakeEntry { at: Timestamp::now(), event, by }),
+        };
+        if on {
+            // What gives is written first, or not done.
+            record()?;
+            self.file.write(Awake { on })?;
+        } else {
+            let written = self.file.write(Awake { on });
+            if let Err(error) = record() {
+                tracing::error!(%error, "a change was not recorded");
+            }
+            written?;
+        }
+        Ok(())
+    }
+}
+
+impl From<AwakeChangeError> for Failure {
+    fn from(error: AwakeChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            AwakeChangeError::Audit(_) => {
+                Self::new("audit", message).fix("make room on the disk: nothing is given without a trace")
+            }
+            AwakeChangeError::File(_) => Self::new("not_changed", message).fix("see to that file, and try again"),
+        }
+    }
+}
+
+/// What is wanted.
 #[derive(Debug, Clone, Copy)]
 struct Wish {
     on: bool,
@@ -54,7 +117,7 @@ struct Seen {
     status: AwakeStatus,
 }
 
-/// Why it is not kept awake although the owner wants it, and what to do about that.
+/// Why it is not kept awake although it is to be, and what to do about that.
 struct Bar {
     state: AwakeState,
     reason: String,
@@ -62,7 +125,7 @@ struct Bar {
 }
 
 impl KeepAwake {
-    /// Reads what the owner said last in `home`.
+    /// Reads what was said last in `home`.
     pub(crate) fn open(home: &Path, machine: Machine) -> Result<Self, FileError> {
         let file = AwakeFile::of(home);
         let on = file.read()?.on;
@@ -73,6 +136,7 @@ impl KeepAwake {
             looks: LOOKS,
             wish: watch::Sender::new(Wish { on, asked: 1 }),
             seen: watch::Sender::new(Seen { asked: 0, status }),
+            offered: watch::Sender::new(false),
         })
     }
 
@@ -81,24 +145,31 @@ impl KeepAwake {
         self.seen.borrow().status.clone()
     }
 
+    /// Whether anything on this machine would keep it awake, as far as that was found out; from then on it is.
+    pub(crate) fn offered(&self) -> watch::Receiver<bool> {
+        self.offered.subscribe()
+    }
+
     /// How it is now.
     pub(crate) async fn look(&self) -> AwakeStatus {
         self.wish.send_modify(|wish| wish.asked += 1);
         self.settled().await
     }
 
-    /// Turns it on or off, and says what came of that. Turned off it is at once, also where that can't be kept.
-    pub(crate) async fn set(&self, on: bool) -> Result<AwakeStatus, FileError> {
-        let written = {
+    /// Turns it on or off, by a device's word or the owner's, and says what came of that. Turned off it is at once, also where
+    /// that can't be kept. It is done before anything is waited for: who asked may be gone.
+    pub(crate) async fn set(&self, on: bool, by: By, audit: &AuditLog) -> Result<AwakeStatus, AwakeChangeError> {
+        let set = {
             let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-            let written = file.write(Awake { on });
-            if written.is_ok() || !on {
+            let was = self.wish.borrow().on;
+            let set = AwakeChanges { file: &file, audit }.set(was, on, by);
+            if set.is_ok() || !on {
                 self.wish.send_modify(|wish| *wish = Wish { on, asked: wish.asked + 1 });
             }
-            written
+            set
         };
         let status = self.settled().await;
-        written.map(|()| status)
+        set.map(|()| status)
     }
 
     /// How it is once what was asked last has been looked at.
@@ -125,6 +196,9 @@ impl KeepAwake {
             let now = *wish.borrow_and_update();
             let bar = no_access(&devices.borrow_and_update(), &tunnel.borrow_and_update());
             let status = self.keep(now.on, bar, &mut lock).await;
+            let known = lock.is_some() || *self.offered.borrow();
+            let found = known || self.machine.offers().await;
+            self.offered.send_if_modified(|offered| std::mem::replace(offered, found) != found);
             let before = self.seen.send_replace(Seen { asked: now.asked, status: status.clone() }).status;
             if before != status {
                 tracing::info!(state = ?status.state, reason = status.reason, "keeping this machine awake");
@@ -179,8 +253,8 @@ impl KeepAwake {
             // One that reaches less far is better than none.
             Err(_) if lock.as_mut().is_some_and(Lock::holds) => {}
             Err(error) => {
-                let (reason, fix) = (error.to_string(), Some(error.fix()));
-                return Some(Bar { state: AwakeState::Failed, reason, fix });
+                let state = if error.is_not_offered() { AwakeState::NotOffered } else { AwakeState::Failed };
+                return Some(Bar { state, reason: error.to_string(), fix: Some(error.fix()) });
             }
         }
         None

@@ -557,7 +557,7 @@ impl Shared {
         notices: Notices,
         ssh_hosts: Arc<SshHosts>,
     ) -> ApiContext {
-        let Self { devices, audit, environments, .. } = self.clone();
+        let Self { devices, audit, environments, awake, .. } = self.clone();
         ApiContext {
             host: reachable.host,
             name: reachable.name.clone(),
@@ -566,6 +566,7 @@ impl Shared {
             environments: Arc::clone(&environments),
             changes: self.changes(),
             disk: Disk::default(),
+            awake,
             ssh_hosts,
             notices,
             answers,

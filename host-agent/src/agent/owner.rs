@@ -36,7 +36,6 @@ use crate::local_api::{
     Answer, Confirm, DeviceInfo, Event, Exchange, Failure, Handler, Request, Response, SshAsked, Status, Threads,
 };
 use crate::ssh::{Person, Question, Secret, UnknownKey};
-use crate::state::atomic::FileError;
 use crate::state::devices::Device;
 use crate::state::timestamp::Timestamp;
 
@@ -411,8 +410,7 @@ impl OwnerRequests {
 
     async fn awake(&self, on: Option<bool>) -> Result<Response, Failure> {
         let Some(on) = on else { return Ok(Response::Awake(self.awake.look().await)) };
-        let status = self.awake.set(on).await.map_err(|error| not_kept(&error))?;
-        Ok(Response::Awake(status))
+        Ok(Response::Awake(self.awake.set(on, None, &self.changes.audit).await?))
     }
 
     fn is_connected(&self, device: DeviceId) -> bool {
@@ -510,10 +508,6 @@ fn unreached(environment: &Environment, error: &ConnectError) -> Failure {
         ConnectError::Failed { fix: Some(fix), .. } => failure.fix(fix.clone()),
         _ => failure.fix("try again in a moment"),
     }
-}
-
-fn not_kept(error: &FileError) -> Failure {
-    Failure::new("not_changed", error.to_string()).fix("see to that file, and try again")
 }
 
 async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<(), Failure> {

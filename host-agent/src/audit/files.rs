@@ -53,7 +53,7 @@ pub(super) enum Book {
     Old,
     /// What the owner did.
     Owner,
-    /// What a device changed about devices, and what was ended of its work.
+    /// What a device changed about devices or the computer's sleep, and what was ended of its work.
     Changes(DeviceId),
     /// What passed for a device.
     Actions(DeviceId),

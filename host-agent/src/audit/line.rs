@@ -17,6 +17,8 @@ pub enum Line {
     Folder(FolderEntry),
     /// About an environment's Codex.
     Codex(CodexEntry),
+    /// About the computer's sleep. What every line has is all that it has: so it comes last.
+    Awake(AwakeEntry),
 }
 
 /// What a device did, or what became of it.
@@ -161,6 +163,28 @@ pub enum CodexChange {
     SshCodesOff,
 }
 
+/// The computer is to be kept awake while devices may come, or no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwakeEntry {
+    /// When.
+    pub at: Timestamp,
+    /// What was turned.
+    pub event: AwakeChange,
+    /// The device that did it; nothing where the owner did at the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<DeviceId>,
+}
+
+/// What was turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AwakeChange {
+    /// It was turned on.
+    KeepAwakeOn,
+    /// It was turned off.
+    KeepAwakeOff,
+}
+
 impl Line {
     /// When it was written.
     pub fn at(&self) -> Timestamp {
@@ -168,6 +192,7 @@ impl Line {
             Self::Device(entry) => entry.at,
             Self::Folder(entry) => entry.at,
             Self::Codex(entry) => entry.at,
+            Self::Awake(entry) => entry.at,
         }
     }
 

@@ -7,8 +7,9 @@
 //! of prompts, commands or files.
 //!
 //! ```text
-//!   host/audit/owner.jsonl                what the owner did: devices, scopes, pauses, workspaces
-//!              changes.<device>.jsonl     what a device changed about devices, and what was ended of its own work
+//!   host/audit/owner.jsonl                what the owner did: devices, scopes, pauses, workspaces, the computer's sleep
+//!              changes.<device>.jsonl     what a device changed about devices or the computer's sleep, and what was ended of
+//!                                         its own work
 //!              actions.<device>.jsonl     what passed for a device
 //!              refusals.<device>.jsonl    what was refused to it
 //!              audit.jsonl                of earlier builds: read first, never written
@@ -32,7 +33,7 @@ use reachback_proto::ids::DeviceId;
 use reachback_proto::words::quote;
 
 use files::{Book, Files, SIZES, Sizes};
-pub use line::{CodexChange, CodexEntry, Entry, FolderChange, FolderEntry, Line, What};
+pub use line::{AwakeChange, AwakeEntry, CodexChange, CodexEntry, Entry, FolderChange, FolderEntry, Line, What};
 pub use reading::read;
 use repeats::Repeats;
 
@@ -129,6 +130,11 @@ impl AuditLog {
     /// Writes a line about an environment's Codex.
     pub fn write_codex(&self, entry: &CodexEntry) -> Result<(), AuditError> {
         self.lock().files.append(Book::Owner, entry)
+    }
+
+    /// Writes a line about the computer's sleep. A device's lines push out none of the owner's.
+    pub fn write_awake(&self, entry: &AwakeEntry) -> Result<(), AuditError> {
+        self.lock().files.append(entry.by.map_or(Book::Owner, Book::Changes), entry)
     }
 
     /// Writes how often refusals came that are older than a minute at `now`; what can't be written is tried again next time.

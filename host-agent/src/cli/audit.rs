@@ -39,14 +39,16 @@ pub(super) async fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow
     // Names of devices that are still there; a revoked one is known by its id.
     let names = DeviceStore::open(&home.path, now)?.current();
     let name = |id: DeviceId| names.device(id).map_or_else(String::new, |device| device.name.clone());
+    let is_meant = |query: &str, device: DeviceId| {
+        device.to_string().starts_with(&query.to_ascii_lowercase()) || name(device) == *query
+    };
     let wanted = |line: &&Line| {
         let by_device = match (&args.device, line) {
             (None, _) => true,
             (Some(query), Line::Device(entry)) => {
-                let id = query.to_ascii_lowercase();
-                let is_meant = |device: DeviceId| device.to_string().starts_with(&id) || name(device) == *query;
-                is_meant(entry.device_id) || entry.by.is_some_and(is_meant)
+                is_meant(query, entry.device_id) || entry.by.is_some_and(|by| is_meant(query, by))
             }
+            (Some(query), Line::Awake(entry)) => entry.by.is_some_and(|by| is_meant(query, by)),
             (Some(_), Line::Folder(_) | Line::Codex(_)) => false,
         };
         by_device && since.is_none_or(|since| line.at() >= since)
@@ -57,6 +59,7 @@ pub(super) async fn run(home: &Home, args: &AuditArgs, output: Output) -> anyhow
             Line::Device(entry) => output.object(entry),
             Line::Folder(entry) => output.object(entry),
             Line::Codex(entry) => output.object(entry),
+            Line::Awake(entry) => output.object(entry),
         }
     }
     if skipped > 0 {

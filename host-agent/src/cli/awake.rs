@@ -8,7 +8,9 @@ use reachback_proto::words::{printable, quote};
 use super::Home;
 use super::demo;
 use super::output::{self, Output};
-use crate::local_api::{AwakeState, AwakeStatus, Client, ClientError, Event, Request, Response};
+use crate::agent::awake::AwakeChanges;
+use crate::audit::AuditLog;
+use crate::local_api::{AwakeState, AwakeStatus, Client, ClientError, Event, Failure, Request, Response};
 use crate::state::awake::{Awake, AwakeFile};
 use crate::state::lock::HomeLock;
 
@@ -19,9 +21,10 @@ const EXAMPLES: &str = "Examples, on the host:\n  \
 
 /// Keep this computer awake while it is plugged in and devices may connect, so that they find it when you are away.
 ///
-/// It is off until you turn it on, and then stays on, also after a restart. The computer is kept from sleeping by itself, no
-/// more: close its lid, or have it sleep, and it does. It may sleep while it runs on its battery, while no device may
-/// connect (`reachback devices pause`), and when the agent has ended, however that ended. The screen may go dark.
+/// It is off until you turn it on, or a device with scope `admin` does, and then stays on, also after a restart. The computer is
+/// kept from sleeping by itself, no more: close its lid, or have it sleep, and it does. It may sleep while it runs on its
+/// battery, while no device may connect (`reachback devices pause`), and when the agent has ended, however that ended. The
+/// screen may go dark.
 ///
 /// On Linux the lock is systemd-logind's: `systemd-inhibit --list` shows it. macOS and Windows are asked by `caffeinate` and
 /// PowerShell, which has not been tried.
@@ -71,7 +74,8 @@ fn without_agent(home: &Home, on: Option<bool>) -> anyhow::Result<AwakeStatus> {
     let file = AwakeFile::of(&home.path);
     if let Some(on) = on {
         let _lock = HomeLock::acquire(&home.path)?;
-        file.write(Awake { on })?;
+        let audit = AuditLog::open(&home.path)?;
+        AwakeChanges { file: &file, audit: &audit }.set(file.read()?.on, on, None).map_err(Failure::from)?;
     }
     Ok(as_kept(file.read()?))
 }
@@ -105,9 +109,11 @@ pub(super) fn row(AwakeStatus { state, reason, fix, .. }: &AwakeStatus) -> Optio
         AwakeState::Off => return None,
         AwakeState::Held => "kept awake while it is plugged in and devices may connect".to_owned(),
         AwakeState::Partly => format!("kept awake, as far as that goes: {reason}{fix}"),
-        AwakeState::OnBattery | AwakeState::NoAccess | AwakeState::Failed | AwakeState::NoAgent => {
-            format!("not kept awake now: {reason}{fix}")
-        }
+        AwakeState::OnBattery
+        | AwakeState::NoAccess
+        | AwakeState::NotOffered
+        | AwakeState::Failed
+        | AwakeState::NoAgent => format!("not kept awake now: {reason}{fix}"),
     })
 }
 
@@ -117,6 +123,7 @@ mod tests {
 
     use super::super::{Cli, Command};
     use super::*;
+    use crate::audit::{AwakeChange, AwakeEntry, Line};
     use crate::platform::dirs::Places;
 
     fn switch(args: &[&str]) -> Result<Option<Switch>, clap::Error> {
@@ -147,7 +154,15 @@ mod tests {
         assert_eq!((on.on, on.state), (true, AwakeState::NoAgent));
         assert_eq!(without_agent(&home, None).unwrap(), on);
         assert!(words(&on).ends_with("no agent runs; start it: reachback up, or reachback host."), "{}", words(&on));
+        assert_eq!(without_agent(&home, Some(true)).unwrap(), on, "it was on before");
         assert_eq!(without_agent(&home, Some(false)).unwrap().state, AwakeState::Off);
+        let (lines, _) = crate::audit::read(&path).unwrap();
+        let wanted = [AwakeChange::KeepAwakeOn, AwakeChange::KeepAwakeOff];
+        let of_it = |line: &Line| match line {
+            Line::Awake(AwakeEntry { event, by: None, .. }) => *event,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(lines.iter().map(of_it).collect::<Vec<_>>(), wanted);
         let lock = HomeLock::acquire(&path).unwrap();
         assert!(without_agent(&home, Some(true)).is_err(), "an agent has the home, and is not asked");
         drop(lock);

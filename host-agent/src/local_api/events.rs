@@ -319,7 +319,7 @@ pub struct CodexUse {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AwakeStatus {
-    /// Whether the owner wants it.
+    /// Whether it is to be.
     pub on: bool,
     /// Whether it is.
     pub state: AwakeState,
@@ -334,7 +334,7 @@ pub struct AwakeStatus {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AwakeState {
-    /// The owner does not want it.
+    /// Nobody wants it.
     Off,
     /// It is.
     Held,
@@ -344,6 +344,8 @@ pub enum AwakeState {
     OnBattery,
     /// No device could come.
     NoAccess,
+    /// Nothing on this system would do it.
+    NotOffered,
     /// The system does not do it.
     Failed,
     /// No agent runs that would keep it awake.

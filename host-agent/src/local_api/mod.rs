@@ -255,7 +255,7 @@ pub struct Status {
     /// Whether Codex's configuration leads here; `None` where nobody asked for it.
     #[serde(default)]
     pub codex_use: Option<CodexUse>,
-    /// Whether this computer is kept awake; `None` where the owner does not want it.
+    /// Whether this computer is kept awake; `None` where nobody wants it.
     #[serde(default)]
     pub awake: Option<AwakeStatus>,
     /// How many devices are paired.

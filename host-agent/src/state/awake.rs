@@ -1,4 +1,4 @@
-//! Whether the owner wants this machine kept awake while devices may come.
+//! Whether this machine is to be kept awake while devices may come.
 
 use std::path::{Path, PathBuf};
 

@@ -54,6 +54,7 @@ const NOTIFICATIONS: Readonly<Record<Notification["method"], true>> = {
   "environment/removed": true,
   "workspace/changed": true,
   "device/changed": true,
+  "keepAwake/changed": true,
   "prompt/changed": true,
   "request/opened": true,
   "request/shown": true,

@@ -456,6 +456,40 @@ export type HostReadParams = {
 };
 
 /**
+ * Whether the host's computer is kept awake, as it is now.
+ */
+export type KeepAwakeInfo = {
+  /**
+   * Whether it is to be.
+   */
+  on: boolean;
+  /**
+   * Whether it is.
+   */
+  state: KeepAwakeState;
+  /**
+   * Why it is not, or not altogether, for a person.
+   */
+  reason?: string;
+  /**
+   * What one does about that, mostly at the host.
+   */
+  fix?: string;
+};
+
+export type KeepAwakeParams = {
+  /**
+   * Whether it is to be; without it, only tells how it is.
+   */
+  on?: boolean;
+};
+
+/**
+ * Stable words: a client translates these.
+ */
+export type KeepAwakeState = "off" | "held" | "partly" | "onBattery" | "noAccess" | "notOffered" | "failed";
+
+/**
  * Bytes, counts and seconds.
  */
 export type Limits = {
@@ -504,6 +538,7 @@ export type Notification =
   | { method: "environment/removed"; params: EnvironmentRemoved }
   | { method: "workspace/changed"; params: WorkspacesChanged }
   | { method: "device/changed"; params: DeviceChanged }
+  | { method: "keepAwake/changed"; params: KeepAwakeInfo }
   | { method: "prompt/changed"; params: Receipt }
   | { method: "request/opened"; params: RequestInfo }
   | { method: "request/shown"; params: RequestShown }
@@ -1034,6 +1069,7 @@ export type Methods = {
   "device/pause": { scope: "admin"; params: DevicePauseParams; result: DeviceChanged };
   "device/revoke": { scope: "admin"; params: DeviceRevokeParams; result: DeviceChanged };
   "host/allowDevices": { scope: "admin"; params: AllowDevicesParams; result: Done };
+  "host/keepAwake": { scope: "admin"; params: KeepAwakeParams; result: KeepAwakeInfo };
   "thread/list": { scope: "view"; params: ThreadListParams; result: ThreadListResult };
   "thread/page": { scope: "view"; params: ThreadPageParams; result: ThreadPageResult };
   "prompt/send": { scope: "steer"; params: PromptSendParams; result: Receipt };

@@ -25,6 +25,7 @@ use super::super::changes::DeviceChanges;
 use super::super::pairing::HostIntroduction;
 use super::super::tunnel::{Tunnel, TunnelConfig};
 use super::*;
+use crate::agent::awake::KeepAwake;
 use crate::agent::environments::Environments;
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::outbox::{OutboxLimits, Outboxes};
@@ -40,6 +41,7 @@ use crate::firewall::ceiling::Ceiling;
 use crate::link::relay::{RelayAddress, RelayTrust};
 use crate::link::testing::{Pipe, pipes};
 use crate::link::transports::{TransportChoice, Transports};
+use crate::platform::awake::Machine;
 use crate::state::answers::Answers;
 use crate::state::devices::Device;
 use crate::state::journal::Journal;
@@ -143,6 +145,7 @@ impl Door {
             environments: Arc::clone(&environments),
             changes,
             disk: Disk::default(),
+            awake: Arc::new(KeepAwake::open(home.path(), Machine::this()).unwrap()),
             notices: Notices::default(),
             answers: Arc::new(Answers::open(home.path(), 0).unwrap()),
             prompts,

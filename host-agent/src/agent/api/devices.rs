@@ -182,13 +182,14 @@ impl ApiContext {
         DeviceChanged { device_id: id, device, allowed: !list.paused }
     }
 
-    /// Tells devices of devices, whoever changed them.
+    /// Tells devices of devices, whoever changed them, and what keeps the computer awake.
     pub(in crate::agent) async fn tell_of_devices(&self, mut events: Receiver<Event>) {
         loop {
             match events.recv().await {
                 Ok(Event::Device { device_id, .. } | Event::Paired { device_id, .. }) => {
                     self.notices.tell(Notice::DeviceChanged(self.device_changed(device_id)));
                 }
+                Ok(Event::Awake(status)) => self.notices.tell(Notice::KeepAwakeChanged(status.into())),
                 Ok(_) => {}
                 Err(RecvError::Lagged(_)) => self.notices.tell(Notice::Missed {}),
                 Err(RecvError::Closed) => return,

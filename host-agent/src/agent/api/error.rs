@@ -221,6 +221,15 @@ impl Refusal {
         Self::new(Reason::Disk, message.to_owned(), json!({}))
     }
 
+    /// Why the computer is not kept awake from now on, or may be again.
+    pub(super) fn keep_awake(on: bool) -> Self {
+        let message = match on {
+            true => "the host's disk did not take it: it was not turned on",
+            false => "the host's disk did not take it: it is off, and may be on again when the agent is started anew",
+        };
+        Self::new(Reason::Disk, message.to_owned(), json!({}))
+    }
+
     pub(super) fn busy() -> Self {
         let message = format!("{MAX_IN_FLIGHT} requests of this session are being answered: ask again after an answer");
         Self::new(Reason::Busy, message, json!({ "most": MAX_IN_FLIGHT }))

@@ -16,7 +16,7 @@ use crate::agent::sessions::{DETACHED_LIMIT, MAX_PER_DEVICE};
 /// Of what stands here. It grows when something that is here means something else, and then both are served for a while.
 const API_VERSION: u32 = 1;
 /// What a client may ask for beside `host/read`, by name. A name never changes its meaning.
-pub(super) const FEATURES: &[&str] = &[
+const FEATURES: &[&str] = &[
     "account",
     "answers",
     "attention",
@@ -38,6 +38,8 @@ pub(super) const FEATURES: &[&str] = &[
     "workspaceChanges",
     "workspaces",
 ];
+/// The same, where the host's computer can be kept awake.
+const KEEP_AWAKE: &str = "keepAwake";
 /// The least that a client may say it takes, in bytes: what Codex's smaller answers and any error need.
 const LEAST_MESSAGE: usize = 1 << 20;
 
@@ -62,7 +64,7 @@ pub(super) struct HostReadParams {
 pub(crate) struct HostInfo {
     api_version: u32,
     /// What may be asked for, by name.
-    features: &'static [&'static str],
+    features: Vec<&'static str>,
     limits: Limits,
     /// Milliseconds since 1970, by the host's clock.
     now: u64,
@@ -130,10 +132,11 @@ pub(super) async fn read(call: Call, params: HostReadParams) -> Result<HostInfo,
 
 impl ApiContext {
     pub(super) fn host(&self, caller: &Caller, scope: Scope) -> HostInfo {
+        let keep_awake = self.awake.offered().borrow().then_some(KEEP_AWAKE);
         let relay = |key: PublicKey| RelayInfo { url: self.relay_url.clone(), key };
         HostInfo {
             api_version: API_VERSION,
-            features: FEATURES,
+            features: FEATURES.iter().copied().chain(keep_awake).collect(),
             limits: Limits {
                 message_to_host: MAX_MESSAGE_TO_HOST,
                 message_to_device: caller.largest.load(Ordering::Relaxed),

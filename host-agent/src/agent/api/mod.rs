@@ -10,6 +10,7 @@
 
 mod asking;
 mod attention;
+mod awake;
 mod devices;
 mod environments;
 mod error;
@@ -49,6 +50,7 @@ pub(crate) use folders::tell_of_workspaces;
 pub(crate) use notices::{Notice, Notices};
 use prompts::Receipt;
 
+use super::awake::KeepAwake;
 use super::bridge::Wishes;
 use super::changes::DeviceChanges;
 use super::environments::Environments;
@@ -87,6 +89,8 @@ pub(crate) struct ApiContext {
     pub changes: DeviceChanges,
     /// Who may read folders.
     pub disk: Disk,
+    /// What keeps the host's computer awake.
+    pub awake: Arc<KeepAwake>,
     /// Machines that are reached over SSH.
     pub ssh_hosts: Arc<SshHosts>,
     /// What all of them are told.
@@ -163,6 +167,7 @@ methods! {
     "device/pause" Admin devices::pause;
     "device/revoke" Admin devices::revoke;
     "host/allowDevices" Admin devices::allow;
+    "host/keepAwake" Admin awake::keep_awake;
     "thread/list" View pages::list;
     "thread/page" View pages::page;
     "prompt/send" Steer prompts::send;
@@ -257,6 +262,7 @@ async fn serve_methods(
     let mut codex = context.environments.own().codex.state();
     let mut account = context.environments.own().account.subscribe();
     let mut relay = context.relay_key.clone();
+    let mut offered = context.awake.offered();
     let mut notices = context.notices.subscribe();
     let mut prompts = context.prompts.changes();
     let mut requests = context.environments.requests();
@@ -282,6 +288,7 @@ async fn serve_methods(
                     changed = codex.changed() => changed.is_ok(),
                     changed = account.changed() => changed.is_ok(),
                     changed = relay.changed() => changed.is_ok(),
+                    changed = offered.changed() => changed.is_ok(),
                 }
             } => {
                 let now = *scope.borrow();

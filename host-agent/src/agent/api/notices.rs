@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 
 use super::asking::SshAsked;
 use super::attention::AttentionChanged;
+use super::awake::KeepAwakeInfo;
 use super::devices::DeviceChanged;
 use super::environments::{EnvironmentInfo, EnvironmentRemoved};
 use super::folders::WorkspacesChanged;
@@ -47,6 +48,9 @@ pub(crate) enum Notice {
     /// A device was paired, changed or revoked, or came or went.
     #[serde(rename = "device/changed")]
     DeviceChanged(DeviceChanged),
+    /// Whether the host's computer is kept awake is another matter than before, or why it is not.
+    #[serde(rename = "keepAwake/changed")]
+    KeepAwakeChanged(KeepAwakeInfo),
     /// Something came of a prompt of this device.
     #[serde(rename = "prompt/changed")]
     PromptChanged(Receipt),
@@ -74,7 +78,7 @@ impl Notice {
     /// The scope of those who hear it.
     pub(super) fn needed(&self) -> Scope {
         match self {
-            Self::DeviceChanged(_) | Self::SshAsked(_) => Scope::Admin,
+            Self::DeviceChanged(_) | Self::KeepAwakeChanged(_) | Self::SshAsked(_) => Scope::Admin,
             Self::HostChanged(_)
             | Self::HostAsleep {}
             | Self::EnvironmentChanged(_)

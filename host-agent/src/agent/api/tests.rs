@@ -1,5 +1,8 @@
 //! The API of an agent that has no relay, and of which Codex is a switch.
 
+#[cfg(target_os = "linux")]
+mod awake;
+
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -23,6 +26,7 @@ use crate::codex::{
 };
 use crate::disk::Surroundings;
 use crate::firewall::ceiling::Ceiling;
+use crate::platform::awake::Machine;
 use crate::session::StartedSession;
 use crate::session::testing::channel;
 use crate::state::answers::Answers;
@@ -60,6 +64,11 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
+        // Nothing looks at it: what keeps it awake does not run.
+        Self::on(Machine::this())
+    }
+
+    fn on(machine: Machine) -> Self {
         let home = tempfile::tempdir().unwrap();
         let (codex, state) = watch::channel(CodexState::Starting);
         let local = LocalEnvironment {
@@ -95,6 +104,7 @@ impl Host {
             environments,
             changes,
             disk: Disk::default(),
+            awake: Arc::new(KeepAwake::open(home.path(), machine).unwrap()),
             notices: Notices::default(),
             answers: Arc::new(Answers::open(home.path(), 0).unwrap()),
             prompts,
@@ -311,6 +321,7 @@ async fn what_is_not_there_is_refused_by_its_reason() {
         ("device/scope", json!({ "deviceId": admin, "scope": "root" }), "params"),
         ("device/pause", json!({ "deviceId": admin }), "params"),
         ("host/allowDevices", json!({ "allowed": "no" }), "params"),
+        ("host/keepAwake", json!({ "on": "yes" }), "params"),
     ] {
         let answer = host.answer_to_admin(admin, method, params.clone()).await;
         assert_eq!(answer["error"]["data"]["reason"], reason, "{method} {params}: {answer}");
@@ -371,12 +382,14 @@ async fn a_device_that_is_admin_no_more_changes_nothing_by_a_request_on_its_way(
         ("device/pause", json!({ "deviceId": other, "paused": true })),
         ("device/revoke", json!({ "deviceId": other })),
         ("host/allowDevices", json!({ "allowed": false })),
+        ("host/keepAwake", json!({ "on": true })),
     ] {
         let answer = host.answer_to_admin(was_admin, method, params).await;
         assert_eq!(answer["error"]["data"]["reason"], "scope", "{method}: {answer}");
     }
     assert_eq!((host.scope(was_admin), host.scope(other)), (Some(Scope::Steer), Some(Scope::View)));
     assert!(!host.context.changes.devices.current().paused);
+    assert!(!host.home.path().join("host/awake.json").exists());
 }
 
 /// Methods for the loop alone: one that never ends, one that does at once.

@@ -4,7 +4,7 @@ use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::ids::DeviceId;
 use reachback_proto::words::{printable, quote};
 
-use crate::audit::{CodexChange, CodexEntry, Entry, FolderChange, FolderEntry, Line, What};
+use crate::audit::{AwakeChange, AwakeEntry, CodexChange, CodexEntry, Entry, FolderChange, FolderEntry, Line, What};
 use crate::cli::host::work_ended;
 use crate::state::devices::{EXPIRED, REVOKED_AT_RELAY};
 
@@ -44,6 +44,14 @@ pub(super) fn sentence(line: &Line, name: impl Fn(DeviceId) -> Option<String>) -
             }
             CodexChange::SshCodesOff => {
                 format!("No device is asked for the codes of {} any more.", printable(environment))
+            }
+        },
+        Line::Awake(AwakeEntry { event, by, .. }) => match event {
+            AwakeChange::KeepAwakeOn => {
+                format!("This computer is kept awake for devices from then on{}.", by_whom(*by))
+            }
+            AwakeChange::KeepAwakeOff => {
+                format!("This computer is not kept awake for devices any more{}.", by_whom(*by))
             }
         },
     };

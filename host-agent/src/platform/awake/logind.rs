@@ -20,6 +20,9 @@ use super::{AwakeError, Reach, Sleep};
 const SERVICE: &str = "org.freedesktop.login1";
 const PATH: &str = "/org/freedesktop/login1";
 const INTERFACE: &str = "org.freedesktop.login1.Manager";
+/// The bus itself.
+const BUS: &str = "org.freedesktop.DBus";
+const BUS_PATH: &str = "/org/freedesktop/DBus";
 
 /// How long logind may take; it answers in milliseconds, and in vain it is asked again.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -57,6 +60,17 @@ pub(super) async fn lock(bus: Option<&str>) -> Result<Lock, AwakeError> {
         }
     };
     timeout(ANSWER, asking).await.map_err(late)?
+}
+
+/// Whether there is a logind on the system's bus, or on the one at `bus`; one that the bus starts when it is needed is there.
+pub(super) async fn is_there(bus: Option<&str>) -> bool {
+    let asking = async {
+        let Ok(bus) = connect(bus).await else { return false };
+        // A bus starts only what it has a file for, also of what runs.
+        let starts = bus.call_method(Some(BUS), BUS_PATH, Some(BUS), "StartServiceByName", &(SERVICE, 0_u32));
+        owner(&bus).await.is_some() || starts.await.is_ok()
+    };
+    timeout(ANSWER, asking).await.unwrap_or(false)
 }
 
 /// Tells when this machine sleeps, and has it wait for what is to be done before.
@@ -127,8 +141,7 @@ fn said(given: Result<OwnedFd, AwakeError>) -> Option<OwnedFd> {
 
 /// Who logind is on this bus now.
 async fn owner(bus: &Connection) -> Option<String> {
-    let (path, interface) = ("/org/freedesktop/DBus", "org.freedesktop.DBus");
-    let asked = bus.call_method(Some(interface), path, Some(interface), "GetNameOwner", &(SERVICE,));
+    let asked = bus.call_method(Some(BUS), BUS_PATH, Some(BUS), "GetNameOwner", &(SERVICE,));
     timeout(ANSWER, asked).await.ok()?.ok()?.body().deserialize().ok()
 }
 
@@ -201,6 +214,17 @@ mod tests {
         assert!(matches!(&error, AwakeError::NoLogind(_)), "{error:?}");
         let error = lock(Some("unix:path=/nowhere/bus")).await.unwrap_err();
         assert!(matches!(&error, AwakeError::NoLogind(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_logind_is_there_whatever_it_allows_and_a_bus_alone_is_none() {
+        for rules in [Rules::Everything, Rules::Nothing] {
+            let logind = Logind::start(rules).await;
+            assert!(is_there(Some(logind.address())).await, "{rules:?}");
+            logind.holds(0).await;
+        }
+        assert!(!is_there(Some(Logind::only_a_bus().await.address())).await);
+        assert!(!is_there(Some("unix:path=/nowhere/bus")).await);
     }
 
     #[tokio::test]

@@ -125,6 +125,16 @@ pub(crate) enum AwakeError {
 }
 
 impl AwakeError {
+    /// Whether nobody on this system does such a thing.
+    pub(crate) fn is_not_offered(&self) -> bool {
+        match self {
+            Self::NoLogind(_) => true,
+            Self::Denied(_) | Self::NoLock(_) | Self::Program { .. } => false,
+            #[cfg(not(target_os = "linux"))]
+            Self::NoWay => true,
+        }
+    }
+
     /// What a person does about it.
     pub(crate) fn fix(&self) -> String {
         match self {
@@ -147,6 +157,14 @@ impl Machine {
     #[cfg(all(test, target_os = "linux"))]
     pub(crate) fn of(power: &std::path::Path, bus: &str) -> Self {
         Self { power: power.to_owned(), bus: Some(bus.to_owned()) }
+    }
+
+    /// Whether there is something on it that would be asked to keep it awake.
+    pub(crate) async fn offers(&self) -> bool {
+        match () {
+            () if cfg!(any(target_os = "macos", windows)) => true,
+            () => self.has_logind().await,
+        }
     }
 
     /// What it gets its power from now.
@@ -188,6 +206,16 @@ impl Machine {
     #[cfg(target_os = "linux")]
     async fn ask_logind(&self) -> Result<Lock, AwakeError> {
         logind::lock(self.bus.as_deref()).await.map(|lock| Lock(Kind::Logind(lock)))
+    }
+
+    #[cfg(target_os = "linux")]
+    async fn has_logind(&self) -> bool {
+        logind::is_there(self.bus.as_deref()).await
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    async fn has_logind(&self) -> bool {
+        false
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -48,15 +48,20 @@ impl Logind {
     /// One that is there.
     pub(crate) async fn start(rules: Rules) -> Self {
         let mut logind = Self::only_a_bus().await;
-        let bus = Builder::address(&*logind.address).build().await.expect("the bus is there");
+        logind.appears(rules).await;
+        logind
+    }
+
+    /// It comes to a bus on which it was not.
+    pub(crate) async fn appears(&mut self, rules: Rules) {
+        let bus = Builder::address(&*self.address).build().await.expect("the bus is there");
         // Hears what is asked as soon as it has the name.
         let calls = MessageStream::from(&bus);
         bus.request_name("org.freedesktop.login1").await.expect("nobody has the name");
         let (held_out, held) = watch::channel(Vec::new());
-        logind.held = held;
-        logind.bus = Some(bus.clone());
-        logind._serves = Some(AbortOnDropHandle::new(tokio::spawn(serve(bus, calls, rules, held_out))));
-        logind
+        self.held = held;
+        self.bus = Some(bus.clone());
+        self._serves = Some(AbortOnDropHandle::new(tokio::spawn(serve(bus, calls, rules, held_out))));
     }
 
     /// A bus without one.
