@@ -323,12 +323,12 @@ test("without a link the list stays, and nothing can be changed until there is o
   expect(await phone.page.getByRole("radio", { name: /^view/ }).isDisabled()).toBe(true);
   await button("Close").tap();
   await closed();
-  expect(await phone.page.getByRole("switch").isDisabled()).toBe(true);
+  expect(await phone.page.getByRole("switch", { name: /^Allow other devices/ }).isDisabled()).toBe(true);
   await phone.shoots("devices-offline");
   await audits(phone, "devices-offline");
   await phone.page.context().setOffline(false);
   await phone.page.getByText("Changes need the link to the host").waitFor({ state: "detached" });
-  expect(await phone.page.getByRole("switch").isEnabled()).toBe(true);
+  expect(await phone.page.getByRole("switch", { name: /^Allow other devices/ }).isEnabled()).toBe(true);
 });
 
 test("the way to Codex is shown leg by leg, and a diagnosis of it is copied that holds nothing of anybody's", async () => {

@@ -8,6 +8,9 @@ export const REACHBACK = process.env.REACHBACK ?? "../target/debug/reachback";
 export const RELAY = process.env.REACHBACK_RELAY ?? "../target/debug/reachback-relay";
 export const CODEX = process.env.REACHBACK_CODEX ?? "../tests/codex/node_modules/.bin/codex";
 
+/** There is no logind here: a test keeps no machine awake. */
+const NOWHERE = "unix:path=/nowhere/bus";
+
 /** A folder that is removed by who asked for it, and an environment in which all state is below it. */
 export function homes(): { folder: string; env: NodeJS.ProcessEnv } {
   for (const program of [REACHBACK, RELAY, CODEX]) {
@@ -21,6 +24,12 @@ export function homes(): { folder: string; env: NodeJS.ProcessEnv } {
     mkdirSync(path, { mode: 0o700 });
     return path;
   };
-  const env = { ...process.env, HOME: home("home"), REACHBACK_HOME: home("reachback"), CODEX_HOME: home("codex") };
+  const env = {
+    ...process.env,
+    HOME: home("home"),
+    REACHBACK_HOME: home("reachback"),
+    CODEX_HOME: home("codex"),
+    DBUS_SYSTEM_BUS_ADDRESS: NOWHERE,
+  };
   return { folder, env };
 }
