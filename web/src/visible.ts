@@ -2,7 +2,7 @@
  * Text from a host, such as Codex's, in pieces of which a person sees all: what is invisible, or has other text read
  * differently from what it is, stands as its code point.
  */
-import { isUnseen } from "./pairing/name";
+import { UNSEEN_CLASS } from "./pairing/name";
 
 /** A piece: text as it is, or one hidden character by its name. */
 export interface Piece {
@@ -15,22 +15,25 @@ export const MOST_SHOWN = 64 * 1024;
 
 /** `text` in pieces. Line breaks and tabs stay in text that has lines. */
 export function visible(text: string): readonly Piece[] {
+  const lines = text.replaceAll("\r\n", "\n");
   const pieces: Piece[] = [];
-  let plain = "";
-  let before = "";
-  for (const letter of text.replaceAll("\r\n", "\n")) {
-    if (isHidden(letter) && !(letter === EMOJI_STYLE && EMOJI.test(before))) {
-      if (plain !== "") {
-        pieces.push({ text: plain, hidden: false });
-        plain = "";
-      }
-      pieces.push({ text: nameOf(letter), hidden: true });
-    } else {
-      plain += letter;
+  let shown = 0;
+  const plain = (end: number): void => {
+    if (end > shown) {
+      pieces.push({ text: lines.slice(shown, end), hidden: false });
     }
-    before = letter;
+  };
+  // Whoever reads along has all of a text looked through each time that it grows: by the letter that is slow.
+  for (const { 0: letter, index } of lines.matchAll(ALL_HIDDEN)) {
+    if (letter === EMOJI_STYLE && EMOJI.test(letterBefore(lines, index))) {
+      continue;
+    }
+    plain(index);
+    pieces.push({ text: nameOf(letter), hidden: true });
+    shown = index + letter.length;
   }
-  return plain === "" ? pieces : [...pieces, { text: plain, hidden: false }];
+  plain(lines.length);
+  return pieces;
 }
 
 /**
@@ -89,11 +92,17 @@ export function shortened(text: string, most = MOST_SHOWN): { readonly text: str
 const EMOJI_STYLE = "\uFE0F";
 const EMOJI = /^[\p{Extended_Pictographic}#*0-9]$/u;
 
+/** A letter of which a person sees nothing, or not what it is. */
+const HIDDEN = new RegExp(`(?![\\n\\t ])[${UNSEEN_CLASS}\\p{Cc}\\p{Cf}\\p{Zs}\\p{Zl}\\p{Zp}\\p{Cs}]`, "u");
+const ALL_HIDDEN = new RegExp(HIDDEN, "gu");
+
 function isHidden(letter: string): boolean {
-  if (letter === "\n" || letter === "\t" || letter === " ") {
-    return false;
-  }
-  return isUnseen(letter) || /^[\p{Cc}\p{Cf}\p{Zs}\p{Zl}\p{Zp}\p{Cs}]$/u.test(letter);
+  return HIDDEN.test(letter);
+}
+
+/** The whole letter that ends there, which may be two of what JavaScript counts. */
+function letterBefore(text: string, end: number): string {
+  return Array.from(text.slice(Math.max(0, end - 2), end)).at(-1) ?? "";
 }
 
 const NAMES: Readonly<Record<number, string>> = {

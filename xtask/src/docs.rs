@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::repository;
 
 /// Pages for people, from the repository's root.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -20,6 +20,7 @@ const PAGES: [&str; 11] = [
     "docs/out-of-scope.md",
     "docs/protocol.md",
     "docs/threat-model.md",
+    "docs/web-speed.md",
 ];
 
 fn read(path: &Path) -> String {

@@ -73,13 +73,23 @@ pub(crate) fn check(repository: &Path) -> anyhow::Result<()> {
 
 /// Runs the app's tests in Chromium, with the programs that cargo built beside this one.
 pub(crate) fn test_app(repository: &Path) -> anyhow::Result<()> {
+    process::run(&mut in_chromium(repository, "test:app")?)
+}
+
+/// Measures the app in Chromium, with the programs that cargo built beside this one; these variables are set.
+pub(crate) fn bench_app(repository: &Path, variables: impl Iterator<Item = &'static str>) -> anyhow::Result<()> {
+    process::run(in_chromium(repository, "bench")?.envs(variables.map(|name| (name, "1"))))
+}
+
+/// This script of web/package.json, which starts the programs and a browser.
+fn in_chromium(repository: &Path, script: &str) -> anyhow::Result<Command> {
     let folder = installed(repository)?;
     let this = std::env::current_exe().context("could not find the folder of the built programs")?;
     let program = |name: &str| this.with_file_name(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     let mut command = npm(&folder);
-    command.args(["run", "--silent", "test:app"]);
+    command.args(["run", "--silent", script]);
     command.env("REACHBACK", program("reachback")).env("REACHBACK_RELAY", program("reachback-relay"));
-    process::run(&mut command)
+    Ok(command)
 }
 
 /// Lays a file of the web app out as `npm run check` wants it.

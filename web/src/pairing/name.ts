@@ -25,6 +25,9 @@ export function isUnseen(letter: string): boolean {
   return UNSEEN.some(([from = 0, to = from]) => point >= from && point <= to);
 }
 
+/** Such letters, as a regular expression with the flag `u` has them between its brackets. */
+export const UNSEEN_CLASS = UNSEEN.map((ends) => ends.map((end) => `\\u{${end.toString(16)}}`).join("-")).join("");
+
 /** Why text may not be shown as a name. */
 export type LabelFault = "empty" | "tooLong" | "character";
 
