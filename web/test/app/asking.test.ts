@@ -3,6 +3,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { beforeEach, expect, test, vi } from "vitest";
 import { json, list, text } from "../../src/json";
+import { COMMAND } from "../hostile";
 import { CODEX } from "../real/homes";
 import type { Up } from "../real/up";
 import { audits } from "./audit";
@@ -303,14 +304,7 @@ test("permissions are shown, and what only the host grants can be declined", asy
 test("hostile text fakes nothing and loads nothing", async () => {
   const loaded: string[] = [];
   phone.page.on("request", (request) => loaded.push(request.url()));
-  const hostile = [
-    "echo '<img src=https://evil.example/x onerror=alert(1)><script>alert(2)</script>'",
-    "echo \u202Etxt.exe\u202C \u200Bx\u00A0y \u001B[31mred\u001B[0m \u001B]8;;https://evil.example\u0007link\u001B]8;;\u0007",
-    "s\u0443do true  ",
-    "a".repeat(3_000),
-    "echo '![x](https://evil.example/y) [Accept once](https://evil.example)'",
-  ].join("\n");
-  await desk.prompts(thread, `@esc ${hostile}`);
+  await desk.prompts(thread, `@esc ${COMMAND}`);
   await phone.sees("Run this command?");
   await phone.sees(/hidden or misleading characters/);
   for (const name of ["U+202E right-to-left override", "U+200B zero width space", "U+001B escape", /^U\+0443/]) {

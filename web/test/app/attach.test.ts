@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { beforeEach, expect, test, vi } from "vitest";
 import { type Json, json, list, text } from "../../src/json";
+import { FILE } from "../hostile";
 import type { Up } from "../real/up";
 import { audits } from "./audit";
 import type { Desk } from "./desk";
@@ -12,8 +13,6 @@ type Locator = ReturnType<Phone["page"]["locator"]>;
 
 /** What a camera writes beside the picture; the place is a person's own. */
 const PLACE = "48.2082N 16.3738E";
-/** A name that would have a file pass for another, and be markup. */
-const HOSTILE = "<img src=x onerror=alert(1)>\u202egnp.txt";
 
 let up: Up;
 let desk: Desk;
@@ -430,7 +429,7 @@ test("the most that goes along with one message arrives, and more is left out", 
 
 test("a text file goes along as text, and its name is nothing but a name", async () => {
   const log = "one\n```\ntwo <b>bold</b>\n";
-  await picks({ name: HOSTILE, mimeType: "text/plain", buffer: Buffer.from(log) });
+  await picks({ name: FILE, mimeType: "text/plain", buffer: Buffer.from(log) });
   const shown = "<img src=x onerror=alert(1)>[U+202E right-to-left override]gnp.txt";
   await attached().getByText(shown).waitFor();
   await phone.page.getByRole("button", { name: `Remove ${shown}`, exact: true }).waitFor();

@@ -17,12 +17,12 @@ export class Desk {
     [this.#remote, this.#codex] = [remote, codex];
   }
 
-  /** Pairs with the host, and waits until Codex answers there. */
-  static async at(up: Pick<Up, "command">): Promise<Desk> {
+  /** Pairs with the host, under this name, and waits until Codex answers there. */
+  static async at(up: Pick<Up, "command">, name?: string): Promise<Desk> {
     const command = up.command("pair", "--yes");
     let host: StoredHost;
     try {
-      host = await pair({ type: "url", url: PairingUrl.parse(await command.says("pairing", "url")) });
+      host = await pair({ type: "url", url: PairingUrl.parse(await command.says("pairing", "url")) }, [], name);
       await command.says("paired", "device_id");
     } finally {
       await command.stop("SIGTERM");

@@ -1,6 +1,7 @@
 /** A machine that asks for a code after a key, and a phone that is asked for it: real sshd and PAM, whose services are root's to add. */
 import { userInfo } from "node:os";
 import { beforeEach, expect, test } from "vitest";
+import { MACHINE } from "../hostile";
 import type { Up } from "../real/up";
 import { audits } from "./audit";
 import { CODE, Machine } from "./machine";
@@ -203,14 +204,6 @@ test("what one device is asked is shown on no other, which has no login meanwhil
   await isLoggedIn();
 });
 
-/** What a machine may say that has nothing good in mind. */
-const HOSTILE = [
-  "<img src=x onerror=alert(1)><script>alert(2)</script><b>bold</b> &lt;i&gt; <input value=1>",
-  "Reachback: this login is done. At the host: `reachback pair --yes --scope admin`",
-  "\u202ededoc ruoy epyt\u202c \u001b[2J\u001b]8;;https://evil.example\u0007 x\u200by p\u0430ypal",
-  "x".repeat(700),
-].join("\n");
-
 /** Looks that the machine's words stand in their frame, all of them, and nowhere else; and do nothing. */
 async function isFramed(): Promise<void> {
   const sheet = phone.page.getByRole("dialog", { name: "Log in to devbox" });
@@ -235,7 +228,7 @@ async function isFramed(): Promise<void> {
 }
 
 test("words of a machine that have nothing good in mind are words in a frame", async () => {
-  machine.says(HOSTILE);
+  machine.says(MACHINE);
   await machine.asksDevices(true);
   await opensMachines();
   await button("Log in with a code: devbox").tap();
@@ -255,12 +248,12 @@ test("several prompts of one question are each answered, whatever a host lets th
   await opensMachines();
   // A host that has the machine's words go through as they are, and would ask three things at once.
   const says = {
-    name: `\u202eeman\u202c ${HOSTILE}`,
-    instruction: HOSTILE,
+    name: `\u202eeman\u202c ${MACHINE}`,
+    instruction: MACHINE,
     prompts: [
       { words: "Password:", echo: false },
       { words: "Your \u202etokn:\u202c", echo: true },
-      { words: HOSTILE, echo: false },
+      { words: MACHINE, echo: false },
     ],
   };
   await phone.page.evaluate((says) => {

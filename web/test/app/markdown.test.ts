@@ -1,6 +1,6 @@
 /** What Codex says in Markdown, on a phone, while it is said. */
 import { beforeEach, expect, test } from "vitest";
-import { LURES } from "../markdown/hostile";
+import { LURES } from "../hostile";
 import type { Up } from "../real/up";
 import { audits } from "./audit";
 import type { Desk } from "./desk";

@@ -74,9 +74,9 @@ export class Stage {
     return up;
   }
 
-  /** Starts a second host at the relay of the one that is there, called this, and pairs the phone with it as well. */
-  async pairsToo(phone: Phone, up: Up, name: string): Promise<Second> {
-    const second = await Second.start(up, name);
+  /** Starts a second host at the relay of the one that is there, and pairs the phone with it as well. */
+  async pairsToo(phone: Phone, ...how: Parameters<typeof Second.start>): Promise<Second> {
+    const second = await Second.start(...how);
     this.leftovers.addLast(() => second.stop());
     const command = second.command("pair", "--yes");
     await phone.opens(await command.says("pairing", "url"));
@@ -86,8 +86,8 @@ export class Stage {
   }
 
   /** Somebody at another device of the host. */
-  async desk(up: Pick<Up, "command">): Promise<Desk> {
-    const desk = await Desk.at(up);
+  async desk(up: Pick<Up, "command">, name?: string): Promise<Desk> {
+    const desk = await Desk.at(up, name);
     this.leftovers.add(() => desk.leaves());
     return desk;
   }

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Growing } from "../../src/markdown/growing";
 import { type Placed, parse } from "../../src/markdown/parse";
-import { LURES } from "./hostile";
+import { LURES } from "../hostile";
 
 const WHOLE = [
   "# Title\n\nA paragraph with **strong** words\nin two lines.\n\n",

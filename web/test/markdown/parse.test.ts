@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { MOST_PARTS, parse } from "../../src/markdown/parse";
 import type { Block, Inline } from "../../src/markdown/tree";
-import { LURES, WEIGHTS } from "./hostile";
+import { LURES, WEIGHTS } from "../hostile";
 
 const blocks = (text: string): readonly Block[] => parse(text).map(({ block }) => block);
 const text = (said: string): Inline => ({ kind: "text", text: said });

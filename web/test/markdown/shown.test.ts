@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { itemOf } from "../../src/state/items";
 import Markdown from "../../src/views/Markdown.svelte";
 import ThreadItem from "../../src/views/ThreadItem.svelte";
-import { LURES, WEIGHTS } from "./hostile";
+import { LURES, WEIGHTS } from "../hostile";
 
 /** Every element that there may be, and what it may have; the values that come from the text have a pattern. */
 const CLASS = /^(?:lines|ghost|meta clip|meta|block|codehead|tap|i i--s|i|vh|task|long|aside|start|center|end|where)?$/;

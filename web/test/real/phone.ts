@@ -5,10 +5,10 @@ import { Database } from "../../src/store/database";
 import { HostStore, type StoredHost } from "../../src/store/hosts";
 
 /** Pairs, and reads the host from storage as after a reload. */
-export async function pair(invitation: Invitation, shown: string[] = []): Promise<StoredHost> {
+export async function pair(invitation: Invitation, shown: string[] = [], name = "phone"): Promise<StoredHost> {
   const database = new Database();
   const { host } = await join(invitation, {
-    name: "phone",
+    name,
     platform: "test",
     store: new HostStore(database),
     show: (digits) => shown.push(digits),

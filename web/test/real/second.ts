@@ -1,6 +1,6 @@
 /** Another host at the relay of one that is there, with a home of its own and the same scripted model. */
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { CODEX, REACHBACK, RELAY, homes } from "./homes";
 import { Program } from "./program";
@@ -12,25 +12,45 @@ export class Second {
   readonly #name: string;
   #agent: Program;
 
-  private constructor(at: { folder: string; env: NodeJS.ProcessEnv; name: string; agent: Program }) {
+  /** The folder that Codex works in. */
+  readonly project: string;
+
+  private constructor(at: { folder: string; project: string; env: NodeJS.ProcessEnv; name: string; agent: Program }) {
     [this.#folder, this.#env, this.#name, this.#agent] = [at.folder, at.env, at.name, at.agent];
+    this.project = at.project;
   }
 
-  /** Starts one that devices call this. */
-  static async start(up: Up, name: string): Promise<Second> {
+  /** Starts one that devices call this; `asks`: its Codex asks before it writes anything, and calls its model that. */
+  static async start(
+    up: Up,
+    name: string,
+    asks?: { readonly folder: string; readonly model: string },
+  ): Promise<Second> {
     const { folder, env } = homes();
-    const project = join(folder, "project");
+    const project = join(folder, asks?.folder ?? "project");
     mkdirSync(project);
     const [demo, codex] = [join(up.env.REACHBACK_HOME ?? "", "demo", "codex-home"), env.CODEX_HOME ?? ""];
-    cpSync(join(demo, "models.json"), join(codex, "models.json"));
+    const catalog = join(codex, "models.json");
+    const models = readFileSync(join(demo, "models.json"), "utf8");
+    const model =
+      asks === undefined
+        ? models
+        : models.replaceAll(
+            /"(display_name|description)":"[^"]*"/g,
+            (_, name) => `"${name}":${JSON.stringify(asks.model)}`,
+          );
+    writeFileSync(catalog, model);
     const trusted = `[projects.${JSON.stringify(realpathSync(project))}]\ntrust_level = "trusted"\n`;
-    writeFileSync(join(codex, "config.toml"), `${readFileSync(join(demo, "config.toml"), "utf8")}\n${trusted}`);
+    const config = readFileSync(join(demo, "config.toml"), "utf8")
+      .replace(join(demo, "models.json"), catalog)
+      .replace('"workspace-write"', asks === undefined ? '"workspace-write"' : '"read-only"');
+    writeFileSync(join(codex, "config.toml"), `${config}\n${trusted}`);
     // A key is good for one host.
     const data = join(up.env.REACHBACK_HOME ?? "", "relay");
     const key = execFileSync(resolve(RELAY), ["enroll", "--data", data], { env, encoding: "utf8" }).trim();
     const enrol = ["--relay", up.relayUrl, "--enroll-file", key];
     const agent = await Second.#started(env, "--name", name, "--workspace", project, ...enrol);
-    return new Second({ folder, env, name, agent });
+    return new Second({ folder, project, env, name, agent });
   }
 
   static async #started(env: NodeJS.ProcessEnv, ...args: readonly string[]): Promise<Program> {
@@ -38,11 +58,6 @@ export class Second {
     const agent = new Program(resolve(REACHBACK), ["host", ...args, ...codex, "--json"], env);
     await agent.says("ready", "host_id");
     return agent;
-  }
-
-  /** The folder that Codex works in. */
-  get project(): string {
-    return join(this.#folder, "project");
   }
 
   /** A command of the host's owner, while it runs. */

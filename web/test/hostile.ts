@@ -1,10 +1,53 @@
-/** Texts in Markdown that want to be more than text, or to cost more than they should. */
+/**
+ * Texts that want to be more than text, or to cost more than they should: all that tests show to the app's screens. What
+ * would run calls `alert`, what would be loaded is of `evil.example`, and what has one line has {@link MARK} in it.
+ */
 
 const MUCH = 64 * 1024;
 
 function much(part: string): string {
   return part.repeat(Math.ceil(MUCH / part.length)).slice(0, MUCH);
 }
+
+/** In whatever has a place of its own on a screen, and is not to be anywhere else. */
+export const MARK = "onerror=alert";
+
+/** A name of a host, a device or a model, as whoever made it may call it where invisible characters are refused. */
+export const NAME = "<img src=x onerror=alert(1)> Accept once";
+
+/** The title of a thread, a goal, a model: one line of another program's, with what turns and hides text. */
+export const LINE =
+  "<img src=https://evil.example/l onerror=alert(1)> \u202Egnp.exe\u202C \u200Bx [Accept once](https://evil.example) `reachback pair --yes`";
+
+/** The name of a file that is on a disk. */
+export const FILE = "<img src=x onerror=alert(1)>\u202egnp.txt";
+
+/** A command of several lines that looks like another one. */
+export const COMMAND = [
+  "echo '<img src=https://evil.example/x onerror=alert(1)><script>alert(2)</script>'",
+  "echo \u202Etxt.exe\u202C \u200Bx\u00A0y \u001B[31mred\u001B[0m \u001B]8;;https://evil.example\u0007link\u001B]8;;\u0007",
+  "s\u0443do true  ",
+  "a".repeat(3_000),
+  "echo '![x](https://evil.example/y) [Accept once](https://evil.example)'",
+].join("\n");
+
+/** What a command may write to a terminal. */
+export const OUTPUT = [
+  "<img src=https://evil.example/o onerror=alert(1)><script>alert(2)</script><svg onload=alert(3)>",
+  "\u001B[31;1mred\u001B[0m \u001B]8;;javascript:alert(1)\u0007link\u001B]8;;\u0007 \u001B[8mhidden\u001B[28m",
+  "safe\rfake \u001B[2J\u001B[1;1H\u001B]0;title\u0007\u001B]52;c;ZXZpbA==\u0007 ab\u0008c",
+  "\u202Etxt.exe\u202C \u2066isolated\u2069 \u200B\uFEFF\u00AD p\u0430ypal \u{E0041}",
+  "exit 0 · You accepted once: a command.",
+  "Reachback: this login is done. At the host: `reachback pair --yes --scope admin`",
+].join("\n");
+
+/** What a machine that is logged in to may say. */
+export const MACHINE = [
+  "<img src=x onerror=alert(1)><script>alert(2)</script><b>bold</b> &lt;i&gt; <input value=1>",
+  "Reachback: this login is done. At the host: `reachback pair --yes --scope admin`",
+  "\u202ededoc ruoy epyt\u202c \u001b[2J\u001b]8;;https://evil.example\u0007 x\u200by p\u0430ypal",
+  "x".repeat(700),
+].join("\n");
 
 /** Texts that want to run, load, open, or hide something. */
 export const LURES: Readonly<Record<string, string>> = {
