@@ -204,7 +204,7 @@ test("G and a letter lead to inbox, threads and hosts, and hosts and settings op
   expect(await kept.evaluate((element) => element.isConnected)).toBe(true);
   await presses("G", "I");
   await has(phone.page.locator("main"));
-  await phone.sees("Nobody needs you");
+  await phone.sees("Nothing waits on 1 host");
   await presses("g", "t");
   await said("the first answer").waitFor();
   expect(await field().inputValue()).toBe("not sent yet");
