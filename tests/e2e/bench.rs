@@ -7,7 +7,7 @@ use e2e::process::{binary, finished_within};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// Seven ways, all parts but the crowd, and programs that are not optimised.
+/// Eight ways, all parts but the crowd, and programs that are not optimised.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The lines of a quick run of these parts, each of which is in its table.
@@ -37,7 +37,8 @@ fn ways<'a>(lines: &'a [Value], what: &str) -> BTreeSet<&'a str> {
 async fn each_way_has_its_figures() {
     let lines = figures_of(&["round-trips", "streams", "opening", "many", "flood", "link", "starts"]).await;
     let ways = |what| ways(&lines, what);
-    let sockets = BTreeSet::from(["direct", "two copies", "three copies", "laptop, wss", "laptop, quic"]);
+    let sockets =
+        BTreeSet::from(["direct", "two copies", "three copies", "three sealed copies", "laptop, wss", "laptop, quic"]);
     let all: BTreeSet<_> = sockets.iter().copied().chain(["device, wss", "device, quic"]).collect();
     for what in [
         "round trip, 200 B, p50",

@@ -8,6 +8,7 @@ mod hop;
 mod measure;
 mod picture;
 mod process;
+mod sealed;
 mod stage;
 mod stand_in;
 
@@ -33,6 +34,7 @@ enum Part {
     Run(Args),
     StandIn(stand_in::Args),
     Hop(hop::Args),
+    Sealed(sealed::Args),
 }
 
 /// Measure, and print a table; takes some minutes, and nothing else should run meanwhile.
@@ -78,6 +80,7 @@ pub(super) fn main() -> ExitCode {
         Part::Run(args) => run(&args),
         Part::StandIn(args) => stand_in::serve(&args),
         Part::Hop(args) => hop::run(&args),
+        Part::Sealed(args) => sealed::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -75,10 +75,11 @@ impl Stage {
         let stand_in = this("stand-in", "stand-in", &[socket.as_path()])?;
 
         let (two, three) = copies(root, &socket)?;
+        let sealed = sealed_copies(root, &socket)?;
         let direct = Entrance::Sockets(vec![socket]);
         let direct = Way { name: "direct", floor: None, entrance: direct, processes: Vec::new() };
         let reachback = Reachback::start(root, &codex_home)?;
-        let mut ways = vec![direct, two, three];
+        let mut ways = vec![direct, two, three, sealed];
         for host in &reachback.hosts {
             ways.extend([reachback.device(host)?, reachback.laptop(host)?]);
         }
@@ -108,6 +109,17 @@ fn copies(root: &Path, to: &Path) -> anyhow::Result<(Way, Way)> {
         Way { name, floor: None, entrance: Entrance::Sockets(vec![entrances[copies - 1].clone()]), processes }
     };
     Ok((way(TWO, 2), way(THREE, 3)))
+}
+
+/// As many as there are with a laptop's agent, which seal as it, the relay and the host's agent do: twice, anew, not at all.
+fn sealed_copies(root: &Path, to: &Path) -> anyhow::Result<Way> {
+    let (mut to, mut processes) = (to.to_owned(), Vec::new());
+    for (name, near, far) in [("last sealed", "2", "0"), ("second sealed", "1", "1"), ("first sealed", "0", "2")] {
+        let from = root.join(name).with_extension("sock");
+        processes.push(Rc::new(this(name, "sealed", &[Path::new(near), Path::new(far), &from, &to])?));
+        to = from;
+    }
+    Ok(Way { name: "three sealed copies", floor: None, entrance: Entrance::Sockets(vec![to]), processes })
 }
 
 const TWO: &str = "two copies";
