@@ -6,7 +6,7 @@ import { Stage } from "./stage";
 import type { Terminal } from "./terminal";
 
 const URL_SHOWN = /reachback join '(\S+)'/;
-const CODE_SHOWN = /type {3}([0-9A-Z-]{19})/;
+const CODE_SHOWN = /and type:\s+([0-9A-Z-]{19})/;
 const ASKED = /(wants to pair)/;
 
 const stage = Stage.ofFile({ apart: true });
