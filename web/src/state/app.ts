@@ -14,6 +14,7 @@ import { StoreError, type StoreFault } from "../store/error";
 import { HostStore } from "../store/hosts";
 import { MessageStore } from "../store/messages";
 import { StartStore } from "../store/starts";
+import { Unfinished } from "../store/unfinished";
 import { type Theme, keepTheme, keptTheme, showTheme } from "../theme";
 import { describeDevice } from "./device";
 import { type Host, Hosts } from "./hosts";
@@ -76,7 +77,9 @@ export class AppState {
     const database = new Database();
     const store = new HostStore(database);
     const attachments = new AttachmentStore(database);
-    const [starts, messages] = [new StartStore(database, attachments), new MessageStore(database, attachments)];
+    const unfinished = new Unfinished(window);
+    const starts = new StartStore(database, attachments, unfinished);
+    const messages = new MessageStore(database, attachments, unfinished);
     this.hosts = new Hosts({ store, starts, messages, page, create: relay.create });
     this.inbox = new Inbox(this.hosts.list);
     this.lock = new LinkLock("locks" in window.navigator ? window.navigator.locks : null, page);

@@ -3,7 +3,8 @@ import { AttachmentStore, attachedTo, dropUnnamed } from "./attachments";
 import type { Database } from "./database";
 import { ofHost } from "./range";
 import type { MessageRow, SentRow } from "./schema";
-import { kept, settled } from "./sent";
+import { written } from "./sent";
+import { Unfinished, type Write } from "./unfinished";
 
 /** Which thread. */
 export type Place = Pick<MessageRow, "host" | "environment" | "thread">;
@@ -13,37 +14,51 @@ export class MessageStore {
   /** The bytes of what is attached. */
   readonly attachments: AttachmentStore;
   readonly #database: Database;
+  readonly #unfinished: Unfinished;
+  /** What the page before left to be done is, or can't be. */
+  readonly #redone: Promise<void>;
 
-  constructor(database: Database, attachments = new AttachmentStore(database)) {
-    [this.#database, this.attachments] = [database, attachments];
+  constructor(database: Database, attachments = new AttachmentStore(database), unfinished = new Unfinished()) {
+    [this.#database, this.attachments, this.#unfinished] = [database, attachments, unfinished];
+    this.#redone = unfinished.redo("messages", (write) => this.#change(write));
   }
 
   /** What is kept for the threads of this host. */
   async list(host: string): Promise<readonly MessageRow[]> {
+    await this.#redone;
     return this.#database.use((database) => database.getAll("messages", ofHost(host)));
   }
 
   /** What is kept for this thread; `null` where nothing is. */
   async read(place: Place): Promise<MessageRow | null> {
+    await this.#redone;
     return (await this.#database.use((database) => database.get("messages", keyOf(place)))) ?? null;
   }
 
   /** As in `StartStore`. A draft of nothing is not kept. */
   async keep(row: MessageRow): Promise<MessageRow> {
-    return (await this.#change(row, (before) => kept(before, row))) ?? row;
+    return (await this.#write({ row, settles: null })) ?? row;
   }
 
   /** As in `StartStore`. */
   async settle(sent: Pick<SentRow, "id"> & Partial<SentRow>, row: MessageRow): Promise<MessageRow | null> {
-    return this.#change(row, (before) => settled(before, sent, row));
+    return this.#write({ row, settles: sent });
   }
 
-  async #change(place: Place, next: (before: MessageRow | null) => MessageRow | null): Promise<MessageRow | null> {
+  async #write(write: Write<MessageRow>): Promise<MessageRow | null> {
+    return this.#unfinished.during("messages", JSON.stringify(keyOf(write.row)), write, async () => {
+      await this.#redone;
+      return this.#change(write);
+    });
+  }
+
+  async #change(write: Write<MessageRow>): Promise<MessageRow | null> {
+    const place = write.row;
     return this.#database.use(async (database) => {
       const transaction = database.transaction(["messages", "attachments"], "readwrite");
       const store = transaction.objectStore("messages");
       const before = (await store.get(keyOf(place))) ?? null;
-      const row = next(before);
+      const row = written(before, write);
       const isNothing = row?.sent === null && row.text === "" && (row.attached ?? []).length === 0;
       if (isNothing) {
         await store.delete(keyOf(place));

@@ -56,6 +56,24 @@ async function writes(what: string): Promise<void> {
   await phone.page.getByRole("button", { name: "Steer now", disabled: false }).waitFor();
 }
 
+/** Has the page write nothing down any more, as if it were too slow for that, until it is another one. */
+async function writesNothing(): Promise<void> {
+  await phone.page.evaluate(
+    () =>
+      new Promise<void>((resolve) => {
+        const open = indexedDB.open("reachback");
+        open.addEventListener("success", () => {
+          const messages = open.result.transaction("messages", "readwrite").objectStore("messages");
+          const holds = (): void => {
+            messages.count().addEventListener("success", holds);
+          };
+          holds();
+          resolve();
+        });
+      }),
+  );
+}
+
 /** A message of a person's in the log. */
 function mine(what: string): ReturnType<Phone["page"]["locator"]> {
   return phone.page.locator(".me").filter({ hasText: what });
@@ -227,6 +245,21 @@ test("a reload in mid-turn shows the turn and its receipt, and keeps the draft o
   await phone.page.locator("li.thread").filter({ hasText: "mend the shop" }).tap();
   await phone.page.getByRole("button", { name: "Stop" }).waitFor();
   expect(await field().inputValue()).toBe("and then the door");
+});
+
+test("what is typed or sent in the moment of a reload is there after it, and sent once", async () => {
+  await writesNothing();
+  await field().fill("paint the fence");
+  await phone.page.reload();
+  await field().waitFor();
+  expect(await field().inputValue()).toBe("paint the fence");
+  await writesNothing();
+  await phone.page.getByRole("button", { name: "Send", exact: true }).tap();
+  await mine("paint the fence").getByText("Being kept on this device").waitFor();
+  await phone.page.reload();
+  await mine("paint the fence").getByText("Turn started").waitFor();
+  expect(await field().inputValue()).toBe("");
+  await hasSaid(["paint the fence"]);
 });
 
 test("what is sent while the network is lost is in the thread once", async () => {
