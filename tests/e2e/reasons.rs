@@ -420,6 +420,22 @@ async fn the_last_line_says_how_to_go_on() {
     up.stop().await;
 }
 
+/// A thread that nobody wrote in is in no list, and Codex's own advice names a socket that is gone.
+#[tokio::test]
+async fn the_last_line_is_ours_where_nobody_wrote_anything() {
+    let mut up = Up::start().await;
+    let device = up.device("laptop").await;
+    let name = host(&device).await["host_name"].as_str().unwrap().to_owned();
+    let terminal = connect(&device, &codex::program(), &[]);
+    terminal.shows("Scripted demo").await;
+    terminal.prompt("/quit", "Enter").await;
+    assert_eq!(terminal.exit().await, 0);
+    let all = terminal.everything();
+    let last = all.lines().rfind(|line| !line.trim().is_empty() && !line.starts_with("[exit code "));
+    assert_eq!(last, Some(format!("To connect again: reachback connect {name}").as_str()), "{all}");
+    up.stop().await;
+}
+
 #[tokio::test]
 async fn hosts_that_are_not_meant_are_listed_and_no_terminal_is_said() {
     let mut up = Up::start().await;

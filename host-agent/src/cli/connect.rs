@@ -232,8 +232,9 @@ impl Connected {
     fn tell(&self, environment: &str, before: Option<Scope>) {
         let Self { name, output, .. } = self;
         let report = self.report.borrow();
-        if let Some(refused) = self.outcome.refused() {
-            output.fail(&reasons::refused(name, &refused, report.environment(environment)).into());
+        let refused = self.outcome.refused();
+        if let Some(refused) = &refused {
+            output.fail(&reasons::refused(name, refused, report.environment(environment)).into());
         }
         if let (Some(before), Some(now)) = (before, report.scope)
             && now < before
@@ -242,6 +243,9 @@ impl Connected {
         }
         if let Some(thread) = self.outcome.thread() {
             output.remark(format_args!("To go on: {} -- resume {thread}", reasons::again(name, environment)));
+        } else if refused.is_none() && before.is_some() {
+            // Codex's own last line names a socket that is gone by now.
+            output.remark(format_args!("To connect again: {}", reasons::again(name, environment)));
         }
     }
 }
