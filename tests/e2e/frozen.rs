@@ -10,7 +10,7 @@ use e2e::codex;
 use e2e::dice::Dice;
 use e2e::process::{Home, Process, Up, processes_with};
 use futures_util::{SinkExt, StreamExt};
-use reachback_host::connect::local_socket::HOLD;
+use reachback_host::connect::bridge::HOLD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::UnixStream;

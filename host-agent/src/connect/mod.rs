@@ -2,8 +2,10 @@
 //!
 //! [`join`] pairs with a host; [`remote`] keeps a session with one, over
 //! whatever links there are; [`host_info`] keeps what it says of itself; [`local_socket`] lets a stock Codex terminal UI
-//! believe that the host's app-server is on this machine, and [`outcome`] remembers how it went, for the person.
+//! believe that the host's app-server is on this machine, by a [`bridge`] for each client, and [`outcome`] remembers how it went,
+//! for the person.
 
+pub mod bridge;
 pub mod host_info;
 pub mod join;
 pub mod local_socket;

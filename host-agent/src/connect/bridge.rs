@@ -1,0 +1,250 @@
+//! What lies between a client of this computer and its channel to the host's app-server.
+//!
+//! A client is whatever speaks one JSON-RPC message after the other: [`local_socket`](super::local_socket) has those
+//! of a socket. The stock terminal UI sends no keep-alives and types happily into a dead link, so this
+//! end does the watching: an interruption of up to [`HOLD`] is bridged (messages
+//! wait in the session); after that, or when the session says `gap`, the client is let go. What the host has by then is
+//! in the thread that it resumes; the rest is taken back, so that what is said again does not run twice.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use reachback_proto::frame::{ByeReason, ChannelCloseReason};
+use reachback_proto::words::printable;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep_until, timeout};
+
+use super::outcome::{Outcome, Refused, last_word};
+use super::remote::RemoteState;
+use crate::codex::Text;
+use crate::session::{ChannelHandle, ChannelSender, ENDED, Incoming};
+
+/// An interruption of the link that clients don't notice. Beyond it a person should see that it is down.
+pub const HOLD: Duration = Duration::from_secs(30);
+/// Bytes of a client that wait for the host before the client itself has to.
+const BACKLOG: usize = 4 << 20;
+/// A client that does not take a message within this time is let go.
+const UNREAD: Duration = Duration::from_secs(60);
+/// A channel that is served for so long is not refused any more: the terminal UI has loaded its thread again by then.
+const MENDED: Duration = Duration::from_secs(60);
+/// A session that has ended is known to have after this.
+const SETTLED: Duration = Duration::from_secs(5);
+/// What a client may take to hear why it is let go.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What a client says.
+pub(super) trait FromClient {
+    /// Its next message, or why none follows. Not to be cancelled.
+    async fn next(&mut self) -> Result<Bytes, End>;
+}
+
+/// What a client hears.
+pub(super) trait ToClient {
+    /// Hands it a message of the host's; returns once it is on its way. Not to be cancelled.
+    async fn send(&mut self, text: Text) -> Result<(), End>;
+
+    /// Tells it why it is let go, as far as it can hear that. `has_answered`: whether it has got a message.
+    async fn goodbye(self, end: &End, has_answered: bool);
+}
+
+/// How a client's connection ends.
+#[derive(Debug)]
+pub(super) struct End {
+    /// For a person.
+    pub why: String,
+    /// How it came to that.
+    pub kind: EndKind,
+}
+
+/// How a client's connection came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndKind {
+    /// The client went by itself.
+    Gone,
+    /// One of both sides does what can't be carried.
+    Broken,
+    /// The host closed the channel.
+    Closed {
+        /// Why.
+        reason: ChannelCloseReason,
+        /// Whether a person should hear of it.
+        is_refused: bool,
+    },
+    /// There was no link for [`HOLD`].
+    OutOfReach,
+    /// The host ended the session, with a last word.
+    Ended,
+}
+
+impl End {
+    /// The client went by itself.
+    pub(super) fn gone(why: &str) -> Self {
+        Self { why: why.to_owned(), kind: EndKind::Gone }
+    }
+
+    /// One of both sides does what can't be carried.
+    pub(super) fn broken(why: impl Into<String>) -> Self {
+        Self { why: why.into(), kind: EndKind::Broken }
+    }
+
+    /// The host closed the channel. `refused` is what a person should hear of that.
+    fn closed(reason: ChannelCloseReason, text: &str, refused: Option<&Refused>) -> Self {
+        let why = refused.map_or_else(|| printable(text), |refused| refused.text.clone());
+        Self { why, kind: EndKind::Closed { reason, is_refused: refused.is_some() } }
+    }
+
+    /// Whether the client is told of a failure.
+    pub(super) fn is_failure(&self) -> bool {
+        match self.kind {
+            EndKind::OutOfReach | EndKind::Ended => true,
+            EndKind::Closed { is_refused, .. } => is_refused,
+            EndKind::Gone | EndKind::Broken => false,
+        }
+    }
+
+    /// Whether what has not reached the host by now must not run later: the client may say it again.
+    fn takes_back(&self) -> bool {
+        self.kind == EndKind::OutOfReach
+    }
+}
+
+/// Carries messages both ways until the client is gone, or the channel; says which.
+pub(super) async fn bridge(
+    (mut from_client, mut to_client): (impl FromClient, impl ToClient),
+    channel: ChannelHandle,
+    state: watch::Receiver<RemoteState>,
+    outcome: &Outcome,
+) -> End {
+    let ChannelHandle { sender, incoming } = channel;
+    let mut answered = None;
+    let end = tokio::select! {
+        end = up(&mut from_client, &sender, outcome) => end,
+        end = down(&mut to_client, incoming, &sender, (outcome, &mut answered)) => end,
+        () = out_of_reach(state.clone()) => {
+            End { why: "the host was out of reach for too long".into(), kind: EndKind::OutOfReach }
+        }
+    };
+    let end = if end.why == ENDED { last_said(state).await.unwrap_or(end) } else { end };
+    tracing::debug!(why = %end.why, "client disconnected");
+    let _ = match end.takes_back() {
+        true => sender.withdraw(&end.why).await,
+        false => sender.close(ChannelCloseReason::Done, &end.why).await,
+    };
+    let _ = timeout(GOODBYE, to_client.goodbye(&end, answered.is_some())).await;
+    end
+}
+
+/// Until the client is gone, or the session.
+async fn up(from_client: &mut impl FromClient, sender: &ChannelSender, outcome: &Outcome) -> End {
+    loop {
+        sender.writable(BACKLOG).await;
+        let bytes = match from_client.next().await {
+            Ok(bytes) => bytes,
+            Err(end) => return end,
+        };
+        outcome.said(&bytes);
+        if sender.send(bytes).await.is_err() {
+            // What the host said last comes the other way.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Until the channel is closed. What came before that has been handed to the client.
+async fn down(
+    to_client: &mut impl ToClient,
+    mut incoming: mpsc::UnboundedReceiver<Incoming>,
+    sender: &ChannelSender,
+    (outcome, answered): (&Outcome, &mut Option<Instant>),
+) -> End {
+    let mut is_mended = false;
+    while let Some(message) = incoming.recv().await {
+        match message {
+            Incoming::Message { seq, bytes } => {
+                // Never trust the other end to have sent text.
+                let Ok(text) = Text::try_from(bytes) else {
+                    return End::broken("the host sent something that is not text");
+                };
+                match timeout(UNREAD, to_client.send(text)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(end)) => return end,
+                    Err(_) => return End::broken("the client does not read"),
+                }
+                match answered {
+                    None => {
+                        *answered = Some(Instant::now());
+                        outcome.answered();
+                    }
+                    Some(since) if !is_mended && since.elapsed() >= MENDED => {
+                        is_mended = true;
+                        outcome.mended();
+                    }
+                    Some(_) => {}
+                }
+                // In vain where the session has ended: the channel says so next.
+                let _ = sender.handled(seq).await;
+            }
+            Incoming::Closed { reason, text } => {
+                tracing::info!(?reason, text = printable(&text), "the host closed the channel");
+                let refused = Refused::of(reason, &text);
+                if let Some(refused) = &refused {
+                    outcome.refuse(refused.clone(), Instant::now());
+                }
+                return End::closed(reason, &text, refused.as_ref());
+            }
+        }
+    }
+    End::closed(ChannelCloseReason::Gap, ENDED, None)
+}
+
+/// The host's last word, if the session is over; who follows it may not know yet.
+async fn last_said(mut state: watch::Receiver<RemoteState>) -> Option<End> {
+    let ended = state.wait_for(|state| matches!(state, RemoteState::Ended { .. }));
+    match &*timeout(SETTLED, ended).await.ok()?.ok()? {
+        // By this side's own word there is nothing to tell.
+        RemoteState::Ended { reason: None | Some(ByeReason::Normal) } => None,
+        RemoteState::Ended { reason: Some(reason) } => {
+            Some(End { why: last_word(*reason).to_owned(), kind: EndKind::Ended })
+        }
+        _ => None,
+    }
+}
+
+/// Waits until there was no link for [`HOLD`]. When the session is over, its channels say so, after what is queued on them.
+async fn out_of_reach(mut state: watch::Receiver<RemoteState>) {
+    loop {
+        let since = match &*state.borrow_and_update() {
+            RemoteState::Up => None,
+            RemoteState::Connecting { since, .. } | RemoteState::HostOffline { since, .. } => Some(*since),
+            RemoteState::Ended { .. } => None,
+        };
+        tokio::select! {
+            changed = state.changed() => if changed.is_err() { std::future::pending().await },
+            () = async {
+                match since {
+                    Some(since) => sleep_until((since + HOLD).into()).await,
+                    None => std::future::pending().await,
+                }
+            } => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interruption_is_bridged_and_then_the_client_is_let_go() {
+        let since = Instant::now();
+        let (state_out, state) = watch::channel(RemoteState::Connecting { since, reason: String::new() });
+        let gone = tokio::spawn(out_of_reach(state));
+        tokio::time::sleep(HOLD - Duration::from_secs(1)).await;
+        state_out.send_replace(RemoteState::HostOffline { since, last_seen: 0 });
+        assert!(!gone.is_finished(), "let go within the time that is bridged");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        timeout(PATIENCE, gone).await.expect("never let go").unwrap();
+    }
+}
