@@ -54,6 +54,7 @@ mod ssh_install;
 mod ssh_login;
 mod state_files;
 mod status;
+mod stdio;
 mod troubles;
 mod tui;
 mod vendor;

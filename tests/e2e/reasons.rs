@@ -451,7 +451,7 @@ async fn hosts_that_are_not_meant_are_listed_and_no_terminal_is_said() {
         }
     };
     failed(&["cellar"], &["no host is called “cellar”; there is", &name, "`reachback hosts`"]).await;
-    failed(&[&name], &["this is no terminal", "--socket PATH"]).await;
+    failed(&[&name], &["this is no terminal", "--stdio in the place of `codex app-server`", "--socket PATH"]).await;
     let other = Up::start_at(free_port(), &["--name", "attic"]).await;
     let mut pair = other.home.start(&["pair", "--yes"]);
     let url = pair.event("pairing").await["url"].as_str().unwrap().to_owned();

@@ -670,6 +670,7 @@ async fn help_and_errors_name_the_next_step() {
         ("join", "it asks for the typed code."),
         ("hosts", "whether they are online"),
         ("connect", "after longer ones the terminal UI reconnects by itself"),
+        ("connect", "  reachback connect HOST --stdio\n"),
     ] {
         assert!(all.contains(&format!("\n  {command} ")), "{command} is not in\n{all}");
         let help = home.run(&[command, "--help"]).await.ok().out;

@@ -26,11 +26,12 @@ use super::preflight::{self, PATIENCE};
 use super::reasons;
 use super::transport::{self, TransportArg};
 use crate::backoff::BackoffConfig;
+use crate::connect::bridge::{End, EndKind};
 use crate::connect::host_info::HostReport;
 use crate::connect::local_socket::{self, remote_url};
 use crate::connect::outcome::Outcome;
 use crate::connect::remote::{RemoteConfig, RemoteHost, RemoteState};
-use crate::connect::{host_info, join};
+use crate::connect::{host_info, join, stdio};
 use crate::link::transports::TransportChoice;
 use crate::local_api::Failure;
 use crate::platform::programs;
@@ -41,12 +42,12 @@ use crate::state::find::FindError;
 use crate::state::paired_hosts::{FindHostError, PairedHost, PairedHostStore, PairedHosts};
 use crate::state::timestamp::Timestamp;
 
-/// Use Codex on a host: the stock terminal UI, or a socket for other clients.
+/// Use Codex on a host: the stock terminal UI, or a socket or JSON lines for other clients.
 ///
 /// Starts `codex --remote` on a private socket that leads to the host. Interruptions of the network of
 /// up to 30 seconds go unnoticed; after longer ones the terminal UI reconnects by itself.
 #[derive(Debug, Args)]
-#[command(after_help = transport::ENVIRONMENT)]
+#[command(after_help = format!("{STDIO_HELP}\n\n{}", transport::ENVIRONMENT))]
 pub(super) struct ConnectArgs {
     /// The host: its name, its id, or the start of its id. Without it, the only one there is.
     host: Option<String>,
@@ -59,6 +60,9 @@ pub(super) struct ConnectArgs {
     /// Only expose a local socket for app-server clients, here, and start nothing.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["cd", "codex_args"])]
     socket: Option<PathBuf>,
+    /// Speak JSON lines on standard input and output, as `codex app-server` does, and start nothing.
+    #[arg(long, conflicts_with_all = ["socket", "cd", "any_codex", "codex_args", "json"])]
+    stdio: bool,
     /// What carries the connection to the relay.
     #[arg(long, value_enum, default_value_t = TransportArg::Auto)]
     transport: TransportArg,
@@ -73,7 +77,46 @@ pub(super) struct ConnectArgs {
     codex_args: Vec<OsString>,
 }
 
+/// How an editor comes to use it.
+const STDIO_HELP: &str = "\
+For an editor or a script that starts `codex app-server` and speaks JSON lines with it, give it this command instead:
+  reachback connect HOST --stdio
+Only messages are on standard output; all else is said on standard error. At the end of its input it ends; what was sent is
+delivered, and what runs on the host goes on.";
+
+/// For whom the host's app-server is.
+enum For {
+    /// The terminal UI of this Codex.
+    TerminalUi(PathBuf),
+    /// Clients of this socket.
+    Socket(PathBuf),
+    /// Who started this program.
+    Stdio,
+}
+
+impl For {
+    fn of(home: &Home, args: &ConnectArgs, name: &str) -> anyhow::Result<Self> {
+        if let Some(path) = &args.socket {
+            return Ok(Self::Socket(path.clone()));
+        }
+        if args.stdio {
+            return Ok(Self::Stdio);
+        }
+        let program = codex_program(home, args.codex_program.clone())?;
+        match stdin().is_terminal() && stdout().is_terminal() {
+            true => Ok(Self::TerminalUi(program)),
+            false => Err(no_terminal(name).into()),
+        }
+    }
+}
+
 pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyhow::Result<ExitCode> {
+    if args.stdio && output.is_json() {
+        // In front of the command's name clap does not see that it stands against an option of the command.
+        let message = "the argument '--stdio' cannot be used with '--json'";
+        output.fail(&Failure::new("usage", message).fix("leave --json out: all that --stdio prints is JSON").into());
+        return Ok(ExitCode::from(2));
+    }
     if let Some(path) = args.socket.as_deref().filter(|path| path.to_str().is_none()) {
         // Clients are told of it in a URL and in JSON.
         let message =
@@ -81,13 +124,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
         return Err(Failure::new("socket_not_text", message).fix("choose another path").into());
     }
     let host = find(&PairedHostStore::new(&home.path), args.host.as_deref())?;
-    let codex = match &args.socket {
-        Some(_) => None,
-        None => Some(codex_program(home, args.codex_program.clone())?),
-    };
-    if codex.is_some() && !(stdin().is_terminal() && stdout().is_terminal()) {
-        return Err(no_terminal(&host.name).into());
-    }
+    let whom = For::of(home, &args, &host.name)?;
     let (name, id, device) = (host.name.clone(), host.host_id(), host.device_id());
     let config = remote_config(&host, args.transport)?;
     transport::check(args.transport, &config.relay.origin)?;
@@ -104,15 +141,14 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
         stopped([remote.vital()])?;
         return Err(reasons::ended(&name, device, reason).into());
     }
-    let runtime = home.places.runtime(&home.path)?;
-    let path = match &args.socket {
-        Some(path) => path.clone(),
-        None => runtime.socket(&format!("connect-{}.sock", std::process::id()))?,
-    };
     let connected = Connected { name, device, remote, report, outcome: Arc::default(), output };
-    let code = match &codex {
-        Some(program) => connected.terminal_ui(program, &path, &args).await,
-        None => connected.expose(&path, &args.env).await,
+    let code = match &whom {
+        For::TerminalUi(program) => {
+            let path = home.places.runtime(&home.path)?.socket(&format!("connect-{}.sock", std::process::id()))?;
+            connected.terminal_ui(program, &path, &args).await
+        }
+        For::Socket(path) => connected.expose(path, &args.env).await,
+        For::Stdio => connected.stdio(&args.env).await,
     };
     connected.remote.end().await;
     stopped([connected.remote.vital()])?;
@@ -123,7 +159,7 @@ pub(super) async fn run(home: &Home, args: ConnectArgs, output: Output) -> anyho
     {
         return Err(reasons::ended(&connected.name, device, Some(*reason)).into());
     }
-    if codex.is_some() {
+    if matches!(whom, For::TerminalUi(_)) {
         connected.tell(&args.env, scope);
     }
     Ok(code)
@@ -220,6 +256,41 @@ impl Connected {
         Ok((code, None))
     }
 
+    /// Speaks with who started this program. Standard output is theirs alone.
+    async fn stdio(&self, environment: &str) -> anyhow::Result<Ran> {
+        let Self { name, device, remote, output, .. } = self;
+        if stdin().is_terminal() {
+            output.remark(format_args!("{} is here, one JSON-RPC message a line. Ctrl-D ends it.", quote(name)));
+        }
+        let end = tokio::select! {
+            biased;
+            () = stop_wanted() => return Ok((ExitCode::SUCCESS, None)),
+            end = stdio::serve(remote, environment, &self.outcome) => end,
+        };
+        let failure = match end {
+            Some(End { kind: EndKind::Gone, .. }) => return Ok((ExitCode::SUCCESS, None)),
+            None | Some(End { kind: EndKind::Ended, .. }) => {
+                let reason = match &*remote.state().borrow() {
+                    RemoteState::Ended { reason } => *reason,
+                    _ => None,
+                };
+                reasons::ended(name, *device, reason)
+            }
+            Some(end) => {
+                let again = format!("{} --stdio", reasons::again(name, environment));
+                let is_refused = matches!(end.kind, EndKind::Closed { is_refused: true, .. });
+                match self.outcome.refused().filter(|_| is_refused) {
+                    Some(refused) => {
+                        let report = self.report.borrow();
+                        reasons::refused((name, &again), &refused, report.environment(environment))
+                    }
+                    None => reasons::let_go((name, &again), &end),
+                }
+            }
+        };
+        Err(failure.into())
+    }
+
     fn serve(&self, path: &Path, environment: &str) -> anyhow::Result<impl Future<Output = ()>> {
         let listener = LocalListener::bind(path)?;
         let (remote, outcome, environment) =
@@ -232,9 +303,9 @@ impl Connected {
     fn tell(&self, environment: &str, before: Option<Scope>) {
         let Self { name, output, .. } = self;
         let report = self.report.borrow();
-        let refused = self.outcome.refused();
+        let (refused, again) = (self.outcome.refused(), reasons::again(name, environment));
         if let Some(refused) = &refused {
-            output.fail(&reasons::refused(name, refused, report.environment(environment)).into());
+            output.fail(&reasons::refused((name, &again), refused, report.environment(environment)).into());
         }
         if let (Some(before), Some(now)) = (before, report.scope)
             && now < before
@@ -242,10 +313,10 @@ impl Connected {
             output.fail(&reasons::lowered(name, before, now).into());
         }
         if let Some(thread) = self.outcome.thread() {
-            output.remark(format_args!("To go on: {} -- resume {thread}", reasons::again(name, environment)));
+            output.remark(format_args!("To go on: {again} -- resume {thread}"));
         } else if refused.is_none() && before.is_some() {
             // Codex's own last line names a socket that is gone by now.
-            output.remark(format_args!("To connect again: {}", reasons::again(name, environment)));
+            output.remark(format_args!("To connect again: {again}"));
         }
     }
 }
@@ -258,7 +329,8 @@ const INTERRUPTED: u8 = 130;
 
 fn no_terminal(name: &str) -> Failure {
     Failure::new("no_terminal", "`connect` runs Codex's terminal UI, and this is no terminal").fix(format!(
-        "for programs: reachback connect {} --socket PATH, and a client of Codex's app-server there (`codex exec` is none)",
+        "for programs: reachback connect {0} --stdio in the place of `codex app-server`, or reachback connect {0} --socket PATH, \
+         and a client of Codex's app-server there (`codex exec` is none)",
         shell_word(name)
     ))
 }

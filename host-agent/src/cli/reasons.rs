@@ -6,6 +6,7 @@ use reachback_proto::scope::Scope;
 use reachback_proto::words::{quote, shell_word};
 
 use crate::agent::environments::SSH;
+use crate::connect::bridge::{End, EndKind, HOLD};
 use crate::connect::host_info::{EnvironmentReport, HostReport};
 use crate::connect::outcome::Refused;
 use crate::local_api::Failure;
@@ -38,10 +39,13 @@ pub(super) fn ended(name: &str, device: DeviceId, reason: Option<ByeReason>) -> 
     }
 }
 
-/// The host closed a channel.
-pub(super) fn refused(name: &str, refused: &Refused, environment: Option<&EnvironmentReport>) -> Failure {
+/// The host closed a channel. `again` is the command that tries again.
+pub(super) fn refused(
+    (name, again): (&str, &str),
+    refused: &Refused,
+    environment: Option<&EnvironmentReport>,
+) -> Failure {
     let host = quote(name);
-    let again = again(name, environment.map_or(LOCAL_ENVIRONMENT, |environment| &environment.name));
     match (refused.reason, environment) {
         (ChannelCloseReason::BackendGone, Some(environment)) if environment.reason.is_some() => {
             codex_failed(name, environment)
@@ -52,6 +56,22 @@ pub(super) fn refused(name: &str, refused: &Refused, environment: Option<&Enviro
         }
         _ => Failure::new("refused", format!("{host} refused: {}", quote(&refused.text)))
             .fix(format!("when that is mended at {host}: {again}")),
+    }
+}
+
+/// The one client on standard input and output was let go, and not because the host refused. `again` is the command that tries again.
+pub(super) fn let_go((name, again): (&str, &str), end: &End) -> Failure {
+    let host = quote(name);
+    match end.kind {
+        EndKind::OutOfReach => {
+            Failure::new("out_of_reach", format!("{host} was out of reach for {} s", HOLD.as_secs()))
+                .fix(format!("what it had not received was taken back; this waits until it is there: {again}"))
+        }
+        EndKind::Closed { .. } => Failure::new("closed", format!("{host} ended the connection: {}", quote(&end.why)))
+            .fix(format!("the threads are there, for `thread/resume`; to go on: {again}")),
+        EndKind::Gone | EndKind::Broken | EndKind::Ended => {
+            Failure::new("stdio", end.why.clone()).fix(format!("when that is mended: {again}"))
+        }
     }
 }
 

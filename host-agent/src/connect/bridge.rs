@@ -1,7 +1,7 @@
 //! What lies between a client of this computer and its channel to the host's app-server.
 //!
 //! A client is whatever speaks one JSON-RPC message after the other: [`local_socket`](super::local_socket) has those
-//! of a socket. The stock terminal UI sends no keep-alives and types happily into a dead link, so this
+//! of a socket, [`stdio`](super::stdio) is the one of standard input and output. The stock terminal UI sends no keep-alives and types happily into a dead link, so this
 //! end does the watching: an interruption of up to [`HOLD`] is bridged (messages
 //! wait in the session); after that, or when the session says `gap`, the client is let go. What the host has by then is
 //! in the thread that it resumes; the rest is taken back, so that what is said again does not run twice.
@@ -34,6 +34,9 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What a client says.
 pub(super) trait FromClient {
+    /// Whether the session ends with this client: what it said is then delivered before it counts as gone.
+    const IS_ALONE: bool;
+
     /// Its next message, or why none follows. Not to be cancelled.
     async fn next(&mut self) -> Result<Bytes, End>;
 }
@@ -49,7 +52,7 @@ pub(super) trait ToClient {
 
 /// How a client's connection ends.
 #[derive(Debug)]
-pub(super) struct End {
+pub struct End {
     /// For a person.
     pub why: String,
     /// How it came to that.
@@ -58,7 +61,7 @@ pub(super) struct End {
 
 /// How a client's connection came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EndKind {
+pub enum EndKind {
     /// The client went by itself.
     Gone,
     /// One of both sides does what can't be carried.
@@ -135,12 +138,18 @@ pub(super) async fn bridge(
 }
 
 /// Until the client is gone, or the session.
-async fn up(from_client: &mut impl FromClient, sender: &ChannelSender, outcome: &Outcome) -> End {
+async fn up<C: FromClient>(from_client: &mut C, sender: &ChannelSender, outcome: &Outcome) -> End {
     loop {
         sender.writable(BACKLOG).await;
         let bytes = match from_client.next().await {
             Ok(bytes) => bytes,
-            Err(end) => return end,
+            Err(end) => {
+                if C::IS_ALONE {
+                    // The session's last word would overtake it.
+                    sender.writable(1).await;
+                }
+                return end;
+            }
         };
         outcome.said(&bytes);
         if sender.send(bytes).await.is_err() {

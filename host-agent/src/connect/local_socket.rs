@@ -123,6 +123,8 @@ fn answer_upgrade(request: &Request, mut response: Response) -> Result<Response,
 struct FromSocket(SplitStream<Socket>);
 
 impl FromClient for FromSocket {
+    const IS_ALONE: bool = false;
+
     async fn next(&mut self) -> Result<Bytes, End> {
         loop {
             return match self.0.next().await {

@@ -2,7 +2,8 @@
 //!
 //! [`join`] pairs with a host; [`remote`] keeps a session with one, over
 //! whatever links there are; [`host_info`] keeps what it says of itself; [`local_socket`] lets a stock Codex terminal UI
-//! believe that the host's app-server is on this machine, by a [`bridge`] for each client, and [`outcome`] remembers how it went,
+//! believe that the host's app-server is on this machine, and [`stdio`] whoever starts an app-server to speak with it, by a [`bridge`]
+//! for each client, and [`outcome`] remembers how it went,
 //! for the person.
 
 pub mod bridge;
@@ -12,3 +13,4 @@ pub mod local_socket;
 pub(crate) mod outcome;
 pub mod presence;
 pub mod remote;
+pub mod stdio;
