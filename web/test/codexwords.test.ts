@@ -7,6 +7,7 @@ import { json } from "../src/json";
 import { Codexes } from "../src/state/codexes";
 import { alertsOf, boundWords, closedWords, codexFaults } from "../src/views/codexwords";
 import { alsoWords } from "../src/views/environmentwords";
+import { named } from "../src/views/named";
 
 const UNREACHED: EnvironmentInfo = {
   name: "ssh:devbox",
@@ -100,9 +101,9 @@ test("the machines of a host are in one line, with what is not as ever", () => {
   });
   const boxes = [WELL, box("a", {}), box("b", { state: "failed" }), box("c\u202e", { state: "idle" })];
   expect(alsoWords(boxes, new Set(["ssh:a"]))).toBe(
-    "Also a (connecting), b (out of reach), c[U+202E right-to-left override] over SSH",
+    `Also ${named("a")} (connecting), ${named("b")} (out of reach), ${named("c[U+202E right-to-left override]")} over SSH`,
   );
-  expect(alsoWords([box("a", { account: { state: "signedOut" } })])).toBe("Also a (signed out) over SSH");
+  expect(alsoWords([box("a", { account: { state: "signedOut" } })])).toBe(`Also ${named("a")} (signed out) over SSH`);
 });
 
 test("a host's words can't steer the screen", () => {

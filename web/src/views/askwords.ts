@@ -4,6 +4,7 @@ import type { Kind, Parts } from "../state/ask";
 import type { Ask, Outcome, Shown } from "../state/asking";
 import type { Scope } from "../scope";
 import { strictlyVisible, visibleLine } from "../visible";
+import { named } from "./named";
 
 /** What is asked, and how that looks. */
 export const KIND_WORDS: Readonly<
@@ -140,6 +141,34 @@ export function textsOf(parts: Parts): readonly string[] {
   ].filter((text) => text !== null);
 }
 
+/** How far an acceptance can go that lasts, the shortest first. What is asked stands with it. */
+export function lastingWords({
+  kind,
+  parts,
+}: Pick<Shown, "kind" | "parts">): readonly {
+  readonly lasts: "turn" | "session";
+  readonly title: string;
+  readonly note: string;
+}[] {
+  const again = "Codex does not ask again until it ends.";
+  if (kind === "permissions") {
+    return [
+      { lasts: "turn", title: "This turn", note: "Codex may do that until the turn ends." },
+      {
+        lasts: "session",
+        title: "This thread",
+        note: "Codex may do that until it ends, in every turn of this thread.",
+      },
+    ];
+  }
+  if (kind === "files") {
+    const one = parts.files.length === 1;
+    const title = one ? "This file, in this thread" : "These files, in this thread";
+    return [{ lasts: "session", title, note: `${again} What it writes into ${one ? "it" : "them"} may be anything.` }];
+  }
+  return [{ lasts: "session", title: "Exactly this command, in this thread", note: again }];
+}
+
 /** What the digest is called on a screen. */
 export function digestWords(digest: string): string {
   return `${digest.slice(0, 4)}…${digest.slice(-4)}`;
@@ -164,11 +193,11 @@ const ABOUT: Readonly<Record<Kind, string>> = {
   unknown: "a request",
 };
 
-/** How a request ended; `host` is its name. */
+/** How a request ended, as a sentence with names; `host` is how its host is called in one. */
 export function outcomeWords(outcome: Outcome, host: string): string {
   const { by, ours, decision, kind, late, missed } = outcome;
   const about = ABOUT[kind];
-  const who = by === null ? null : visibleLine(by.name) || "Another device";
+  const who = by === null ? null : by.name === "" ? "Another device" : named(by.name);
   if (late) {
     const counts =
       who === null || decision === null
@@ -183,19 +212,19 @@ export function outcomeWords(outcome: Outcome, host: string): string {
     return `${who} ${decision === null ? "answered" : DONE[decision]}: ${about}.`;
   }
   if (missed) {
-    return `No longer asked: ${about}. It was answered, or its turn ended, while this device did not hear ${visibleLine(host)}.`;
+    return `No longer asked: ${about}. It was answered, or its turn ended, while this device did not hear ${host}.`;
   }
-  return `No longer asked: ${about}. It was answered at ${visibleLine(host)}, or its turn ended.`;
+  return `No longer asked: ${about}. It was answered at ${host}, or its turn ended.`;
 }
 
-/** Why this device can't answer, and what would let it; `null` where it can. */
+/** Why this device can't answer, and what would let it; `null` where it can. `host` is how its host is called in a sentence. */
 export function boundAskWords(
   { info }: Pick<Ask, "info">,
   { scope, device, host }: { readonly scope: Scope; readonly device: string; readonly host: string },
   covers: boolean,
 ): string | null {
   if (info.needed === undefined) {
-    return `Only the terminal at ${visibleLine(host)} can answer this.`;
+    return `Only the terminal at ${host} can answer this.`;
   }
   return covers
     ? null

@@ -4,6 +4,7 @@ import { nameOf } from "../attach/input";
 import type { LeftOut } from "../state/attaching";
 import type { StoreFault } from "../store/error";
 import type { Attached } from "../store/schema";
+import { named } from "./named";
 import { STORE_WORDS } from "./words";
 
 /** Most names that are said; of others how many there are. */
@@ -45,10 +46,10 @@ const WHY: Readonly<Record<Exclude<LeftOut["why"], StoreFault>, readonly [one: s
   ],
 };
 
-/** What is said of files that were left out: a sentence for each reason. */
+/** What is said of files that were left out: a sentence with names for each reason. */
 export function leftOutWords(leftOut: readonly LeftOut[]): readonly string[] {
   return [...new Set(leftOut.map(({ why }) => why))].map((why) => {
-    const names = leftOut.filter((one) => one.why === why).map(({ name }) => nameOf(name));
+    const names = leftOut.filter((one) => one.why === why).map(({ name }) => named(nameOf(name)));
     const others = names.length - MOST_NAMES;
     const said = names.slice(0, MOST_NAMES).join(", ") + (others > 0 ? ` and ${others} more` : "");
     return `${said}: ${isStore(why) ? storeWords(why) : WHY[why][names.length === 1 ? 0 : 1]}`;

@@ -4,6 +4,7 @@ import { aliasOf } from "../state/codexes";
 import { LOCAL } from "../state/route";
 import { visibleLine } from "../visible";
 import { shellWord } from "./folderwords";
+import { named } from "./named";
 
 /** What a machine is called; an environment that is none by its own name. */
 export function machineName(environment: string): string {
@@ -16,20 +17,21 @@ export function commandThere(environment: string, command: string): string | nul
   return alias === null ? null : `ssh -t ${shellWord(alias, "NAME")} ${command}`;
 }
 
-/** The machines besides the host, with what is not as ever; `null` where there is none. `awaited`: those being asked. */
+/** The machines besides the host, with what is not as ever; as a sentence with names; `null` where there is none. `awaited`: those being asked. */
 export function alsoWords(infos: Iterable<EnvironmentInfo>, awaited: ReadonlySet<string> = new Set()): string | null {
   const words = [...infos]
     .filter(({ name }) => name !== LOCAL)
     .map((info) => {
       const state = stateWord(info, awaited.has(info.name));
-      return state === null ? machineName(info.name) : `${machineName(info.name)} (${state})`;
+      const called = named(machineName(info.name));
+      return state === null ? called : `${called} (${state})`;
     });
   return words.length === 0 ? null : `Also ${words.join(", ")} over SSH`;
 }
 
 /** The machines that were added, by their names. */
 export function addedWords(environments: Iterable<string>): string {
-  const names = [...environments].filter((name) => name !== LOCAL).map(machineName);
+  const names = [...environments].filter((name) => name !== LOCAL).map((name) => named(machineName(name)));
   return names.length === 0
     ? "Add those that this host reaches, for your devices to see"
     : `Added: ${names.join(", ")}`;

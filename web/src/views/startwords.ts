@@ -6,12 +6,12 @@ import type { StartRow } from "../store/schema";
 import { visibleLine } from "../visible";
 import { timeOf } from "./words";
 
-/** How far it is: dots that are full, out of three, and words. `name` is the host's. */
+/** How far it is: dots that are full, out of three, and words. `name` is how its host is called in a sentence. */
 export function progressWords(
   progress: Exclude<Progress, { at: "draft" }>,
   at: { readonly sending: boolean; readonly name: string; readonly now: number },
 ): { readonly dots: number; readonly text: string } {
-  const name = visibleLine(at.name);
+  const { name } = at;
   switch (progress.at) {
     case "keeping":
       return { dots: 0, text: "Being kept on this device" };

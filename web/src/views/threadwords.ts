@@ -3,6 +3,7 @@ import type { Item } from "../state/items";
 import type { Goal } from "../state/thread";
 import { type Row, type ThreadState, stateOf } from "../state/rows";
 import { shortened, visibleLine } from "../visible";
+import { named } from "./named";
 import { timeOf } from "./words";
 
 /** How a state looks, and what it is called. */
@@ -27,9 +28,9 @@ const STATES: Readonly<Record<ThreadState, StateWords>> = {
 export function rowWords(row: Row): StateWords {
   const words = STATES[stateOf(row)];
   const error = row.attention?.state === "failed" ? row.attention.error : undefined;
-  const said = error === undefined ? words.text : `${words.text}: ${error}`;
-  const parts = [said, row.info.branch ?? ""].filter((part) => part !== "");
-  return { ...words, text: visibleLine(parts.join(" · ")) };
+  const said = error === undefined ? words.text : `${words.text}: ${named(error)}`;
+  const branch = row.info.branch ?? "";
+  return { ...words, text: [said, branch === "" ? "" : named(branch)].filter((part) => part !== "").join(" · ") };
 }
 
 /** Most letters of a line that is cut at its end anyway. */

@@ -47,13 +47,17 @@ beforeEach(async () => {
 
 /** Where text of others may stand. */
 const PLACES =
-  "bdi, code, pre, option, textarea, .say, .me__words, .said, .cmd, .facts dd, .path, .strict, .diff .tx, .whole__line, .out, .alert, .legs b, legend.vh";
+  "bdi, code, pre, option, textarea, .say, .me__words, .said, .cmd, .strict, .diff .tx, .whole__line, .out";
+/** All that an element says in which a name, a path, or a title stands by itself: a thread without a name has its prompt's. */
+const ALONE = "^((/\\S*)?<img .*(Accept once|--yes`|gnp\\.txt(\\.md)?|\\(1\\)>|…)|@(say|shell|esc) .*)$";
 /** Where the app alone speaks: all of it but what is named as somebody else's. */
 const OWN = ".btn, .tab, .gate, .receipt, .badge, .tag, .digits, .ask__outcome, .ask__end";
 
 /** Runs in the page: what hostile text has become there besides text in its place. */
-function faults({ mark, places, own }: { mark: string; places: string; own: string }): readonly string[] {
+function faults({ mark, places, own, alone }: Record<"mark" | "places" | "own" | "alone", string>): readonly string[] {
   const found: string[] = [];
+  /** Where text of others has as many elements as it has lines or kinds of letters. */
+  const whole = ".say, .me__words, .said, .cmd, .diff, .whole__line, .out, pre, code";
   const all = [...document.querySelectorAll("*")];
   for (const element of all) {
     const { localName, attributes } = element;
@@ -99,6 +103,11 @@ function faults({ mark, places, own }: { mark: string; places: string; own: stri
       if (around.closest(places) === null) {
         found.push(`no place of its own: ${around.outerHTML.slice(0, 160)}`);
       }
+      const name = around.closest("bdi");
+      const said = name?.textContent.trim() ?? "";
+      if (name !== null && name.closest(whole) === null && !new RegExp(alone, "s").test(said)) {
+        found.push(`among the app's own words: ${name.outerHTML.slice(0, 400)}`);
+      }
       const speaker = around.closest(own);
       if (speaker !== null && around.closest("bdi, code") === null) {
         found.push(`in the app's own words: ${speaker.outerHTML.slice(0, 160)}`);
@@ -118,7 +127,9 @@ async function isSound(name: string, within: Locator = phone.page.locator("body"
     .or(within.locator("option, textarea", { hasText: MARK }))
     .first()
     .waitFor({ state: "attached" });
-  expect.soft(await phone.page.evaluate(faults, { mark: MARK, places: PLACES, own: OWN }), name).toEqual([]);
+  expect
+    .soft(await phone.page.evaluate(faults, { mark: MARK, places: PLACES, own: OWN, alone: ALONE }), name)
+    .toEqual([]);
   expect.soft(dialogs, name).toEqual([]);
   expect
     .soft(
@@ -174,7 +185,12 @@ test("hosts, threads, and all that is said of a host, by names that would be mor
   await phone.taps(/^Folder/);
   await phone.page.getByRole("heading", { name: "Workspaces" }).waitFor();
   await isSound("folders", phone.page.getByRole("dialog"));
-  expect(looked).toHaveLength(11);
+  await phone.page.goto(`${threads}/t/${thread}`);
+  await phone.page.locator("main .log").waitFor();
+  expect(await host.command("devices", "revoke", id).exited()).toBe(0);
+  await phone.sees(/took this device off/);
+  await isSound("ended", phone.page.locator("main"));
+  expect(looked).toHaveLength(12);
 });
 
 test("what Codex says, and what its commands write", async () => {

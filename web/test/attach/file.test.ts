@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { MOST_FILE, MOST_TEXT } from "../../src/attach/bounds";
 import { contentOf } from "../../src/attach/file";
 import { leftOutWords, sizeWords } from "../../src/views/attachwords";
+import { named } from "../../src/views/named";
 
 const picture = (): Promise<"undecoded"> => Promise.resolve("undecoded");
 
@@ -58,10 +59,10 @@ test("what is left out is said by reason, with what comes next and nothing hidde
     { name: "", why: "quota" },
   ] as const;
   expect(leftOutWords(out)).toEqual([
-    "a[U+202E right-to-left override]gpj.heic: can't be opened as a picture by this browser. " +
+    `${named("a[U+202E right-to-left override]gpj.heic")}: can't be opened as a picture by this browser. ` +
       "Attach a screenshot of it, or a copy as JPEG or PNG.",
-    "1, 2, 3 and 2 more: not attached: 8 go along with one message. Send them with the next one.",
-    "without a name: not attached. This device has no room left for the app's data. Make room, or send it without.",
+    `${named("1")}, ${named("2")}, ${named("3")} and 2 more: not attached: 8 go along with one message. Send them with the next one.`,
+    `${named("without a name")}: not attached. This device has no room left for the app's data. Make room, or send it without.`,
   ]);
 });
 

@@ -8,6 +8,7 @@ import { shownDigest } from "../../src/shown";
 import type { Said } from "../../src/state/ask";
 import { type Ask, Asking, type AskingSetup } from "../../src/state/asking";
 import { outcomeWords } from "../../src/views/askwords";
+import { named } from "../../src/views/named";
 
 const ACCEPT: Said = { how: "accept" };
 const DECLINE: Said = { how: "decline" };
@@ -278,7 +279,7 @@ test("what somebody else answered is told with their name, and can't be answered
   const { environment, instance, requestId, threadId } = await request();
   const closed = { environment, instance, requestId, threadId, by: OTHER, decision: "decline" };
   host.say({ method: "request/closed", params: closed });
-  expect(host.outcome).toBe("tablet declined: a command.");
+  expect(host.outcome).toBe(`${named("tablet")} declined: a command.`);
   await host.asking.say(key, digest, ACCEPT);
   expect(host.answers).toEqual([]);
   // A list that was made before does not bring it back.
@@ -293,7 +294,7 @@ test("who was too late is told who was first, and that theirs did nothing", asyn
   await host.hears(key, digest, ACCEPT);
   host.refuses("answered", { ...OTHER, decision: "decline" });
   await host.settles();
-  expect(host.outcome).toBe("tablet declined first: a command. Your answer did nothing.");
+  expect(host.outcome).toBe(`${named("tablet")} declined first: a command. Your answer did nothing.`);
 });
 
 test("what is withdrawn says so", async () => {

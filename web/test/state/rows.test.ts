@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import type { AttentionInfo, ThreadInfo } from "../../src/api/types";
 import { type Row, groupKey, grouped, matches, passes, settledOrder, stateOf } from "../../src/state/rows";
 import { ago, folderName, rowWords } from "../../src/views/threadwords";
+import { named } from "../../src/views/named";
 
 function row(change: Partial<ThreadInfo>, state?: AttentionInfo["state"], error?: string): Row {
   const info: ThreadInfo = {
@@ -64,9 +65,9 @@ test("groups stand in the order that was settled, their rows by age", () => {
 });
 
 test("a row says in words how its thread is, and hides nothing of Codex's", () => {
-  expect(rowWords(row({ branch: "main" }, "running")).text).toBe("Running · main");
+  expect(rowWords(row({ branch: "main" }, "running")).text).toBe(`Running · ${named("main")}`);
   expect(rowWords(row({}, "failed", "at\u202E capacity")).text).toBe(
-    "Failed: at[U+202E right-to-left override] capacity",
+    `Failed: ${named("at[U+202E right-to-left override] capacity")}`,
   );
 });
 
