@@ -117,7 +117,7 @@ export const SCOPE_WORDS: Readonly<Record<Scope, { readonly may: string; readonl
   view: { may: "watch", mayNot: "prompt, answer, approve, manage devices" },
   steer: { may: "prompt, answer questions", mayNot: "approve commands, manage devices" },
   approve: { may: "prompt, answer, approve once", mayNot: "grant lasting permissions, manage devices" },
-  admin: { may: "prompt, answer, approve, grant lasting permissions, manage devices", mayNot: null },
+  admin: { may: "prompt, answer, approve once, manage devices", mayNot: "grant lasting permissions" },
 };
 
 /** How a pairing failed: what happened, and what comes next. */
