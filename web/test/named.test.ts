@@ -26,7 +26,7 @@ test("no name ends before its end", () => {
 });
 
 /** What gives, or is, a name of somebody else's in a view. */
-const NAMES = String.raw`(?:visibleLine|machineName|folderName|nameOf|titleWords|firstWords|commandWords)\(|(?:[\w$]+\.)*stored\.name\b`;
+const NAMES = String.raw`(?:visibleLine|machineName|folderName|nameOf|titleWords|firstWords|lineWords|commandWords)\(|(?:[\w$]+\.)*stored\.name\b`;
 /** A variable of a view that is one. */
 const KEPT = new RegExp(String.raw`const (\w+) = \$derived\([^;]*?(?:${NAMES})[^;]*;`, "g");
 /** Where one may be shown: by itself in an element that stands apart, or in an attribute or a property. */

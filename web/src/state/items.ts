@@ -6,9 +6,10 @@ import type { PageItem } from "../api/types";
 import type { FileChange } from "../diff";
 import { type Json, isJson, json, list, text } from "../json";
 import { NO_OUTPUT, type Output, outputAfter, outputOf, own, unhalved } from "./output";
+import { type WorkKind, unknownOf, workOf } from "./works";
 
 /** Whose word it is, or what was done. */
-export type ItemKind = "you" | "codex" | "thought" | "command" | "change" | "error" | "other";
+export type ItemKind = "you" | "codex" | "thought" | "command" | "change" | "error" | WorkKind | "other";
 
 /** A file that is changed, and how many characters of its diff are not kept. */
 export interface ItemChange extends FileChange {
@@ -24,6 +25,8 @@ export interface Item {
   /** Unlike any other of its thread: Codex's ids are that within a turn. */
   readonly id: string;
   readonly kind: ItemKind;
+  /** What was done, in the app's words; nothing where the kind says it. */
+  readonly verb: string;
   /** What is said; of work, what is done. */
   readonly text: string;
   /** What came of it, such as a command's output. */
@@ -65,14 +68,12 @@ export function itemOf(turn: string, raw: Json, live: boolean): Item {
       return said("command", text(raw.command), text(raw.aggregatedOutput) || text(raw.text), commandEnd(raw));
     case "fileChange":
       return { ...said("change", "", text(raw.text), text(raw.status)), ...changesOf(raw.changes) };
-    case "mcpToolCall":
-      return said("other", `${text(raw.server)}: ${text(raw.tool)}`, "", text(raw.status));
-    case "webSearch":
-      return said("other", `Searched ${text(raw.query)}`);
-    case "contextCompaction":
-      return said("other", "Shortened what it remembers");
-    default:
-      return said("other", text(raw.type), text(raw.text));
+    default: {
+      const work = workOf(raw);
+      return work === null
+        ? said("other", text(raw.type), text(raw.text) || unknownOf(raw))
+        : { ...said(work.kind, work.text, work.output || text(raw.text), work.end), verb: work.verb };
+    }
   }
 }
 
@@ -154,6 +155,7 @@ function put(items: readonly Item[], item: Item): readonly Item[] {
 /** What is known of an item whose beginning was not heard. */
 function blank(id: string, kind: ItemKind, live: boolean): Item {
   const nothing = {
+    verb: "",
     text: "",
     output: NO_OUTPUT,
     changes: [],

@@ -1,6 +1,7 @@
 /** What the screens say of threads. */
 import type { Item } from "../state/items";
 import type { Goal } from "../state/thread";
+import type { WorkKind } from "../state/works";
 import { type Row, type ThreadState, stateOf } from "../state/rows";
 import { shortened, visibleLine } from "../visible";
 import { named } from "./named";
@@ -78,8 +79,28 @@ export const ITEM_WORDS: Readonly<Record<Item["kind"], string>> = {
   command: "Command",
   change: "Changed files",
   error: "Error",
-  other: "Work",
+  tool: "Called",
+  search: "Searched",
+  image: "Looked at",
+  agent: "Sub-agent",
+  note: "Work",
+  other: "Something this app does not know:",
 };
+
+/** The picture of a work. */
+export const WORK_ICONS: Readonly<Record<WorkKind | "other", string>> = {
+  tool: "tool",
+  search: "globe",
+  image: "image",
+  agent: "fork",
+  note: "more",
+  other: "ask",
+};
+
+/** The beginning of a text, in one line. */
+export function lineWords(text: string): string {
+  return visibleLine(shortened(text.trim(), MOST_FIRST).text);
+}
 
 /** The beginning of a text in Markdown, in one line and without its marks. */
 export function firstWords(text: string): string {
