@@ -29,22 +29,40 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+const SERVE_EXAMPLES: &str = "Examples:\n  \
+    reachback-relay serve\n  \
+    reachback-relay serve --listen 0.0.0.0:443 \\\n  \
+    \u{20}   --public-url https://relay.example \\\n  \
+    \u{20}   --tls-cert fullchain.pem --tls-key privkey.pem";
+
+const HEALTH_EXAMPLES: &str = "Examples:\n  \
+    reachback-relay health --config /etc/reachback/relay.toml\n  \
+    reachback-relay health --url https://relay.example";
+
+const INSTALL_EXAMPLES: &str = "Examples:\n  \
+    sudo reachback-relay install --listen 0.0.0.0:443 \\\n  \
+    \u{20}   --public-url https://relay.example \\\n  \
+    \u{20}   --tls-cert /etc/reachback/fullchain.pem \\\n  \
+    \u{20}   --tls-key /etc/reachback/privkey.pem\n  \
+    sudo reachback-relay install --config /etc/reachback/relay.toml --dry-run";
+
+const LOGS_EXAMPLES: &str = "Examples:\n  \
+    sudo reachback-relay logs -f       follow it; Ctrl-C ends that\n  \
+    reachback-relay logs -n 1000";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the relay.
     ///
     /// Without options it listens on http://127.0.0.1:7420, for hosts and devices of this machine or behind a TLS
-    /// proxy. For a network, name an address and protect it:
-    ///
-    ///   reachback-relay serve --listen 0.0.0.0:443 --public-url https://relay.example \
-    ///       --tls-cert fullchain.pem --tls-key privkey.pem
+    /// proxy. For a network, name an address and protect it, as below.
     ///
     /// Without certificate files it makes a certificate from its own key: laptops that pin the fingerprint accept it,
     /// browsers don't. The first host enrols with the key in DATA/enroll-key.
     ///
     /// SIGTERM, Ctrl-C or a terminal that is closed: peers are told when to come back, and links end in order; a second
     /// one cuts them.
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = SERVE_EXAMPLES)]
     Serve {
         #[command(flatten)]
         options: Options,
@@ -70,10 +88,7 @@ pub(crate) enum Command {
     /// Give it what `serve` was given, as options, in the environment or as a file: the relay is then asked on this
     /// machine, plain or over TLS as it listens. Or say where with --url. `/healthz` has to answer 200 within 3 s.
     /// Certificates are not checked: this tells whether a relay is there, not whose it is.
-    ///
-    ///   reachback-relay health --config /etc/reachback/relay.toml
-    ///   reachback-relay health --url https://relay.example
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = HEALTH_EXAMPLES)]
     Health {
         #[command(flatten)]
         options: Options,
@@ -88,11 +103,7 @@ pub(crate) enum Command {
     /// ~/.config/systemd/user, with data in ~/.local/state/reachback-relay. Say the options as for `serve`; they are
     /// kept in the unit. Say it again with other options, or by a newer program at another place, and the relay starts
     /// anew with those: hosts and devices come back by themselves. Every file and command is told.
-    ///
-    ///   sudo reachback-relay install --listen 0.0.0.0:443 --public-url https://relay.example \
-    ///       --tls-cert /etc/reachback/fullchain.pem --tls-key /etc/reachback/privkey.pem
-    ///   sudo reachback-relay install --config /etc/reachback/relay.toml --dry-run
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = INSTALL_EXAMPLES)]
     Install {
         #[command(flatten)]
         options: Options,
@@ -107,10 +118,7 @@ pub(crate) enum Command {
     /// Show the journal of the service that `install` made, the newest lines last.
     ///
     /// As root that of the machine's relay, else that of your own.
-    ///
-    ///   sudo reachback-relay logs -f       follow it; Ctrl-C ends that
-    ///   reachback-relay logs -n 1000
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = LOGS_EXAMPLES)]
     Logs {
         #[command(flatten)]
         journal: Journal,

@@ -7,27 +7,29 @@ use clap::{Command, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
+const COMPLETIONS_EXAMPLES: &str = "Examples; in PowerShell it is a line of $PROFILE:\n  \
+    PROGRAM completions bash > ~/.local/share/bash-completion/completions/PROGRAM\n  \
+    PROGRAM completions fish > ~/.config/fish/completions/PROGRAM.fish\n  \
+    PROGRAM completions zsh > \"${fpath[1]}/_PROGRAM\"\n  \
+    PROGRAM completions powershell | Out-String | Invoke-Expression";
+
+const MAN_EXAMPLES: &str = "Examples:\n  \
+    PROGRAM man | man -l -                       read it\n  \
+    PROGRAM man --dir ~/.local/share/man/man1    install all of them";
+
 /// What a program can say of itself.
 #[derive(Debug, Subcommand)]
 pub enum Manual {
     /// Print a script with which a shell completes commands and options.
     ///
-    /// Put it where your shell looks, and open another terminal (PROGRAM is the program that you typed):
-    ///
-    ///   bash        PROGRAM completions bash > ~/.local/share/bash-completion/completions/PROGRAM
-    ///   fish        PROGRAM completions fish > ~/.config/fish/completions/PROGRAM.fish
-    ///   zsh         PROGRAM completions zsh > "${fpath[1]}/_PROGRAM"
-    ///   PowerShell  PROGRAM completions powershell | Out-String | Invoke-Expression, in $PROFILE
-    #[command(verbatim_doc_comment)]
+    /// Put it where your shell looks, and open another terminal. Below, PROGRAM is the program that you typed.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
         /// The shell.
         shell: Shell,
     },
     /// Print the manual page, or write one for every command.
-    ///
-    ///   PROGRAM man | man -l -                         read it
-    ///   PROGRAM man --dir ~/.local/share/man/man1      install all of them: `man PROGRAM` from then on
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = MAN_EXAMPLES)]
     Man {
         /// Write the pages into this folder, which is made if it is not there, and print their paths.
         #[arg(long, value_name = "DIR")]

@@ -20,6 +20,7 @@ mod floods;
 mod folders;
 mod frozen;
 mod ground;
+mod help;
 mod homes;
 mod left_behind;
 mod liar;

@@ -18,13 +18,13 @@ use crate::state::demo::HomeKind;
 use crate::state::lock::HomeLock;
 
 const EXAMPLES: &str = "Examples, on the host:\n  \
-    reachback codex use                       have the Codex App come to this agent, from now on\n  \
-    reachback host --codex remote-control     the agent that it comes to; `reachback up` takes the same option\n  \
-    reachback status                          whether it has come\n  \
-    reachback codex restore                   put everything back as it was\n\n\
+    reachback codex use                      have the Codex App come here\n  \
+    reachback host --codex remote-control    the agent that it comes to\n  \
+    reachback status                         whether it has come\n  \
+    reachback codex restore                  put everything back as it was\n\n\
     OpenAI's own app beside Reachback:\n  \
-    reachback codex chatgpt-pair              pair it with this host's Codex, past Reachback\n  \
-    reachback codex chatgpt-off               end that";
+    reachback codex chatgpt-pair    pair it with Codex, past us\n  \
+    reachback codex chatgpt-off     end that";
 
 /// Have the Codex App, or any other Codex that you start yourself, come to this agent; or let OpenAI's own app in beside it.
 ///

@@ -37,6 +37,15 @@ const LOG: &str = "info";
 const USUAL_LOG: &str = "warn";
 
 /// The agent as a service.
+const INSTALL_EXAMPLES: &str = "Examples:\n  \
+    reachback host install --workspace ~/src/shop\n  \
+    reachback host install --codex-program /opt/codex/bin/codex --dry-run\n  \
+    reachback host install --print launchd";
+
+const LOGS_EXAMPLES: &str = "Examples:\n  \
+    reachback host logs -f         follow it; Ctrl-C ends that\n  \
+    reachback host logs -n 1000";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum ServiceAction {
     /// Run the agent as a service of yours (Linux with systemd): from now on, and after each start of the machine.
@@ -46,11 +55,7 @@ pub(super) enum ServiceAction {
     /// with the search path of this terminal. Folders of --workspace are opened at every start; those of `reachback
     /// workspace add` need not be said. Say it again with other options, or by a newer program at another place, and the
     /// agent starts anew with those. Every file and command is told.
-    ///
-    ///   reachback host install --workspace ~/src/shop
-    ///   reachback host install --codex-program /opt/codex/bin/codex --dry-run
-    ///   reachback host install --print launchd
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = INSTALL_EXAMPLES)]
     Install(Box<InstallArgs>),
     /// Stop the service that `install` made, and remove its unit. Keys, devices and workspaces stay.
     Uninstall {
@@ -58,10 +63,7 @@ pub(super) enum ServiceAction {
         how: How,
     },
     /// Show the journal of the service, the newest lines last. With --json, as journalctl's JSON.
-    ///
-    ///   reachback host logs -f         follow it; Ctrl-C ends that
-    ///   reachback host logs -n 1000
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = LOGS_EXAMPLES)]
     Logs {
         #[command(flatten)]
         journal: Journal,

@@ -31,16 +31,16 @@ use crate::state::timestamp::Timestamp;
 use crate::state::workspaces::WorkspaceStore;
 
 const EXAMPLES: &str = "Examples, on the host:\n  \
-    reachback ssh list                          which machines ~/.ssh/config names, and what each name means\n  \
-    reachback ssh check devbox                  connect to one once, as `ssh devbox` would, and say which Codex is there\n  \
-    reachback ssh add devbox                    the same, and let devices see what Codex does there\n  \
-    reachback ssh login devbox                  let the agent in where a password, a code or a passphrase is asked for\n  \
-    reachback ssh ask-devices devbox on         have devices with admin asked for the code that it asks for after a key\n  \
-    reachback ssh bootstrap devbox --install    install Codex there, where it is missing or too old\n  \
+    reachback ssh list                          the machines of ~/.ssh/config\n  \
+    reachback ssh check devbox                  as `ssh devbox`; name its Codex\n  \
+    reachback ssh add devbox                    let devices see its Codex\n  \
+    reachback ssh login devbox                  type its password or code\n  \
+    reachback ssh ask-devices devbox on         devices with admin type the code\n  \
+    reachback ssh bootstrap devbox --install    install Codex there, or update it\n  \
     reachback ssh remove devbox                 take it back from devices\n  \
-    reachback ssh stop devbox                   end the app-server of Codex that Reachback started there\n  \
-    reachback ssh list --json                   the list for programs, one machine a line\n  \
-    reachback ssh list --ssh-config work.conf   of another file, as `ssh -F` takes it";
+    reachback ssh stop devbox                   end the Codex started there\n  \
+    reachback ssh list --json                   for programs, one machine a line\n  \
+    reachback ssh list --ssh-config FILE        of another file, as `ssh -F`";
 
 /// The machines that this host reaches over SSH, by the names that you gave them.
 ///

@@ -26,9 +26,9 @@ use crate::state::awake::AwakeFile;
 use crate::state::host::HostState;
 
 const EXAMPLES: &str = "Examples, on the host:\n  \
-    reachback status           for you\n  \
-    reachback status --watch   the same, anew each second; Ctrl-C ends that\n  \
-    reachback status --json    for a program: a line `status`, then `tunnel`, `codex`, and a `workspace` for each folder";
+    reachback status            for you\n  \
+    reachback status --watch    the same, anew each second; Ctrl-C ends that\n  \
+    reachback status --json     for a program: lines of JSON";
 
 /// Between two looks.
 const ANEW: Duration = Duration::from_secs(1);

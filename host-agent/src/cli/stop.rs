@@ -21,8 +21,9 @@ const GRACE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 
 const EXAMPLES: &str = "Examples, on the host:\n  \
-    reachback stop             and to go on: reachback up, or reachback host\n  \
-    systemctl --user start reachback-host    to go on, where it is a service (`reachback host install`)";
+    reachback stop    and to go on: reachback up, or reachback host\n  \
+    systemctl --user start reachback-host\n  \
+    \u{20}                 to go on, where it is a service";
 
 /// Stop the agent of this host, with the Codex that it started, and the relay of `reachback up`.
 ///

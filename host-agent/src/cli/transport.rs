@@ -31,10 +31,11 @@ impl From<TransportArg> for TransportChoice {
 /// The variables that say how a relay is reached, for the help of the commands that dial one.
 pub(super) const ENVIRONMENT: &str = "\
 Environment, as for curl and Codex:
-  HTTPS_PROXY           the proxy on the way to the relay, http://HOST:PORT or http://NAME:PASSWORD@HOST:PORT; else ALL_PROXY
-  NO_PROXY              what is reached without it: names with all below them, addresses, networks, *; with :PORT or without
-  CODEX_CA_CERTIFICATE  a PEM file with authorities to trust beside the system's
-  SSL_CERT_FILE         a PEM file with authorities to trust in place of the system's";
+  HTTPS_PROXY           the proxy to the relay: http://[NAME:PASSWORD@]HOST:PORT
+  ALL_PROXY             the same, where there is no HTTPS_PROXY
+  NO_PROXY              what is reached without it: names, addresses, or *
+  CODEX_CA_CERTIFICATE  a PEM file of authorities to trust beside the system's
+  SSL_CERT_FILE         a PEM file of authorities to trust in their place";
 
 /// What the environment says of the way to relays. It is read here and nowhere else.
 pub(super) fn way_out() -> WayOut {

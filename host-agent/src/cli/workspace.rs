@@ -24,12 +24,12 @@ use crate::state::timestamp::Timestamp;
 use crate::state::workspaces::WorkspaceStore;
 
 const EXAMPLES: &str = "Examples, on the host:\n  \
-    cd ~/src/shop && reachback workspace add    open the folder that you are in\n  \
-    reachback workspace add /srv/site           open another one; devices may work there at once\n  \
-    reachback workspace list                    which are open, who opened them, and what is in the way of others\n  \
-    reachback workspace remove /srv/site        close it again, also when Codex trusts it\n  \
+    cd ~/src/shop && reachback workspace add    open the folder you are in\n  \
+    reachback workspace add /srv/site           open another one\n  \
+    reachback workspace list                    which are open, and by whom\n  \
+    reachback workspace remove /srv/site        close it, trusted or not\n  \
     reachback workspace add --env ssh:devbox src/shop\n  \
-    \u{20}                                           open one of an SSH host, here below your home folder there";
+    \u{20}                                           one of an SSH host, in your home";
 
 /// Which folders of this host devices may work in: add, list, remove.
 ///
