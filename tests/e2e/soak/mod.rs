@@ -1,7 +1,9 @@
 //! What takes minutes, or needs a container engine: `cargo xtask soak`, optionally with a part of a test's name.
 
 mod compose;
+mod machine;
 mod services;
+mod stranger;
 
 use e2e::containers::Engine;
 use e2e::process::{Finished, Home, Process, finished};
