@@ -98,12 +98,30 @@ async fn a_codex_that_does_not_run_at_the_host_is_named_before_anything_starts()
         &["reachback: Codex is not running on “tower”: “codex ended while starting", "is ?full'”", "at “tower”:"],
     )
     .await;
-    let told = host(&device).await;
-    assert_eq!((&told["state"], &told["codex"]), (&json!("online"), &json!("failed")), "{told}");
+    // It is tried again meanwhile, and `starting` then.
+    let told = timeout(PATIENCE, async {
+        loop {
+            let told = host(&device).await;
+            if (&told["state"], &told["codex"]) == (&json!("online"), &json!("failed")) {
+                break told;
+            }
+        }
+    })
+    .await
+    .expect("`hosts` says that it failed");
     let reason = told["codex_reason"].as_str().unwrap();
     assert!(reason.contains("the disk") && !reason.contains(['\u{1b}', '\u{202e}']), "{reason:?}");
-    let people = device.run(&["hosts"]).await.ok().out;
-    assert!(people.contains("Codex failed: “") && !people.contains(['\u{1b}', '\u{202e}']), "{people:?}");
+    let people = timeout(PATIENCE, async {
+        loop {
+            let people = device.run(&["hosts"]).await.ok().out;
+            if people.contains("Codex failed: “") {
+                break people;
+            }
+        }
+    })
+    .await
+    .expect("`hosts` says so to people");
+    assert!(!people.contains(['\u{1b}', '\u{202e}']), "{people:?}");
     assert_eq!(up.stop().await, Some(0));
 }
 
