@@ -78,10 +78,9 @@ pub(super) struct ConnectArgs {
 }
 
 /// How an editor comes to use it.
-const STDIO_HELP: &str = "\
-For an editor or a script that starts `codex app-server` and speaks JSON lines with it, give it this command instead:
+const STDIO_HELP: &str = "In the place of `codex app-server`, for an editor or a script that speaks JSON lines:
   reachback connect HOST --stdio
-Only messages are on standard output; all else is said on standard error. At the end of its input it ends; what was sent is
+Only messages are on standard output. It ends with its input; what was sent is \
 delivered, and what runs on the host goes on.";
 
 /// For whom the host's app-server is.
