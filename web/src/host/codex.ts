@@ -23,6 +23,16 @@ export class CodexError extends Error {
   override readonly name = "CodexError";
 }
 
+/** Codex has too much to do, and did not begin it. */
+class OverloadedError extends CodexError {}
+
+/** The code of that in JSON-RPC: docs/adapters.md, "A Codex with too much to do". */
+const OVERLOADED = -32001;
+/** So often a request is asked again, as often as the host asks its own. */
+const MOST_RETRIES = 8;
+/** Bounds of the pauses before that, in milliseconds: the first, which doubles, and the last. */
+const [FIRST_PAUSE, LAST_PAUSE] = [100, 3_000];
+
 interface Unanswered {
   readonly resolve: (result: Json) => void;
   readonly reject: (error: CodexError) => void;
@@ -80,8 +90,27 @@ export class Codex {
     }
   }
 
-  /** Asks. Rejects with {@link CodexError}. */
-  request(method: string, params: Json): Promise<Json> {
+  /**
+   * Asks; again, later and later, while Codex has too much to do, so that whoever was refused at the same time does not
+   * come back at the same time. Rejects with {@link CodexError}.
+   */
+  async request(method: string, params: Json): Promise<Json> {
+    for (let tried = 0; ; tried += 1) {
+      try {
+        return await this.#ask(method, params);
+      } catch (error) {
+        if (!(error instanceof OverloadedError) || tried === MOST_RETRIES) {
+          throw error;
+        }
+        await new Promise((resolve) => setTimeout(resolve, pauseBound(tried) * Math.random()));
+        if (this.#closed) {
+          throw error;
+        }
+      }
+    }
+  }
+
+  #ask(method: string, params: Json): Promise<Json> {
     return new Promise((resolve, reject) => {
       const id = this.#nextId++;
       this.#unanswered.set(id, { resolve, reject });
@@ -134,11 +163,17 @@ export class Codex {
     }
     this.#unanswered.delete(id);
     if (isJson(error)) {
-      unanswered.reject(new CodexError(text(error.message) || "Codex refused, and did not say why."));
+      const words = text(error.message) || "Codex refused, and did not say why.";
+      unanswered.reject(error.code === OVERLOADED ? new OverloadedError(words) : new CodexError(words));
     } else {
       unanswered.resolve(json(result));
     }
   }
+}
+
+/** The longest pause after so many that were made already, in milliseconds; it is drawn from zero to that. */
+export function pauseBound(made: number): number {
+  return Math.min(FIRST_PAUSE * 2 ** made, LAST_PAUSE);
 }
 
 const decoder = new TextDecoder("utf-8", { fatal: true });

@@ -1,0 +1,106 @@
+/** Codex behind a host in memory, which answers by hand. */
+import { afterEach, expect, test, vi } from "vitest";
+import { encode } from "../../src/base32";
+import { utf8 } from "../../src/bytes";
+import { Codex, CodexError, pauseBound } from "../../src/host/codex";
+import { RemoteHost } from "../../src/host/remote";
+import { type Json, json } from "../../src/json";
+import { storedHost } from "../../src/store/hosts";
+import { FakeHost } from "../link/fake";
+import { TestPage } from "../link/page";
+
+/** A Codex that has too much to do for so many requests, and what it was asked. */
+class Busy {
+  readonly asked: Json[] = [];
+  left: number;
+  /** What it refuses with. */
+  code = -32001;
+  readonly #host: FakeHost;
+  readonly remote: RemoteHost;
+
+  private constructor(host: FakeHost, remote: RemoteHost, left: number) {
+    [this.#host, this.remote, this.left] = [host, remote, left];
+    host.consume = (channel, bytes) => {
+      this.#take(channel, json(JSON.parse(new TextDecoder().decode(bytes))));
+    };
+  }
+
+  static async create(left: number): Promise<Busy> {
+    const host = await FakeHost.create();
+    const { create, origin } = host.target();
+    const stored = await storedHost(
+      { name: "tower", relays: [{ key: host.relayKey, origin }], scope: "steer" },
+      host.keys,
+      1,
+    );
+    const remote = new RemoteHost(stored, {
+      page: new TestPage(),
+      rests: false,
+      read: {},
+      notified: () => undefined,
+      missed: () => undefined,
+      learned: () => undefined,
+      ...(create && { create }),
+    });
+    return new Busy(host, remote, left);
+  }
+
+  #take(channel: number, { id, method, params }: Json): void {
+    if (method === "host/read") {
+      const relays = [{ url: "https://relay.example:443", key: encode(this.#host.relayKey) }];
+      this.#say(channel, { id, result: { hostName: "tower", relays, scope: "steer" } });
+    } else if (method === "initialize") {
+      this.#say(channel, { id, result: {} });
+    } else if (id !== undefined) {
+      this.asked.push({ method, params });
+      this.left -= 1;
+      const error = { code: this.code, message: "Server overloaded; retry later." };
+      this.#say(channel, this.left < 0 ? { id, result: { done: true } } : { id, error });
+    }
+  }
+
+  #say(channel: number, message: Json): void {
+    this.#host.session.send(channel, utf8(JSON.stringify(message)));
+  }
+}
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+test("pauses grow from a tenth of a second to three", () => {
+  expect([0, 1, 2, 3, 4, 5, 6, 7].map(pauseBound)).toEqual([100, 200, 400, 800, 1_600, 3_000, 3_000, 3_000]);
+});
+
+test("what a Codex with too much to do refuses is asked again until it is done", async () => {
+  vi.spyOn(Math, "random").mockReturnValue(0);
+  const busy = await Busy.create(7);
+  const result = await Codex.once(busy.remote.session, "local", "thread/archive", { threadId: "t" });
+  expect(result).toEqual({ done: true });
+  const same = { method: "thread/archive", params: { threadId: "t" } };
+  expect(busy.asked).toEqual(Array.from({ length: 8 }, () => same));
+});
+
+test("after eight times a person hears it, in Codex's words; any other refusal at once", async () => {
+  vi.spyOn(Math, "random").mockReturnValue(0);
+  const busy = await Busy.create(Infinity);
+  const asking = Codex.once(busy.remote.session, "local", "thread/archive", {});
+  await expect(asking).rejects.toThrow(new CodexError("Server overloaded; retry later."));
+  expect(busy.asked.length).toBe(9);
+  busy.code = -32010;
+  await expect(Codex.once(busy.remote.session, "local", "thread/archive", {})).rejects.toThrow(CodexError);
+  expect(busy.asked.length).toBe(10);
+});
+
+test("nothing is asked again on a channel that was closed meanwhile", async () => {
+  const pauses = vi.spyOn(globalThis, "setTimeout");
+  vi.spyOn(Math, "random").mockReturnValue(0.9);
+  const busy = await Busy.create(Infinity);
+  const codex = Codex.open(busy.remote.session, "local");
+  const refused = expect(codex.request("thread/archive", {})).rejects.toThrow("Server overloaded");
+  // It was refused three times, and waits.
+  await vi.waitUntil(() => pauses.mock.calls.some(([, pause]) => pause === 360), { interval: 1, timeout: 4_000 });
+  codex.close();
+  await refused;
+  expect(busy.asked.length).toBe(3);
+});
