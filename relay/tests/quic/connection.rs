@@ -1,6 +1,6 @@
 //! One connection and its streams: a host's links, addresses that change, and a relay that is started again.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -148,8 +148,14 @@ async fn a_relay_that_was_killed_tells_its_peers_once_it_is_back() {
 #[tokio::test]
 async fn a_port_that_is_taken_stops_the_relay_only_where_quic_was_asked_for() {
     let dir = tempfile::tempdir().unwrap();
-    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
+    // A number that both have free: a connection that ended a minute ago may have the other one still.
+    let (taken, address) = loop {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        if let Ok(taken) = UdpSocket::bind(address) {
+            break (taken, address);
+        }
+    };
     let config = |quic| Config {
         data: dir.path().join("data"),
         listen: address,
