@@ -328,12 +328,15 @@ impl Dialler {
         let config = &self.config;
         let caller = Caller::Device { identity: &config.identity, host: config.host, watch_only: false };
         let mut connection = config.relay.connect(&caller).await?;
+        let (kind, entered) = (connection.carrier().kind(), Instant::now());
         let mut online = true;
         loop {
             let patience = if online { ATTACH_TIMEOUT } else { SILENCE_LIMIT };
-            let frame = timeout(patience, connection.receive_or_sign()).await;
-            let frame = frame.map_err(|_| RelayError::TimedOut(config.relay.origin.to_string()))??;
-            match frame {
+            let Ok(frame) = timeout(patience, connection.receive_or_sign()).await else {
+                config.relay.transports.fell_silent(kind, entered.elapsed());
+                return Err(RelayError::TimedOut(config.relay.origin.to_string()).into());
+            };
+            match frame? {
                 None | Some(RelayToPeer::Pong { .. } | RelayToPeer::Ping { .. }) => {}
                 Some(RelayToPeer::Presence { online: now, since }) => {
                     online = now;
@@ -345,7 +348,7 @@ impl Dialler {
                 Some(frame) => return Err(relay::refusal(frame, "a frame is not for a device").into()),
             }
         }
-        let (kind, circuit, begun) = (connection.carrier().kind(), connection.into_circuit(), Instant::now());
+        let (circuit, begun) = (connection.into_circuit(), Instant::now());
         let link =
             handshake::initiate(circuit, config.host, &config.host_static, &config.static_key, &config.psk).await;
         if matches!(link, Err(HandshakeFailed::TimedOut)) {
