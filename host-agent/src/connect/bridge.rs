@@ -1,10 +1,10 @@
 //! What lies between a client of this computer and its channel to the host's app-server.
 //!
-//! A client is whatever speaks one JSON-RPC message after the other: [`local_socket`](super::local_socket) has those
-//! of a socket, [`stdio`](super::stdio) is the one of standard input and output. The stock terminal UI sends no keep-alives and types happily into a dead link, so this
-//! end does the watching: an interruption of up to [`HOLD`] is bridged (messages
-//! wait in the session); after that, or when the session says `gap`, the client is let go. What the host has by then is
-//! in the thread that it resumes; the rest is taken back, so that what is said again does not run twice.
+//! A client is whatever speaks one JSON-RPC message after the other: [`local_socket`](super::local_socket) has those of a
+//! socket, [`stdio`](super::stdio) is the one of standard input and output. The stock terminal UI sends no keep-alives and
+//! types happily into a dead link, so this end does the watching: an interruption of up to [`HOLD`] is bridged (messages
+//! wait in the session); after that, or when the session says `gap`, the client is let go. What the host has by then is in
+//! the thread that it resumes; the rest is taken back, so that what is said again does not run twice.
 
 use std::time::{Duration, Instant};
 
