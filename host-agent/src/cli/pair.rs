@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Args;
 use reachback_proto::ids::DeviceId;
-use reachback_proto::pairing::Origin;
+use reachback_proto::pairing::{Origin, PairingUrl};
 use reachback_proto::scope::Scope;
 use reachback_proto::words::quote;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -144,7 +144,7 @@ fn show(url: &Shown, code: &Shown, codes: Codes, output: Output) {
     if output.is_json() {
         return;
     }
-    let relay = url.0.split("/#").next().unwrap_or_default().to_ascii_lowercase();
+    let relay = relay_of(&url.0);
     if codes == Codes::Qr
         && let Ok(qr) = Qr::new(&url.0)
     {
@@ -159,6 +159,11 @@ fn show(url: &Shown, code: &Shown, codes: Codes, output: Output) {
     output.say(format_args!("  reachback join {relay}"));
     output.say(format_args!("and type:\n  {}", code.0));
     output.say("\nWorks once, for five minutes; renewed while this runs.");
+}
+
+/// The relay that a pairing URL leads to, which is not where its page is when the web app has an origin of its own.
+fn relay_of(url: &str) -> String {
+    PairingUrl::parse(url).map(|url| url.relay.to_string()).unwrap_or_default()
 }
 
 /// What was typed about a device: its digits, or nothing.
@@ -266,6 +271,10 @@ pub(super) async fn read_line() -> std::io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use reachback_proto::crypto::keys::Secret;
+    use reachback_proto::ids::RelayId;
+    use reachback_proto::pairing::PairingSecret;
+
     use super::*;
 
     #[test]
@@ -276,6 +285,16 @@ mod tests {
             assert!(hint.ends_with(&format!("reachback devices scope {} approve", device.short())), "{hint}");
         }
         assert_eq!((to_approve(device, Scope::Approve), to_approve(device, Scope::Admin)), (None, None));
+    }
+
+    #[test]
+    fn the_address_to_join_is_the_relay_s_where_the_web_app_is_elsewhere() {
+        let secret = PairingSecret::new(Secret::new([7; 32]));
+        let relay: Origin = "https://relay.example:8443".parse().unwrap();
+        for web in [None, Some("https://app.example".parse().unwrap())] {
+            let url = PairingUrl::new(relay.clone(), web, secret.clone(), RelayId([1; 32])).unwrap();
+            assert_eq!(relay_of(&url.expose()), "https://relay.example:8443");
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ export type Unfit = "noCode" | "newer" | "elsewhere";
 export interface Here {
   /** The page's own address. */
   readonly page: Origin;
-  /** The relay that it came from, as that calls itself. */
-  readonly relay: Origin;
+  /** The relay that it came from, as that calls itself; `null` where it came from none. */
+  readonly relay: Origin | null;
 }
 
 /** The pairing code in `text`, or why this page can't pair by it. */
@@ -24,7 +24,7 @@ export function judge(text: string, { page, relay }: Here): PairingUrl | Unfit {
     return url;
   }
   // As a link it would have been opened at its own address: from here nothing else than that is reached.
-  const isHere = same(url.web ?? url.relay, page) || same(url.relay, relay);
+  const isHere = same(url.web ?? url.relay, page) || (relay !== null && same(url.relay, relay));
   if (!isHere) {
     url.secret.wipe();
   }

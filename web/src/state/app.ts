@@ -5,7 +5,7 @@ import type { Page } from "../link/page";
 import { Observable } from "../observable";
 import type { TypedCode } from "../pairing/code";
 import { takeFragment } from "../pairing/fragment";
-import { Origin } from "../pairing/origin";
+import type { Origin } from "../pairing/origin";
 import { PairingUrl, PairingUrlError } from "../pairing/url";
 import { type Unfit, judge } from "../scan/judge";
 import { AttachmentStore } from "../store/attachments";
@@ -183,16 +183,16 @@ export class AppState {
     this.pairing.accept(name);
   }
 
-  /** Pairs by a code that was typed, under this name. */
-  pairTyped(code: TypedCode, name: string): void {
+  /** Pairs by a code that was typed, under this name, at this relay. */
+  pairTyped(code: TypedCode, name: string, relay: Origin): void {
     keepName(this.#window, name, this.unnamed);
-    this.pairing.start({ type: "code", relay: this.relay.origin, code }, name);
+    this.pairing.start({ type: "code", relay, code }, name);
     this.go({ at: "pair" }, "replace");
   }
 
   /** What a QR code that was scanned is to this page. */
   judge(text: string): PairingUrl | Unfit {
-    return judge(text, { page: Origin.parse(this.#window.location.origin), relay: this.relay.origin });
+    return judge(text, { page: this.relay.page, relay: this.relay.origin });
   }
 
   /** Leaves a pairing, for what there is besides. */

@@ -2,6 +2,7 @@
 import { Observable } from "../observable";
 import { JoinError, type JoinFault } from "../pairing/error";
 import { type Invitation, type JoinSetup, PERSON_TIMEOUT, join } from "../pairing/join";
+import type { Origin } from "../pairing/origin";
 import type { PairingUrl } from "../pairing/url";
 import type { StoredHost } from "../store/hosts";
 import type { Persistence } from "../store/persist";
@@ -15,8 +16,8 @@ export type PairingState =
   /** A person types these digits at the host, until then: milliseconds since 1970. */
   | { readonly at: "digits"; readonly digits: string; readonly until: number }
   | { readonly at: "paired"; readonly host: StoredHost; readonly persistence: Persistence }
-  /** It did not come about. `typed`: the code was typed, so that a letter may be off. */
-  | { readonly at: "failed"; readonly fault: JoinFault; readonly typed: boolean }
+  /** It did not come about at this relay. `typed`: the code was typed, so that a letter may be off. */
+  | { readonly at: "failed"; readonly fault: JoinFault; readonly typed: boolean; readonly relay: Origin }
   /** What came with the address, or was put in, is no code; this says why. */
   | { readonly at: "noCode"; readonly why: string };
 
@@ -79,6 +80,8 @@ export class Pairing {
 
   async #run(invitation: Invitation, name: string, running: AbortController): Promise<void> {
     const { paired, ...setup } = this.#setup;
+    const typed = invitation.type === "code";
+    const relay = invitation.type === "code" ? invitation.relay : invitation.url.relay;
     const tell = (state: PairingState): void => {
       if (this.#running === running) {
         this.state.set(state);
@@ -93,10 +96,10 @@ export class Pairing {
       tell({ at: "paired", host, persistence });
     } catch (error) {
       if (!(error instanceof JoinError)) {
-        tell({ at: "failed", fault: { kind: "protocol" }, typed: false });
+        tell({ at: "failed", fault: { kind: "protocol" }, typed: false, relay });
         throw error;
       }
-      tell({ at: "failed", fault: error.fault, typed: invitation.type === "code" });
+      tell({ at: "failed", fault: error.fault, typed, relay });
     }
   }
 }

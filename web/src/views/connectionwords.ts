@@ -30,6 +30,8 @@ export interface Way {
   readonly host: string;
   /** What carries the first leg. */
   readonly transport: string;
+  /** What may keep the page from the relay; see `relaywords.ts`. */
+  readonly barred: string | null;
   /** The host's own Codex; `undefined` where it is not known. */
   readonly codex: EnvironmentInfo | undefined;
   readonly now: number;
@@ -54,7 +56,7 @@ export function legsOf(way: Way): readonly Leg[] {
 
 type Found = Pick<Leg, "verdict" | "text">;
 
-function toRelay({ reach, transport }: Way): Found {
+function toRelay({ reach, transport, barred }: Way): Found {
   switch (reach.at) {
     case "online":
     case "hostOffline":
@@ -65,7 +67,7 @@ function toRelay({ reach, transport }: Way): Found {
       return reach.online
         ? {
             verdict: "broken",
-            text: "No way to the relay. It is tried again by itself. Is it up? Whoever runs it knows",
+            text: `No way to the relay. It is tried again by itself. Is it up? Whoever runs it knows${barred === null ? "" : `. ${barred}`}`,
           }
         : { verdict: "broken", text: "This device has no network. Connect it to one" };
     case "refused":

@@ -51,8 +51,8 @@ export function unreachableSince(reach: Reach, now: number): string | null {
   return reach.at === "relayUnreachable" ? `unreachable since ${timeOf(reach.since, now)}` : null;
 }
 
-/** Why nothing of a host is there to show, and what comes next; `null` while it may come in a moment. */
-export function awayWords(reach: Reach, name: string): Failure | null {
+/** Why nothing of a host is there to show, and what comes next; `null` while it may come in a moment. `barred`: see `relaywords.ts`. */
+export function awayWords(reach: Reach, name: string, barred: string | null = null): Failure | null {
   const threads = "Its threads are kept there alone: they show by themselves, once there is a link.";
   if (reach.at === "hostOffline") {
     return reach.asleep
@@ -61,10 +61,14 @@ export function awayWords(reach: Reach, name: string): Failure | null {
   }
   if (reach.at === "relayUnreachable") {
     return reach.online
-      ? { title: "There is no way to the relay", text: `How ${name} is can't be known. ${threads}` }
+      ? { title: "There is no way to the relay", text: `How ${name} is can't be known. ${threads}${after(barred)}` }
       : { title: "This device has no network", text: `How ${name} is can't be known. ${threads}` };
   }
   return null;
+}
+
+function after(barred: string | null): string {
+  return barred === null ? "" : ` ${barred}`;
 }
 
 /** What a relay says that does not let this device in, by one of `CloseCode`: it is the relay's word alone. */
@@ -129,8 +133,8 @@ export interface Failure {
 const RETRY = "Nothing was paired. `reachback pair` shows a fresh code: use that one.";
 const IN_BETWEEN = "Someone may be in between. Nothing was paired. Pair again where you trust the network.";
 
-/** Why a pairing did not come about. */
-export function failureOf(fault: JoinFault): Failure {
+/** Why a pairing did not come about; `barred`: see `relaywords.ts`. */
+export function failureOf(fault: JoinFault, barred: string | null = null): Failure {
   switch (fault.kind) {
     case "noSuchCode":
       return {
@@ -149,7 +153,10 @@ export function failureOf(fault: JoinFault): Failure {
         text: `Nothing was paired. Update the ${fault.peer}, or reload this app.`,
       };
     case "relay":
-      return { title: "No way to the relay", text: "Nothing was paired. Try again when there is a network." };
+      return {
+        title: "No way to the relay",
+        text: `Nothing was paired. Try again when there is a network.${after(barred)}`,
+      };
     case "busy":
       return { title: "The relay takes no more at the moment", text: "Nothing was paired. Try again a little later." };
     case "noHost":

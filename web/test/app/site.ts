@@ -13,9 +13,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { type Server, createServer } from "node:http";
+import { type IncomingMessage, type RequestListener, type Server, createServer } from "node:http";
+import { createServer as createSecureServer, get } from "node:https";
 import { tmpdir } from "node:os";
 import { extname, join, resolve } from "node:path";
+import type { Certificate } from "./certificate";
 
 /** What the app is built from. */
 const SOURCES = ["src", "public", "index.html", "vite.config.ts", "svelte.config.js", "tsconfig.json", "package.json"];
@@ -27,6 +29,16 @@ const KINDS: Readonly<Record<string, string>> = {
   ".png": "image/png",
   ".webmanifest": "application/manifest+json",
 };
+/** What else the relay says with each file, which its policy is part of. */
+const HEADERS = [
+  "content-security-policy",
+  "cross-origin-opener-policy",
+  "cross-origin-resource-policy",
+  "permissions-policy",
+  "x-content-type-options",
+  "referrer-policy",
+  "cache-control",
+];
 /** The build that is in the programs. */
 export const BUILT = resolve("dist");
 
@@ -68,14 +80,18 @@ export async function rebuild(
 
 export class Site {
   readonly #server: Server;
+  readonly #scheme: string;
+  readonly #headers: Map<string, string>;
   readonly #copies: string[] = [];
   /** The build that is served; `null` has it answer nobody. */
   build: string | null = BUILT;
   /** The paths that were asked for. */
   readonly asked: string[] = [];
 
-  private constructor(headers: ReadonlyMap<string, string>) {
-    this.#server = createServer((request, response) => {
+  private constructor(headers: Map<string, string>, certificate: Certificate | null = null) {
+    this.#headers = headers;
+    this.#scheme = certificate === null ? "http" : "https";
+    const answer: RequestListener = (request, response) => {
       const { pathname } = new URL(request.url ?? "/", "http://site.example");
       if (this.build === null) {
         request.socket.destroy();
@@ -84,24 +100,49 @@ export class Site {
       this.asked.push(pathname);
       const file = join(this.build, pathname === "/" ? "index.html" : pathname);
       const isThere = existsSync(file);
-      response.setHeaders(new Map(headers).set("content-type", KINDS[extname(file)] ?? "text/plain"));
+      response.setHeaders(new Map(this.#headers).set("content-type", KINDS[extname(file)] ?? "text/plain"));
       response.writeHead(isThere ? 200 : 404).end(isThere ? readFileSync(file) : "Nothing is here.\n");
-    });
+    };
+    this.#server = certificate === null ? createServer(answer) : createSecureServer(certificate.pems, answer);
   }
 
   /** Starts it, with the headers that this relay's page has. */
   static async start(relayUrl: string): Promise<Site> {
     const { headers } = await fetch(relayUrl);
-    const names = ["content-security-policy", "cross-origin-opener-policy", "cross-origin-resource-policy"];
-    const kept = [...names, "permissions-policy", "x-content-type-options", "referrer-policy", "cache-control"];
-    const site = new Site(new Map(kept.map((name) => [name, headers.get(name) ?? ""])));
-    await new Promise<void>((listening) => site.#server.listen(0, "127.0.0.1", listening));
-    return site;
+    const site = new Site(new Map(HEADERS.map((name) => [name, headers.get(name) ?? ""])));
+    return site.#listens();
+  }
+
+  /** Starts one over TLS, which has no headers before {@link Site.allows}. */
+  static async secure(certificate: Certificate): Promise<Site> {
+    return new Site(new Map(), certificate).#listens();
+  }
+
+  /** Has its headers be those of this relay, with the policy that docs/operations.md asks for where pages may connect to these. */
+  async allows(certificate: Certificate, relay: string, relays: readonly string[] = [relay]): Promise<void> {
+    const { headers } = await new Promise<IncomingMessage>((answered) =>
+      get(relay, { ca: certificate.pems.cert, headers: { host: "127.0.0.1" } }, (response) => {
+        response.resume();
+        answered(response);
+      }),
+    );
+    for (const name of HEADERS) {
+      this.#headers.set(name, String(headers[name] ?? ""));
+    }
+    const sockets = relays.map((relay) => new URL(relay).host).map((host) => `wss://${host}`);
+    const policy = this.#headers.get("content-security-policy") ?? "";
+    const own = policy.replace("connect-src 'self'", `connect-src ${sockets.join(" ") || "'none'"}`);
+    this.#headers.set("content-security-policy", own);
+  }
+
+  async #listens(): Promise<this> {
+    await new Promise<void>((listening) => this.#server.listen(0, "127.0.0.1", listening));
+    return this;
   }
 
   get url(): string {
     const address = this.#server.address();
-    return `http://127.0.0.1:${String(typeof address === "object" ? address?.port : "")}/`;
+    return `${this.#scheme}://127.0.0.1:${String(typeof address === "object" ? address?.port : "")}/`;
   }
 
   /** A copy of a build, with this done to it. */

@@ -22,12 +22,15 @@ export class Up {
 
   /**
    * Starts it in homes of its own, and waits until it shows a code. `prepare` puts into them what is there before;
-   * where it gives a program, that is run as Codex.
+   * where it gives a program, that is run as Codex. `more` arguments go with it.
    */
-  static async start(prepare: (env: NodeJS.ProcessEnv) => string | undefined = () => undefined): Promise<Up> {
+  static async start(
+    prepare: (env: NodeJS.ProcessEnv) => string | undefined = () => undefined,
+    more: readonly string[] = [],
+  ): Promise<Up> {
     const { folder, env } = homes();
     const codex = prepare(env) ?? resolve(CODEX);
-    const args = ["up", "--demo", "--json", "--listen", "127.0.0.1:0", "--codex-program", codex];
+    const args = ["up", "--demo", "--json", "--listen", "127.0.0.1:0", "--codex-program", codex, ...more];
     const program = new Program(resolve(REACHBACK), args, env);
     const relayUrl = await program.says("ready", "relay_url");
     return new Up(program, { folder, env, relayUrl, pairingUrl: await program.says("pairing", "url") });

@@ -34,6 +34,14 @@ test.each(vectors.urls)("$url is no other page's, whoever is near in spelling", 
   }
 });
 
+test("a page that comes from no relay pairs by the codes that lead to it, and by no others", () => {
+  for (const { url, web, origin } of vectors.urls) {
+    const here = { page: Origin.parse(web ?? OTHER.toString()), relay: null };
+    const judged = judge(url, here);
+    expect(judged instanceof PairingUrl ? judged.relay.toString() : judged).toBe(web === null ? "elsewhere" : origin);
+  }
+});
+
 test("a code for elsewhere is forgotten", () => {
   const parse = vi.spyOn(PairingUrl, "parse");
   try {

@@ -162,7 +162,7 @@ test("each leg is fine, broken, tried or not known, and a broken one says what c
     [{ at: "version", peer: "host", ...away }, CODEX, ["fine", "broken", "unknown", "unknown"], /Update the host/],
   ];
   for (const [reach, codex, verdicts, next] of ways) {
-    const legs = legsOf({ reach, host: "tower", transport: "WebSocket", codex, now: SINCE });
+    const legs = legsOf({ reach, host: "tower", transport: "WebSocket", barred: null, codex, now: SINCE });
     expect(legs.map(({ verdict }) => verdict)).toEqual(verdicts);
     const broken = legs.find(({ verdict }) => verdict === "broken");
     expect(broken === undefined ? null : next?.test(broken.text)).toBe(next === null ? null : true);

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { Origin } from "../../src/pairing/origin";
-import { here } from "../../src/state/relay";
+import { barOf, here, relayOf } from "../../src/state/relay";
 
 const relay = Origin.parse("https://relay.example");
 
@@ -18,5 +18,22 @@ test("one to another relay goes there", () => {
     "wss://relay.example:8/v1/device",
   ]) {
     expect(here(url, relay, page)).toBe(url);
+  }
+});
+
+test("a relay's own page may not reach another, and a page of another server none that does not let it", () => {
+  const other = Origin.parse("https://relay.example:8443");
+  expect(barOf({ origin: relay }, Origin.parse("https://RELAY.example:443"))).toBe(null);
+  expect(barOf({ origin: relay }, other)).toBe("relay");
+  expect([relay, other].map((wanted) => barOf({ origin: null }, wanted))).toEqual(["page", "page"]);
+});
+
+test("a relay is typed with or without its scheme, and what is no address is none", () => {
+  for (const typed of ["relay.example", " https://relay.example/ ", "RELAY.example:443"]) {
+    expect(relayOf(typed)?.toString(), typed).toBe("https://relay.example:443");
+  }
+  expect(relayOf("http://127.0.0.1:7420")?.toString()).toBe("http://127.0.0.1:7420");
+  for (const typed of ["", " ", "relay example", "relay.example/path", "ftp://relay.example", "a@relay.example"]) {
+    expect(relayOf(typed), typed).toBe(null);
   }
 });
