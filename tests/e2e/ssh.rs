@@ -140,6 +140,84 @@ async fn a_machine_that_is_not_the_one_that_is_known_is_refused_whatever_the_con
 }
 
 #[tokio::test]
+async fn a_configuration_that_asks_for_what_is_not_done_is_refused_before_anything_is_dialled_or_run() {
+    let person = Person::prepare();
+    let ssh = &person.ssh;
+    let (server, jump) = (ssh.server("").await, ssh.server("LogLevel DEBUG1").await);
+    ssh.knows(&[&server, &jump]);
+    ssh.write("revoked", &ssh.public("host"));
+    ssh.write("command", "#!/bin/sh\ntouch \"$0.ran\"\n");
+    std::fs::set_permissions(ssh.path("command"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let key = format!("  IdentityFile {}\n", ssh.at("one"));
+    ssh.configure(&format!(
+        "Host revoked\n  RevokedHostKeys {}\nHost command\n  KnownHostsCommand {command}\nHost interface\n  BindInterface lo\n\
+         Host far\n  RemoteCommand {command}\nHost none\n  SessionType none\nHost macs\n  MACs hmac-sha1\n\
+         Host jump\n  Port {}\n{key}Host *\n  Port {}\n{key}\
+         Match originalhost revoked,command,far,none\n  ProxyJump jump\n",
+        ssh.at("revoked"),
+        jump.port,
+        server.port,
+        command = ssh.at("command"),
+    ));
+    for (name, option) in [
+        ("revoked", "RevokedHostKeys"),
+        ("command", "KnownHostsCommand"),
+        ("interface", "BindInterface"),
+        ("far", "RemoteCommand"),
+        ("none", "SessionType"),
+        ("macs", "MACs"),
+    ] {
+        let error = person.check(name).await.event("error");
+        assert_eq!(error["code"], "ssh_unsupported", "{error}");
+        assert!(error["message"].as_str().unwrap().contains(option), "{error}");
+        assert!(error["fix"].as_str().unwrap().ends_with(&format!("ssh -G {name}")), "{error}");
+    }
+    let log = || ssh.text(&format!("sshd-{}.log", jump.port));
+    assert!(!ssh.path("command.ran").exists() && !log().contains("Accepted"), "{}", log());
+}
+
+#[tokio::test]
+async fn what_the_configuration_demands_of_keys_and_algorithms_holds() {
+    let person = Person::prepare();
+    let ssh = &person.ssh;
+    let server = ssh.server(&format!("LogLevel DEBUG1\nHostKey {}", ssh.at("three"))).await;
+    let known = |key: &str| format!("[127.0.0.1]:{} {}\n", server.port, ssh.public(key));
+    ssh.write("known_hosts", &known("three"));
+    let key = |name: &str| format!("  IdentityFile {}\n", ssh.at(name));
+    ssh.configure(&format!(
+        "Host small\n  RequiredRSASize 4096\n{one}Host other\n  HostKeyAlgorithms ssh-ed25519\n{one}\
+         Host own\n  RequiredRSASize 4096\n  HostKeyAlgorithms ssh-ed25519\n{}Host kind\n  PubkeyAcceptedAlgorithms ssh-ed25519\n{}\
+         Host typed\n  PreferredAuthentications password,keyboard-interactive\n{one}\
+         Host good\n  PreferredAuthentications publickey\n  PubkeyAcceptedAlgorithms ssh-ed25519\n  Ciphers aes256-ctr\n  \
+         MACs hmac-sha2-256\n  KexAlgorithms ecdh-sha2-nistp384\n{one}Host *\n  Port {}\n",
+        key("three"),
+        key("two"),
+        server.port,
+        one = key("one"),
+    ));
+    let (code, message) = person.refused("small").await;
+    assert!(code == "ssh_host_key" && message.contains("RequiredRSASize"), "{code}: {message}");
+    // Of the two keys that the machine has, it shows the one that is not known.
+    let (code, message) = person.refused("other").await;
+    assert!(code == "ssh_host_unknown" && message.contains(&ssh.fingerprint("host")), "{code}: {message}");
+
+    ssh.write("known_hosts", &(known("three") + &known("host")));
+    for (name, says) in [
+        ("own", "RequiredRSASize"),
+        ("kind", "PubkeyAcceptedAlgorithms does not have ecdsa-sha2-nistp256"),
+        ("typed", "there was no key to offer"),
+    ] {
+        let (code, message) = person.refused(name).await;
+        assert!(code == "ssh_auth" && message.contains(says), "{name}: {code}: {message}");
+    }
+    person.let_in_by("good").await;
+    let log = ssh.text(&format!("sshd-{}.log", server.port));
+    let shaken = log.rsplit("kex: algorithm:").next().unwrap();
+    assert!(shaken.starts_with(" ecdh-sha2-nistp384"), "{log}");
+    assert!(shaken.contains("cipher: aes256-ctr MAC: hmac-sha2-256 "), "{log}");
+}
+
+#[tokio::test]
 async fn a_machine_is_known_by_the_certificate_of_an_authority() {
     let person = Person::prepare();
     let ssh = &person.ssh;
@@ -149,6 +227,11 @@ async fn a_machine_is_known_by_the_certificate_of_an_authority() {
     ssh.configure(&format!("Host devbox\n  Port {}\n  IdentityFile {}\n", server.port, ssh.at("one")));
     ssh.write("known_hosts", &format!("@cert-authority [127.0.0.*]:{} {}\n", server.port, ssh.public("authority")));
     person.let_in_by("devbox").await;
+
+    let choosy = format!("CASignatureAlgorithms ecdsa-sha2-nistp256\n{}", ssh.text("config"));
+    ssh.write("choosy", &choosy);
+    let checked = person.home.json(&["ssh", "--ssh-config", &ssh.at("choosy"), "check", "devbox"]).await.event("error");
+    assert!(checked["message"].as_str().unwrap().contains("not signed as it should be"), "{checked}");
 
     ssh.key("stranger", "ed25519", "");
     ssh.write("known_hosts", &format!("@cert-authority * {}\n", ssh.public("stranger")));
@@ -197,6 +280,55 @@ async fn at_the_terminal_a_new_machine_is_accepted_and_a_locked_key_opened() {
     assert!(fix.ends_with(&format!("ssh-add {}", ssh.at("locked"))), "{locked}");
     let message = locked["message"].as_str().unwrap();
     assert!(message.contains("there was no key to offer; “") && !message.contains("typed"), "{locked}");
+}
+
+#[tokio::test]
+async fn a_key_is_written_down_hashed_where_the_configuration_says_so() {
+    let person = Person::prepare();
+    let ssh = &person.ssh;
+    let server = ssh.server("").await;
+    let key = format!("  Port {}\n  IdentityFile {}\n", server.port, ssh.at("one"));
+    ssh.configure(&format!("Host devbox\n  HashKnownHosts yes\n  HostKeyAlias the-box\n{key}"));
+    ssh.write("known_hosts", "# mine, without an end of line");
+    let terminal = person.at_the_terminal("devbox");
+    terminal.shows("Type yes").await;
+    terminal.type_text("yes");
+    terminal.press(&["Enter"]);
+    terminal.shows("lets").await;
+    terminal.exit().await;
+
+    let written = ssh.text("known_hosts");
+    assert!(written.starts_with("# mine, without an end of line\n|1|"), "{written}");
+    assert!(written.ends_with(&format!("= {}\n", ssh.public("host"))) && !written.contains("the-box"), "{written}");
+    let found = ssh.keygen(&["-F", "the-box", "-f", "known_hosts"]);
+    assert!(found.contains(&ssh.public("host")), "{found}");
+    // Both find it again: OpenSSH, which may ask nobody, and Reachback.
+    let mut openssh = tokio::process::Command::new("ssh");
+    openssh.args(["-F", &ssh.at("config"), "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "devbox", "true"]);
+    let done = openssh.output().await.unwrap();
+    assert!(done.status.success(), "{done:?}");
+    person.let_in_by("devbox").await;
+}
+
+#[tokio::test]
+async fn who_has_nobody_asked_about_a_key_is_asked_at_no_terminal() {
+    let person = Person::prepare();
+    let ssh = &person.ssh;
+    let server = ssh.server("").await;
+    for option in ["StrictHostKeyChecking yes", "BatchMode yes"] {
+        let key = format!("  Port {}\n  IdentityFile {}\n", server.port, ssh.at("one"));
+        ssh.configure(&format!("Host devbox\n  {option}\n{key}"));
+        let terminal = person.at_the_terminal("devbox");
+        terminal.shows(&format!("{option} has nobody asked")).await;
+        assert_eq!(terminal.exit().await, 1);
+        assert_eq!(ssh.text("known_hosts"), "");
+        let (code, message) = person.refused("devbox").await;
+        assert!(code == "ssh_host_unknown" && message.contains(option), "{code}: {message}");
+        // A key that is known is as good as ever.
+        ssh.knows(&[&server]);
+        person.let_in_by("devbox").await;
+        ssh.write("known_hosts", "");
+    }
 }
 
 #[tokio::test]

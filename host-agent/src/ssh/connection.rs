@@ -4,7 +4,6 @@
 //! keys by which machines are known, who one is, and that a machine gets nothing
 //! of this one. It can't open a channel to here, and no agent is forwarded.
 
-use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,18 +12,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reachback_proto::words::{quote, shell_word};
+use russh::Disconnect;
 use russh::client::{self, Handle};
-use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg};
-use russh::{Disconnect, Preferred, kex, mac};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::algorithms::{self, Demands};
 use super::carrier::Carrier;
 use super::host_key::{Guard, GuardError, HostKeyError, Outcome};
 use super::identities::{self, AuthError, Own};
 use super::known_hosts::{HostName, KnownHosts, KnownHostsError};
+use super::options::{self, Position, Refusal};
 use super::settings::Settings;
 use super::way::{Hop, WayError, expand};
 use crate::link::dial::{self, DialError};
@@ -85,12 +85,12 @@ pub enum ConnectError {
     #[error(transparent)]
     KnownHosts(#[from] KnownHostsError),
     /// The configuration asks for something that is not done here.
-    #[error("{}: its configuration asks for {what}, which Reachback does not do", quote(machine))]
+    #[error("{}: its configuration has {}, {}", quote(machine), refusal.option, refusal.why)]
     Unsupported {
         /// Its name in the configuration.
         machine: String,
         /// What it asks for.
-        what: &'static str,
+        refusal: Refusal,
     },
     /// What is there speaks no SSH that is good enough.
     #[error("{} and this computer have no common {kind} (it offers {theirs})", quote(machine))]
@@ -149,7 +149,7 @@ impl ConnectError {
             | Self::Carrier { .. }
             | Self::TimedOut { .. }
             | Self::Lost { .. } => "ssh_unreachable",
-            Self::HostKey { source, .. } if matches!(**source, HostKeyError::Unknown { .. }) => "ssh_host_unknown",
+            Self::HostKey { source, .. } if source.is_of_unknown() => "ssh_host_unknown",
             Self::HostKey { .. } | Self::KnownHosts(_) => "ssh_host_key",
             Self::Unsupported { .. } => "ssh_unsupported",
             Self::Algorithms { .. } | Self::Protocol { .. } => "ssh_protocol",
@@ -184,12 +184,20 @@ impl ConnectError {
                     shell_word(known.file.display()),
                     shell_word(host)
                 ),
+                HostKeyError::Unasked { .. } => format!(
+                    "compare the fingerprint with the machine's own, and add its key to known_hosts; or set StrictHostKeyChecking ask and BatchMode no for it, and say yes at this host's terminal: reachback ssh check {name}"
+                ),
+                HostKeyError::Small { .. } => {
+                    "ask whoever runs the machine for a larger key, or one of another kind".to_owned()
+                }
                 _ => "ask whoever runs the machine".to_owned(),
             },
             Self::KnownHosts(error) => {
                 format!("make it readable for this user: {}", shell_word(error.path.display()))
             }
-            Self::Unsupported { .. } => "leave it out for this machine, or reach the machine with ssh".to_owned(),
+            Self::Unsupported { refusal, .. } => {
+                format!("{}; see what holds for it: ssh -G {}", refusal.fix, shell_word(name))
+            }
             Self::Algorithms { .. } => "bring its SSH server up to date".to_owned(),
             Self::Protocol { .. } | Self::AuthTimedOut { .. } => {
                 "see what ssh says, and the machine's own log".to_owned()
@@ -198,6 +206,22 @@ impl ConnectError {
         }
     }
 }
+
+const ON_WINDOWS: Refusal = Refusal {
+    option: "a ProxyCommand",
+    why: "which Reachback does not run on Windows",
+    fix: "reach the machine by a ProxyJump, or directly",
+};
+const NAME_TO_BIND: Refusal = Refusal {
+    option: "BindAddress with a name in place of an address",
+    why: "which Reachback does not look up",
+    fix: "write the address in its place",
+};
+const UNKNOWN_PLACE: Refusal = Refusal {
+    option: "a file in UserKnownHostsFile or GlobalKnownHostsFile whose path has a token or variable that is not known here",
+    why: "so what it says of keys can't be read",
+    fix: "name the file without that token or variable",
+};
 
 /// A connection to a machine. Dropping it ends it.
 pub struct Connection {
@@ -228,6 +252,13 @@ impl std::fmt::Debug for Connection {
 impl Connection {
     /// Goes the way, machine by machine.
     pub(super) async fn open(way: &[Hop], own: Own<'_>) -> Result<Self, ConnectError> {
+        // Nothing is dialled, and no command run, for a way that can't be gone to its end.
+        for (place, hop) in way.iter().enumerate() {
+            let at = if place == 0 { Position::First } else { Position::Behind };
+            if let Some(refusal) = options::refused(&hop.settings, at) {
+                return Err(ConnectError::Unsupported { machine: hop.name.clone(), refusal });
+            }
+        }
         let mut through: Vec<Handle<Guard>> = Vec::new();
         let mut last = None;
         for hop in way {
@@ -279,7 +310,7 @@ impl Opening<'_> {
         let ended = CancellationToken::new();
         let guard = self.guard(ended.clone().drop_guard())?;
         let outcome = Arc::clone(&guard.outcome);
-        let config = Arc::new(self.config(&guard));
+        let config = Arc::new(self.config(&guard)?);
         let patience = settings.seconds("connecttimeout").unwrap_or(PATIENCE);
         let deadline = Instant::now() + patience;
         let handle = match before {
@@ -307,7 +338,7 @@ impl Opening<'_> {
                 }
                 None => {
                     let port = settings.port().unwrap_or_default();
-                    let dialling = Dialling::of(settings).map_err(|what| self.unsupported(what))?;
+                    let dialling = Dialling::of(settings).map_err(|refusal| self.unsupported(refusal))?;
                     let stream = dial::connect_by(settings.host_name(), port, deadline, |to| dialling.dial(to)).await;
                     let failed = |source| ConnectError::Dial { machine: self.machine(), source };
                     self.shake_hands(config, stream.map_err(failed)?, guard, deadline).await
@@ -350,8 +381,8 @@ impl Opening<'_> {
         self.hop.name.clone()
     }
 
-    fn unsupported(&self, what: &'static str) -> ConnectError {
-        ConnectError::Unsupported { machine: self.machine(), what }
+    fn unsupported(&self, refusal: Refusal) -> ConnectError {
+        ConnectError::Unsupported { machine: self.machine(), refusal }
     }
 
     fn late(&self, after: Duration) -> ConnectError {
@@ -395,18 +426,14 @@ impl Opening<'_> {
 
     fn guard(&self, _ended: DropGuard) -> Result<Guard, ConnectError> {
         let settings = &self.hop.settings;
-        if settings.one("knownhostscommand").is_some() {
-            return Err(self.unsupported("KnownHostsCommand"));
-        }
-        if settings.one("revokedhostkeys").is_some() {
-            return Err(self.unsupported("RevokedHostKeys"));
-        }
+        // A file that can't be found may say that a key was revoked.
         let files = |keyword| {
             let paths = settings.paths(keyword).into_iter();
-            paths.filter_map(|path| expand(&path, self.hop, self.own.home)).map(PathBuf::from).collect::<Vec<_>>()
+            let paths = paths.map(|path| expand(&path, self.hop, self.own.home).map(PathBuf::from));
+            paths.collect::<Option<Vec<_>>>().ok_or_else(|| self.unsupported(UNKNOWN_PLACE))
         };
-        let own = files("userknownhostsfile");
-        let known = KnownHosts::read(&[own.clone(), files("globalknownhostsfile")].concat())?;
+        let own = files("userknownhostsfile")?;
+        let known = KnownHosts::read(&[own.clone(), files("globalknownhostsfile")?].concat())?;
         let host = match settings.host_key_alias() {
             Some(alias) => HostName::alias(alias),
             None => HostName::new(settings.host_name(), settings.port().unwrap_or_default()),
@@ -416,6 +443,8 @@ impl Opening<'_> {
             known,
             keep_in: own.into_iter().next(),
             hashed: settings.is_on("hashknownhosts"),
+            unasked: options::asks_nobody(settings),
+            demands: Demands::of(settings),
             person: Arc::clone(self.own.person),
             outcome: Arc::default(),
             asking: Arc::default(),
@@ -423,32 +452,19 @@ impl Opening<'_> {
         })
     }
 
-    /// Modern algorithms; of keys those first by which the machine is known.
-    fn config(&self, guard: &Guard) -> client::Config {
-        let kinds = guard.known.kinds(&guard.host);
-        let mut keys = KEYS.to_vec();
-        let is_known = |key: &Algorithm| match key {
-            Algorithm::Rsa { .. } => kinds.iter().any(|kind| matches!(kind, Algorithm::Rsa { .. })),
-            key => kinds.contains(key),
-        };
-        keys.sort_by_key(|key| !is_known(key));
-        let certificates = if guard.known.has_authority(&guard.host) { KEYS.to_vec() } else { Vec::new() };
-        let preferred = Preferred {
-            kex: Cow::Borrowed(KEX),
-            key: Cow::Owned(keys),
-            host_key_certificates: Cow::Owned(certificates),
-            mac: Cow::Borrowed(MAC),
-            ..Preferred::DEFAULT
-        };
+    fn config(&self, guard: &Guard) -> Result<client::Config, ConnectError> {
         let settings = &self.hop.settings;
-        client::Config {
+        let (kinds, authority) = (guard.known.kinds(&guard.host), guard.known.has_authority(&guard.host));
+        let preferred = algorithms::preferred(settings, &kinds, authority);
+        let preferred = preferred.map_err(|refusal| self.unsupported(refusal))?;
+        Ok(client::Config {
             preferred,
             window_size: WINDOW,
             keepalive_interval: Some(settings.seconds("serveraliveinterval").unwrap_or(KEEPALIVE)),
             keepalive_max: settings.one("serveralivecountmax").and_then(|max| max.parse().ok()).unwrap_or(3),
             nodelay: true,
             ..client::Config::default()
-        }
+        })
     }
 
     /// A command of the person's own that carries the connection.
@@ -457,7 +473,7 @@ impl Opening<'_> {
             return Err(self.carrier("it names something that is not known here".to_owned()));
         };
         if cfg!(windows) {
-            return Err(self.unsupported("ProxyCommand on Windows"));
+            return Err(self.unsupported(ON_WINDOWS));
         }
         let mut shell = programs::command("/bin/sh");
         shell.arg("-c").arg(format!("exec {command}"));
@@ -477,13 +493,9 @@ struct Dialling {
 }
 
 impl Dialling {
-    /// As `AddressFamily` and `BindAddress` have it; the name of a setting that is not done here is the error.
-    fn of(settings: &Settings) -> Result<Self, &'static str> {
-        if settings.one("bindinterface").is_some() {
-            return Err("BindInterface");
-        }
-        let from = settings.one("bindaddress").map(str::parse).transpose();
-        let from = from.map_err(|_| "BindAddress with a name in place of an address")?;
+    /// As `AddressFamily` and `BindAddress` have it.
+    fn of(settings: &Settings) -> Result<Self, Refusal> {
+        let from = settings.one("bindaddress").map(str::parse).transpose().map_err(|_| NAME_TO_BIND)?;
         let v4 = match settings.one("addressfamily") {
             Some("inet") => Some(true),
             Some("inet6") => Some(false),
@@ -515,35 +527,6 @@ fn how_lost(error: &russh::Error) -> Option<String> {
     let is_lost = matches!(error, russh::Error::IO(_) | russh::Error::HUP | russh::Error::Disconnect);
     is_lost.then(|| error.to_string())
 }
-
-/// Kinds of keys, and the hashes of RSA signatures: no SHA-1, no DSA.
-const KEYS: &[Algorithm] = &[
-    Algorithm::Ed25519,
-    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
-    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
-    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
-    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
-    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
-];
-
-/// Key exchanges of OpenSSH's own defaults that the library has, and the names by which both say what else they know.
-const KEX: &[kex::Name] = &[
-    kex::MLKEM768X25519_SHA256,
-    kex::CURVE25519,
-    kex::CURVE25519_PRE_RFC_8731,
-    kex::ECDH_SHA2_NISTP256,
-    kex::ECDH_SHA2_NISTP384,
-    kex::ECDH_SHA2_NISTP521,
-    kex::DH_GEX_SHA256,
-    kex::DH_G16_SHA512,
-    kex::DH_G18_SHA512,
-    kex::DH_G14_SHA256,
-    kex::EXTENSION_SUPPORT_AS_CLIENT,
-    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
-];
-
-/// For ciphers that need one. No SHA-1.
-const MAC: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM, mac::HMAC_SHA512, mac::HMAC_SHA256];
 
 #[cfg(unix)]
 #[cfg(test)]

@@ -16,6 +16,7 @@ use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::{HashAlg, PublicKey};
 use tokio_util::sync::DropGuard;
 
+use super::algorithms::Demands;
 use super::known_hosts::{CertificateError, HostName, KnownHosts, Place, Verdict};
 use super::person::{Person, UnknownKey};
 use crate::platform::files;
@@ -32,6 +33,22 @@ pub enum HostKeyError {
     Unknown {
         /// The key.
         key: UnknownKey,
+    },
+    /// Nobody knows its key, and the configuration has nobody asked.
+    #[error("its key is not known: {} {}{}; and {by} has nobody asked", key.kind, key.fingerprint, other(key))]
+    Unasked {
+        /// The key.
+        key: UnknownKey,
+        /// The option, with its value.
+        by: &'static str,
+    },
+    /// Its key, or the one that signed its certificate, is a small one of RSA.
+    #[error("its key has {bits} bits, and RequiredRSASize of the SSH configuration asks for {least}")]
+    Small {
+        /// How many bits it has.
+        bits: u32,
+        /// How many it should have.
+        least: u32,
     },
     /// It is known by another one.
     #[error(
@@ -66,6 +83,13 @@ pub enum HostKeyError {
     },
 }
 
+impl HostKeyError {
+    /// Whether nothing is the matter but that nobody knows the key.
+    pub(super) fn is_of_unknown(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::Unasked { .. })
+    }
+}
+
 fn other(key: &UnknownKey) -> String {
     key.other.as_ref().map(|place| format!(" (it is known by a key of another kind: {place})")).unwrap_or_default()
 }
@@ -85,6 +109,10 @@ pub(super) struct Guard {
     /// Where a key goes that a person accepts, and whether names are hashed there.
     pub keep_in: Option<PathBuf>,
     pub hashed: bool,
+    /// The option by which nobody is asked.
+    pub unasked: Option<&'static str>,
+    /// What keys and signatures have to be.
+    pub demands: Demands,
     pub person: Arc<dyn Person>,
     pub outcome: Arc<Mutex<Outcome>>,
     /// Whether the person is being asked.
@@ -100,8 +128,15 @@ pub(super) struct GuardError(#[from] pub russh::Error);
 
 impl Guard {
     async fn judge(&self, shown: &PublicKeyOrCertificate) -> Result<(), HostKeyError> {
+        let authority = shown.certificate().map(|certificate| certificate.signature_key().clone());
+        for key in authority.iter().chain([shown.public_key().key_data()]) {
+            self.demands.size(key).map_err(|(bits, least)| HostKeyError::Small { bits, least })?;
+        }
         let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
             let certificate = shown.certificate().expect("it is no bare key");
+            if !self.demands.takes_from_authority(&certificate.signature().algorithm()) {
+                return Err(CertificateError::Signature.into());
+            }
             return Ok(self.known.judge_certificate(&self.host, certificate, SystemTime::now())?);
         };
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
@@ -115,6 +150,9 @@ impl Guard {
                 let other = other.map(|place| place.to_string());
                 let unknown = UnknownKey { host, kind, fingerprint, other };
                 let Some(file) = self.keep_in.clone() else { return Err(HostKeyError::Unknown { key: unknown }) };
+                if let Some(by) = self.unasked {
+                    return Err(HostKeyError::Unasked { key: unknown, by });
+                }
                 *self.asking.lock().unwrap_or_else(PoisonError::into_inner) = true;
                 if !self.person.trusts(unknown.clone()).await {
                     return Err(HostKeyError::Unknown { key: unknown });

@@ -16,11 +16,12 @@ use russh::client::{Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::{AgentClient, AgentStream};
 use russh::keys::ssh_key::public::KeyData;
-use russh::keys::ssh_key::{Certificate, HashAlg, PublicKey};
+use russh::keys::ssh_key::{Algorithm, Certificate, HashAlg, PublicKey};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg};
 use russh::{MethodSet, client::AuthResult};
 use zeroize::Zeroizing;
 
+use super::algorithms::Demands;
 use super::host_key::Guard;
 use super::keyring::Keyring;
 use super::person::{Person, Prompt, Question, Round};
@@ -146,6 +147,13 @@ struct Attempt<'a> {
     after_a_key: bool,
 }
 
+/// As what a key is offered.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Bare,
+    Certified,
+}
+
 /// A key of the configuration.
 struct Named {
     path: PathBuf,
@@ -163,7 +171,10 @@ impl Attempt<'_> {
         // Nothing was offered.
         self.error.refused = 0;
         self.after_a_key = false;
-        if self.takes(MethodKind::PublicKey) && self.hop.settings.is_on("pubkeyauthentication") {
+        if self.takes(MethodKind::PublicKey)
+            && self.hop.settings.is_on("pubkeyauthentication")
+            && self.is_preferred("publickey")
+        {
             let named = self.named();
             if let Some(how) = self.agent(&named).await {
                 return Some(how);
@@ -179,14 +190,46 @@ impl Attempt<'_> {
         }
         if self.takes(MethodKind::KeyboardInteractive)
             && self.hop.settings.is_on("kbdinteractiveauthentication")
+            && self.is_preferred("keyboard-interactive")
             && let Some(how) = self.keyboard().await
         {
             return Some(how);
         }
-        if self.takes(MethodKind::Password) && self.hop.settings.is_on("passwordauthentication") {
+        if self.takes(MethodKind::Password)
+            && self.hop.settings.is_on("passwordauthentication")
+            && self.is_preferred("password")
+        {
             return self.password().await;
         }
         None
+    }
+
+    /// Whether `PreferredAuthentications` leaves this way open.
+    fn is_preferred(&self, way: &str) -> bool {
+        self.hop.settings.names("preferredauthentications").is_none_or(|ways| ways.contains(&way))
+    }
+
+    /// Whether the configuration lets this key be offered; notes where it does not.
+    fn permits(&mut self, key: &KeyData, hash: Option<HashAlg>, by: Form) -> bool {
+        let demands = Demands::of(&self.hop.settings);
+        let why = match demands.size(key) {
+            Err((bits, least)) => format!("a key of {bits} bits is less than the {least} of RequiredRSASize"),
+            Ok(()) => {
+                let algorithm = with_hash(key, hash);
+                let name = match by {
+                    Form::Bare => algorithm.as_str().to_owned(),
+                    Form::Certified => algorithm.to_certificate_type(),
+                };
+                if demands.offers(&name) {
+                    return true;
+                }
+                format!("PubkeyAcceptedAlgorithms does not have {name}")
+            }
+        };
+        if !self.error.passed_over.contains(&why) {
+            self.error.passed_over.push(why);
+        }
+        false
     }
 
     fn takes(&self, method: MethodKind) -> bool {
@@ -259,12 +302,22 @@ impl Attempt<'_> {
             let said = describe("the agent's", &key);
             let certificates = place.map(|place| named[place].certificates.as_slice()).unwrap_or_default();
             for certificate in certificates.iter().filter(|certificate| certificate.public_key() == key.key_data()) {
+                if !self.permits(key.key_data(), hash, Form::Certified) {
+                    break;
+                }
                 let done =
                     self.handle.authenticate_certificate_with(self.user.clone(), certificate.clone(), hash, &mut agent);
                 let done = done.await;
                 if self.took(done) {
                     return Some(format!("a certificate with {said}"));
                 }
+            }
+            let form = match identity {
+                AgentIdentity::Certificate { .. } => Form::Certified,
+                AgentIdentity::PublicKey { .. } => Form::Bare,
+            };
+            if !self.permits(key.key_data(), hash, form) {
+                continue;
             }
             let done = match identity {
                 AgentIdentity::Certificate { certificate, .. } => {
@@ -295,12 +348,18 @@ impl Attempt<'_> {
         let said = describe(&named.path.display().to_string(), &public);
         for certificate in named.certificates.iter().filter(|certificate| certificate.public_key() == public.key_data())
         {
+            if !self.permits(public.key_data(), hash, Form::Certified) {
+                break;
+            }
             let done =
                 self.handle.authenticate_openssh_cert(self.user.clone(), Arc::clone(&key), certificate.clone()).await;
             self.error.tried.push(format!("a certificate with {said}"));
             if self.took(done) {
                 return Some(format!("a certificate with {said}"));
             }
+        }
+        if !self.permits(public.key_data(), hash, Form::Bare) {
+            return None;
         }
         let done = self.handle.authenticate_publickey(self.user.clone(), PrivateKeyWithHashAlg::new(key, hash)).await;
         self.error.tried.push(said.clone());
@@ -435,6 +494,14 @@ impl Attempt<'_> {
             }
         }
         None
+    }
+}
+
+/// What a key is signed with.
+fn with_hash(key: &KeyData, hash: Option<HashAlg>) -> Algorithm {
+    match key.algorithm() {
+        Algorithm::Rsa { .. } => Algorithm::Rsa { hash },
+        other => other,
     }
 }
 

@@ -11,6 +11,7 @@
 //! all the rest then mean here what they mean in a terminal. Which keys machines
 //! are known by, [`known_hosts`] says.
 
+mod algorithms;
 mod aliases;
 mod backend;
 mod bootstrap;
@@ -24,6 +25,7 @@ mod install;
 mod keyring;
 pub mod known_hosts;
 mod marker;
+mod options;
 mod pattern;
 mod person;
 mod settings;
@@ -41,6 +43,7 @@ pub use disk::SshDisk;
 pub use host_key::HostKeyError;
 pub use identities::AuthError;
 pub use install::{By, CODEX_VERSION, InstallError, Installed, Step};
+pub use options::Refusal;
 pub use person::{Nobody, Person, Prompt, Question, Round, Secret, UnknownKey};
 pub use settings::{Settings, SettingsError};
 pub use sftp::{Sftp, SftpError};

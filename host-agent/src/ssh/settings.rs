@@ -127,8 +127,21 @@ impl Settings {
         Ok(settings)
     }
 
+    /// What OpenSSH does where no file says anything.
+    pub(super) async fn usual(ssh: &Ssh) -> Result<Self, SettingsError> {
+        let nothing = Ssh { config: Some(PathBuf::from("none")), ..ssh.clone() };
+        Self::of(&nothing, &Jump { user: None, host: "localhost".to_owned(), port: None }).await
+    }
+
+    /// Leaves out what these keywords have from nobody: their values are the usual ones.
+    pub(super) fn without_usual(mut self, usual: &Self, keywords: &[&str]) -> Self {
+        let is_said = |keyword: &str, values: &Vec<String>| usual.values.get(keyword) != Some(values);
+        self.values.retain(|keyword, values| !keywords.contains(&&**keyword) || is_said(keyword, values));
+        self
+    }
+
     /// Reads lines of `keyword value`.
-    fn parse(answer: &str) -> Self {
+    pub(super) fn parse(answer: &str) -> Self {
         let mut values: HashMap<String, Vec<String>> = HashMap::new();
         for line in answer.lines() {
             if let Some((keyword, value)) = line.split_once(' ') {
@@ -138,7 +151,8 @@ impl Settings {
         Self { values }
     }
 
-    fn first(&self, keyword: &str) -> Option<&str> {
+    /// The value of a keyword as it is written.
+    pub(super) fn first(&self, keyword: &str) -> Option<&str> {
         self.values.get(keyword)?.first().map(String::as_str)
     }
 
@@ -155,6 +169,11 @@ impl Settings {
             .flatten()
             .map(String::as_str)
             .filter(|value| !value.eq_ignore_ascii_case("none"))
+    }
+
+    /// Names that stand in one line, parted by commas; `None` where there is no such line.
+    pub(super) fn names(&self, keyword: &str) -> Option<Vec<&str>> {
+        Some(self.first(keyword)?.split(',').collect())
     }
 
     /// Whether a keyword is on.

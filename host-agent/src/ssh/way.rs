@@ -11,8 +11,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use reachback_proto::words::quote;
 
-use super::aliases;
 use super::settings::{Settings, SettingsError, Ssh};
+use super::{algorithms, aliases};
 
 /// Machines on one way. More of them is a circle, or a mistake.
 const MAX_HOPS: usize = 16;
@@ -22,7 +22,7 @@ const MAX_HOPS: usize = 16;
 pub struct Hop {
     /// What the configuration calls it.
     pub name: String,
-    /// What that means.
+    /// What that means. Lists of algorithms are there only where somebody chose them.
     pub settings: Settings,
 }
 
@@ -54,7 +54,12 @@ pub(super) async fn to(ssh: &Ssh, name: &str) -> Result<Vec<Hop>, WayError> {
     let start = Jump { user: None, host: name.to_owned(), port: None };
     let mut through = HashSet::new();
     let way = whole(ssh, &start, &mut through).await?;
-    if way.len() > MAX_HOPS { Err(WayError::Circle) } else { Ok(way) }
+    if way.len() > MAX_HOPS {
+        return Err(WayError::Circle);
+    }
+    let usual = Settings::usual(ssh).await.map_err(|source| WayError::Settings { name: name.to_owned(), source })?;
+    let said = |hop: Hop| Hop { settings: hop.settings.without_usual(&usual, algorithms::LISTS), ..hop };
+    Ok(way.into_iter().map(said).collect())
 }
 
 /// With the jumps of its own configuration.

@@ -1,5 +1,7 @@
 //! A server of the SSH library's own, for what no honest one does.
 
+use std::borrow::Cow;
+
 use futures_util::FutureExt;
 use russh::keys::PrivateKey;
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session};
@@ -125,6 +127,13 @@ async fn a_machine_is_dialled_from_where_and_over_what_the_configuration_says() 
         ("BindAddress ::1", "BindAddress leaves 127.0.0.1 out"),
         ("BindAddress tower.example", "BindAddress with a name"),
         ("BindInterface eth9", "BindInterface"),
+        ("ProxyCommand nc -F %h %p\n  ProxyUseFdpass yes", "ProxyUseFdpass"),
+        ("KnownHostsCommand /bin/true", "KnownHostsCommand"),
+        ("RevokedHostKeys /etc/ssh/revoked", "RevokedHostKeys"),
+        ("RemoteCommand tmux attach", "RemoteCommand"),
+        ("SessionType none", "SessionType"),
+        ("CheckHostIP yes\n  StrictHostKeyChecking yes", "CheckHostIP"),
+        ("MACs hmac-sha1", "MACs"),
     ] {
         place.more = more;
         let error = place.connect(addr).await.expect_err(more).to_string();
