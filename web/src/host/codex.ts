@@ -23,6 +23,9 @@ export class CodexError extends Error {
   override readonly name = "CodexError";
 }
 
+/** It has answered, and said no: asked again it says so again. */
+export class CodexRefusal extends CodexError {}
+
 /** Codex has too much to do, and did not begin it. */
 class OverloadedError extends CodexError {}
 
@@ -164,7 +167,7 @@ export class Codex {
     this.#unanswered.delete(id);
     if (isJson(error)) {
       const words = text(error.message) || "Codex refused, and did not say why.";
-      unanswered.reject(error.code === OVERLOADED ? new OverloadedError(words) : new CodexError(words));
+      unanswered.reject(error.code === OVERLOADED ? new OverloadedError(words) : new CodexRefusal(words));
     } else {
       unanswered.resolve(json(result));
     }

@@ -1,4 +1,5 @@
 /** The hosts that this device is paired with, each with its link, which they have in one tab of the browser at a time. */
+import { Codex } from "../host/codex";
 import { RemoteHost, type RemoteSetup } from "../host/remote";
 import type { Page } from "../link/page";
 import type { End } from "../link/reach";
@@ -12,6 +13,7 @@ import type { StartStore } from "../store/starts";
 import { ByeReason } from "../wire/frame";
 import { Asking } from "./asking";
 import { Codexes } from "./codexes";
+import type { AsksCodex } from "./goals";
 import { Messages } from "./messages";
 import { NewThread } from "./start";
 import { Threads } from "./threads";
@@ -134,7 +136,7 @@ export class Hosts {
     const list = this.list.value ?? [];
     if (isOver && list.some((other) => other.remote === remote)) {
       const next = { ...this.#reach(stored, { start, messages }), over };
-      start.begin(next.remote.api);
+      start.begin(next.remote.api, asksOf(next.remote));
       messages.begin(next.remote.api);
       this.list.set(list.map((other) => (other.remote === remote ? next : other)));
     }
@@ -173,7 +175,7 @@ export class Hosts {
       device: stored.deviceId,
       isOnline: () => remote.reach.value.at === "online",
     });
-    const start = written?.start ?? new NewThread(remote.api, this.#setup.starts, stored);
+    const start = written?.start ?? new NewThread(remote.api, this.#setup.starts, stored, asksOf(remote));
     const messages = written?.messages ?? new Messages(remote.api, this.#setup.messages, stored);
     if (this.#rests) {
       start.rest();
@@ -210,6 +212,11 @@ export class Hosts {
       this.list.set(value.map((host) => (host.remote === remote ? change(host) : host)));
     }
   }
+}
+
+/** Asks Codex there, over the session that there is then. */
+function asksOf(remote: RemoteHost): AsksCodex {
+  return (environment, method, params) => Codex.once(remote.session, environment, method, params);
 }
 
 /** Whether the host itself said that it took this device off. */

@@ -77,6 +77,12 @@ export interface PromptStore<Row extends PromptRow> {
   settle(sent: Pick<SentRow, "id"> & Partial<SentRow>, row: Row): Promise<Row | null>;
 }
 
+/** Which thread. */
+export interface ThreadPlace {
+  readonly environment: string;
+  readonly thread: string;
+}
+
 /** What a prompt is. */
 export interface PromptKind<Row extends PromptRow> {
   readonly store: PromptStore<Row>;
@@ -85,8 +91,8 @@ export interface PromptKind<Row extends PromptRow> {
   environment(row: Row): string;
   /** What the host is given beside its id: the same each time. Rejects with {@link StoreError}. */
   params(row: Row): Promise<Omit<PromptSendParams, "id">>;
-  /** Codex has it: what there is to be done before what is kept is another; `null` where nothing is. */
-  started(row: Row): Promise<void> | null;
+  /** Codex has it, in this thread: what there is to be done before what is kept is another; `null` where nothing is. */
+  started(row: Row, at: ThreadPlace): Promise<void> | null;
   /** It runs: what is kept then. */
   done(row: Row): Row;
   /** It does not run: a draft again. */
@@ -396,7 +402,7 @@ export class Prompt<Row extends PromptRow> {
       how: receipt.state === "queued" ? "queued" : receipt.steered ? "steered" : "began",
     };
     const settle = (): Promise<boolean> => this.#settle((row) => this.#kind.done(row), { progress, fault: null });
-    const first = this.#kind.started(row);
+    const first = this.#kind.started(row, progress);
     void (first === null ? settle() : first.then(settle));
   }
 

@@ -2,9 +2,11 @@
 import type { ApiClient } from "../api/client";
 import { excessOf } from "../attach/bounds";
 import { inputOf } from "../attach/input";
+import { CodexError } from "../host/codex";
 import type { StoredHost } from "../store/hosts";
 import type { Attached, StartRow } from "../store/schema";
 import type { StartStore } from "../store/starts";
+import { type AsksCodex, FirstGoals } from "./goals";
 import { retained } from "./attaching";
 import { Prompt, type PromptView } from "./prompt";
 
@@ -12,7 +14,10 @@ import { Prompt, type PromptView } from "./prompt";
 export type StartView = PromptView<StartRow>;
 
 /** What a person changes. */
-export type Draft = Pick<StartRow, "text" | "attached" | "environment" | "folder" | "untrusted" | "model" | "effort">;
+export type Draft = Pick<
+  StartRow,
+  "text" | "attached" | "environment" | "folder" | "untrusted" | "model" | "effort" | "goal"
+>;
 
 /** Parameters of Codex's `thread/start`: nothing of what the host's own configuration decides. */
 export function startOf({ folder, model, effort }: Draft): Record<string, unknown> {
@@ -25,7 +30,16 @@ export function startOf({ folder, model, effort }: Draft): Record<string, unknow
 
 /** See the module's header. */
 export class NewThread extends Prompt<StartRow> {
-  constructor(api: ApiClient, store: StartStore, host: Pick<StoredHost, "id" | "deviceId">) {
+  /** The goals of what was begun. */
+  readonly goals: FirstGoals;
+
+  constructor(
+    api: ApiClient,
+    store: StartStore,
+    host: Pick<StoredHost, "id" | "deviceId">,
+    asks: AsksCodex = () => Promise.reject(new CodexError("There is no connection to Codex just now.")),
+  ) {
+    const goals = new FirstGoals(asks);
     super(api, host, {
       store: {
         read: () => store.read(host.id),
@@ -39,11 +53,22 @@ export class NewThread extends Prompt<StartRow> {
         start: startOf(row),
         input: await inputOf(store.attachments, host.id, row.text, row.attached),
       }),
-      started: ({ sent, attached }) => retained(store.attachments, host.id, sent, attached),
-      done: (row) => ({ ...row, text: "", attached: [], sent: null }),
+      started: ({ sent, attached, goal = "" }, at) => {
+        const kept = retained(store.attachments, host.id, sent, attached);
+        const set = sent === null || goal.trim() === "" ? null : goals.set(sent.id, at, goal.trim());
+        return kept === null || set === null ? (kept ?? set) : Promise.all([kept, set]).then(() => undefined);
+      },
+      done: (row) => ({ ...row, text: "", attached: [], goal: "", sent: null }),
       drafted: (row) => ({ ...row, sent: null }),
       carried: (kept) => kept,
     });
+    this.goals = goals;
+  }
+
+  /** Goes on, over another session of the host. */
+  override begin(api: ApiClient, asks?: AsksCodex): void {
+    this.goals.asks = asks ?? this.goals.asks;
+    super.begin(api);
   }
 
   /** Somebody looks: what ran while nobody did is over. */

@@ -12,6 +12,7 @@ import type { RemoteHost } from "../host/remote";
 import { type Json, json, list, text } from "../json";
 import { Observable } from "../observable";
 import { ChannelCloseReason } from "../wire/frame";
+import { type Goal, goalOf } from "./goals";
 import {
   type Item,
   type WholeCommand,
@@ -41,13 +42,6 @@ export interface Queued {
   readonly text: string;
   /** How many pictures go along. */
   readonly pictures: number;
-}
-
-/** What Codex works towards in a thread, over turns: while it is active, the end of a turn begins the next one. */
-export interface Goal {
-  readonly objective: string;
-  /** `active`, `paused`, `blocked`, `usageLimited`, `budgetLimited`, `complete`, or another word of Codex's. */
-  readonly status: string;
 }
 
 /** What to stop: the turn, the turn and with it the goal for now, or the goal for good while the turn ends by itself. */
@@ -466,11 +460,6 @@ export class OpenThread {
 function queuedOf({ id, clientUserMessageId, input }: Json): Queued {
   const pictures = picturesIn(input);
   return { id: text(id), client: text(clientUserMessageId), text: inputTexts(input), pictures };
-}
-
-function goalOf(raw: unknown): Goal | null {
-  const { objective, status } = json(raw);
-  return typeof status === "string" ? { objective: text(objective), status } : null;
 }
 
 function isRunning(state: string | null): boolean {

@@ -12,6 +12,7 @@ import { Codex, CodexError } from "../host/codex";
 import type { RemoteHost } from "../host/remote";
 import type { Json } from "../json";
 import { Observable } from "../observable";
+import { type Goal, readGoal, setGoal } from "./goals";
 import { LOCAL } from "./route";
 import { type Row, groupKey, rowKey, settledOrder } from "./rows";
 
@@ -225,6 +226,23 @@ export class Threads {
     }
     this.#lookSoon(environment);
     return id;
+  }
+
+  /** What Codex goes on for in a thread; `null` for nothing. Rejects with {@link CodexError}. */
+  async goal(environment: string, thread: string): Promise<Goal | null> {
+    return readGoal((...asked) => this.#tell(...asked), { environment, thread });
+  }
+
+  /** Has Codex go on in a thread until this holds. Rejects with {@link CodexError}. */
+  async aim(environment: string, thread: string, goal: string): Promise<void> {
+    // Codex begins turns in threads that it has loaded.
+    await this.#tell(environment, "thread/resume", { threadId: thread, excludeTurns: true });
+    await setGoal((...asked) => this.#tell(...asked), { environment, thread }, goal);
+  }
+
+  /** Has it go on for nothing; a turn that runs goes on. Rejects with {@link CodexError}. */
+  async dropGoal(environment: string, thread: string): Promise<void> {
+    await this.#tell(environment, "thread/goal/clear", { threadId: thread, origin: "user" });
   }
 
   /** Somebody has read a thread to its end here. */

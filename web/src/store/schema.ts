@@ -75,6 +75,8 @@ export interface StartRow {
   /** `null` for the host's own. */
   readonly model: string | null;
   readonly effort: string | null;
+  /** What Codex is to go on for until it holds, empty for nothing; left out before that could be done. */
+  readonly goal?: string;
   /** `null` while it is a draft. */
   readonly sent: SentRow | null;
 }

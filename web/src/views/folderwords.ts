@@ -1,7 +1,10 @@
 /** What the screens say of folders that are looked through. */
 import type { FolderInfo } from "../api/types";
 import type { FolderFault } from "../state/folders";
+import { groupKey } from "../state/rows";
+import type { ThreadsView } from "../state/threads";
 import { visibleLine } from "../visible";
+import { named } from "./named";
 
 const GONE: Readonly<Record<string, string>> = {
   missing: "Go back, and choose another one.",
@@ -45,4 +48,31 @@ export function shellWord(word: string, standIn = "FOLDER"): string {
     return standIn;
   }
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
+}
+
+/** What was read of threads, as far as it says how many there are in a folder. */
+export type Read = Pick<ThreadsView, "query" | "rows" | "more" | "whole" | "awaited" | "faults">;
+
+/**
+ * How many threads of a folder are in the list that was read, and which branch the newest of them worked on last;
+ * `null` where that does not say. The folder itself may be on another branch by now.
+ */
+export function threadsWords(read: Read, environment: string, path: string): string | null {
+  const { query, rows, more, whole, awaited, faults } = read;
+  if (rows === null || query.archived || query.search !== "") {
+    return null;
+  }
+  const here = [...rows.values()].filter(
+    (row) => row.environment === environment && row.info.folder === path && !row.leaving,
+  );
+  const isUnread = awaited.has(environment) || faults.has(environment);
+  const isAll = !isUnread && (!more || whole.has(groupKey(environment, path)));
+  const [newest, ...others] = here.sort((one, other) => other.info.changedAt - one.info.changedAt);
+  if (newest === undefined) {
+    return isAll ? "No threads yet" : null;
+  }
+  const number = others.length + 1;
+  const count = `${number} thread${number === 1 ? "" : "s"}${isAll ? "" : " or more"}`;
+  const branch = newest.info.branch ?? "";
+  return branch === "" ? count : `${count} · last on ${named(branch)}`;
 }

@@ -1,6 +1,6 @@
 /** What the screens say of threads. */
 import type { Item } from "../state/items";
-import type { Goal } from "../state/thread";
+import type { Goal } from "../state/goals";
 import type { WorkKind } from "../state/works";
 import { type Row, type ThreadState, stateOf } from "../state/rows";
 import { shortened, visibleLine } from "../visible";

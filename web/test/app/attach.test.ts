@@ -325,7 +325,7 @@ test("a thread begins with a picture", async () => {
   await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
   await picks({ name: "screen.png", mimeType: "image/png", buffer: await picture(300, 200, "image/png") });
   await attached().getByText("screen.png").waitFor();
-  await phone.page.getByRole("textbox").fill("@seen");
+  await phone.page.getByRole("textbox", { name: "First message" }).fill("@seen");
   await audits(phone, "attach-start");
   await phone.page.reload();
   await attached().getByText("screen.png").waitFor();

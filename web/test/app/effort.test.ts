@@ -35,7 +35,7 @@ test("the effort of a model is chosen, and the thread has it", async () => {
   expect(await effort.inputValue()).toBe("low");
   expect(await effort.locator("option").allTextContents()).toEqual(["low", "high"]);
   await effort.selectOption("high");
-  await phone.page.getByRole("textbox").fill("mend the shop");
+  await phone.page.getByRole("textbox", { name: "First message" }).fill("mend the shop");
   await phone.sees("Draft kept on this device");
   await phone.shoots("new-thread-effort");
   const chosen = await model.inputValue();

@@ -68,14 +68,17 @@ test("a revoked device is paired again, and has its draft", async () => {
   await phone.goesOn();
   await phone.taps("New");
   await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
-  expect(await phone.page.getByRole("textbox").inputValue()).toBe(DRAFT);
+  expect(await phone.page.getByRole("textbox", { name: "First message" }).inputValue()).toBe(DRAFT);
 });
 
 test("a pause is said in full; once the host's owner did what it says, a new try goes on with the draft", async () => {
   await phone.drafts(DRAFT);
+  await phone.page.getByLabel(/^Goal/).fill("the door is painted");
+  await phone.sees("Draft kept on this device");
   await owner("pause", device);
   await phone.sees(/has paused this device$/);
   await phone.sees(DRAFT);
+  await phone.sees("Goal: the door is painted");
   await phone.shoots("paused");
   await phone.fits();
   await phone.taps("Try again");
@@ -87,7 +90,7 @@ test("a pause is said in full; once the host's owner did what it says, a new try
   await phone.taps("Try again");
   await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
   expect(phone.page.url()).toMatch(/\/new$/);
-  expect(await phone.page.getByRole("textbox").inputValue()).toBe(DRAFT);
+  expect(await phone.page.getByRole("textbox", { name: "First message" }).inputValue()).toBe(DRAFT);
   await phone.taps("Start");
   await phone.page.waitForURL(/\/t\//);
   await phone.sees("You are talking to the real Codex");

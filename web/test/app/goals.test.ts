@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { beforeEach, expect, test } from "vitest";
 import { json } from "../../src/json";
+import { MOST_GOAL } from "../../src/state/goals";
 import { CODEX } from "../real/homes";
 import type { Up } from "../real/up";
 import { audits } from "./audit";
@@ -157,4 +158,65 @@ test("a goal that was paused before Codex was started anew goes on too", async (
   await button("Stop…").tap();
   await chooses(/pause the goal/);
   await bar(`Idle · goal paused: ${GOAL}`).waitFor();
+});
+
+/** Opens the goal in the menu that is open. */
+async function opensGoal(): Promise<Locator> {
+  const dialog = phone.page.getByRole("dialog");
+  await dialog.getByRole("button", { name: /^Goal/ }).tap();
+  return dialog.getByLabel("Goal", { exact: true });
+}
+
+test("a goal is set, changed and dropped by the menu of a thread, and by that of its row", async () => {
+  await desk.prompts(thread, "@hang");
+  await bar("Running").waitFor();
+  await button("Thread menu").tap();
+  await phone.page.getByRole("button", { name: "Goal none" }).waitFor();
+  await phone.shoots("goal-none");
+  let field = await opensGoal();
+  expect(await button("Set the goal").isDisabled()).toBe(true);
+  await field.fill(GOAL);
+  await phone.shoots("goal-set");
+  await phone.fits();
+  await audits(phone, "goal-set");
+  await button("Set the goal").tap();
+  await bar(`Running · goal: ${GOAL}`).waitFor();
+  expect(await goal()).toEqual([GOAL, "active"]);
+  await desk.asks("thread/goal/set", { threadId: thread, status: "paused" });
+  await bar(`goal paused: ${GOAL}`).waitFor();
+  await phone.taps(/^Back/);
+  await phone.page
+    .getByRole("button", { name: /^Menu of/ })
+    .first()
+    .tap();
+  await phone.page.getByRole("button", { name: `goal paused: ${GOAL}` }).waitFor();
+  await phone.shoots("goal-in-menu");
+  await audits(phone, "goal-in-menu");
+  field = await opensGoal();
+  expect(await field.inputValue()).toBe(GOAL);
+  await field.fill("another one");
+  await button("Set the goal").tap();
+  await phone.page.getByRole("dialog").waitFor({ state: "detached" });
+  expect(await goal()).toEqual(["another one", "active"]);
+  await phone.page.locator("li.thread").first().tap();
+  await bar("Running · goal: another one").waitFor();
+  await button("Thread menu").tap();
+  await opensGoal();
+  await button("Drop the goal").tap();
+  await button("Stop").waitFor();
+  expect(await goal()).toEqual([undefined, undefined]);
+});
+
+test("Codex takes as many letters of a goal as can be typed, and no more", async () => {
+  await desk.prompts(thread, "@hang");
+  await bar("Running").waitFor();
+  const set = (count: number): Promise<unknown> =>
+    desk.asks("thread/goal/set", { threadId: thread, objective: "g".repeat(count) });
+  await expect(set(MOST_GOAL + 1)).rejects.toThrow();
+  await set(MOST_GOAL);
+  await button("Thread menu").tap();
+  const field = await opensGoal();
+  expect((await field.inputValue()).length).toBe(MOST_GOAL);
+  await phone.fits();
+  await audits(phone, "goal-long");
 });

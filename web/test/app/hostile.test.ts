@@ -156,9 +156,10 @@ test("hosts, threads, and all that is said of a host, by names that would be mor
   await phone.page.locator("li.thread", { hasText: MARK }).waitFor();
   await isSound("threads");
   await desk.asks("thread/name/set", { threadId: thread, name: LINE });
+  await desk.asks("thread/goal/set", { threadId: thread, objective: LINE, status: "paused" });
   await phone.taps(/^Menu of/);
   await phone.page.getByRole("dialog").waitFor();
-  await isSound("menu");
+  await isSound("menu", phone.page.getByRole("dialog"));
   await phone.page.keyboard.press("Escape");
   await phone.taps("About this host");
   await isSound("about");
@@ -180,7 +181,8 @@ test("hosts, threads, and all that is said of a host, by names that would be mor
   await isSound("inbox-finished");
   await phone.page.goto(`${threads}/new`);
   await phone.page.getByLabel("Model").locator("option").nth(1).waitFor({ state: "attached" });
-  await phone.page.getByRole("textbox").fill(LINE);
+  await phone.page.getByRole("textbox", { name: "First message" }).fill(LINE);
+  await phone.page.getByLabel(/^Goal/).fill(LINE);
   await isSound("new", phone.page.locator("main"));
   await phone.taps(/^Folder/);
   await phone.page.getByRole("heading", { name: "Workspaces" }).waitFor();

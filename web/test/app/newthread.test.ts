@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { beforeEach, expect, test, vi } from "vitest";
 import { json, list, text } from "../../src/json";
 import type { Up } from "../real/up";
+import { audits } from "./audit";
 import type { Desk } from "./desk";
 import type { Phone } from "./phone";
 import { Stage } from "./stage";
@@ -75,7 +76,7 @@ test("a new thread in a workspace streams its answer", async () => {
   await phone.page.goBack();
   await phone.page.locator("li.thread").first().waitFor();
   await phone.taps("New");
-  expect(await phone.page.getByRole("textbox").inputValue()).toBe("");
+  expect(await phone.page.getByRole("textbox", { name: "First message" }).inputValue()).toBe("");
 });
 
 test("a prompt that did not get through is held, and sent once after a reload", async () => {
@@ -105,7 +106,7 @@ test.each([false, true])("a reload while it is being sent sends it once; handed 
 
 test("a draft survives a reload and leaving the page; Enter is a new line, Ctrl and Enter sends", async () => {
   await phone.drafts("mend");
-  const field = phone.page.getByRole("textbox");
+  const field = phone.page.getByRole("textbox", { name: "First message" });
   await field.press("End");
   await field.press("Enter");
   await field.pressSequentially("the shop");
@@ -244,7 +245,7 @@ test("back leads up a folder, and then to the draft; so do a keyboard and a relo
   await browses();
   await phone.page.reload();
   await isThere(up.project);
-  expect(await phone.page.getByRole("textbox").inputValue()).toBe("mend the shop");
+  expect(await phone.page.getByRole("textbox", { name: "First message" }).inputValue()).toBe("mend the shop");
   await phone.page.goBack();
   await phone.sees("No threads on");
 });
@@ -278,7 +279,7 @@ test("a folder that vanished says so, while it is looked for and once it was cho
   await phone.sees("Not started.");
   await phone.sees(/Choose another folder/);
   await phone.shoots("new-thread-refused");
-  expect(await phone.page.getByRole("textbox").inputValue()).toBe("mend the shop");
+  expect(await phone.page.getByRole("textbox", { name: "First message" }).inputValue()).toBe("mend the shop");
 });
 
 test("a device that may not approve chooses among workspaces alone", async () => {
@@ -307,4 +308,31 @@ test("a device that may approve no more is back at the workspaces", async () => 
   expect(await up.command("devices", "scope", id, "steer").exited()).toBe(0);
   await phone.page.getByRole("heading", { name: "Workspaces" }).waitFor();
   expect(await phone.page.getByRole("button", { name: /^Another folder/ }).count()).toBe(0);
+});
+
+test("a thread is begun with a goal, which is kept with the draft and set once", async () => {
+  const goal = phone.page.getByLabel("Goal, optional: Codex goes on until it holds");
+  await phone.drafts("@hang");
+  await goal.fill("the shop is mended");
+  await phone.sees("Draft kept on this device");
+  await phone.shoots("new-thread-goal");
+  await phone.fits();
+  await audits(phone, "new-thread-goal");
+  await phone.page.reload();
+  await expect.poll(() => goal.inputValue()).toBe("the shop is mended");
+  await phone.taps("Start");
+  await phone.page.waitForURL(/\/t\//);
+  await phone.page.locator(".turnbar", { hasText: "Running · goal: the shop is mended" }).waitFor();
+  const { objective, status } = json((await desk.asks("thread/goal/get", { threadId: threadShown() })).goal);
+  expect([objective, status]).toEqual(["the shop is mended", "active"]);
+  expect(await turns()).toBe(1);
+  await phone.page.goBack();
+  await phone.page.locator("li.thread").waitFor();
+  await phone.taps("New");
+  await expect.poll(() => goal.inputValue()).toBe("");
+  await phone.page.getByRole("button", { name: /^Folder/ }).tap();
+  await phone.sees(/^1 thread/);
+  await phone.shoots("folder-threads");
+  await phone.fits();
+  await audits(phone, "folder-threads");
 });

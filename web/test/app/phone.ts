@@ -103,7 +103,7 @@ export class Phone {
   async drafts(prompt: string): Promise<void> {
     await this.taps("New");
     await this.page.getByRole("button", { name: /^Folder/ }).waitFor();
-    await this.page.getByRole("textbox").fill(prompt);
+    await this.page.getByRole("textbox", { name: "First message" }).fill(prompt);
     await this.sees("Draft kept on this device");
   }
 

@@ -41,7 +41,7 @@ async function isWith(one: Phone, ...others: readonly Phone[]): Promise<void> {
 
 test("the tab that is opened has the link; the other one says so, keeps what was typed, and takes it back", async () => {
   await first.drafts(DRAFT);
-  const field = first.page.getByRole("textbox");
+  const field = first.page.getByRole("textbox", { name: "First message" });
   await field.focus();
   const second = await opened();
   await isWith(second, first);
@@ -52,8 +52,8 @@ test("the tab that is opened has the link; the other one says so, keeps what was
     await first.page.keyboard.press(key);
   }
   expect(await first.page.getByText(ELSEWHERE).count()).toBe(1);
-  expect(await second.page.getByRole("textbox").inputValue()).toBe(DRAFT);
-  await second.page.getByRole("textbox").fill(`${DRAFT}, and the door`);
+  expect(await second.page.getByRole("textbox", { name: "First message" }).inputValue()).toBe(DRAFT);
+  await second.page.getByRole("textbox", { name: "First message" }).fill(`${DRAFT}, and the door`);
   await second.sees("Draft kept on this device");
 
   await first.taps("Use it here");
@@ -170,7 +170,7 @@ test.each([
   await first.taps("Back to threads");
   await first.taps("New");
   await first.page.getByRole("button", { name: /^Folder/ }).waitFor();
-  expect(await first.page.getByRole("textbox").inputValue()).toBe("");
+  expect(await first.page.getByRole("textbox", { name: "First message" }).inputValue()).toBe("");
   expect(await desk.titles()).toHaveLength(1);
   const { data } = await desk.asks("thread/list", {});
   const { thread } = await desk.asks("thread/read", { threadId: json(list(data)[0]).id, includeTurns: true });

@@ -345,3 +345,46 @@ test("a refusal that names a parameter is said without it, and what helps is sai
     next: "Your text is still here: change it, or start again.",
   });
 });
+
+test("a goal is kept with the draft, and the draft is another one only once the goal is set", async () => {
+  const host = new PromptHost();
+  const asked: string[] = [];
+  let answer: () => void = () => undefined;
+  const start = new NewThread(host.api, new StartStore(new Database()), HOST, async (_, method) => {
+    asked.push(method);
+    await new Promise<void>((resolve) => (answer = resolve));
+    return { goal: null };
+  });
+  await vi.waitUntil(() => start.view.value !== null);
+  await start.write({ ...DRAFT, goal: " all tests pass " });
+  expect((await opened(new PromptHost())).view.value?.row.goal).toBe(" all tests pass ");
+  await start.send();
+  const [id = ""] = host.sent;
+  const started = { state: "started", turnId: "t", steered: false, environment: "local", threadId: "thread" };
+  host.known.set(id, started);
+  await start.look();
+  await vi.waitUntil(() => asked.length === 1);
+  expect((await new StartStore(new Database()).read(HOST.id))?.sent?.id).toBe(id);
+  answer();
+  await vi.waitUntil(() => asked.length === 2);
+  expect(at(start)).not.toBe("started");
+  answer();
+  await vi.waitUntil(() => at(start) === "started");
+  await vi.waitUntil(async () => (await new StartStore(new Database()).read(HOST.id))?.sent === null);
+  expect(asked).toEqual(["thread/goal/get", "thread/goal/set"]);
+  expect(start.view.value?.row).toMatchObject({ text: "", goal: "" });
+});
+
+test("no goal is asked for where none was written", async () => {
+  const host = new PromptHost();
+  const asked = vi.fn();
+  const start = new NewThread(host.api, new StartStore(new Database()), HOST, asked);
+  await vi.waitUntil(() => start.view.value !== null);
+  await start.write({ ...DRAFT, goal: " " });
+  await start.send();
+  const started = { state: "started", turnId: "t", steered: false, environment: "local", threadId: "thread" };
+  host.known.set(host.sent[0] ?? "", started);
+  await start.look();
+  await vi.waitUntil(() => at(start) === "started");
+  expect(asked).not.toHaveBeenCalled();
+});
