@@ -61,6 +61,23 @@ async fn each_way_has_its_figures() {
 }
 
 #[tokio::test]
+async fn an_ssh_host_has_its_times() {
+    let lines = figures_of(&["ssh"]).await;
+    for what in [
+        "fifty SSH machines listed, after a change",
+        "fifty SSH machines listed, again",
+        "SSH host picked until its threads, nothing runs there",
+        "SSH host picked until its threads, Codex runs there",
+        "SSH host picked until its threads, connected",
+    ] {
+        assert_eq!(ways(&lines, what), BTreeSet::from(["device, wss"]), "{what}");
+    }
+    let took = |what: &str| lines.iter().find(|line| line["what"] == what).unwrap()["value"].as_f64().unwrap();
+    let picked = |before: &str| took(&format!("SSH host picked until its threads, {before}"));
+    assert!(picked("nothing runs there") > picked("connected"), "nothing was started: {lines:?}");
+}
+
+#[tokio::test]
 async fn a_crowd_has_its_memory_and_comes_back() {
     let lines = figures_of(&["crowd"]).await;
     for what in [

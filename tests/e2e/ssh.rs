@@ -381,10 +381,19 @@ async fn a_machine_that_is_off_silent_or_no_ssh_server_is_told_from_the_others()
 #[tokio::test]
 async fn the_list_says_what_each_name_means() {
     let person = Person::prepare();
-    person.ssh.configure("Host devbox\n  Port 2222\n  ProxyJump first,second\nHost *.lab\n");
+    let unread = person.ssh.path("lab");
+    std::fs::create_dir(&unread).unwrap();
+    let include = format!("Include {}\n", unread.display());
+    person.ssh.configure(&format!("{include}Host devbox\n  Port 2222\n  ProxyJump first,second\nHost *.lab\n"));
     let listed = person.home.json(&["ssh", "list", "--ssh-config", &person.ssh.at("config")]).await.ok();
     let devbox = listed.event("ssh_host");
     assert_eq!(devbox["host_name"], "127.0.0.1", "{devbox}");
     assert_eq!((&devbox["port"], &devbox["jumps"]), (&json!(2222), &json!(["first", "second"])), "{devbox}");
     assert_eq!(devbox["error"], Value::Null);
+    let notice = listed.event("notice");
+    assert_eq!(notice["code"], "ssh_config_unread", "{notice}");
+    let message = notice["message"].as_str().unwrap();
+    assert!(message.ends_with(&format!("“{}”: not a file", unread.display())), "{notice}");
+    let said = person.home.run(&["ssh", "list", "--ssh-config", &person.ssh.at("config")]).await.ok();
+    assert!(said.err.contains("Not read: “") && said.err.contains("not a file"), "{said:?}");
 }

@@ -579,7 +579,16 @@ async fn a_device_with_admin_adds_and_takes_back_machines_that_the_configuration
     let list = boss_api.request("ssh/list", json!({})).await.unwrap();
     let (user, port) = (devbox.ssh.user(), devbox.link.addr().port());
     let machine = json!({ "alias": "devbox", "user": user, "hostName": "127.0.0.1", "port": port, "added": false });
-    assert_eq!(list["data"], json!([machine]));
+    assert_eq!(list, json!({ "data": [machine] }));
+    // A file that is included and can't be read may name more of them.
+    let folder = devbox.ssh.path("lab");
+    std::fs::create_dir(&folder).unwrap();
+    let read = devbox.ssh.text("config");
+    devbox.ssh.write("config", &format!("Include {}\n{read}", folder.display()));
+    let some = boss_api.request("ssh/list", json!({})).await.unwrap();
+    assert_eq!(some["data"].as_array().unwrap().len(), 1, "{some}");
+    assert_eq!(some["unread"], json!([format!("“{}”: not a file", folder.display())]));
+    devbox.ssh.write("config", &read);
     // What could be an option, a command or an address is no name.
     for name in ["other", "", "-oProxyCommand=touch /tmp/x", "127.0.0.1", "devbox other", "*", "../devbox"] {
         let refused = boss_api.request("ssh/add", alias(name)).await.unwrap_err();

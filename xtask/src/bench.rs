@@ -70,6 +70,8 @@ fn bench_web(repository: &Path, args: &WebArgs) -> anyhow::Result<()> {
 
 /// Of the programs.
 fn bench_programs(repository: &Path, args: &Args) -> anyhow::Result<()> {
+    // Behind the SSH server is the real one.
+    codex::ensure(repository)?;
     let packages = ["reachback-host", "reachback-relay", "reachback-bench"];
     let mut build = Command::new("cargo");
     build.current_dir(repository).args(["build", "--release", "--bins"]);

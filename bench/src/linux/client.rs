@@ -80,6 +80,11 @@ impl Client {
 
     /// Waits for the answer to a request; how many messages came before it.
     pub(super) fn call(&mut self, method: &str, params: &str) -> anyhow::Result<u64> {
+        self.answer(method, params).map(|(before, _)| before)
+    }
+
+    /// The same, with the answer.
+    pub(super) fn answer(&mut self, method: &str, params: &str) -> anyhow::Result<(u64, Bytes)> {
         self.next += 1;
         let id = self.next;
         self.pipe.send(format!(r#"{{"id":{id},"method":"{method}","params":{params}}}"#))?;
@@ -90,7 +95,7 @@ impl Client {
                 if !contains(&message, b"\"result\"") {
                     bail!("refused: {}", String::from_utf8_lossy(&message));
                 }
-                return Ok(before);
+                return Ok((before, message));
             }
             before += 1;
         }

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow, ensure};
 use super::client::{self, Client, Prepared};
 use super::crowd;
 use super::figures::{Figures, Key, Unit};
+use super::ssh;
 use super::stage::{Stage, Transport, Way};
 use super::stand_in::Wish;
 
@@ -28,6 +29,9 @@ pub(super) enum Part {
     Link,
     /// `reachback up` until it shows its code
     Starts,
+    /// A machine behind an SSH server on the loopback, with the real Codex: from picking it to its threads, where nothing
+    /// runs there, where Codex does, and where it is connected; and the list of fifty machines
+    Ssh,
     /// Many hosts and devices at a relay of their own: its memory for each of them while they are idle, and how soon all
     /// hosts are back after it was stopped, and killed, and started again
     Crowd,
@@ -84,6 +88,9 @@ pub(super) fn all(stage: &Stage, parts: &[Part], effort: Effort, figures: &mut F
     }
     if parts.contains(&Part::Starts) {
         starts(stage, effort, figures)?;
+    }
+    if parts.contains(&Part::Ssh) {
+        ssh::measure(&stage.reachback, effort, figures).context("Ssh")?;
     }
     if parts.contains(&Part::Crowd) {
         crowds(stage, effort, figures)?;
@@ -300,7 +307,7 @@ fn crowds(stage: &Stage, effort: Effort, figures: &mut Figures) -> anyhow::Resul
     Ok(())
 }
 
-fn timed<T>(what: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<Duration> {
+pub(super) fn timed<T>(what: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<Duration> {
     let begin = Instant::now();
     what()?;
     Ok(begin.elapsed())

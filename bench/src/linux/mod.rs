@@ -9,6 +9,7 @@ mod measure;
 mod picture;
 mod process;
 mod sealed;
+mod ssh;
 mod stage;
 mod stand_in;
 

@@ -223,10 +223,10 @@ impl Reachback {
     }
 
     /// A device that is paired with a host: its home.
-    fn pair(&self, host: &Host, name: &str) -> anyhow::Result<PathBuf> {
+    fn pair(&self, host: &Host, name: &str, more: &[&str]) -> anyhow::Result<PathBuf> {
         let home = self.root.join(name).with_extension(host.transport.word());
         let mut command = reachback_at(&host.home, &self.root)?;
-        command.args(["pair", "--yes"]);
+        command.args(["pair", "--yes"]).args(more);
         let mut pair = Process::start("pair", command)?;
         let link = pair.event("pairing", |_| true)?["url"].as_str().context("a pairing has a link")?.to_owned();
         let mut command = reachback_at(&home, &self.root)?;
@@ -239,7 +239,7 @@ impl Reachback {
     fn laptop(&self, host: &Host) -> anyhow::Result<Way> {
         let (mut sockets, mut processes) = (Vec::new(), vec![Rc::clone(&self.relay), Rc::clone(&host.agent)]);
         for name in LAPTOPS {
-            let home = self.pair(host, name)?;
+            let home = self.pair(host, name, &[])?;
             let socket = home.join("codex.sock");
             let mut command = reachback_at(&home, &self.root)?;
             command.args(["connect", "--transport", host.transport.word(), "--socket"]).arg(&socket);
@@ -252,7 +252,7 @@ impl Reachback {
     }
 
     fn device(&self, host: &Host) -> anyhow::Result<Way> {
-        let device = Device::connect(&self.pair(host, "device")?, host.transport, false)?;
+        let device = Device::connect(&self.pair(host, "device", &[])?, host.transport, false)?;
         let processes = vec![Rc::clone(&self.relay), Rc::clone(&host.agent)];
         Ok(Way { name: host.transport.device(), floor: Some(TWO), entrance: Entrance::Device(device), processes })
     }
@@ -260,7 +260,23 @@ impl Reachback {
     /// Another device over WebSockets, whose link can be cut and counts its bytes.
     pub(super) fn frail_device(&self) -> anyhow::Result<Device> {
         let host = self.hosts.first().context("there is no host")?;
-        Device::connect(&self.pair(host, "frail device")?, Transport::Wss, true)
+        Device::connect(&self.pair(host, "frail device", &[])?, Transport::Wss, true)
+    }
+
+    /// Another one over WebSockets, which may do everything.
+    pub(super) fn admin(&self) -> anyhow::Result<Device> {
+        let host = self.hosts.first().context("there is no host")?;
+        Device::connect(&self.pair(host, "admin", &["--scope", "admin"])?, Transport::Wss, false)
+    }
+
+    /// `reachback` in the home of the host that [`Self::admin`] is paired with.
+    pub(super) fn at_a_host(&self) -> anyhow::Result<Command> {
+        reachback_at(&self.hosts.first().context("there is no host")?.home, &self.root)
+    }
+
+    /// The SSH configuration of all hosts; nobody has written it yet.
+    pub(super) fn ssh_config(&self) -> PathBuf {
+        ssh_config(&self.root)
     }
 
     /// `reachback up` until it shows the code to pair with, in a home that is new or not.
@@ -289,7 +305,12 @@ pub(super) fn free_address() -> anyhow::Result<String> {
 fn reachback_at(home: &Path, root: &Path) -> anyhow::Result<Command> {
     let mut command = beside("reachback")?;
     command.arg("--json").env("REACHBACK_HOME", home).env("HOME", root.join("home")).env("XDG_RUNTIME_DIR", root);
+    command.env("REACHBACK_SSH_CONFIG", ssh_config(root));
     Ok(command)
+}
+
+fn ssh_config(root: &Path) -> PathBuf {
+    root.join("ssh_config")
 }
 
 /// This program, as another process.

@@ -217,7 +217,11 @@ impl SshHosts {
     /// All machines that the configuration names.
     pub(super) async fn listing(&self) -> Result<Arc<Listing>, Failure> {
         let listing = self.discovery()?.list().await;
-        listing.map_err(|error| Failure::new("ssh_config", error.to_string()).fix(error.fix()))
+        listing.map_err(|error| {
+            let fix = error.fix();
+            // With the system's reason.
+            Failure::new("ssh_config", format!("{:#}", anyhow::Error::from(error))).fix(fix)
+        })
     }
 
     /// The environment that a machine is, where it was added.

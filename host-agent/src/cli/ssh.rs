@@ -300,6 +300,9 @@ async fn list(home: &Home, discovery: &Discovery, output: Output) -> anyhow::Res
     let listing = discovery.list().await.map_err(failure)?;
     for unread in &listing.unread {
         output.remark(format_args!("Not read: {unread}"));
+        let fix = "make the file readable for this user, or leave it out of the SSH configuration";
+        let words = format!("machines may be missing: an included file was not read: {unread}");
+        output.event(&Event::Notice(Failure::new("ssh_config_unread", words).fix(fix)));
     }
     let added = if home.path.is_dir() { SshHostStore::open(&home.path)?.current() } else { Arc::default() };
     let hosts: Vec<SshHost> = listing.found.iter().map(|found| told(found, &added)).collect();

@@ -138,7 +138,7 @@ pub enum Event {
     SshAsksDevices(SshAsksDevices),
     /// Nothing is wrong, but someone should know. Codes are `no_workspace`, `work_goes_on`, `work_not_ended`,
     /// `waiting_for_codex`, `codex_way` (the agent has to be started otherwise), `codex_use_late`, `codex_config_changed`,
-    /// `pairing_opened_by_codex` and `pairing_waits` (for `pair --waiting`), `codex_config`, `codex_signed_out`.
+    /// `pairing_opened_by_codex` and `pairing_waits` (for `pair --waiting`), `codex_config`, `codex_signed_out`, and `ssh_config_unread` (machines of the SSH configuration may be missing).
     Notice(Failure),
     /// Something went wrong. The code is `usage` where a command was asked wrongly.
     Error(Failure),

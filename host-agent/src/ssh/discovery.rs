@@ -166,7 +166,7 @@ impl Discovery {
             Found { alias, settings }
         };
         let found = stream::iter(names.aliases).map(ask).buffered(AT_ONCE).collect().await;
-        let unread = unread.iter().map(|(path, error)| format!("{}: {error}", path.display())).collect();
+        let unread = unread.iter().map(|(path, error)| format!("{}: {error}", quote(path.display()))).collect();
         let listing = Arc::new(Listing { found, unread });
         let known = Known { stamps, listing: Arc::clone(&listing) };
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);

@@ -814,6 +814,10 @@ export type SshListResult = {
    * In the order of the configuration's files.
    */
   data: Array<SshHostInfo>;
+  /**
+   * Included files that could not be read, each with why, for a person: machines may be missing. Absent where there are none.
+   */
+  unread?: Array<string>;
 };
 
 export type SshParams = {

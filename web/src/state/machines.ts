@@ -24,6 +24,8 @@ export interface MachinesView {
   readonly machines: readonly SshHostInfo[] | null;
   /** Why they can't be read. */
   readonly fault: string | null;
+  /** Included files that the host could not read, each with why: machines may be missing. */
+  readonly unread: readonly string[];
   /** What is being done, by the machine's name. */
   readonly changing: ReadonlyMap<string, MachineChange>;
   /** What was not done, by the machine's name. */
@@ -48,7 +50,13 @@ export function machinesOf(named: readonly SshHostInfo[] | null, environments: I
 
 /** See the module's header. {@link Machines.close} ends it. */
 export class Machines {
-  readonly view = new Observable<MachinesView>({ machines: null, fault: null, changing: new Map(), faults: new Map() });
+  readonly view = new Observable<MachinesView>({
+    machines: null,
+    fault: null,
+    unread: [],
+    changing: new Map(),
+    faults: new Map(),
+  });
   readonly #api: Pick<ApiClient, "request">;
   #asking = new AbortController();
   /** What was heard since the list was asked for, which may be older: whether a machine is added. */
@@ -100,13 +108,13 @@ export class Machines {
     const { signal } = this.#asking;
     this.#heard = new Map();
     try {
-      const { data } = await this.#api.request("ssh/list", {}, signal);
+      const { data, unread = [] } = await this.#api.request("ssh/list", {}, signal);
       if (!signal.aborted) {
         const machines = data.map((machine) => ({
           ...machine,
           added: this.#heard.get(machine.alias) ?? machine.added,
         }));
-        this.#change({ machines, fault: null });
+        this.#change({ machines, fault: null, unread });
       }
     } catch (error) {
       if (!(error instanceof RequestError)) {
@@ -114,7 +122,7 @@ export class Machines {
       }
       // What is asked anew anyway is no fault.
       if (!signal.aborted && error.fault.kind !== "gap") {
-        this.#change({ machines: null, fault: error.message });
+        this.#change({ machines: null, fault: error.message, unread: [] });
       }
     }
   }

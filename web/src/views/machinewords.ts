@@ -19,6 +19,11 @@ export function meaningWords({ user, hostName, port, error, named }: Machine, kn
   return visibleLine(user === undefined ? address : `${user}@${address}`);
 }
 
+/** That a file of the configuration was not read, and why. */
+export function unreadWords(file: string): string {
+  return `Machines may be missing: the host can't read a file that its SSH configuration includes. ${sentence(visibleLine(file))}`;
+}
+
 /** What can be done with a machine; `null` where that is nothing. */
 export function changeOf({ added, error }: Machine): MachineChange | null {
   if (added) {

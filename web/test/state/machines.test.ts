@@ -5,7 +5,7 @@ import type { SshHostInfo } from "../../src/api/types";
 import { type Bytes, utf8 } from "../../src/bytes";
 import { type Json, json, text } from "../../src/json";
 import { type Machine, Machines, machinesOf } from "../../src/state/machines";
-import { changeFault, changeOf, changeWords, meaningWords } from "../../src/views/machinewords";
+import { changeFault, changeOf, changeWords, meaningWords, unreadWords } from "../../src/views/machinewords";
 
 const DEVBOX: SshHostInfo = { alias: "devbox", user: "ada", hostName: "192.0.2.7", port: 22, added: false };
 const LAB: SshHostInfo = { alias: "lab", user: "ada", hostName: "lab", port: 22, added: true };
@@ -100,6 +100,21 @@ beforeEach(async () => {
   host = new Host();
   void host.machines.look();
   await host.lists(DEVBOX, LAB);
+});
+
+test("files that the host could not read are told until it can", async () => {
+  const unread = ["“/home/ada/.ssh/lab”: Permission denied"];
+  expect(host.machines.view.value.unread).toEqual([]);
+  void host.machines.look();
+  await host.answers("ssh/list", { result: { data: [{ ...LAB }], unread } });
+  expect(host.machines.view.value.unread).toEqual(unread);
+  expect(unread.map(unreadWords)[0]).toMatch(/Machines may be missing.*lab”: Permission denied/u);
+  void host.machines.look();
+  await host.refuses("ssh/list", "can't read the configuration");
+  expect(host.machines.view.value.unread).toEqual([]);
+  void host.machines.look();
+  await host.lists(DEVBOX, LAB);
+  expect(host.machines.view.value.unread).toEqual([]);
 });
 
 test("a machine is added and taken back, and shows so by the host's answer alone", async () => {

@@ -21,6 +21,10 @@ use crate::ssh::{Found, Secret};
 pub(super) struct SshListResult {
     /// In the order of the configuration's files.
     data: Vec<SshHostInfo>,
+    /// Included files that could not be read, each with why, for a person: machines may be missing. Absent where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<Vec<String>>", optional))]
+    unread: Vec<String>,
 }
 
 /// A machine that the host's SSH configuration names.
@@ -60,7 +64,7 @@ pub(super) async fn list(call: Call, _: NoParams) -> Result<SshListResult, Refus
     let hosts = &call.context.ssh_hosts;
     let listing = hosts.listing().await.map_err(Refusal::ssh)?;
     let data = listing.found.iter().map(|found| SshHostInfo::of(found, hosts)).collect();
-    Ok(SshListResult { data })
+    Ok(SshListResult { data, unread: listing.unread.clone() })
 }
 
 pub(super) async fn add(call: Call, params: SshParams) -> Result<EnvironmentInfo, Refusal> {

@@ -42,7 +42,7 @@ const EVENTS: &[(&str, &str)] = &[
     ("ssh_added", "`ssh add`; `up`, `host`"),
     ("ssh_removed", "`ssh remove`; `up`, `host`"),
     ("ssh_asks_devices", "`ssh ask-devices`; `up`, `host`"),
-    ("notice", "`up`, `host`; `devices revoke`, `pause`; `codex use`, `restore`; `ssh check`, `bootstrap`"),
+    ("notice", "`up`, `host`; `devices revoke`, `pause`; `codex use`, `restore`; `ssh list`, `check`, `bootstrap`"),
     ("error", "all"),
 ];
 
