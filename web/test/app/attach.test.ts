@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { beforeEach, expect, test, vi } from "vitest";
 import { type Json, json, list, text } from "../../src/json";
+import { named } from "../../src/views/named";
 import { FILE } from "../hostile";
 import type { Up } from "../real/up";
 import { audits } from "./audit";
@@ -289,7 +290,7 @@ test("what is held without a network keeps its picture over a reload, and comes 
   await mine("@seen").getByRole("button", { name: "Withdraw" }).tap();
   await attached().getByText("held.jpg").waitFor();
   expect(await kept()).toEqual([row]);
-  await phone.taps("Remove held.jpg");
+  await phone.taps(`Remove ${named("held.jpg")}`);
   await attached().waitFor({ state: "detached" });
   await vi.waitFor(async () => {
     expect(await kept()).toEqual([]);
@@ -310,7 +311,7 @@ test("what waits in the queue is edited with its picture", async () => {
   if (row === undefined) {
     throw new Error("it is not kept");
   }
-  await phone.taps("Edit queued message: @seen · 1 picture");
+  await phone.taps(`Edit queued message: ${named("@seen · 1 picture")}`);
   await attached().getByText("later.jpg").waitFor();
   expect(await field().inputValue()).toBe("@seen");
   await phone.taps("Stop");
@@ -432,7 +433,7 @@ test("a text file goes along as text, and its name is nothing but a name", async
   await picks({ name: FILE, mimeType: "text/plain", buffer: Buffer.from(log) });
   const shown = "<img src=x onerror=alert(1)>[U+202E right-to-left override]gnp.txt";
   await attached().getByText(shown).waitFor();
-  await phone.page.getByRole("button", { name: `Remove ${shown}`, exact: true }).waitFor();
+  await phone.page.getByRole("button", { name: `Remove ${named(shown)}`, exact: true }).waitFor();
   await audits(phone, "attach-hostile");
   await field().fill("@say read");
   await sends();

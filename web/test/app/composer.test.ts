@@ -1,6 +1,7 @@
 /** A person writes to a thread from a phone: the real Codex has it, once. */
 import { beforeEach, expect, test, vi } from "vitest";
 import { json, list, text } from "../../src/json";
+import { named } from "../../src/views/named";
 import type { Up } from "../real/up";
 import { audits } from "./audit";
 import type { Desk } from "./desk";
@@ -165,16 +166,16 @@ test("what is written while a turn runs waits for its end, can be moved, edited 
   await queue.getByText("paint the fence").waitFor();
   await says("sell the car", "After this turn");
   await queue.getByText("sell the car").waitFor();
-  await phone.page.getByRole("button", { name: "Move up: sell the car" }).waitFor();
+  await phone.page.getByRole("button", { name: `Move up: ${named("sell the car")}` }).waitFor();
   await audits(phone, "composer-queue");
   await phone.shoots("composer-queue");
-  await phone.taps("Move up: sell the car");
+  await phone.taps(`Move up: ${named("sell the car")}`);
   await vi.waitFor(async () => {
     expect(await queue.locator(".clip").allInnerTexts()).toEqual(["sell the car", "paint the fence"]);
   }, 30_000);
-  await phone.taps("Withdraw queued message: sell the car");
+  await phone.taps(`Withdraw queued message: ${named("sell the car")}`);
   await queue.getByText("sell the car").waitFor({ state: "detached" });
-  await phone.taps("Edit queued message: paint the fence");
+  await phone.taps(`Edit queued message: ${named("paint the fence")}`);
   await queue.waitFor({ state: "detached" });
   // The queue is told by the host, and the text comes with the answer.
   await vi.waitFor(async () => {
@@ -186,7 +187,7 @@ test("what is written while a turn runs waits for its end, can be moved, edited 
   await rests();
   await queue.getByText("waits to be sent").waitFor();
   await phone.shoots("composer-queue-stopped");
-  await phone.taps("Send now: paint the fence");
+  await phone.taps(`Send now: ${named("paint the fence")}`);
   await mine("paint the fence").getByText("Turn started").waitFor();
   await rests();
   await hasSaid(["@hang"], ["paint the fence"]);
@@ -416,9 +417,9 @@ test("a keyboard goes through what one writes with as it looks", async () => {
   const file = { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("look at this") };
   await phone.page.getByRole("button", { name: "Attach photo or file" }).focus();
   await phone.page.locator("input[type=file]").setInputFiles(file);
-  await phone.page.getByRole("button", { name: /^Remove notes.txt/ }).waitFor();
+  await phone.page.getByRole("button", { name: /^Remove .notes.txt/ }).waitFor();
   expect(await order()).toEqual([
-    expect.stringMatching(/^Remove notes.txt/),
+    expect.stringMatching(/^Remove .notes.txt/),
     "Message to Codex",
     "Attach photo or file",
     "Send",

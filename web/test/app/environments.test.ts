@@ -1,5 +1,6 @@
 /** Machines that a host reaches over SSH, on a phone: one that is out of reach is in nobody's way. */
 import { beforeEach, expect, test, vi } from "vitest";
+import { named } from "../../src/views/named";
 import type { Up } from "../real/up";
 import { audits } from "./audit";
 import type { Desk } from "./desk";
@@ -79,8 +80,8 @@ test("threads of a machine come when it answers, are only looked at, and go with
   await row("thread 1 of many").waitFor();
   const group = phone.page.getByRole("region", { name: "infra" });
   expect(await group.locator(".tag").allTextContents()).toEqual(["devbox", "view only"]);
-  await phone.page.getByRole("button", { name: "Menu of mend the shop" }).waitFor();
-  expect(await phone.page.getByRole("button", { name: /^Menu of thread/ }).count()).toBe(0);
+  await phone.page.getByRole("button", { name: `Menu of ${named("mend the shop")}` }).waitFor();
+  expect(await phone.page.getByRole("button", { name: /^Menu of .thread/ }).count()).toBe(0);
   // Nobody is signed in there.
   await phone.sees("ssh -t devbox codex login");
   await phone.shoots("environments");
@@ -126,15 +127,15 @@ test("a device with admin adds a machine and takes it back, and is asked before"
   await opensMachines();
   await phone.sees(machine.address);
   await phone.shoots("machines");
-  await button("Add devbox").tap();
+  await button(`Add ${named("devbox")}`).tap();
   await phone.sees("reachback ssh check devbox");
   await phone.shoots("machines-add");
   await audits(phone, "machines-add");
   await button("Not now").tap();
-  expect(await button("Add devbox").evaluate((own) => own === document.activeElement)).toBe(true);
-  await button("Add devbox").tap();
+  expect(await button(`Add ${named("devbox")}`).evaluate((own) => own === document.activeElement)).toBe(true);
+  await button(`Add ${named("devbox")}`).tap();
   await button("Add it").tap();
-  await button("Take back devbox").waitFor();
+  await button(`Take back ${named("devbox")}`).waitFor();
   await phone.shoots("machines-added");
   await audits(phone, "machines-added");
 
@@ -147,14 +148,14 @@ test("a device with admin adds a machine and takes it back, and is asked before"
 
   await phone.taps("About this host");
   await opensMachines();
-  await button("Take back devbox").tap();
+  await button(`Take back ${named("devbox")}`).tap();
   await phone.sees("What runs there goes on");
   await phone.shoots("machines-remove");
   await audits(phone, "machines-remove");
   await button("Keep it").tap();
-  await button("Take back devbox").tap();
+  await button(`Take back ${named("devbox")}`).tap();
   await button("Take it back").tap();
-  await button("Add devbox").waitFor();
+  await button(`Add ${named("devbox")}`).waitFor();
   await button("Close").tap();
   await phone.sees("Add those that this host reaches");
   await phone.taps("Back to threads");
@@ -196,7 +197,7 @@ test("a device below admin is not shown what it may not change, nor any more onc
   expect(await phone.page.getByText("SSH machines").count()).toBe(0);
   await may("admin");
   await opensMachines();
-  await button("Add devbox").waitFor();
+  await button(`Add ${named("devbox")}`).waitFor();
   await may("approve");
   await phone.page.getByRole("dialog").waitFor({ state: "detached" });
   expect(await phone.page.getByText("SSH machines").count()).toBe(0);

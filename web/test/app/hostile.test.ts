@@ -56,6 +56,7 @@ const OWN = ".btn, .tab, .gate, .receipt, .badge, .tag, .digits, .ask__outcome, 
 /** Runs in the page: what hostile text has become there besides text in its place. */
 function faults({ mark, places, own, alone }: Record<"mark" | "places" | "own" | "alone", string>): readonly string[] {
   const found: string[] = [];
+  const NAMED = /\u2068[^\u2068\u2069]*\u2069/g;
   /** Where text of others has as many elements as it has lines or kinds of letters. */
   const whole = ".say, .me__words, .said, .cmd, .diff, .whole__line, .out, pre, code";
   const all = [...document.querySelectorAll("*")];
@@ -87,17 +88,27 @@ function faults({ mark, places, own, alone }: Record<"mark" | "places" | "own" |
       if (name.startsWith("on") || name === "srcdoc" || (name === "style" && /url|evil/.test(value))) {
         found.push(`an attribute ${name}: ${at}`);
       }
-      if (name !== "value" && /[\u202a-\u202e\u2066-\u2069\u200b\u{e0001}-\u{e007f}]/u.test(value)) {
+      // Another's name is between marks there, which nothing of it can end.
+      const apart = /^(aria-label|title|alt|placeholder)$/.test(name);
+      const own = apart ? value.replace(NAMED, "") : value;
+      if (apart && own.includes(mark)) {
+        found.push(`not apart in ${name}: ${at}`);
+      }
+      if (name !== "value" && /[\u202a-\u202e\u2066-\u2069\u200b\u{e0001}-\u{e007f}]/u.test(own)) {
         found.push(`a hidden character in ${name}: ${at}`);
       }
     }
   }
   const texts = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_TEXT);
   for (let node = texts.nextNode(); node !== null; node = texts.nextNode()) {
-    const words = node.textContent ?? "";
     const around = node.parentElement;
+    const isTitle = around?.closest("head title") != null;
+    const words = isTitle ? (node.textContent ?? "").replace(NAMED, "") : (node.textContent ?? "");
     if (/(?![\n\t])\p{Cc}|[\u202a-\u202e\u2066-\u2069\u200b\u{e0001}-\u{e007f}]/u.test(words)) {
       found.push(`a hidden character: ${around?.outerHTML.slice(0, 160) ?? ""}`);
+    }
+    if (isTitle && words.includes(mark)) {
+      found.push(`not apart in the title: ${words}`);
     }
     if (words.includes(mark) && around?.closest("title") === null) {
       if (around.closest(places) === null) {

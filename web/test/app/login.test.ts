@@ -1,6 +1,7 @@
 /** A machine that asks for a code after a key, and a phone that is asked for it: real sshd and PAM, whose services are root's to add. */
 import { userInfo } from "node:os";
 import { beforeEach, expect, test } from "vitest";
+import { named } from "../../src/views/named";
 import { MACHINE } from "../hostile";
 import type { Up } from "../real/up";
 import { audits } from "./audit";
@@ -33,7 +34,7 @@ beforeEach(async ({ skip }) => {
 
 async function opensMachines(): Promise<void> {
   await phone.taps(/^SSH machines/);
-  await phone.page.getByRole("button", { name: "Take back devbox" }).waitFor();
+  await phone.page.getByRole("button", { name: `Take back ${named("devbox")}` }).waitFor();
 }
 
 /** The button of the sheet with this name. */
@@ -43,7 +44,7 @@ function button(name: string): ReturnType<Phone["page"]["locator"]> {
 
 /** Opens the sheet, and has the machine ask. */
 async function asks(): Promise<ReturnType<Phone["page"]["locator"]>> {
-  await button("Log in with a code: devbox").tap();
+  await button(`Log in with a code: ${named("devbox")}`).tap();
   await button("Ask the machine").tap();
   const field = phone.page.getByLabel("The machine asks: Password:");
   await field.waitFor();
@@ -52,7 +53,7 @@ async function asks(): Promise<ReturnType<Phone["page"]["locator"]>> {
 
 /** Waits until that has come to an end, back at the machines. */
 async function isLoggedIn(): Promise<void> {
-  await button("Take back devbox").waitFor();
+  await button(`Take back ${named("devbox")}`).waitFor();
   await phone.sees("The host is logged in to devbox.");
 }
 
@@ -87,14 +88,14 @@ async function everythingKept(): Promise<string> {
 test("a device is asked for a machine's code where the owner said so, and its threads come", async () => {
   await opensMachines();
   await phone.sees(/reachback ssh login devbox/);
-  expect(await button("Log in with a code: devbox").count()).toBe(0);
+  expect(await button(`Log in with a code: ${named("devbox")}`).count()).toBe(0);
   await button("Close").tap();
   await machine.asksDevices(true);
 
   await opensMachines();
   await phone.shoots("login-offered");
   await audits(phone, "login-offered");
-  await button("Log in with a code: devbox").tap();
+  await button(`Log in with a code: ${named("devbox")}`).tap();
   await phone.sees(/Have the code ready/);
   await phone.shoots("login-first");
   await audits(phone, "login-first");
@@ -148,7 +149,7 @@ test.each(["End the login", "Back", "Close"])(
       await opensMachines();
     }
     if (how !== "End the login") {
-      await button("Log in with a code: devbox").tap();
+      await button(`Log in with a code: ${named("devbox")}`).tap();
     }
     await phone.page.getByRole("alert").getByText("You ended this login.").waitFor();
     await phone.sees(/The next login may begin in \d+ s/);
@@ -192,7 +193,7 @@ test("what one device is asked is shown on no other, which has no login meanwhil
   const field = await asks();
 
   await other.taps(/^SSH machines/);
-  await other.taps("Log in with a code: devbox");
+  await other.taps(`Log in with a code: ${named("devbox")}`);
   await other.taps("Ask the machine");
   await other.page.getByRole("alert").getByText("Another login there is under way.").waitFor();
   expect(await other.page.locator(".alien").count()).toBe(0);
@@ -231,7 +232,7 @@ test("words of a machine that have nothing good in mind are words in a frame", a
   machine.says(MACHINE);
   await machine.asksDevices(true);
   await opensMachines();
-  await button("Log in with a code: devbox").tap();
+  await button(`Log in with a code: ${named("devbox")}`).tap();
   await button("Ask the machine").tap();
   const field = phone.page.getByLabel(/^The machine asks:/);
   await field.waitFor();
@@ -274,7 +275,7 @@ test("several prompts of one question are each answered, whatever a host lets th
       return stringify(message);
     };
   }, says);
-  await button("Log in with a code: devbox").tap();
+  await button(`Log in with a code: ${named("devbox")}`).tap();
   await button("Ask the machine").tap();
   const fields = phone.page.getByLabel(/^The machine asks:/);
   await fields.nth(2).waitFor();
