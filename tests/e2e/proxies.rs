@@ -155,6 +155,45 @@ async fn host_and_laptop_find_each_other_and_codex_through_the_proxy_that_is_the
 }
 
 #[tokio::test]
+async fn tls_is_spoken_with_a_proxy_that_wants_it_and_has_a_certificate_that_counts() {
+    let office = Office::start().await;
+    let proxy = office.proxy.behind_tls(&office.authority).await;
+    let (host, laptop) = (Home::new(), Home::new());
+    let with = |named: &str, roots: &str| {
+        let mut env = office.environment();
+        env[..2].clone_from_slice(&[("HTTPS_PROXY", named.into()), ("CODEX_CA_CERTIFICATE", roots.into())]);
+        env
+    };
+    let env = with(&proxy.url(PASSWORD), &office.roots());
+    let mut agent = office.host(&host, &env, "no-such-codex");
+    let tunnel = agent.line("the tunnel", |line| line["event"] == "tunnel" && line["state"] == "connected").await;
+    assert_eq!(tunnel["reason"], format!("through the proxy localhost:{}", proxy.addr.port()), "{tunnel}");
+    let mut pair = host.start(&["pair", "--yes"]);
+    let code = pair.event("pairing").await["url"].as_str().unwrap().to_owned();
+    office.run(&laptop, &env, &["join", &code]).await.ok();
+    assert_eq!(pair.exit().await, Some(0));
+    let hosts = office.run(&laptop, &env, &["hosts"]).await.ok();
+    assert_eq!(hosts.event("host")["state"], "online", "{hosts:?}");
+
+    let (roots, plain) = (office.roots(), office.proxy.addr);
+    for (named, roots, told) in [
+        (proxy.url(PASSWORD), "", "its certificate is of an authority that this computer does not trust: name a file"),
+        (proxy.url(PASSWORD), "/no/such.pem", "CODEX_CA_CERTIFICATE names “/no/such.pem”, which can't be read"),
+        (proxy.url(PASSWORD).replace("localhost", "127.0.0.1"), &roots, "check its name and port in HTTPS_PROXY"),
+        (format!("https://ann:{PASSWORD}@{plain}"), &roots, "or write http:// there"),
+        (proxy.url(PASSWORD).replace("https:", "http:"), &roots, "check its port in HTTPS_PROXY"),
+        (proxy.url("wrong"), &roots, "it does not take the name and the password in HTTPS_PROXY"),
+    ] {
+        let hosts = office.run(&laptop, &with(&named, roots), &["hosts"]).await;
+        let row = hosts.event("host");
+        let reason = row["reason"].as_str().unwrap_or_default();
+        let told_of = reason.contains("through the proxy ") && reason.contains(told);
+        assert!(row["state"] == "unreachable" && told_of, "wanted `{told}`: {row}");
+    }
+    assert_eq!(agent.stop().await, Some(0));
+}
+
+#[tokio::test]
 async fn a_host_and_a_join_say_what_their_proxy_refuses_and_that_the_relay_is_gone() {
     let mut office = Office::start().await;
     let (host, laptop) = (Home::new(), Home::new());

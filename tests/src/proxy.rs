@@ -1,7 +1,8 @@
 //! An office network's proxy: tinyproxy, which wants a name and a password.
 //!
 //! What is behind it has a name that leads nowhere from here, so that nothing gets there by another way. A second proxy,
-//! of the test's own, stands in for the names of the world outside: tinyproxy passes on to it.
+//! of the test's own, stands in for the names of the world outside: tinyproxy passes on to it. Where TLS is to be spoken with
+//! the proxy itself, stunnel is before it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::authority::Authority;
 use crate::eventually;
 use crate::process::free_port;
 
@@ -63,8 +65,40 @@ impl Proxy {
             .collect()
     }
 
+    /// What leads to it with TLS: stunnel, with a certificate of the authority's for `localhost`.
+    pub async fn behind_tls(&self, authority: &Authority) -> TlsProxy {
+        let (addr, (certificate, key)) = (free_port(), authority.vouch("localhost"));
+        let config = format!(
+            "foreground = yes\npid =\n[proxy]\naccept = {addr}\nconnect = {}\ncert = {}\nkey = {}\n",
+            self.addr,
+            certificate.display(),
+            key.display(),
+        );
+        let file = self.folder.path().join("stunnel.conf");
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new("stunnel");
+        command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let stunnel = command.spawn().expect("stunnel, of the Debian package stunnel4, has to be there");
+        eventually("stunnel listens", || std::net::TcpStream::connect(addr).is_ok()).await;
+        TlsProxy { addr, _stunnel: stunnel }
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.path().join(LOG)
+    }
+}
+
+/// A [`Proxy`] with which TLS is spoken. Ended when dropped.
+pub struct TlsProxy {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    _stunnel: Child,
+}
+
+impl TlsProxy {
+    /// What is written into `HTTPS_PROXY`, with this password.
+    pub fn url(&self, password: &str) -> String {
+        format!("https://{NAME}:{password}@localhost:{}", self.addr.port())
     }
 }
 

@@ -19,7 +19,7 @@ struct Tool {
 
 /// What tests use: tmux plays the person at the terminal, Chromium the one with a phone, OpenSSH both ends of a way to another
 /// machine, dbus-daemon the way to a logind, the shells those that somebody logs into there, and tinyproxy what stands between an
-/// office and the world.
+/// office and the world, where TLS is spoken with it by stunnel.
 const TOOLS: &[Tool] = &[
     Tool { program: "tmux", probe: &["-V"], package: "tmux" },
     Tool { program: "ssh", probe: &["-V"], package: "openssh-client" },
@@ -29,6 +29,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "zsh", probe: &["--version"], package: "zsh" },
     Tool { program: "fish", probe: &["--version"], package: "fish" },
     Tool { program: "tinyproxy", probe: &["-v"], package: "tinyproxy-bin" },
+    Tool { program: "stunnel", probe: &["-version"], package: "stunnel4" },
 ];
 
 /// What the tests that only root can run use: a module of PAM, whose service such a test adds, and what makes networks.

@@ -26,8 +26,9 @@ use tokio_util::task::AbortOnDropHandle;
 use url::Host;
 
 use super::ByteStream;
-use super::authorities::Authorities;
+use super::authorities::{Authorities, AuthorityError};
 use super::dial::{self, DialError};
+use super::tls;
 
 /// Largest head of a proxy's answer. Those with an explanation for people in headers stay far below.
 const MAX_HEAD: usize = 16 * 1024;
@@ -63,8 +64,25 @@ pub enum ProxyError {
         source: DialError,
     },
     /// A connection, and no TLS on it, where `https://` is named.
-    #[error("there is no TLS with it: {}", quote(.0))]
-    NoTls(io::Error),
+    #[error(
+        "there is no TLS with it ({}): check its name and port in {variable}, or write http:// there",
+        quote(source)
+    )]
+    NoTls {
+        /// Which variable names it.
+        variable: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nobody whom this computer trusts vouches for its certificate, where `https://` is named.
+    #[error(
+        "its certificate is of an authority that this computer does not trust: name a file with the authority's certificate in \
+         CODEX_CA_CERTIFICATE"
+    )]
+    Untrusted,
+    /// A file that names authorities is not to be used.
+    #[error(transparent)]
+    Authorities(#[from] AuthorityError),
     /// It wants to know who asks.
     #[error("it wants a name and a password: write them into {0}, as http://NAME:PASSWORD@HOST:PORT")]
     PasswordWanted(&'static str),
@@ -232,16 +250,22 @@ impl Proxy {
         let variable = self.named.variable;
         let stream = dial::connect(&host, port, deadline).await;
         let stream = stream.map_err(|source| ProxyError::Unreachable { variable, source })?;
+        let by = deadline.checked_sub(MARGIN).unwrap_or(deadline);
         let leading = async {
             if self.found()?.uri().scheme() != Some(&Scheme::HTTPS) {
                 return self.tunnel(stream).await;
             }
             let name = ServerName::try_from(host).map_err(|_| ProxyError::Unreadable(variable))?;
-            let tls = authorities.client_config().map_err(|error| ProxyError::NoTls(io::Error::other(error)))?;
-            let tls = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.map_err(ProxyError::NoTls)?;
-            self.tunnel(tls).await
+            let tls = TlsConnector::from(Arc::new(authorities.client_config()?));
+            // One that waits for the end of a line of HTTP says nothing to the beginning of TLS.
+            let tls =
+                timeout_at(by, tls.connect(name, stream)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let tls = tls.map_err(|source| match tls::is_untrusted(&source) {
+                true => ProxyError::Untrusted,
+                false => ProxyError::NoTls { variable, source },
+            });
+            self.tunnel(tls?).await
         };
-        let by = deadline.checked_sub(MARGIN).unwrap_or(deadline);
         timeout_at(by, leading).await.unwrap_or(Err(ProxyError::TimedOut))
     }
 

@@ -17,7 +17,6 @@ use reachback_proto::pairing::Origin;
 use reachback_proto::version;
 use reachback_proto::words::quote;
 use ring::rand::SystemRandom;
-use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -472,7 +471,7 @@ impl RelayAddress {
     fn no_tls(&self, source: io::Error) -> RelayError {
         let origin = self.origin.to_string();
         match source.get_ref().and_then(|error| error.downcast_ref()) {
-            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => RelayError::Untrusted(origin),
+            _ if tls::is_untrusted(&source) => RelayError::Untrusted(origin),
             Some(rustls::Error::Other(other)) if other.0.is::<AuthorityError>() => {
                 RelayError::Authorities { origin, why: other.0.to_string() }
             }
@@ -620,6 +619,8 @@ pub(crate) fn refusal(frame: RelayToPeer, otherwise: &'static str) -> RelayError
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
+
+    use rustls::CertificateError;
 
     use super::super::way_out::WayOut;
     use super::*;

@@ -5,6 +5,7 @@
 //! be of one of the [authorities](super::authorities) that count here. Either way the relay then proves its identity
 //! key in its welcome, which outlives certificate renewals.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 use reachback_proto::ids::{PublicKey, RelayId};
@@ -25,6 +26,12 @@ const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 
 #[derive(Debug, thiserror::Error)]
 #[error("TLS cannot be set up: {0}")]
 pub struct TlsSetupError(#[from] Error);
+
+/// Whether there is no TLS because nobody whom this computer trusts vouches for the certificate. That has a remedy.
+pub(super) fn is_untrusted(error: &io::Error) -> bool {
+    let why = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(why, Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)))
+}
 
 /// A client configuration that takes certificates as `trust` says, else those of `authorities`.
 pub(crate) fn client_config(trust: &RelayTrust, authorities: &Authorities) -> Result<ClientConfig, TlsSetupError> {
