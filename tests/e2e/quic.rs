@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use e2e::PATIENCE;
 use e2e::dice::Dice;
 use e2e::network::Network;
 use e2e::rpc::Client;
 use e2e::stage::{Stage, TestDevice, Tuning, client, every_piece, quic};
+use e2e::{PATIENCE, eventually};
 use reachback_host::connect::remote::{RemoteConfig, RemoteHost};
 use reachback_host::link::transports::{TransportChoice, Transports};
 use reachback_host::local_api::{Request, Response, TunnelState, TunnelStatus, TunnelTransport};
@@ -186,6 +186,25 @@ async fn a_way_that_lets_quic_begin_and_then_drops_it_is_left_for_a_websocket() 
         );
         remote.end().await;
     }
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn silence_between_the_relays_welcome_and_the_hosts_first_word_is_not_waited_out_over_quic_again() {
+    let stage = Stage::with(quic()).await;
+    let device = stage.pair(Scope::Approve).await;
+    // The relay does not know yet that its host hears nothing.
+    stage.host_side.hole();
+    let (before, dials) = (opened(&stage), stage.device_side.dials().len());
+    let mut config: RemoteConfig = device.config();
+    config.relay.transports = Transports::new(TransportChoice::Auto);
+    let remote = RemoteHost::start(config);
+    eventually("the next try is over TCP", || stage.device_side.dials().len() > dials).await;
+    assert_eq!(opened(&stage) - before, 1, "connections over QUIC before that");
+    stage.host_side.reset();
+    stage.host_side.heal();
+    client(&remote).await.echo().await;
+    remote.end().await;
     stage.stop().await;
 }
 
