@@ -152,7 +152,10 @@ fn show(url: &Shown, code: &Shown, codes: Codes, output: Output) {
         output.draw(&format!("\n{}", qr.render(paint)));
     }
     let is_loopback = relay.parse::<Origin>().is_ok_and(|relay| relay.is_loopback());
-    let place = if is_loopback { "In another terminal of this computer" } else { "On the other computer" };
+    let place = match is_loopback {
+        true => "In a browser of this computer, open the link in quotes; or in another terminal",
+        false => "On the other computer",
+    };
     output.say(format_args!("\n{place}:"));
     output.say(format_args!("  reachback join '{}'", url.0));
     output.say(format_args!("or without copying:"));
