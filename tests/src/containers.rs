@@ -4,6 +4,7 @@
 //! What stands for a published base image is this system's release of Debian, made once with mmdebstrap and kept in
 //! `target/soak`. Only root can run these.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,6 +16,9 @@ use crate::process::{Finished, finished_within};
 
 /// How long anything may take that an engine is asked to do: it copies a system of some hundred MB for each image.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long a build may take that compiles the programs for their release.
+const BUILD: Duration = Duration::from_secs(3000);
 
 /// The compose program, of Python's package index: Debian's leaves profiles out.
 const COMPOSE: &str = "podman-compose==1.6.0";
@@ -68,9 +72,30 @@ impl Engine {
         let mut command = Command::new(program);
         command.args(args);
         let mut command = self.inside(&command);
+        self.found_by(&mut command);
+        command
+    }
+
+    /// A program that finds this engine, in the network of this process: for builds that fetch what they are made from.
+    pub fn command_outside(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args);
+        self.found_by(&mut command);
+        command
+    }
+
+    /// Lets a command find this engine.
+    fn found_by(&self, command: &mut Command) {
         command.env("CONTAINERS_CONF", self.file("containers.conf"));
         command.env("CONTAINERS_STORAGE_CONF", self.file("storage.conf"));
-        command
+    }
+
+    /// From now on the engine's network has this address: that of the machine, for containers and for programs in it.
+    pub async fn machine_address(&self, address: IpAddr) {
+        let address = address.to_string();
+        let mut ip = Command::new("ip");
+        ip.args(["-n", &self.network, "address", "add", &address, "dev", "lo"]);
+        finished_within(PATIENCE, ip, "").await.ok();
     }
 
     /// The same command in the engine's network.
@@ -98,7 +123,25 @@ impl Engine {
 
     /// An image of this system's release of Debian with these packages, and `changes` as a Dockerfile writes them.
     pub async fn debian(&self, image: &str, packages: &[&str], changes: &[&str]) {
-        let archive = debian(packages).await;
+        self.import(image, &debian(packages).await, changes).await;
+    }
+
+    /// The same, with folders and files of this machine in it: each with where it is here, and where it is there, both
+    /// without the first `/`.
+    pub async fn debian_with(&self, image: &str, packages: &[&str], changes: &[&str], with: &[(&str, &str)]) {
+        let archive = self.file("with.tar");
+        tokio::fs::copy(debian(packages).await, &archive).await.unwrap();
+        for (here, there) in with {
+            let mut tar = Command::new("tar");
+            let transform = format!("--transform=s,^{here},{there},");
+            tar.args(["--append", "--directory=/", &transform, "--file"]).arg(&archive).arg(here);
+            finished_within(PATIENCE, tar, "").await.ok();
+        }
+        self.import(image, &archive, changes).await;
+        tokio::fs::remove_file(archive).await.unwrap();
+    }
+
+    async fn import(&self, image: &str, archive: &Path, changes: &[&str]) {
         let changes = changes.iter().flat_map(|change| ["--change", change]);
         let args: Vec<_> =
             ["import", "--quiet"].into_iter().chain(changes).chain([archive.to_str().unwrap(), image]).collect();
@@ -115,6 +158,12 @@ impl Engine {
         std::fs::write(folder.join("Dockerfile"), format!("FROM {base}\nCOPY out /out\n")).unwrap();
         self.podman(&["build", "--quiet", "--tag", image, folder.to_str().unwrap()]).await;
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// An image of a Dockerfile that copies nothing.
+    pub async fn build(&self, image: &str, dockerfile: &str) {
+        let build = self.command("podman", &["build", "--quiet", "--tag", image, "-"]);
+        finished_within(PATIENCE, build, dockerfile).await.ok();
     }
 
     /// A compose project: this file with these settings.
@@ -164,9 +213,23 @@ impl Project<'_> {
 
     /// A command of the compose program, not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
+        let args = self.args(args);
+        self.engine.command(self.program.to_str().unwrap(), &args.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn args(&self, args: &[&str]) -> Vec<String> {
         let (file, settings) = (self.file.to_str().unwrap(), self.settings());
         let project = ["--project-name", self.name, "--file", file, "--env-file", settings.to_str().unwrap()];
-        self.engine.command(self.program.to_str().unwrap(), &[&project[..], args].concat())
+        project.iter().chain(args).map(|&arg| arg.to_owned()).collect()
+    }
+
+    /// Builds the image of a service, of these profiles too. What it is made from is fetched as this machine fetches it.
+    pub async fn build(&self, profiles: &[&str], service: &str) {
+        let build = ["--podman-build-args", "--network=host --format docker", "build", service];
+        let args = self.args(&[profiles, &build].concat());
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        let command = self.engine.command_outside(self.program.to_str().unwrap(), &args);
+        finished_within(BUILD, command, "").await.ok();
     }
 
     /// Runs one to its end, which has to be a good one.

@@ -49,6 +49,7 @@ const OF_CONTAINERS: &[Tool] = &[
     Tool { program: "runc", probe: &["--version"], package: "runc" },
     Tool { program: "/usr/lib/podman/netavark", probe: &["--version"], package: "netavark" },
     Tool { program: "/usr/lib/podman/aardvark-dns", probe: &["--version"], package: "aardvark-dns" },
+    Tool { program: "catatonit", probe: &["--version"], package: "catatonit" },
     Tool { program: "iptables", probe: &["--version"], package: "iptables" },
     Tool { program: "mmdebstrap", probe: &["--version"], package: "mmdebstrap" },
     Tool { program: "python3", probe: &["-c", "import venv, ensurepip"], package: "python3-venv" },

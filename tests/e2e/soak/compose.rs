@@ -24,7 +24,7 @@ const DEBIAN: &str = "localhost/debian-here:latest";
 /// The same, started as the published image of Prometheus starts.
 const PROMETHEUS: &str = "localhost/prometheus-here:latest";
 
-fn repository() -> PathBuf {
+pub(super) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
@@ -34,7 +34,7 @@ async fn build_relay(engine: &Engine, image: &str, revision: &str) {
     let dockerfile = repository.join("deploy/Dockerfile");
     let base = format!("RUNTIME_IMAGE={DEBIAN}");
     let args = ["build", "--quiet", "--format", "docker", "--target", "relay", "--tag", image, "--label", &label];
-    let from = ["--build-arg", &base, "--build-arg", "PROGRAMS=localhost/programs:latest"];
+    let from = ["--build-arg", &base, "--build-context", "build=container-image://localhost/programs:latest"];
     let place = ["--file", dockerfile.to_str().unwrap(), repository.to_str().unwrap()];
     engine.podman(&[&args[..], &from, &place].concat()).await;
 }
@@ -56,7 +56,7 @@ fn set(project: &Project<'_>, settings: &[(&'static str, String)]) {
 }
 
 /// Waits until the engine finds the service healthy by the image's own check.
-async fn healthy(engine: &Engine, project: &Project<'_>, service: &str) {
+pub(super) async fn healthy(engine: &Engine, project: &Project<'_>, service: &str) {
     let container = project.container(service);
     let mut last = None;
     for _ in 0..240 {
