@@ -358,3 +358,40 @@ async fn a_relay_says_what_its_installation_would_do() {
     assert!(asked.iter().all(|line| line.contains(" show")), "it asks, and changes nothing: {asked:?}");
     assert!(!machine.home.folder("user").join(".config").exists(), "a dry run writes nothing");
 }
+
+/// Starts what the host's container of docker-compose.yml starts, with its project elsewhere.
+fn container(home: &Home, relay: &str) -> Process {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/compose/host.sh");
+    let script = std::fs::read_to_string(script).unwrap().replace("/work", home.folder("work").to_str().unwrap());
+    let programs = binary("reachback").parent().unwrap().to_owned();
+    let path = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect::<Vec<_>>();
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "host.sh", "--codex-program", "no-such-codex", "--json"]);
+    command.envs(home.command(&[]).as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("REACHBACK_RELAY", relay);
+    command.env("PATH", std::env::join_paths([programs].into_iter().chain(path)).unwrap());
+    Process::spawn("host.sh", command)
+}
+
+#[tokio::test]
+async fn the_hosts_container_holds_on_to_its_relay_and_gives_up_its_key_once_it_knows_one() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binary("reachback-relay"));
+    command.args(["serve", "--json", "--listen", &free_port().to_string(), "--data"]).arg(data.path().join("data"));
+    let mut relay = Process::spawn("reachback-relay", command);
+    let ready = relay.event("ready").await;
+    let (home, url) = (Home::new(), ready["url"].as_str().unwrap());
+    std::fs::create_dir(home.path()).unwrap();
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let key = home.path().join("enroll-key");
+    std::fs::copy(ready["enroll_file"].as_str().unwrap(), &key).unwrap();
+    let mut host = container(&home, url);
+    let first = host.event("ready").await;
+    assert_eq!(host.stop().await, Some(0));
+    assert!(key.exists(), "it may have to try again with it");
+    let mut host = container(&home, url);
+    assert_eq!(host.event("ready").await["host_id"], first["host_id"], "another host");
+    assert!(!key.exists(), "with a key the agent takes whatever relay is at a new address");
+    assert_eq!(host.stop().await, Some(0));
+    assert_eq!(relay.stop().await, Some(0));
+}

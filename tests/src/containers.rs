@@ -223,9 +223,11 @@ impl Project<'_> {
         project.iter().chain(args).map(|&arg| arg.to_owned()).collect()
     }
 
-    /// Builds the image of a service, of these profiles too. What it is made from is fetched as this machine fetches it.
-    pub async fn build(&self, profiles: &[&str], service: &str) {
-        let build = ["--podman-build-args", "--network=host --format docker", "build", service];
+    /// Builds the image of a service, of these profiles too, with `more` for podman. What it is made from is fetched as this
+    /// machine fetches it.
+    pub async fn build(&self, profiles: &[&str], service: &str, more: &str) {
+        let podman = format!("--network=host --format docker {more}");
+        let build = ["--podman-build-args", podman.trim_end(), "build", service];
         let args = self.args(&[profiles, &build].concat());
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         let command = self.engine.command_outside(self.program.to_str().unwrap(), &args);
