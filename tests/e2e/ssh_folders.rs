@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::ssh_hosts::{Devbox, ENVIRONMENT, Machine, add, api, channel, listed};
 
 /// The owner opens a folder of the machine, or not.
-async fn open(stage: &e2e::stage::Stage, path: &str) -> Result<String, Failure> {
+pub(crate) async fn open(stage: &e2e::stage::Stage, path: &str) -> Result<String, Failure> {
     let request = Request::AddWorkspace { environment: Some(ENVIRONMENT.into()), path: path.to_owned() };
     match stage.try_ask(request).await? {
         Response::Workspace(workspace) => {

@@ -10,6 +10,7 @@ use e2e::process::{Finished, Home, signal};
 use e2e::rpc::{Client, End};
 use e2e::sshd::{Account, Ssh, Sshd};
 use e2e::stage::{Stage, Tuning};
+use reachback_host::agent::ssh_hosts::Rest;
 use reachback_host::codex::app_server::AppServer;
 use reachback_host::codex::{Allowance, CodexBackend, CodexState, Instance, Silence, StartedBy};
 use reachback_host::connect::remote::RemoteHost;
@@ -548,6 +549,56 @@ async fn a_machine_that_nobody_needs_is_let_go_and_comes_back_for_the_next() {
     backend.stop().await;
     assert_eq!(*backend.state().borrow(), CodexState::Stopped);
     devbox.stop().await;
+}
+
+/// Watches the machine for longer than it may stay without being needed.
+async fn stays(api: &mut Client, rest: Rest) {
+    let begin = tokio::time::Instant::now();
+    while begin.elapsed() < 2 * rest.after {
+        assert_eq!(listed(api).await.unwrap()["state"], "ready", "it was let go after {:?}", begin.elapsed());
+        tokio::time::sleep(rest.look).await;
+    }
+}
+
+#[tokio::test]
+async fn a_machine_rests_once_nobody_has_wanted_it_for_a_while_and_nothing_runs_there() {
+    let devbox = Devbox::start().await;
+    let rest = Rest { after: Duration::from_secs(3), look: Duration::from_millis(50) };
+    let tuning = Tuning { ssh: Some(devbox.ssh.path("config")), ssh_rest: rest, ..Tuning::default() };
+    let stage = Stage::with(tuning).await;
+    let remote = stage.pair(Scope::Approve).await.connect().await;
+    let mut api = api(&remote).await;
+    add(&stage).await;
+
+    // A channel that is open needs it, whether it says something or not.
+    let opened = remote.open_channel(ENVIRONMENT).await.unwrap();
+    let sender = opened.sender.clone();
+    let mut client = Client::over(opened).await;
+    stays(&mut api, rest).await;
+    assert_eq!(devbox.link.dials().len(), 1);
+    // So does a turn that the agent has heard of.
+    let mut there = Client::connect(&devbox.running).await;
+    let thread = there.thread(&devbox.codex).await;
+    there.prompt(&thread, "@wait").await;
+    let joining = async {
+        while client.request("thread/resume", json!({ "threadId": thread })).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(e2e::PATIENCE, joining).await.expect("the thread can be followed");
+    sender.close(ChannelCloseReason::Done, "").await.unwrap();
+    drop(client);
+    stays(&mut api, rest).await;
+
+    let other = there.thread(&devbox.codex).await;
+    there.prompt(&other, "@go").await;
+    until_listed(&mut api, "idle").await;
+    assert_eq!(devbox.link.dials().len(), 1, "it was connected again meanwhile");
+    // Codex there goes on, and the next one who wants it has it connected.
+    there.echo().await;
+    channel(&remote).await.echo().await;
+    assert_eq!(devbox.link.dials().len(), 2);
+    stop_both(stage, devbox).await;
 }
 
 #[tokio::test]

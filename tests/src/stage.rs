@@ -15,6 +15,7 @@ use std::time::Duration;
 use reachback_host::agent::environments::LocalEnvironment;
 use reachback_host::agent::outbox::OutboxLimits;
 use reachback_host::agent::owner::PairOptions;
+use reachback_host::agent::ssh_hosts::Rest;
 use reachback_host::agent::{Agent, AgentConfig, StartError};
 use reachback_host::backoff::BackoffConfig;
 use reachback_host::codex::app_server::AppServer;
@@ -202,6 +203,8 @@ pub struct Tuning {
     pub adapter: Adapter,
     /// The SSH configuration that names the agent's SSH hosts.
     pub ssh: Option<PathBuf>,
+    /// When the agent lets SSH hosts go.
+    pub ssh_rest: Rest,
     /// What carries the tunnel, and connections of devices. The relay has no TLS where it is a WebSocket.
     pub transports: Transports,
     /// Where the relay runs, reached without cutters, if not beside the test.
@@ -211,8 +214,17 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         let (limits, outbox) = (SessionLimits::default(), OutboxLimits::default());
-        let transports = Transports::new(TransportChoice::Wss);
-        Self { limits, outbox, backoff: FAST, adapter: Adapter::AppServer, ssh: None, transports, network: None }
+        let (transports, ssh_rest) = (Transports::new(TransportChoice::Wss), Rest::default());
+        Self {
+            limits,
+            outbox,
+            backoff: FAST,
+            adapter: Adapter::AppServer,
+            ssh: None,
+            ssh_rest,
+            transports,
+            network: None,
+        }
     }
 }
 
@@ -463,6 +475,7 @@ fn agent_config(
             },
             open: Vec::new(),
         },
+        ssh_rest: tuning.ssh_rest,
         ssh: tuning.ssh.clone().map(|config| Arc::new(Discovery::new(None, Some(config)).unwrap())),
         backoff: tuning.backoff,
         session_limits: tuning.limits.clone(),

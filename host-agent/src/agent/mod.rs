@@ -108,7 +108,7 @@ use prompts::Prompts;
 use relay_list::RelayList;
 use sessions::Sessions;
 use sleep::Sleeps;
-use ssh_hosts::SshHosts;
+use ssh_hosts::{Rest, SshHosts};
 use tunnel::{IncomingCircuit, Tunnel, TunnelConfig, TunnelState};
 use work::Ender;
 
@@ -143,6 +143,8 @@ pub struct AgentConfig {
     pub local: LocalEnvironment,
     /// What finds the machines of the SSH configuration; `None` where there is no `ssh`.
     pub ssh: Option<Arc<Discovery>>,
+    /// When machines that are reached over SSH are let go.
+    pub ssh_rest: Rest,
     /// Between tries to reach the relay.
     pub backoff: BackoffConfig,
     /// Bounds of each device's session.
@@ -309,7 +311,8 @@ impl Agent {
             Prompts::new(journal, Arc::clone(&environments), Arc::clone(&devices), Arc::clone(&audit));
         let notices = Notices::default();
         let ssh_store = SshHostStore::open(&config.home)?;
-        let ssh_hosts = SshHosts::start(config.ssh, ssh_store, shared.clone(), vital.clone(), notices.clone());
+        let ssh_hosts =
+            SshHosts::start((config.ssh, config.ssh_rest), ssh_store, shared.clone(), vital.clone(), notices.clone());
         let ssh_hosts = Arc::new(ssh_hosts);
         let answers = Arc::new(Answers::open(&config.home, prompts::now_ms())?);
         let api = Arc::new(shared.api(&reachable, (prompts, answers), notices.clone(), Arc::clone(&ssh_hosts)));

@@ -35,10 +35,22 @@ use crate::ssh::{About, Connection, Discovery, Listing, Person, SshBackend};
 use crate::state::ssh_hosts::{SshHostError, SshHostStore};
 use crate::state::timestamp::Timestamp;
 
-/// A machine that nobody wanted for so long is let go.
-const IDLE: Duration = Duration::from_secs(10 * 60);
-/// Between two looks at whether it is.
-const LOOK: Duration = Duration::from_secs(15);
+/// When a machine that nobody needs is let go: its connection ends, and what runs there goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Rest {
+    /// Nobody wanted it for so long.
+    pub after: Duration,
+    /// Between two looks at whether that is so.
+    pub look: Duration,
+}
+
+impl Default for Rest {
+    /// Ten minutes, and a look each 15 s.
+    fn default() -> Self {
+        Self { after: Duration::from_secs(10 * 60), look: Duration::from_secs(15) }
+    }
+}
+
 /// The agent's own connection, see [`super::environments::keeper`].
 const OWN: usize = 1;
 
@@ -166,6 +178,7 @@ impl From<SshChangeError> for Failure {
 pub(crate) struct SshHosts {
     /// `None` where there is no `ssh` that could say what names mean.
     discovery: Option<Arc<Discovery>>,
+    rest: Rest,
     store: SshHostStore,
     shared: Shared,
     vital: Vital,
@@ -180,14 +193,14 @@ pub(crate) struct SshHosts {
 impl SshHosts {
     /// Publishes the machines of the list.
     pub(super) fn start(
-        discovery: Option<Arc<Discovery>>,
+        (discovery, rest): (Option<Arc<Discovery>>, Rest),
         store: SshHostStore,
         shared: Shared,
         vital: Vital,
         notices: Notices,
     ) -> Self {
         let (backends, changing, logins) = Default::default();
-        let hosts = Self { discovery, store, shared, vital, notices, backends, changing, logins };
+        let hosts = Self { discovery, rest, store, shared, vital, notices, backends, changing, logins };
         for host in &hosts.store.current().hosts {
             if let Err(failure) = hosts.publish(&host.alias) {
                 hosts.shared.events.send(Event::Error(failure));
@@ -211,7 +224,7 @@ impl SshHosts {
             events: events.clone(),
         };
         let store = SshHostStore::open(home).unwrap();
-        Arc::new(Self::start(None, store, shared, Vital::default(), Notices::default()))
+        Arc::new(Self::start((None, Rest::default()), store, shared, Vital::default(), Notices::default()))
     }
 
     /// All machines that the configuration names.
@@ -317,7 +330,7 @@ impl SshHosts {
             Arc::new(self.shared.environments.over_ssh(alias, Arc::clone(&backend) as _, backend.disk(), profiles));
         let mut watchers: Vec<_> =
             self.shared.watch_environment(&self.vital, &environment, &self.notices).into_iter().collect();
-        let resting = rest_when_idle(Arc::clone(&environment), backend);
+        let resting = rest_when_idle(Arc::clone(&environment), backend, self.rest);
         watchers.push(self.vital.spawn("what lets SSH hosts go that nobody needs", resting));
         if self.shared.environments.publish(Arc::clone(&environment), watchers) {
             self.notices.tell(Notice::EnvironmentChanged(EnvironmentInfo::of(&environment)));
@@ -351,14 +364,14 @@ pub fn unknown(discovery: &Discovery, alias: &str) -> Failure {
     Failure::new("ssh_unknown_name", message).fix("see which it names: reachback ssh list")
 }
 
-/// Lets a machine go that nobody has wanted for [`IDLE`], and where nothing runs or waits.
-async fn rest_when_idle(environment: Arc<Environment>, backend: Arc<SshBackend>) {
-    let mut looks = interval(LOOK);
+/// Lets a machine go that nobody has wanted for a while, and where nothing runs or waits.
+async fn rest_when_idle(environment: Arc<Environment>, backend: Arc<SshBackend>, rest: Rest) {
+    let mut looks = interval(rest.look);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let is_needed = backend.clients() > OWN
-            || backend.unwanted_for() < IDLE
+            || backend.unwanted_for() < rest.after
             || environment.attention.list(now_ms()).iter().any(|entry| !entry.state.is_end());
         if !is_needed {
             backend.rest();

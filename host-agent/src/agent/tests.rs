@@ -36,6 +36,7 @@ async fn start(home: &Path) -> (Agent, watch::Sender<CodexState>) {
     let (supervisor, state) = watch::channel(CodexState::Starting);
     let config = AgentConfig {
         ssh: None,
+        ssh_rest: Rest::default(),
         home: home.into(),
         runtime: None,
         name: "lonely".into(),

@@ -33,6 +33,7 @@ use super::status::keys_line;
 use super::transport::{self, TransportArg};
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::outbox::OutboxLimits;
+use crate::agent::ssh_hosts::Rest;
 use crate::agent::{Agent, AgentConfig};
 use crate::backoff::BackoffConfig;
 use crate::codex::app_server::AppServer;
@@ -231,6 +232,7 @@ pub(super) async fn run(home: &Home, log: &str, args: HostArgs, output: Output) 
         enroll_key,
         local: local_environment(home, &args.codex, codex, None)?,
         ssh: args.codex.discovery(home)?,
+        ssh_rest: Rest::default(),
         backoff: BackoffConfig::default(),
         session_limits: SessionLimits::default(),
         outbox_limits: OutboxLimits::default(),

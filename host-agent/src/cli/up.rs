@@ -25,7 +25,7 @@ use super::output::Output;
 use super::pair::{self, Codes};
 use super::transport;
 use crate::agent::outbox::OutboxLimits;
-use crate::agent::ssh_hosts::SshHostChanges;
+use crate::agent::ssh_hosts::{Rest, SshHostChanges};
 use crate::agent::{Agent, AgentConfig};
 use crate::backoff::BackoffConfig;
 use crate::demo::home::{DemoHome, project_beside};
@@ -134,6 +134,7 @@ pub(super) async fn run(home: &Home, mut args: UpArgs, output: Output) -> anyhow
             enroll_key: Some(relay.create_enroll_key().await?),
             local: local_environment(home, &args.codex, codex, demo.as_ref().map(|demo| &demo.home))?,
             ssh: args.codex.discovery(home)?,
+            ssh_rest: Rest::default(),
             backoff: BackoffConfig::default(),
             session_limits: SessionLimits::default(),
             outbox_limits: OutboxLimits::default(),
