@@ -136,6 +136,55 @@ async fn what_a_revoked_device_began_ends_and_what_others_did_goes_on() {
 }
 
 #[tokio::test]
+async fn a_turn_that_codex_is_still_to_give_another_devices_words_goes_on_until_that_one_is_revoked_too() {
+    let stage = Stage::start().await;
+    let (phone, laptop) = (stage.pair(Scope::Approve).await, stage.pair(Scope::Approve).await);
+    let (phone_remote, laptop_remote) = (phone.connect().await, laptop.connect().await);
+    let (mut far, mut other) = (client(&phone_remote).await, client(&laptop_remote).await);
+    let mut owner = Client::connect(&*stage.backend).await;
+    // For as long as a command waits for leave, Codex keeps what it is told to itself.
+    let mut asking = async |id: &str| {
+        let thread = thread(&mut far, &stage).await;
+        let params = json!({ "threadId": thread, "clientUserMessageId": id, "input": said("@esc true") });
+        let turn = far.request("turn/start", params).await.unwrap()["turn"]["id"].as_str().unwrap().to_owned();
+        far.until("Codex asks", |message| message["method"] == "item/commandExecution/requestApproval").await;
+        (thread, turn)
+    };
+    let (shared, turn) = asking("p1").await;
+    let (own, _) = asking("p2").await;
+    let mut steer = async |thread: &str, turn: &str, id: &str| {
+        other.resume(thread).await;
+        let params = json!({
+            "threadId": thread, "expectedTurnId": turn, "clientUserMessageId": id, "input": said("@hang"),
+        });
+        other.request("turn/steer", params).await
+    };
+    steer(&shared, &turn, "l1").await.unwrap();
+    steer(&own, &turn, "l2").await.unwrap_err();
+    let list = json!({ "threadId": shared });
+    let items = owner.request("thread/items/list", list).await.unwrap().to_string();
+    assert!(items.contains("p1") && !items.contains("l1"), "Codex shows it at once, so this proves nothing: {items}");
+
+    let ended = |events: &[Event]| -> Vec<_> {
+        let ended = events.iter().filter_map(|event| match event {
+            Event::WorkEnded { device_id, thread_id, turns, .. } => Some((*device_id, thread_id.clone(), *turns)),
+            _ => None,
+        });
+        ended.collect()
+    };
+    let events = revoke(&stage, &phone).await;
+    assert_eq!(ended(&events), [(phone.id(), own.clone(), 1)], "{events:?}");
+    assert!(events.iter().any(|event| matches!(event, Event::Notice(it) if it.code == "work_goes_on")), "{events:?}");
+    assert_eq!(newest(&mut owner, &own).await["status"], "interrupted");
+    assert_eq!(newest(&mut owner, &shared).await["status"], "inProgress", "the laptop takes part in it");
+
+    let events = stage.ask_for_events(Request::Pause { device: None, on: true }).await;
+    assert_eq!(ended(&events), [(laptop.id(), shared.clone(), 1)], "{events:?}");
+    assert_eq!(newest(&mut owner, &shared).await["status"], "interrupted");
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn a_goal_of_a_paused_device_begins_no_more_turns() {
     let stage = Stage::start().await;
     let phone = stage.pair(Scope::Steer).await;

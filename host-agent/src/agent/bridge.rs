@@ -26,10 +26,10 @@ use crate::audit::{AuditError, AuditLog, Entry, What};
 use crate::codex::overload::{Retries, says_overloaded};
 use crate::codex::{self, CodexConnection, CodexReceiver, CodexSender, Instance, ReceiveError, SendError};
 use crate::firewall::parse::RequestId;
-use crate::firewall::{Audit, CodexVerdict, Decision, DeviceVerdict, Firewall, FromDevice, Policy, Question};
+use crate::firewall::{Audit, CodexVerdict, Decision, DeviceVerdict, Firewall, FromDevice, Policy, Question, Took};
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
 use crate::state::timestamp::Timestamp;
-use crate::state::work::{WorkError, WorkStore};
+use crate::state::work::{Place, WorkError, WorkStore};
 
 /// Messages on their way to Codex: its own queue is 128 deep, and it says when it is overloaded.
 const TO_CODEX: usize = 16;
@@ -126,7 +126,7 @@ pub(super) async fn run(
     let from_codex = FromCodex { receiver: from_codex, joining: Joining::new(live_text) };
     let (reason, why) = tokio::select! {
         end = up(incoming, &sender, &firewall, queue, asked, (&recorder, &witness)) => end,
-        end = down(from_codex, &to_device, &firewall, answers, own, &witness) => end,
+        end = down(from_codex, &to_device, &firewall, answers, own, (&recorder, &witness)) => end,
         end = write(to_codex, &mut queued, answered, &sender, &witness) => end,
         () = follow(scope, max_scope, &firewall) => SESSION_ENDED,
     };
@@ -204,6 +204,12 @@ impl Recorder {
             until: None,
         };
         self.log.write(&Entry { at: Timestamp::now(), device_id: self.device, by: None, what })
+    }
+
+    /// Writes into which turn Codex took a prompt.
+    pub(super) fn took(&self, Took { thread, prompt, turn }: Took) {
+        let place = Place { environment: self.environment.clone(), thread };
+        self.work.took(self.device, &place, prompt.as_deref(), &turn);
     }
 }
 
@@ -390,12 +396,12 @@ async fn down(
     firewall: &Mutex<Firewall>,
     answers: mpsc::Sender<Bytes>,
     own: mpsc::Sender<Bytes>,
-    witness: &Witness<'_>,
+    host: (&Recorder, &Witness<'_>),
 ) -> End {
     let forward = to_device.forward();
     tokio::pin!(forward);
     let end = tokio::select! {
-        end = drain(from_codex, to_device, firewall, answers, own, witness) => end,
+        end = drain(from_codex, to_device, firewall, answers, own, host) => end,
         end = &mut forward => return end.err().unwrap_or(SESSION_ENDED),
     };
     if end.0 == ChannelCloseReason::BackendGone {
@@ -413,7 +419,7 @@ async fn drain(
     firewall: &Mutex<Firewall>,
     answers: mpsc::Sender<Bytes>,
     own: mpsc::Sender<Bytes>,
-    witness: &Witness<'_>,
+    (recorder, witness): (&Recorder, &Witness<'_>),
 ) -> End {
     let device = witness.who.device_id;
     while let Some(message) = from_codex.next().await {
@@ -431,6 +437,9 @@ async fn drain(
         let (verdict, so_far) = {
             let mut firewall = locked();
             let verdict = firewall.from_codex(bytes);
+            if let Some(took) = firewall.took() {
+                recorder.took(took);
+            }
             let so_far = match (&verdict, firewall.joined()) {
                 (CodexVerdict::Forward(answer), Some(thread)) => {
                     from_codex.joining.join(&thread, answer, firewall.unwanted())

@@ -256,7 +256,7 @@ impl Desk {
     async fn answer(&mut self, is_it: impl Fn(&[u8]) -> bool) -> Option<Bytes> {
         loop {
             let bytes = Bytes::from(self.from_codex.next().await?.ok()?);
-            match self.firewall.from_codex(bytes) {
+            match self.judged(bytes) {
                 CodexVerdict::Own(bytes) if is_it(&bytes) => return Some(bytes),
                 verdict => drop(self.take(verdict).await?),
             }
@@ -267,11 +267,19 @@ impl Desk {
     async fn next(&mut self) -> Option<Value> {
         loop {
             let bytes = Bytes::from(self.from_codex.next().await?.ok()?);
-            let verdict = self.firewall.from_codex(bytes);
+            let verdict = self.judged(bytes);
             if let Some(message) = self.take(verdict).await? {
                 return Some(message);
             }
         }
+    }
+
+    fn judged(&mut self, bytes: Bytes) -> CodexVerdict {
+        let verdict = self.firewall.from_codex(bytes);
+        if let Some(took) = self.firewall.took() {
+            self.recorder.took(took);
+        }
+        verdict
     }
 
     /// What is for the device in it; the outer `None` when the connection has ended.

@@ -25,6 +25,7 @@ use super::folders::Place;
 use super::parse::RequestId;
 use super::table::{AnswerContent, Method};
 use super::threads::is_thread_id;
+use super::took::Asking;
 
 /// An answer that is waited for.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Awaited {
     pub(super) method: &'static Method,
     /// The folder that it is about, as the device wrote it.
     pub(super) folder: Option<String>,
+    /// Where it may bring a prompt into a turn.
+    pub(super) asking: Option<Asking>,
 }
 
 /// What stands in place of a text that quotes.
@@ -65,11 +68,10 @@ const HARMLESS: [&str; 18] = [
 /// A result as the device may have it; `None` for one that is not JSON.
 pub(super) fn result(awaited: &Awaited, raw: &RawValue, policy: &Policy) -> Option<Bytes> {
     // Threads are large, and quote nothing that the device may not see.
-    let Some(mut result) =
-        (!awaited.method.thread.opens()).then(|| serde_json::from_str(raw.get())).transpose().ok()?
-    else {
+    if awaited.method.answer == AnswerContent::Plain || awaited.method.thread.opens() {
         return answer(&awaited.id, "result", &raw);
-    };
+    }
+    let mut result = serde_json::from_str(raw.get()).ok()?;
     match awaited.method.answer {
         AnswerContent::Plain => {}
         AnswerContent::Quotes => clean_lists(&mut result),
@@ -80,6 +82,9 @@ pub(super) fn result(awaited: &Awaited, raw: &RawValue, policy: &Policy) -> Opti
 
 /// An error as the device may have it; `None` for one that is not JSON.
 pub(super) fn error(awaited: &Awaited, raw: &RawValue) -> Option<Bytes> {
+    if awaited.method.answer == AnswerContent::Plain {
+        return answer(&awaited.id, "error", &raw);
+    }
     let mut error: Map<String, Value> = serde_json::from_str(raw.get()).ok()?;
     error.remove("data");
     clean(error.get_mut("message"));

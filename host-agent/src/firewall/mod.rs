@@ -26,7 +26,8 @@
 //! with code [`REFUSED`]. An answer can't be answered, so a refused one becomes
 //! a `warning` notification, which every client shows. `stock` knows the few
 //! refusals that the stock terminal UI needs to be told in another way, and
-//! `unread` whom to tell about a message that can't be parsed.
+//! `unread` whom to tell about a message that can't be parsed. `took` says which
+//! prompts Codex took into a turn, for whoever has to know whose a turn is.
 
 pub mod ceiling;
 pub(crate) mod folders;
@@ -43,6 +44,7 @@ mod stock;
 #[cfg(test)]
 mod tests;
 pub(crate) mod threads;
+mod took;
 pub(crate) mod unread;
 
 use std::borrow::Cow;
@@ -68,6 +70,8 @@ use responses::{AnswerError, Asked, Choice, OpenRequests, PassedAnswer, Route, s
 use stock::Manner;
 use table::{Access, Method, ThreadUse};
 use threads::{Opening, Threads};
+use took::Asking;
+pub use took::Took;
 use unread::Unread;
 
 use crate::codex::permissions::Profiles;
@@ -220,6 +224,8 @@ struct Request {
     method: &'static Method,
     /// The folder that the answer is about, as the device wrote it.
     folder: Option<String>,
+    /// The prompt in it that may get into a turn.
+    asking: Option<Asking>,
     seen: params::Seen,
     /// The message as it goes on, without its last brace.
     body: Vec<u8>,
@@ -299,6 +305,8 @@ pub struct Firewall {
     numbers: u64,
     /// The thread that the last message of Codex joined this connection to.
     joined: Option<String>,
+    /// The prompt that the last message of Codex says it took.
+    took: Option<Took>,
     /// Notifications that this connection does not want.
     unwanted: Vec<String>,
 }
@@ -315,6 +323,7 @@ impl Firewall {
             awaited: HashMap::new(),
             numbers: 0,
             joined: None,
+            took: None,
             unwanted: Vec::new(),
         }
     }
@@ -342,6 +351,11 @@ impl Firewall {
     /// The thread that the message which [`Self::from_codex`] just judged joined this connection to. Told once.
     pub fn joined(&mut self) -> Option<String> {
         self.joined.take()
+    }
+
+    /// The device's prompt that Codex took, as the message says which [`Self::from_codex`] just judged. Told once.
+    pub fn took(&mut self) -> Option<Took> {
+        self.took.take()
     }
 
     /// The notifications that this connection does not want, by name.
@@ -397,7 +411,9 @@ impl Firewall {
             let refusal = Refusal { reason: Reason::Method, message, needed: None };
             return FromDevice::Verdict(self.refusal(&id, name, None, None, refusal));
         };
-        let own = (method.answer != table::AnswerContent::Plain).then(|| self.next_number());
+        let asking = raw.and_then(|raw| Asking::read(method.name, raw));
+        let is_looked_at = asking.is_some() || method.answer != table::AnswerContent::Plain;
+        let own = is_looked_at.then(|| self.next_number());
         let mut filter = Filter { policy: &self.policy, threads: &self.threads, seen: params::Seen::default() };
         let mut body = Vec::with_capacity(raw.map_or(0, |raw| raw.get().len()) + name.len() + 512);
         let checked = self.admitted(method).and_then(|()| {
@@ -424,7 +440,7 @@ impl Firewall {
             return FromDevice::Verdict(self.refusal(&id, name, Some(method), thread, refusal));
         }
         let folder = raw.filter(|_| method.answer == table::AnswerContent::Configuration).and_then(params::folder);
-        let request = Request { id, own, method, folder, seen, body };
+        let request = Request { id, own, method, folder, asking, seen, body };
         match (method.thread, request.seen.thread.clone()) {
             (ThreadUse::Resumes | ThreadUse::Forks, Some(thread)) => {
                 let number = self.next_number();
@@ -603,9 +619,9 @@ impl Firewall {
             let refusal = Refusal::params("too many requests of this kind at once: wait for the answers");
             return self.refused(&request, None, refusal);
         }
-        let Request { id, own, method, folder, seen, body } = request;
+        let Request { id, own, method, folder, asking, seen, body } = request;
         if let Some(own) = own {
-            self.awaited.insert(own, Awaited { id, method, folder });
+            self.awaited.insert(own, Awaited { id, method, folder, asking });
         }
         passed(method, seen, body)
     }
@@ -738,6 +754,7 @@ impl Firewall {
                     self.joined = (is_new && awaited.method.thread == ThreadUse::Resumes).then(|| id.clone());
                     self.threads.remember(id, thread);
                 }
+                self.took = awaited.asking.as_ref().and_then(|asking| asking.answered(result?));
                 let answer = match error {
                     Some(error) => answers::error(&awaited, error),
                     None => answers::result(&awaited, result.unwrap_or(RawValue::NULL), &self.policy),

@@ -474,6 +474,13 @@ pub(super) fn thread(raw: &RawValue) -> Option<String> {
     thread_among(&members(raw).ok()?)
 }
 
+/// The id that a device gave the prompt which a message brings.
+pub(super) fn prompt_id(raw: &RawValue) -> Option<String> {
+    let members = members(raw).ok()?;
+    let (_, id) = members.iter().find(|(key, _)| key == "clientUserMessageId")?;
+    text(id).ok().map(Cow::into_owned)
+}
+
 /// The folder that a message names as its `cwd`, as it is written there.
 pub(super) fn folder(raw: &RawValue) -> Option<String> {
     let members = members(raw).ok()?;

@@ -2,7 +2,8 @@
 //!
 //! Codex keeps no creator of a turn, a goal or a queued prompt. It does keep the id that a client gives a prompt, in the
 //! thread and in its queue. So what a device begins is written here before Codex gets it: the ids of its prompts, whether it
-//! set the thread's goal, and when it last began something that has no id. What a prompt says is not kept.
+//! set the thread's goal, and when it last began something that has no id. What a prompt says is not kept. Which turn Codex took a
+//! prompt into is written once Codex has said so: it keeps the prompt to itself for as long as the model writes, or a command runs.
 //!
 //! The file is a list of lines that only grows, and is written anew when the agent starts, and when most of it is of the past.
 //! Lines have reached the system, not the disk, when a call returns: what Codex runs does not outlive a computer that loses
@@ -67,40 +68,73 @@ pub struct Place {
 /// What a device began in a thread.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Work {
-    /// The last ids of its prompts, oldest first.
-    ids: VecDeque<(String, u64)>,
+    /// Its last prompts that have an id, oldest first.
+    prompts: VecDeque<Prompt>,
     /// Prompts of before this moment may be its own, for all that is remembered.
     forgotten_until: u64,
     /// When it last began something without an id.
     unnamed_at: Option<u64>,
+    /// The last turn that Codex took a prompt without an id into.
+    unnamed_turn: Option<String>,
     /// When it last set the goal.
     goal: Option<(u64, Option<String>)>,
     /// When it last began anything here.
     pub changed_at: u64,
+    /// What is left of it goes on, as others take part in it: nobody waits for its end.
+    pub is_shared: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Prompt {
+    /// See [`mark`].
+    id: String,
+    /// When the device sent it.
+    at: u64,
+    /// The turn that Codex took it into, where it said so.
+    turn: Option<String>,
 }
 
 impl Work {
     /// Whether a prompt that stands in the thread or its queue is of the device. `at`: when it was taken up, where that is known.
     pub fn has_prompt(&self, id: &str, at: Option<u64>) -> bool {
         let id = mark(id);
-        self.ids.iter().any(|(known, _)| *known == id) || at.is_some_and(|at| at < self.forgotten_until)
+        self.prompts.iter().any(|known| known.id == id) || at.is_some_and(|at| at < self.forgotten_until)
+    }
+
+    /// Which of its prompts Codex took into a turn: by their ids, as [`mark`] keeps them; `None` is one without an id.
+    pub fn took(&self, turn: &str) -> impl Iterator<Item = Option<&str>> {
+        let is_it = move |taken: &Option<String>| taken.as_deref() == Some(turn);
+        let named = self.prompts.iter().filter(move |prompt| is_it(&prompt.turn)).map(|prompt| Some(&*prompt.id));
+        named.chain(is_it(&self.unnamed_turn).then_some(None))
     }
 
     fn add(&mut self, began: Began, at: u64) {
         self.changed_at = self.changed_at.max(at);
+        self.is_shared = false;
         match began {
             Began::Prompt { id } => {
-                if self.ids.len() >= MAX_IDS
-                    && let Some((_, oldest)) = self.ids.pop_front()
+                if self.prompts.len() >= MAX_IDS
+                    && let Some(oldest) = self.prompts.pop_front()
                 {
                     // The next millisecond, as both may be of the same.
-                    self.forgotten_until = self.forgotten_until.max(oldest + 1);
+                    self.forgotten_until = self.forgotten_until.max(oldest.at + 1);
                 }
-                self.ids.push_back((id, at));
+                self.prompts.push_back(Prompt { id, at, turn: None });
             }
             Began::Unnamed => self.unnamed_at = Some(at),
             Began::Goal { objective } => self.goal = Some((at, objective)),
         }
+    }
+
+    /// Whether a prompt of this id is known; one without an id always is.
+    fn take(&mut self, id: Option<&str>, turn: &str) -> bool {
+        let known = match id {
+            Some(id) => self.prompts.iter_mut().rev().find(|prompt| prompt.id == id).map(|prompt| &mut prompt.turn),
+            None => Some(&mut self.unnamed_turn),
+        };
+        let Some(known) = known else { return false };
+        *known = Some(turn.to_owned());
+        true
     }
 }
 
@@ -147,6 +181,12 @@ enum What {
         at: u64,
         #[serde(flatten)]
         began: Began,
+    },
+    /// Codex took a prompt into a turn.
+    Taken {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prompt: Option<String>,
+        turn: String,
     },
     /// Ids before this are not known any more.
     Forgotten { forgotten_until: u64 },
@@ -207,6 +247,39 @@ impl WorkStore {
         self.append(&mut file, device, &place, What::Began { at: now, began: began.clone() })?;
         self.devices().entry(device).or_default().entry(place).or_default().add(began, now);
         Ok(())
+    }
+
+    /// Writes down that Codex took a device's prompt into a turn. Only whoever has a prompt there is remembered.
+    ///
+    /// Blocks for as long as one small write takes.
+    pub fn took(&self, device: DeviceId, place: &Place, prompt: Option<&str>, turn: &str) {
+        let mut file = self.file();
+        let (prompt, turn) = (prompt.map(mark), mark(turn));
+        {
+            let mut devices = self.devices();
+            let work = devices.get_mut(&device).and_then(|places| places.get_mut(place));
+            if !work.is_some_and(|work| work.take(prompt.as_deref(), &turn)) {
+                return;
+            }
+        }
+        // It holds for as long as the agent runs also where it can't be written.
+        if let Err(error) = self.append(&mut file, device, place, What::Taken { prompt, turn }) {
+            tracing::warn!(%error, "which turn a prompt is in could not be written");
+        }
+    }
+
+    /// What devices for which `is_meant` holds began in a thread.
+    pub fn at(&self, place: &Place, is_meant: impl Fn(DeviceId) -> bool) -> Vec<(DeviceId, Work)> {
+        let devices = self.devices();
+        let meant = devices.iter().filter(|(device, _)| is_meant(**device));
+        meant.filter_map(|(device, places)| Some((*device, places.get(place)?.clone()))).collect()
+    }
+
+    /// What is left of a device's work in a thread goes on, until it begins something anew there.
+    pub fn shares(&self, device: DeviceId, place: &Place) {
+        if let Some(work) = self.devices().get_mut(&device).and_then(|places| places.get_mut(place)) {
+            work.is_shared = true;
+        }
     }
 
     /// Forgets what a device began in a thread: nothing of it goes on.
@@ -326,6 +399,7 @@ fn read(path: &Path) -> Result<Devices, FileError> {
         let places = devices.entry(device_id).or_default();
         match what {
             What::Began { at, began } => places.entry(place).or_default().add(began, at),
+            What::Taken { prompt, turn } => drop(places.entry(place).or_default().take(prompt.as_deref(), &turn)),
             What::Forgotten { forgotten_until } => places.entry(place).or_default().forgotten_until = forgotten_until,
             What::Ended { .. } => drop(places.remove(&place)),
         }
@@ -340,11 +414,14 @@ fn rewrite(path: &Path, devices: &Devices) -> io::Result<Lines> {
     for (device, places) in devices {
         for (place, work) in places {
             let began = |at, began| line(*device, place, What::Began { at, began });
-            for (id, at) in &work.ids {
+            let taken = |prompt, turn| line(*device, place, What::Taken { prompt, turn });
+            for Prompt { id, at, turn } in &work.prompts {
                 text.extend(began(*at, Began::Prompt { id: id.clone() }));
+                text.extend(turn.iter().flat_map(|turn| taken(Some(id.clone()), turn.clone())));
             }
             if let Some(at) = work.unnamed_at {
                 text.extend(began(at, Began::Unnamed));
+                text.extend(work.unnamed_turn.iter().flat_map(|turn| taken(None, turn.clone())));
             }
             if let Some((at, objective)) = &work.goal {
                 text.extend(began(*at, Began::Goal { objective: objective.clone() }));
@@ -395,6 +472,11 @@ mod tests {
         store.begins(PHONE, place("a"), Began::Unnamed, 12).unwrap();
         store.begins(LAPTOP, place("a"), Began::Unnamed, 13).unwrap();
         store.begins(PHONE, place("b"), Began::Goal { objective: Some(digest_of(&long)) }, 14).unwrap();
+        store.took(PHONE, &place("a"), Some(&long), "turn");
+        store.took(PHONE, &place("a"), None, "turn");
+        for (device, at, prompt) in [(PHONE, "a", "never sent"), (PHONE, "c", "one"), (LAPTOP, "b", "one")] {
+            store.took(device, &place(at), Some(prompt), "turn");
+        }
         drop(store);
         // Killed in the middle of a line.
         let path = super::super::host_dir(home.path()).join(FILE);
@@ -402,6 +484,9 @@ mod tests {
         let store = WorkStore::open(home.path(), 20).unwrap();
         let work = store.of("local", |id| id == PHONE).into_iter().find(|(_, at, _)| *at == place("a")).unwrap().2;
         assert!(work.has_prompt("one", None) && work.has_prompt(&long, None) && !work.has_prompt("two", None));
+        let took = |turn| work.took(turn).map(|id| id.map(str::to_owned)).collect::<Vec<_>>();
+        assert_eq!(took("turn"), [Some(mark(&long)), None]);
+        assert!(took("another").is_empty());
         assert_eq!(store.last_unnamed(&place("a")), Some(LAPTOP));
         assert!(store.has_goal(PHONE, &place("b"), &long));
         assert!(!store.has_goal(PHONE, &place("b"), "what the owner set since"));

@@ -6,11 +6,12 @@
 //! ```
 //!
 //! In this order, as a goal begins turn after turn, and a queue the next one. Goals are paused and not cleared: the owner can see
-//! what was wanted. A turn is a device's if it began it, and nobody else has said anything in it since; else it goes on, and the
-//! owner is told. What a device began stands in a file, so an agent that was not there when a device was revoked, or had no
+//! what was wanted. A turn is a device's if it began it, and nobody else has said anything in it since ([`whose`]); else it goes on,
+//! and the owner is told. Once everybody who said something in it may begin nothing any more, it ends. What a device began stands in a file, so an agent that was not there when a device was revoked, or had no
 //! Codex then, ends it later.
 
 mod began;
+mod whose;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use reachback_proto::scope::Scope;
 use reachback_proto::words::{quote, shell_word};
 use serde_json::{Value, json};
 use tokio::time::sleep;
+use whose::{Party, Whose, whose};
 
 use super::AgentEvents;
 use super::environments::Environment;
@@ -121,25 +123,27 @@ impl Ender {
     /// Looks at everything that is to be ended once. Whether nothing remains.
     async fn round(&self, list: &DeviceList) -> Result<bool, ErrandError> {
         let store = &self.environment.work;
-        let overdue = store.of(&self.environment.name, |device| !may_work(list, device));
+        let mut overdue = store.of(&self.environment.name, |device| !may_work(list, device));
         if overdue.is_empty() {
             return Ok(true);
         }
         let mut errand = Errand::open(&self.environment).await?;
         let children = children(&mut errand).await?;
         let mut is_done = true;
+        // A turn of several is ended for who was taken its right last.
+        overdue.sort_by_key(|(_, _, work)| work.is_shared);
         for (device, place, work) in overdue {
-            let ended = self.end(&mut errand, &children, device, &place, &work).await?;
+            let ended = self.end(&mut errand, &children, list, (device, &place, &work)).await?;
             if !ended.is_nothing() {
                 self.tell(device, &place, ended);
             }
-            if ended.is_nothing() && work.changed_at.saturating_add(SHOWN) < now_ms() {
-                if ended.goes_on {
-                    self.tell_of_rest(list, device, &place);
-                }
-                store.ended(device, &place);
-            } else {
+            if !ended.is_nothing() || work.changed_at.saturating_add(SHOWN) >= now_ms() {
                 is_done = false;
+            } else if !ended.goes_on {
+                store.ended(device, &place);
+            } else if !work.is_shared {
+                self.tell_of_rest(list, device, &place);
+                store.shares(device, &place);
             }
         }
         Ok(is_done)
@@ -150,23 +154,26 @@ impl Ender {
         &self,
         errand: &mut Errand,
         children: &Children,
-        device: DeviceId,
-        place: &Place,
-        work: &Work,
+        list: &DeviceList,
+        (device, place, work): (DeviceId, &Place, &Work),
     ) -> Result<Ended, ErrandError> {
+        let store = &self.environment.work;
         let mut ended = Ended::default();
         let of_thread = json!({ "threadId": place.thread });
         let goal = optional(errand.call("thread/goal/get", &of_thread).await)?;
         let goal = &goal["goal"];
-        let mut theirs = Theirs { device, work, store: &self.environment.work, place, goal: None };
+        let mut own = Party::new(store, place, |id| id == device);
+        let mut ending = Party::new(store, place, |id| !may_work(list, id));
         if let Some(objective) = goal["objective"].as_str() {
-            let is_theirs = self.environment.work.has_goal(device, place, objective);
             let is_active = goal["status"] == "active";
-            if is_theirs && is_active {
+            for party in [&mut own, &mut ending] {
+                let is_theirs = party.devices().any(|device| store.has_goal(device, place, objective));
+                party.goal = (is_theirs || is_active).then_some(is_theirs);
+            }
+            if own.goal == Some(true) && is_active {
                 let paused = json!({ "threadId": place.thread, "status": "paused" });
                 ended.goal = !optional(errand.call("thread/goal/set", &paused).await)?.is_null();
             }
-            theirs.goal = (is_theirs || is_active).then_some(is_theirs);
         }
         ended.queued = unqueue(errand, place, work).await?;
 
@@ -174,7 +181,7 @@ impl Ender {
         let turns = optional(errand.call("thread/turns/list", &newest).await)?;
         let turn = &turns["data"][0];
         let is_running = turn["status"] == "inProgress";
-        match theirs.whose(turn) {
+        match whose(turn, &own, &ending, &Party::new(store, place, |id| may_work(list, id))) {
             _ if turn.is_null() => {}
             Whose::Theirs => {
                 if is_running && interrupt(errand, &place.thread, turn).await? {
@@ -294,56 +301,6 @@ async fn interrupt_children(errand: &mut Errand, children: &Children, thread: &s
         }
     }
     Ok(interrupted)
-}
-
-/// Whose a turn is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    /// The device's alone.
-    Theirs,
-    /// Not the device's alone.
-    Shared,
-    /// Nothing in it is the device's.
-    Others,
-}
-
-/// Tells what is a device's.
-struct Theirs<'a> {
-    device: DeviceId,
-    work: &'a Work,
-    store: &'a WorkStore,
-    place: &'a Place,
-    /// Whether the goal is the device's, where there is one that begins turns.
-    goal: Option<bool>,
-}
-
-impl Theirs<'_> {
-    /// Whose a turn is, by the prompts that stand in it. One that begins without a prompt was begun by the goal, or by something
-    /// that has no id, as a review.
-    fn whose(&self, turn: &Value) -> Whose {
-        let items = turn["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let is_prompt = |item: &&Value| item["type"] == "userMessage";
-        let unnamed = self.store.last_unnamed(self.place).map(|device| device == self.device);
-        let prompts: Vec<bool> = items
-            .iter()
-            .filter(is_prompt)
-            .map(|item| match item["clientId"].as_str() {
-                Some(id) => self.work.has_prompt(id, item["startedAtMs"].as_u64()),
-                None => unnamed == Some(true),
-            })
-            .collect();
-        let begins_with_prompt = items.first().is_some_and(|item| is_prompt(&item));
-        let has_begun = match (begins_with_prompt, prompts.is_empty()) {
-            (true, _) => true,
-            (false, true) => self.goal == Some(true) || unnamed == Some(true),
-            (false, false) => self.goal != Some(false) && unnamed != Some(false),
-        };
-        match (has_begun && prompts.iter().all(|is_theirs| *is_theirs), prompts.contains(&true)) {
-            (true, _) => Whose::Theirs,
-            (false, true) => Whose::Shared,
-            (false, false) => Whose::Others,
-        }
-    }
 }
 
 #[cfg(test)]

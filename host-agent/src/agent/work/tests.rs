@@ -16,15 +16,38 @@ fn answered() -> Value {
     json!({ "type": "agentMessage", "text": "x" })
 }
 
+/// What a device did, in this order.
+type Deeds<'a> = [(DeviceId, Began)];
+
 /// Whose a turn with these items is, of the phone's point of view.
-fn whose(began: &[(DeviceId, Began)], goal: Option<bool>, items: &[Value]) -> Whose {
+fn whose(began: &Deeds<'_>, goal: Option<bool>, items: &[Value]) -> Whose {
+    whose_while(began, &[], &[PHONE], goal, items)
+}
+
+/// The same where Codex took these prompts into it, and `ending` may begin nothing any more.
+fn whose_while(
+    began: &Deeds<'_>,
+    took: &[(DeviceId, Option<&str>)],
+    ending: &[DeviceId],
+    goal: Option<bool>,
+    items: &[Value],
+) -> Whose {
     let home = tempfile::tempdir().unwrap();
     let store = WorkStore::open(home.path(), 0).unwrap();
     for (at, (device, began)) in (1..).zip(began) {
         store.begins(*device, place(), began.clone(), at).unwrap();
     }
-    let work = store.of("local", |id| id == PHONE).pop().map(|(_, _, work)| work).unwrap_or_default();
-    Theirs { device: PHONE, work: &work, store: &store, place: &place(), goal }.whose(&json!({ "items": items }))
+    for (device, prompt) in took {
+        store.took(*device, &place(), *prompt, "this");
+    }
+    let party = |is_meant: &dyn Fn(DeviceId) -> bool| {
+        let mut party = Party::new(&store, &place(), is_meant);
+        party.goal = goal;
+        party
+    };
+    let [own, ending, others] =
+        [party(&|id| id == PHONE), party(&|id| ending.contains(&id)), party(&|id| !ending.contains(&id))];
+    super::whose::whose(&json!({ "id": "this", "items": items }), &own, &ending, &others)
 }
 
 fn prompt(id: &str) -> Began {
@@ -86,4 +109,33 @@ fn a_turn_without_a_prompt_is_of_who_set_the_goal_or_began_something_without_an_
     let review = [(PHONE, Began::Unnamed), (LAPTOP, Began::Unnamed)];
     assert_eq!(whose(&review, None, &goals), Whose::Others);
     assert_eq!(whose(&review, None, &[said(None), answered()]), Whose::Others);
+}
+
+#[test]
+fn what_codex_took_and_does_not_show_yet_is_said_in_the_turn() {
+    let began = [(PHONE, prompt("p")), (LAPTOP, prompt("l"))];
+    let (own, from_laptop) = ([said(Some("p")), answered()], [said(Some("l")), answered()]);
+    let shared = |took: &[(DeviceId, Option<&str>)]| whose_while(&began, took, &[PHONE], None, &own);
+    assert_eq!(shared(&[]), Whose::Theirs, "codex refused it, or it is of another turn");
+    assert_eq!(shared(&[(LAPTOP, Some("l"))]), Whose::Shared);
+    assert_eq!(shared(&[(LAPTOP, None)]), Whose::Shared);
+    assert_eq!(shared(&[(PHONE, Some("p"))]), Whose::Theirs, "it stands there");
+    assert_eq!(shared(&[(LAPTOP, Some("never sent"))]), Whose::Theirs);
+    assert_eq!(whose_while(&began, &[(PHONE, Some("p"))], &[PHONE], None, &from_laptop), Whose::Shared);
+    assert_eq!(whose_while(&began, &[(LAPTOP, Some("l"))], &[PHONE], None, &from_laptop), Whose::Others);
+}
+
+#[test]
+fn a_turn_of_several_ends_with_the_last_of_them() {
+    let began = [(PHONE, prompt("p")), (LAPTOP, prompt("l"))];
+    let both = [said(Some("p")), answered(), said(Some("l"))];
+    let all = [PHONE, LAPTOP];
+    assert_eq!(whose_while(&began, &[], &all, None, &both), Whose::Theirs);
+    assert_eq!(whose_while(&began, &[(LAPTOP, Some("l"))], &all, None, &both[..2]), Whose::Theirs);
+    assert_eq!(whose_while(&began, &[], &all, None, &[said(Some("l"))]), Whose::Others, "it is the laptop's");
+    let with_owner = [said(Some("p")), said(Some("l")), said(Some("the owner's"))];
+    assert_eq!(whose_while(&began, &[], &all, None, &with_owner), Whose::Shared);
+    let review = [(PHONE, prompt("p")), (LAPTOP, Began::Unnamed)];
+    assert_eq!(whose_while(&review, &[], &all, None, &[said(None), answered()]), Whose::Others);
+    assert_eq!(whose_while(&review, &[], &all, None, &[said(None), said(Some("p"))]), Whose::Theirs);
 }
