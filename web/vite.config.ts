@@ -25,6 +25,27 @@ function relayOfPage(): Plugin {
   };
 }
 
+/**
+ * Has the page ask for the app beside its first script, which looks at the browser and then loads it: that runs nothing
+ * sooner, and saves a round trip.
+ */
+function appAtOnce(): Plugin {
+  return {
+    name: "reachback-at-once",
+    apply: "build",
+    transformIndexHtml: {
+      order: "post",
+      handler(_, { chunk }) {
+        return (chunk?.dynamicImports ?? []).map((file) => ({
+          tag: "link",
+          attrs: { rel: "modulepreload", crossorigin: true, href: `/${file}` },
+          injectTo: "head",
+        }));
+      },
+    },
+  };
+}
+
 /** Builds the service worker, with the page and the digests of its files in it: those whose names change with their content. */
 function worker(): Plugin {
   const name = "sw.js";
@@ -62,6 +83,7 @@ export default defineConfig({
     svelte(),
     compression({ algorithms: ["gzip", "brotliCompress"], exclude: AS_IT_IS }),
     relayOfPage(),
+    appAtOnce(),
     worker(),
   ],
   build: {

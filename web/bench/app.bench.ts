@@ -9,7 +9,9 @@ import { Desk } from "../test/app/desk";
 import type { Phone } from "../test/app/phone";
 import { writeLongThread } from "../test/app/recordings";
 import { Stage } from "../test/app/stage";
+import { Up } from "../test/real/up";
 import { type Figure, type Frames, droppedOf, framesOf, median, slope } from "./figures";
+import { type FirstLook, NETWORK, SLOWER, firstLook } from "./slow";
 import { Blank, type Memory, Watch } from "./watch";
 
 const isQuick = process.env.BENCH_QUICK !== undefined;
@@ -23,8 +25,11 @@ const RUSHED = isQuick ? 1 : 3;
 const ITEMS = isQuick ? 2_000 : 20_000;
 const THREADS = isQuick ? 2 : 5;
 
-/** What is meant to be: a share, a share of what was there, kB, milliseconds. */
-const GOAL = { dropped: 1 / 50, heap: 0.1, link: 60, open: 1_000 } as const;
+/** First looks at the app, each by a browser that has nothing of it. */
+const LOOKS = isQuick ? 2 : 9;
+
+/** What is meant to be: a share, a share of what was there, kB, milliseconds, milliseconds, kB. */
+const GOAL = { dropped: 1 / 50, heap: 0.1, link: 60, open: 1_000, first: 1_500, app: 120 } as const;
 
 /** How often a screen shows something new, in milliseconds: Chromium without one has 60 frames a second. */
 const INTERVAL = 1_000 / 60;
@@ -146,6 +151,27 @@ function memoryFigures(all: readonly Memory[], before: Memory, after: Memory): r
     { figure: "nodes grown once the thread is left", unit: "nodes", value: after.nodes - before.nodes, ...one },
   ];
 }
+
+test("first looks, on a slow phone far away", async (context) => {
+  console.error("First looks:");
+  const up = await Up.start();
+  stage.leftovers.add(() => up.stop().then(() => undefined));
+  // The browser has started all that it starts once, and the relay has given each file once.
+  await firstLook(stage.browser, up.relayUrl);
+  const looks: FirstLook[] = [];
+  while (looks.length < LOOKS) {
+    const look = await firstLook(stage.browser, up.relayUrl);
+    console.error(`  ${look.time.toFixed(0)} ms, ${(look.bytes / 1e3).toFixed(1)} kB`);
+    looks.push(look);
+  }
+  const [times, bytes] = [looks.map(({ time }) => time), looks.map((look) => look.bytes / 1e3)];
+  const name = `at ${NETWORK.bits / 1e6} Mbit/s, ${NETWORK.roundTrip} ms, with a processor ${SLOWER} times slower`;
+  gives(
+    context,
+    { figure: `first usable view ${name}`, unit: "ms", value: median(times), goal: GOAL.first, rounds: times },
+    { figure: "page, style and scripts for it", unit: "kB", value: median(bytes), goal: GOAL.app, rounds: bytes },
+  );
+});
 
 test("turns that stream, in a thread that is open", async (context) => {
   console.error("Turns that stream:");

@@ -3,9 +3,15 @@ import { mount } from "svelte";
 import { browserPage } from "./link/page";
 import { AppState } from "./state/app";
 import { ownRelay } from "./state/relay";
+import type { Route } from "./state/route";
 import { keepAtHand } from "./update";
 import App from "./views/App.svelte";
+import { OPENED } from "./views/opens";
 
+/** So long after the first look, in milliseconds, the pages that open from it are fetched, if nobody wants one before. */
+const PREPARES = 1_000;
+/** Where nothing of those pages is needed. */
+const FIRST: readonly Route["at"][] = ["hosts", "host", "settings", "add", "scan", "code", "pair"];
 const FIELDS = "input:not([type=radio], [type=checkbox]), textarea";
 
 /** Runs the app. `code` is the pairing code that came with the address. */
@@ -17,7 +23,14 @@ export function run(code: string | null): void {
   const page = browserPage(window);
   const state = new AppState({ window, page, relay: ownRelay(window) });
   state.start(code);
+  if (!FIRST.includes(state.route.value.at)) {
+    // It is wanted as soon as the hosts are read.
+    OPENED.prepare();
+  }
   mount(App, { target, props: { app: state } });
+  window.setTimeout(() => {
+    OPENED.prepare();
+  }, PREPARES);
   void keepAtHand(window, page, () => state.isBusy || isTyped(document));
 }
 

@@ -144,6 +144,11 @@ export class AppState {
     }
   }
 
+  /** Has the browser load the app anew, where it is. */
+  again(): void {
+    this.#window.location.reload();
+  }
+
   /** Goes somewhere; `replace` leaves no way back to where one was. */
   go(route: Route, way: "push" | "replace" = "push"): void {
     const { history } = this.#window;

@@ -38,16 +38,25 @@ export class Phone {
     });
   }
 
-  /** A phone that has never been here. */
-  static async unbox(browser: Browser, colorScheme: "light" | "dark" = "light"): Promise<Phone> {
-    const viewport = { width: 390, height: 844 };
-    const context = await browser.newContext({ viewport, hasTouch: true, isMobile: true, colorScheme });
+  /** A phone that has never been here; `workers`: whether it lets a service worker in, without which it keeps no app. */
+  static async unbox(browser: Browser, { workers = true }: { readonly workers?: boolean } = {}): Promise<Phone> {
+    const context = await browser.newContext({
+      viewport: { width: 390, height: 844 },
+      hasTouch: true,
+      isMobile: true,
+      colorScheme: "light",
+    });
     context.setDefaultTimeout(30_000);
     await context.addInitScript(() => {
       addEventListener("securitypolicyviolation", (event) => {
         console.error(`refused: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
       });
     });
+    if (!workers) {
+      await context.addInitScript(() => {
+        ServiceWorkerContainer.prototype.register = () => Promise.reject(new Error("none is let in"));
+      });
+    }
     return new Phone(context, await context.newPage());
   }
 

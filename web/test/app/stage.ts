@@ -53,9 +53,16 @@ export class Stage {
     return there(this.#apart);
   }
 
-  /** A phone that has never been here. What its page complains of fails the test, unless `bears` says that it may. */
-  async unbox({ browser = this.browser, bears = NOTHING }: { browser?: Browser; bears?: RegExp } = {}): Promise<Phone> {
-    const phone = await Phone.unbox(browser);
+  /**
+   * A phone that has never been here. What its page complains of fails the test, unless `bears` says that it may;
+   * `workers`: whether its browser lets a service worker in.
+   */
+  async unbox({
+    browser = this.browser,
+    bears = NOTHING,
+    workers = true,
+  }: { browser?: Browser; bears?: RegExp; workers?: boolean } = {}): Promise<Phone> {
+    const phone = await Phone.unbox(browser, { workers });
     this.leftovers.add(async () => {
       expect((await phone.close()).filter((complaint) => !bears.test(complaint))).toEqual([]);
     });
