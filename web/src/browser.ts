@@ -31,6 +31,15 @@ export async function missingIn({ isSecureContext, crypto }: Looked): Promise<Mi
   }
 }
 
+/** Who has a mouse and keys sits at a computer: it has a terminal, and seldom a camera that sees another screen. */
+export function isComputer({
+  matchMedia,
+}: {
+  readonly matchMedia: (media: string) => { readonly matches: boolean };
+}): boolean {
+  return matchMedia("(hover: hover) and (pointer: fine)").matches;
+}
+
 /** The parts of a navigator that are looked at. `standalone` is Apple's own. */
 export interface Navigated {
   readonly userAgent: string;

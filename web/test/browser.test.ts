@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { isTabOfIphone, missingIn } from "../src/browser";
+import { isComputer, isTabOfIphone, missingIn } from "../src/browser";
 
 test("this browser has everything", async () => {
   expect(await missingIn({ isSecureContext: true, crypto })).toBeNull();
@@ -15,6 +15,18 @@ test("a browser without the cryptography is old", async () => {
   expect(await missingIn({ isSecureContext: true, crypto: { subtle } })).toBe("old");
   expect(await missingIn({ isSecureContext: true, crypto: {} })).toBe("old");
   expect(await missingIn({ isSecureContext: true })).toBe("old");
+});
+
+test("a computer is told from a phone by its mouse", () => {
+  const asked: string[] = [];
+  const window = (matches: boolean): Parameters<typeof isComputer>[0] => ({
+    matchMedia: (media) => {
+      asked.push(media);
+      return { matches };
+    },
+  });
+  expect([isComputer(window(true)), isComputer(window(false))]).toEqual([true, false]);
+  expect(new Set(asked)).toEqual(new Set(["(hover: hover) and (pointer: fine)"]));
 });
 
 test("a tab of an iPhone's Safari is told from its Home Screen, its other browsers, and other devices", () => {

@@ -48,11 +48,16 @@ pub(crate) fn web(repository: &Path, args: &Args) -> anyhow::Result<()> {
         Chore::Build => build(repository),
         Chore::Dev { relay } => {
             let folder = installed(repository)?;
-            let mut command = npm(&folder);
-            command.args(["run", "--silent", "dev"]).env("RELAY", relay);
-            Err(process::become_program(&mut command)).context("could not start npm")
+            Err(process::become_program(&mut dev(&folder, relay))).context("could not start npm")
         }
     }
+}
+
+/// Serves the app as it is being changed; `web/test/app/dev.test.ts` runs the same in a copy.
+fn dev(folder: &Path, relay: &str) -> Command {
+    let mut command = npm(folder);
+    command.args(["run", "--silent", "dev"]).env("RELAY", relay);
+    command
 }
 
 /// Builds the app, unless it is built from what is there.
@@ -163,6 +168,15 @@ fn is_new_enough(version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_app_is_served_with_the_relay_that_was_named_behind_it() {
+        let command = dev(Path::new("web"), "http://127.0.0.1:7");
+        assert!(process::line(&command).ends_with("run --silent dev"), "{command:?}");
+        let relay = command.get_envs().find(|(name, _)| *name == "RELAY").and_then(|(_, value)| value);
+        assert_eq!(relay, Some("http://127.0.0.1:7".as_ref()));
+        assert_eq!(command.get_current_dir(), Some(Path::new("web")));
+    }
 
     #[test]
     fn an_old_node_is_told_from_a_new_one() {

@@ -63,8 +63,13 @@ pub(crate) struct Page(String);
 impl Page {
     /// `url` is an origin, whose text needs no escaping in HTML.
     pub(crate) fn new(url: &Url, fingerprint: &RelayId) -> Self {
+        Self::of::<App>(url, fingerprint)
+    }
+
+    /// Of this app.
+    fn of<Built: RustEmbed>(url: &Url, fingerprint: &RelayId) -> Self {
         let origin = url.origin().ascii_serialization();
-        let html = found(INDEX).map(|file| String::from_utf8_lossy(&file.data).into_owned());
+        let html = found_in::<Built>(INDEX).map(|file| String::from_utf8_lossy(&file.data).into_owned());
         let html = html.unwrap_or_default();
         Self(html.replace("{{origin}}", &origin).replace("{{fingerprint}}", &fingerprint.to_string()))
     }
@@ -80,7 +85,12 @@ pub(super) fn routes(page: Page) -> Router<Arc<State>> {
 
 /// A file of the app, or of what is shown where there is none: never of both.
 fn found(path: &str) -> Option<EmbeddedFile> {
-    if App::get(INDEX).is_some() { App::get(path) } else { Unbuilt::get(path) }
+    found_in::<App>(path)
+}
+
+/// The same, of this app.
+fn found_in<Built: RustEmbed>(path: &str) -> Option<EmbeddedFile> {
+    if Built::get(INDEX).is_some() { Built::get(path) } else { Unbuilt::get(path) }
 }
 
 fn file(path: &str, headers: &HeaderMap) -> Response {
@@ -166,6 +176,28 @@ fn with_policy(kind: &'static str, body: impl IntoResponse) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The app of a tree in which nobody has built it.
+    #[derive(RustEmbed)]
+    #[folder = "../web/no-such-dist"]
+    #[allow_missing = true]
+    struct NotBuilt;
+
+    #[test]
+    fn a_relay_that_was_built_without_the_app_has_a_page_that_names_the_commands() {
+        let (relay, fingerprint) = ("http://127.0.0.1:7420".parse().unwrap(), RelayId([7; 32]));
+        let Page(html) = Page::of::<NotBuilt>(&relay, &fingerprint);
+        for words in
+            ["built without its app", "cargo xtask up", "cargo xtask web build", "reachback join http://127.0.0.1:7420"]
+        {
+            assert!(html.contains(words), "no `{words}` in {html}");
+        }
+        assert!(html.contains(&fingerprint.to_string()) && !html.contains("{{"), "{html}");
+        for file in ["unbuilt.js", "unbuilt.css"] {
+            assert!(html.contains(&format!("\"/{file}\"")) && found_in::<NotBuilt>(file).is_some(), "{file}");
+        }
+        assert!(found_in::<NotBuilt>("sw.js").is_none(), "a worker would keep this page");
+    }
 
     #[test]
     fn a_coding_is_taken_where_it_is_named_and_not_refused() {

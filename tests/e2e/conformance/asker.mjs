@@ -1,5 +1,5 @@
 // An MCP server that asks: its tools `form` and `link` put a question to the person, and `act` says that it may destroy.
-// What they answer is the answer of the tool.
+// What they answer is the answer of the tool. An argument has questions in the place of these, as JSON.
 import { createInterface } from "node:readline";
 
 const asked = {
@@ -9,6 +9,7 @@ const asked = {
     requestedSchema: { type: "object", properties: { name: { type: "string" } }, required: ["name"] },
   },
   link: { mode: "url", message: "Sign in there.", url: "https://example.com/sign-in", elicitationId: "one" },
+  ...JSON.parse(process.argv[2] ?? "{}"),
 };
 const tools = [
   ...Object.keys(asked).map((name) => ({ name, annotations: { readOnlyHint: true } })),

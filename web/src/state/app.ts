@@ -1,5 +1,5 @@
 /** The app's state: where a person is, which hosts there are, and a pairing under way. Screens show it. */
-import { isTabOfIphone } from "../browser";
+import { isComputer, isTabOfIphone } from "../browser";
 import { LinkLock } from "../link/lock";
 import type { Page } from "../link/page";
 import { Observable } from "../observable";
@@ -51,6 +51,8 @@ export class AppState {
   readonly pairing: Pairing;
   /** Whether the app had better be put on the Home Screen before it gets keys. */
   readonly belongsOnHomeScreen: boolean;
+  /** Whether it is on a computer rather than on a phone. */
+  readonly isComputer: boolean;
   /** Why what is kept can't be read; `null` while nothing is wrong. */
   readonly storeFault = new Observable<StoreFault | null>(null);
   /** How it looks. */
@@ -70,6 +72,7 @@ export class AppState {
     this.relay = relay;
     this.page = page;
     this.belongsOnHomeScreen = isTabOfIphone(window.navigator);
+    this.isComputer = isComputer({ matchMedia: (media) => window.matchMedia(media) });
     this.route = new Observable(routeOf(window.location.hash));
     this.threads = new Observable(threadsRoute(this.route.value));
     this.wide = wideOf(window);
@@ -168,6 +171,12 @@ export class AppState {
     const first = hosts[0]?.stored.id;
     const isThere = hosts.some(({ stored }) => stored.id === last?.host);
     this.go(last !== null && isThere ? last : first === undefined ? { at: "hosts" } : { at: "host", host: first });
+  }
+
+  /** Where one pairs with another host: at the camera; where that is not all that is to be said, at both ways. */
+  get pairs(): Route {
+    const isFirst = (this.hosts.list.value ?? []).length === 0;
+    return { at: this.isComputer || (this.belongsOnHomeScreen && isFirst) ? "add" : "scan" };
   }
 
   /** What this device is to be called at the next host. */

@@ -3,7 +3,8 @@ import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { CODEX } from "../real/homes";
 
-const ASKER = resolve("../tests/e2e/conformance/asker.mjs");
+/** An MCP server that asks. */
+export const ASKER = resolve("../tests/e2e/conformance/asker.mjs");
 
 /** A program that has Codex ask before it writes anything, with tools that ask, and is Codex then. */
 export function asksAlways(env: NodeJS.ProcessEnv): string {

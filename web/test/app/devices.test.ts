@@ -263,7 +263,9 @@ test("a device that takes itself off is told that it has to be paired again, and
   await phone.page.reload();
   await phone.sees(/took this device off$/);
   await phone.taps("Pair again");
-  await phone.page.getByRole("heading", { name: "Add a host" }).waitFor();
+  await phone.page.getByRole("heading", { name: "Scan the code" }).waitFor();
+  await phone.taps("Back");
+  await phone.sees("Taken off by the host");
 });
 
 test("a device that lowers or pauses itself hears before that others have to raise it or let it in", async () => {

@@ -190,6 +190,36 @@ test("what the owner writes at the host is read again: no machine, one that is n
   await audits(phone, "machines-unread");
 });
 
+test("what was refused says so at its machine, and without a link nothing can be changed", async () => {
+  await phone.taps(/^Open/);
+  await phone.taps("About this host");
+  await may("admin");
+  await opensMachines();
+  await button(`Add ${named("devbox")}`).waitFor();
+  machine.hasConfiguration("Host *\n  User ada\n");
+  await button(`Add ${named("devbox")}`).tap();
+  await button("Add it").tap();
+  const refused = phone.page.getByRole("dialog").getByRole("alert");
+  await refused.getByText(/“devbox” is no machine that .* names; at the host: .*reachback ssh list/).waitFor();
+  await phone.shoots("machines-refused");
+  await audits(phone, "machines-refused");
+
+  await phone.page.context().setOffline(true);
+  await phone.sees("Changes need the link to the host.");
+  expect(await button(`Add ${named("devbox")}`).isDisabled()).toBe(true);
+  expect(await button("Read the configuration again").isDisabled()).toBe(true);
+  await phone.shoots("machines-offline");
+  await audits(phone, "machines-offline");
+  await phone.page.context().setOffline(false);
+  await phone.page.getByText("Changes need the link to the host.").waitFor({ state: "detached" });
+  await button("Close").tap();
+  await phone.page.context().setOffline(true);
+  await opensMachines();
+  await phone.sees("Changes need the link to the host.");
+  await phone.page.context().setOffline(false);
+  await phone.page.getByText("Changes need the link to the host.").waitFor({ state: "detached" });
+});
+
 test("a device below admin is not shown what it may not change, nor any more once it is one", async () => {
   await phone.taps(/^Open/);
   await phone.taps("About this host");

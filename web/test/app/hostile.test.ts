@@ -8,11 +8,30 @@ import { beforeEach, expect, test } from "vitest";
 import { json, text } from "../../src/json";
 import { COMMAND, FILE, LINE, LURES, MARK, NAME, OUTPUT } from "../hostile";
 import type { Second } from "../real/second";
+import { ASKER } from "./asks";
 import type { Desk } from "./desk";
 import type { Phone } from "./phone";
 import { Stage } from "./stage";
 
 type Locator = ReturnType<Phone["page"]["locator"]>;
+
+/** What its tool server asks. */
+const QUESTIONS = {
+  form: {
+    mode: "form",
+    message: `${LINE}\n${OUTPUT}`,
+    requestedSchema: {
+      type: "object",
+      properties: {
+        [NAME]: { type: "string", title: LINE, description: LINE },
+        either: { type: "boolean", title: LINE, description: LINE },
+        one: { type: "string", title: LINE, enum: ["a", LINE], enumNames: [LINE, "b"] },
+      },
+      required: [NAME],
+    },
+  },
+  link: { mode: "url", message: LINE, url: `https://evil.example/${encodeURI(NAME)}?${MARK}`, elicitationId: "one" },
+};
 
 let origin: string;
 let host: Second;
@@ -38,7 +57,8 @@ beforeEach(async () => {
   phone.page.on("popup", (popup) => dialogs.push(popup.url()));
   const up = await stage.pairs(phone);
   origin = new URL(up.relayUrl).origin;
-  host = await stage.pairsToo(phone, up, NAME, { folder: FILE, model: LINE });
+  const asker = [ASKER, JSON.stringify(QUESTIONS)];
+  host = await stage.pairsToo(phone, up, NAME, { folder: FILE, model: LINE, asker });
   desk = await stage.desk(host, NAME);
   await phone.taps(/^Open/);
   await phone.sees("No threads on");
@@ -272,4 +292,23 @@ test("what Codex asks, in its thread and in the inbox, and the files that it cha
   await isSound("changed", change);
   const { thread: read } = await desk.asks("thread/read", { threadId: thread, includeTurns: false });
   expect(text(json(read).id)).toBe(thread);
+});
+
+test("what a tool server asks: its words, what it wants filled in, and where it would lead", async () => {
+  const thread = await opens("mend the shop");
+  for (const [question, shows] of [
+    ["form", ".ask__form"],
+    ["link", "text=evil.example"],
+  ] as const) {
+    await desk.prompts(thread, `@call mcp__asker/${question} {}`);
+    await phone.page.locator(".ask").locator(shows).first().waitFor();
+    await isSound(`asked-${question}`, phone.page.locator(".ask"));
+    expect(await phone.page.locator(".ask img, .ask script").count()).toBe(0);
+    await phone.page.goto(`${origin}/#/inbox`);
+    await phone.sees("1 waiting on 1 host");
+    await isSound(`inbox-${question}`);
+    await phone.page.goto(`${threads}/t/${thread}`);
+    await phone.page.getByRole("button", { name: "Decline" }).tap();
+    await phone.page.locator(".ask").waitFor({ state: "detached" });
+  }
 });

@@ -5,7 +5,8 @@ import type { Phone } from "./phone";
 import { Stage } from "./stage";
 import type { Terminal } from "./terminal";
 
-const URL_SHOWN = /reachback join '(\S+)'/;
+/** At a relay on loopback, which is all of these, it says whose browser it is for. */
+const URL_SHOWN = /In a browser of this computer, open the link in quotes[^]*reachback join '(\S+)'/;
 const CODE_SHOWN = /and type:\s+([0-9A-Z-]{19})/;
 const ASKED = /(wants to pair)/;
 

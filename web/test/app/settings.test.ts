@@ -105,5 +105,7 @@ test("a host is forgotten with its keys and its draft, and not before a person s
   await phone.page.reload();
   await phone.sees("No host is paired with this device");
   await phone.taps("Add a host");
+  await phone.page.getByRole("heading", { name: "Scan the code" }).waitFor();
+  await phone.taps("Back");
   await phone.sees("Your Codex, from here");
 });

@@ -48,15 +48,20 @@ export function keptOf(build: string): readonly string[] {
   return ["/", ...files.map((name) => `/assets/${name}`)].sort();
 }
 
+/** Copies what the app is built from to `folder`, with the packages that this needs. */
+export function copySources(folder: string): void {
+  for (const source of SOURCES) {
+    cpSync(source, join(folder, source), { recursive: true });
+  }
+  symlinkSync(resolve("node_modules"), join(folder, "node_modules"));
+}
+
 /** Builds the app anew, below `folder`, with texts of it changed: by file, what becomes what. */
 export async function rebuild(
   folder: string,
   changes: Readonly<Record<string, readonly [string, string]>>,
 ): Promise<string> {
-  for (const source of SOURCES) {
-    cpSync(source, join(folder, source), { recursive: true });
-  }
-  symlinkSync(resolve("node_modules"), join(folder, "node_modules"));
+  copySources(folder);
   for (const [file, [before, after]] of Object.entries(changes)) {
     const text = readFileSync(join(folder, file), "utf8");
     if (!text.includes(before)) {

@@ -20,11 +20,14 @@ export class Second {
     this.project = at.project;
   }
 
-  /** Starts one that devices call this; `asks`: its Codex asks before it writes anything, and calls its model that. */
+  /**
+   * Starts one that devices call this; `asks`: its Codex asks before it writes anything, calls its model that, and has a
+   * tool server, which Node.js runs with these arguments.
+   */
   static async start(
     up: Up,
     name: string,
-    asks?: { readonly folder: string; readonly model: string },
+    asks?: { readonly folder: string; readonly model: string; readonly asker: readonly string[] },
   ): Promise<Second> {
     const { folder, env } = homes();
     const project = join(folder, asks?.folder ?? "project");
@@ -44,7 +47,9 @@ export class Second {
     const config = readFileSync(join(demo, "config.toml"), "utf8")
       .replace(join(demo, "models.json"), catalog)
       .replace('"workspace-write"', asks === undefined ? '"workspace-write"' : '"read-only"');
-    writeFileSync(join(codex, "config.toml"), `${config}\n${trusted}`);
+    const asker =
+      asks === undefined ? "" : `[mcp_servers.asker]\ncommand = "node"\nargs = ${JSON.stringify(asks.asker)}\n`;
+    writeFileSync(join(codex, "config.toml"), `${config}\n${trusted}${asker}`);
     // A key is good for one host.
     const data = join(up.env.REACHBACK_HOME ?? "", "relay");
     const key = execFileSync(resolve(RELAY), ["enroll", "--data", data], { env, encoding: "utf8" }).trim();
