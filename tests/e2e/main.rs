@@ -53,6 +53,7 @@ mod ssh_folders;
 mod ssh_hosts;
 mod ssh_install;
 mod ssh_login;
+mod ssh_silence;
 mod ssh_work;
 mod state_files;
 mod status;

@@ -1,6 +1,7 @@
 //! Machines that a host reaches over SSH: real servers, agents and keys.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use e2e::process::{Finished, Home};
 use e2e::sshd::{Account, Ssh};
@@ -329,6 +330,42 @@ async fn who_has_nobody_asked_about_a_key_is_asked_at_no_terminal() {
         person.let_in_by("devbox").await;
         ssh.write("known_hosts", "");
     }
+}
+
+#[tokio::test]
+async fn who_has_nobody_asked_is_asked_for_no_passphrase() {
+    let person = Person::prepare();
+    let ssh = &person.ssh;
+    ssh.key("locked", "ed25519", "open sesame");
+    ssh.lets_in(&["locked"]);
+    let server = ssh.server("").await;
+    ssh.knows(&[&server]);
+    let locked = ssh.at("locked");
+    let way = format!("  Port {}\n  IdentityFile {locked}\n", server.port);
+    ssh.configure(&format!("Host devbox\n  BatchMode yes\n{way}"));
+    let terminal = person.at_the_terminal("devbox");
+    terminal.shows("BatchMode yes has nobody asked").await;
+    assert_eq!(terminal.exit().await, 1);
+    assert!(!terminal.everything().contains("Passphrase of"), "{}", terminal.everything());
+    let error = person.check("devbox").await.event("error");
+    let fix = format!(
+        "add the key to the SSH agent: ssh-add {locked}; or set BatchMode no for it in the SSH configuration, and log in \
+         at this host's terminal: reachback ssh login devbox"
+    );
+    assert_eq!((&error["code"], &error["fix"]), (&json!("ssh_auth"), &json!(fix)), "{error}");
+    // So does OpenSSH.
+    let config = ssh.at("config");
+    let terminal = Terminal::start(Path::new("ssh"), &["-F", &config, "devbox", "true"], &[]);
+    assert_eq!(terminal.exit().await, 255, "{}", terminal.everything());
+    assert!(!terminal.everything().contains("passphrase"), "{}", terminal.everything());
+
+    ssh.configure(&format!("Host devbox\n  BatchMode no\n{way}"));
+    let terminal = person.at_the_terminal("devbox");
+    terminal.shows("Passphrase of").await;
+    // A key that opens by itself is offered as ever.
+    ssh.lets_in(&["one"]);
+    ssh.configure(&format!("Host devbox\n  BatchMode yes\n{way}  IdentityFile {}\n", ssh.at("one")));
+    assert!(person.let_in_by("devbox").await.ends_with(&ssh.fingerprint("one")));
 }
 
 #[tokio::test]

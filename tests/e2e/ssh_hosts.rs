@@ -36,7 +36,7 @@ pub(crate) struct Machine {
 /// The same, whose Codex runs already.
 pub(crate) struct Devbox {
     machine: Machine,
-    running: AppServer,
+    pub(crate) running: AppServer,
 }
 
 impl std::ops::Deref for Devbox {
@@ -144,7 +144,7 @@ impl Machine {
     }
 
     /// What reaches Codex there.
-    fn backend(&self, silence: Silence) -> SshBackend {
+    pub(crate) fn backend(&self, silence: Silence) -> SshBackend {
         SshBackend::new(Arc::new(self.discovery()), "devbox", Vec::new(), silence)
     }
 
@@ -207,7 +207,7 @@ pub(crate) async fn api(remote: &RemoteHost) -> Client {
 }
 
 /// Waits until the machine is in this state, without wanting it to be.
-async fn until_listed(api: &mut Client, state: &str) -> Value {
+pub(crate) async fn until_listed(api: &mut Client, state: &str) -> Value {
     let waiting = async {
         loop {
             let now = listed(api).await.unwrap();
@@ -306,7 +306,7 @@ async fn a_machine_that_is_taken_back_is_gone_for_devices_and_its_codex_goes_on(
 }
 
 /// The text of an answer in what a channel told, as far as it was told in pieces.
-fn text_in_pieces<'a>(messages: impl IntoIterator<Item = &'a Value>) -> String {
+pub(crate) fn text_in_pieces<'a>(messages: impl IntoIterator<Item = &'a Value>) -> String {
     let pieces = messages.into_iter().filter(|message| message["method"] == "item/agentMessage/delta");
     pieces.map(|piece| piece["params"]["delta"].as_str().unwrap()).collect()
 }
@@ -700,7 +700,7 @@ async fn the_owner_adds_and_takes_back_machines_without_an_agent_and_it_is_recor
 }
 
 /// Shorter than a person has, and longer than a machine that runs tests needs.
-const SILENCE: Silence = Silence {
+pub(crate) const SILENCE: Silence = Silence {
     ask_after: Duration::from_secs(2),
     told_after: Duration::from_secs(8),
     ended_after: Duration::from_secs(4),
@@ -715,7 +715,7 @@ async fn hangs(backend: &SshBackend, server: i32) -> String {
     }
 }
 
-fn instance(state: &CodexState) -> Option<(Instance, StartedBy)> {
+pub(crate) fn instance(state: &CodexState) -> Option<(Instance, StartedBy)> {
     match state {
         CodexState::Ready { instance, started_by, .. } => Some((*instance, *started_by)),
         _ => None,

@@ -427,3 +427,69 @@ async fn only_the_package_that_is_known_to_the_bit_is_sent() {
     assert_eq!(refused["code"], "npm_missing", "{refused}");
     devbox.has_no_codex().await;
 }
+
+#[tokio::test]
+async fn what_an_older_install_left_goes_once_nothing_runs_from_it() {
+    let devbox = Devbox::prepare().await;
+    devbox.finds("$HOME/.local/bin:$HOME/tools");
+    devbox.link("node");
+    let kept = devbox.far(KEPT);
+    let old = |version: &str| kept.join(format!("codex-{version}"));
+    let place = |version: &str| {
+        let folder = old(version).join("vendor/x86_64-unknown-linux-musl/bin");
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    // The version of this Reachback is there, without its link; the link is still the one of a version before.
+    symlink(e2e::codex::program(), place(CODEX_VERSION).join("codex")).unwrap();
+    let too_old = place("0.40.0").join("codex");
+    std::fs::write(&too_old, "#!/bin/sh\n[ \"$1\" != app-server ] || exit 2\necho codex-cli 0.40.0\n").unwrap();
+    std::fs::set_permissions(&too_old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::create_dir_all(devbox.far(".local/bin")).unwrap();
+    let link = devbox.far(".local/bin/codex");
+    symlink(&too_old, &link).unwrap();
+    // Something runs from that one, and nothing from another. What is not Reachback's has another name, or is no folder.
+    let tool = place("0.40.0").join("tool");
+    std::fs::copy("/bin/sleep", &tool).unwrap();
+    let mut running = Command::new(&tool).arg("1000").kill_on_drop(true).spawn().unwrap();
+    place("0.39.0");
+    std::fs::create_dir_all(kept.join("codex-mine")).unwrap();
+    symlink(devbox.far("bin"), old("0.1.0")).unwrap();
+
+    // Where nobody says what runs, nothing goes.
+    let swept = |finished: &Finished| finished.lines().into_iter().find(|line| line["event"] == "ssh_swept");
+    let installed = devbox.install().await.ok();
+    assert_eq!(installed.event("ssh_installed")["version"], CODEX_VERSION, "{installed:?}");
+    let told = swept(&installed).unwrap();
+    assert_eq!((&told["removed"], &told["kept"]), (&json!([]), &json!(["0.39.0", "0.40.0"])), "{told}");
+    devbox.link("ls");
+    let again = devbox.install().await.ok();
+    assert!(!again.out.contains("ssh_installed"), "{again:?}");
+    let told = swept(&again).unwrap();
+    assert_eq!((&told["removed"], &told["kept"]), (&json!(["0.39.0"]), &json!(["0.40.0"])), "{told}");
+    assert!(!old("0.39.0").exists() && too_old.exists());
+    let shown = finished(devbox.command(&["stop", "devbox"])).await.ok();
+    let by_hand = "Codex 0.40.0. It goes with the next: reachback ssh stop devbox; or by hand: ssh devbox 'rm -rf \
+                   ~/.local/share/reachback/codex-0.40.0'";
+    assert!(shown.out.contains(by_hand), "{shown:?}");
+
+    running.kill().await.unwrap();
+    let stopped = finished(devbox.command(&["stop", "devbox", "--json"])).await.ok();
+    assert_eq!(swept(&stopped).unwrap()["removed"], json!(["0.40.0"]), "{stopped:?}");
+    assert!(!old("0.40.0").exists());
+    for stays in [old(CODEX_VERSION), kept.join("codex-mine"), old("0.1.0").join("files")] {
+        assert!(stays.exists(), "{} is gone", stays.display());
+    }
+    // Nor does the version that another host has the link lead to, nor anything while an install is under way.
+    let newer = place("9.0.0").join("codex");
+    std::fs::remove_file(&link).unwrap();
+    symlink(&newer, &link).unwrap();
+    place("0.38.0");
+    std::fs::create_dir_all(kept.join("incoming")).unwrap();
+    let stopped = finished(devbox.command(&["stop", "devbox", "--json"])).await.ok();
+    assert_eq!(swept(&stopped), None, "{stopped:?}");
+    std::fs::remove_dir_all(kept.join("incoming")).unwrap();
+    let stopped = finished(devbox.command(&["stop", "devbox", "--json"])).await.ok();
+    assert_eq!(swept(&stopped).unwrap()["removed"], json!(["0.38.0"]), "{stopped:?}");
+    assert!(newer.parent().unwrap().exists());
+}

@@ -214,3 +214,20 @@ async fn what_a_machine_asks_through_pam_is_answered_at_the_terminal_and_kept_no
     ending.shows("the app-server that Reachback had started").await;
     scene.stop().await;
 }
+
+#[tokio::test]
+async fn who_has_nobody_asked_is_asked_for_no_password_or_code() {
+    let Some((machine, _pam)) = asking("publickey,keyboard-interactive").await else { return };
+    machine.configure("  BatchMode yes\n");
+    let home = Home::new();
+    let check = home.terminal(&["ssh", "--ssh-config", &machine.ssh.at("config"), "check", "devbox"]);
+    assert_eq!(check.exit().await, 1);
+    let said = check.everything().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("it asks for a password or a code; BatchMode yes has nobody asked"), "{said}");
+    assert!(!said.contains("asks: “Password:"), "{said}");
+    let fix =
+        "set BatchMode no for it in the SSH configuration, and log in at this host's terminal: reachback ssh login";
+    assert!(said.contains(fix), "{said}");
+    // The machine has nothing to count.
+    assert!(!machine.log().contains("keyboard-interactive"), "{}", machine.log());
+}

@@ -576,12 +576,12 @@ async fn without_codex_the_command_that_installs_it_is_named() {
         command
     };
     let demo = finished(bare(&home, &["up", "--demo", "--listen", "127.0.0.1:0"]), "").await;
-    failed(&demo, 1, &["no `codex` on the search path", "npm install -g @openai/codex"]);
+    failed(&demo, 1, &["no `codex` on the search path", "npm install -g @openai/codex@0.169.0"]);
     let mut up = Process::spawn("reachback up", bare(&home, &["up", "--json", "--listen", "127.0.0.1:0"]));
     let error = up.event("error").await;
     assert_eq!(
         (text(&error["code"]), text(&error["fix"])),
-        ("codex_failed", "npm install -g @openai/codex"),
+        ("codex_failed", "npm install -g @openai/codex@0.169.0"),
         "{error}"
     );
     let state = up.line("codex failed", |line| line["event"] == "codex" && line["state"] == "failed").await;

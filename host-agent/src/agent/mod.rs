@@ -332,6 +332,7 @@ impl Agent {
         let for_codex = Arc::new(CodexRequests::new(shared.changes(), Arc::clone(&pairings)));
         let host_for_codex: Arc<dyn control::Host> = for_codex.clone();
         environments.own().codex.introduce(Arc::downgrade(&host_for_codex));
+        let on_machine = shared.watch_machine(&vital, &tunnel, &notices, &ssh_hosts);
         let control = Arc::new(shared.owner(&reachable, pairings, for_codex, ssh_hosts));
         let serve = |runtime| serve_owner(runtime, &lock, Arc::clone(&control), &vital, stop.clone());
         let local = config.runtime.as_ref().map(serve).transpose()?;
@@ -347,7 +348,7 @@ impl Agent {
             vital.spawn("what carries out prompts", runner.run()),
         ];
         watchers.extend(shared.watch_devices(&vital, &tunnel));
-        watchers.extend(shared.watch_machine(&vital, &tunnel, &notices));
+        watchers.extend(on_machine);
         watchers.extend(shared.watch_environment(&vital, environments.own(), &notices));
         Ok(Self {
             control,
@@ -623,17 +624,25 @@ impl Shared {
         ]
     }
 
-    /// What keeps the machine awake, and what is done when it sleeps.
-    fn watch_machine(&self, vital: &Vital, tunnel: &Arc<Tunnel>, notices: &Notices) -> [AbortOnDropHandle<()>; 2] {
+    /// What keeps the machine awake, and what is done when it sleeps or comes to another network.
+    fn watch_machine(
+        &self,
+        vital: &Vital,
+        tunnel: &Arc<Tunnel>,
+        notices: &Notices,
+        ssh_hosts: &Arc<SshHosts>,
+    ) -> [AbortOnDropHandle<()>; 3] {
         let awake = Arc::clone(&self.awake);
         let sleeps = Sleeps {
             machine: Machine::this(),
             sessions: Arc::clone(&self.sessions),
             tunnel: Arc::clone(tunnel),
             notices: notices.clone(),
+            ssh_hosts: Arc::clone(ssh_hosts),
         };
         [
             // Ends with the tunnel.
+            vital.spawn_finite("what probes SSH hosts", Arc::clone(ssh_hosts).probe_with(tunnel.state())),
             vital.spawn_finite(
                 "what keeps this machine awake",
                 awake.run(self.devices.subscribe(), tunnel.state(), self.events.clone()),

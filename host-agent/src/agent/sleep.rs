@@ -2,7 +2,8 @@
 //!
 //! Devices hear it from this host, sealed, as a notice of the API: what a relay says of a host that is gone is only that it
 //! is gone. Then the tunnel and the links are ended, so that the relay and who dials know at once that nobody is there.
-//! Sessions stay: a device that comes back goes on where it was.
+//! Sessions stay: a device that comes back goes on where it was. Connections to SSH hosts stay, too; whether they are still
+//! good is asked as soon as the machine is awake.
 //!
 //! All of that takes a second, for which logind waits. Where it does not (another user may have the machine sleep by force,
 //! or this one may not ask for the time), a device sees a host that is away.
@@ -14,6 +15,7 @@ use tokio::time::sleep;
 
 use super::api::{Notice, Notices};
 use super::sessions::Sessions;
+use super::ssh_hosts::SshHosts;
 use super::tunnel::Tunnel;
 use crate::platform::awake::{Machine, Sleep, SleepWatch};
 
@@ -28,6 +30,7 @@ pub(super) struct Sleeps {
     pub(super) sessions: Arc<Sessions>,
     pub(super) tunnel: Arc<Tunnel>,
     pub(super) notices: Notices,
+    pub(super) ssh_hosts: Arc<SshHosts>,
 }
 
 impl Sleeps {
@@ -59,6 +62,7 @@ impl Sleeps {
                 Sleep::Ends => {
                     tracing::info!("this machine is awake");
                     self.tunnel.wake();
+                    self.ssh_hosts.probe();
                 }
             }
         }

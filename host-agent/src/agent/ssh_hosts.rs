@@ -15,7 +15,7 @@ use reachback_proto::ids::DeviceId;
 use reachback_proto::words::{quote, shell_word};
 use reachback_relay::vital::Vital;
 use ring::rand::SystemRandom;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::logins::Logins;
@@ -27,6 +27,7 @@ use super::changes::DeviceChanges;
 use super::environments::Environments;
 use super::environments::{Environment, SSH};
 use super::prompts::now_ms;
+use super::tunnel::TunnelState;
 use crate::audit::{AuditError, AuditLog, CodexChange, CodexEntry};
 use crate::codex::permissions::Profiles;
 use crate::codex::{CodexConfig, ConnectError, Silence};
@@ -301,6 +302,21 @@ impl SshHosts {
         let About { user, fingerprint, by } = connection.about().clone();
         backend.take(connection).await.map_err(|error| not_there(alias, error))?;
         Ok(SshChecked { alias: alias.to_owned(), user, fingerprint, by })
+    }
+
+    /// Probes them each time the tunnel is there: a way to the relay that had to be made anew is no sign that theirs are good.
+    /// Ends with the tunnel.
+    pub(super) async fn probe_with(self: Arc<Self>, mut tunnel: watch::Receiver<TunnelState>) {
+        while tunnel.changed().await.is_ok() {
+            if matches!(*tunnel.borrow_and_update(), TunnelState::Connected { .. }) {
+                self.probe();
+            }
+        }
+    }
+
+    /// The way to each of them may be gone, and nobody has said so: this machine slept, or its network is another one.
+    pub(super) fn probe(&self) {
+        self.backends().values().filter_map(Weak::upgrade).for_each(|backend| backend.probe());
     }
 
     fn backends(&self) -> MutexGuard<'_, HashMap<String, Weak<SshBackend>>> {

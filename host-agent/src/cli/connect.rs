@@ -334,6 +334,7 @@ fn no_terminal(name: &str) -> Failure {
     ))
 }
 
+/// The newest: one that is older than the host's would not do.
 const INSTALL: &str = "install it: npm install -g @openai/codex";
 
 fn find(store: &PairedHostStore, query: Option<&str>) -> anyhow::Result<PairedHost> {

@@ -390,6 +390,7 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
         | Event::SshCodex(_)
         | Event::SshInstalling(_)
         | Event::SshInstalled(_)
+        | Event::SshSwept(_)
         | Event::SshStopped(_) => return None,
     })
 }
@@ -650,14 +651,14 @@ mod tests {
                 chatgpt_remote: None,
                 troubles: Vec::new(),
                 reason: Some(reason.into()),
-                fix: Some("npm install -g @openai/codex".into()),
+                fix: Some("npm install -g @openai/codex@0.169.0".into()),
             })
         };
         let mut said = SaidOfCodex::default();
         let mut told = |event: Event| line(&event, true).filter(|line| said.is_news(&event, line));
         let failed = || codex(CodexState::Failed, "“codex” was not found");
         let words = told(failed()).unwrap();
-        assert_eq!(words, "Codex is not running: “codex” was not found\n  npm install -g @openai/codex");
+        assert_eq!(words, "Codex is not running: “codex” was not found\n  npm install -g @openai/codex@0.169.0");
         assert_eq!([told(codex(CodexState::Starting, "")), told(failed())], [None, None], "it was said again");
         assert!(told(codex(CodexState::Failed, "the disk\nis full")).unwrap().contains("the disk?is full"));
         assert!(told(failed()).is_some(), "what changes is said");

@@ -389,6 +389,7 @@ fn tell_codex(codex: SshCodex, output: Output) {
 async fn stop(discovery: &Discovery, name: &str, output: Output) -> anyhow::Result<ExitCode> {
     let connection = connect(discovery, name, &Arc::default(), output).await?;
     let stopped = connection.stop().await;
+    let swept = if stopped.is_ok() { Some(connection.sweep().await) } else { None };
     connection.close().await;
     let Stopped { pid, others } = stopped.map_err(|error| failure_there(&error, name))?;
     match pid {
@@ -401,6 +402,9 @@ async fn stop(discovery: &Discovery, name: &str, output: Output) -> anyhow::Resu
         output.say("An app-server that somebody else started runs there, and is left alone.");
     }
     output.event(&Event::SshStopped(SshStopped { alias: name.to_owned(), pid, others }));
+    if let Some(swept) = swept {
+        bootstrap::tell_swept(swept, name, output);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

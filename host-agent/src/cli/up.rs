@@ -35,7 +35,7 @@ use crate::link::transports::{TransportChoice, Transports};
 use crate::local_api::{Confirm, Event, Failure, Request};
 use crate::platform::programs;
 use crate::platform::signals::{stop_wanted, stop_within};
-use crate::ssh::{Nobody, Person};
+use crate::ssh::{CODEX_VERSION, Nobody, Person};
 use crate::state::demo::mark;
 use crate::state::lock::HomeLock;
 use crate::state::ssh_hosts::SshHostStore;
@@ -271,8 +271,11 @@ impl Demo {
         let with_machine = args.ssh;
         let args = &args.codex;
         let program = args.codex_program.clone().or_else(|| programs::find("codex")).ok_or_else(|| {
-            Failure::new("no_codex", "the demo needs a real Codex, and there is no `codex` on the search path")
-                .fix("install it: npm install -g @openai/codex; or in a checkout: cargo xtask up --demo")
+            Failure::new("no_codex", "the demo needs a real Codex, and there is no `codex` on the search path").fix(
+                format!(
+                    "install it: npm install -g @openai/codex@{CODEX_VERSION}; or in a checkout: cargo xtask up --demo"
+                ),
+            )
         })?;
         let program = std::path::absolute(program)?;
         let model = ScriptedModel::start().await.context("the scripted model does not start")?;

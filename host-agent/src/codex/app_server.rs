@@ -30,7 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::config::HomeError;
 use super::ground::Hold;
-use super::process::{INSTALL, Process};
+use super::process::{Process, install};
 use super::pulse::{Pulse, Sign};
 use super::supervision::{
     HEALTHY, Ledger, RESTARTS, START_DEADLINE, STARTED_ANEW, idle_for_long, is_answered, ready, reason, stopped,
@@ -77,7 +77,7 @@ impl OpenError {
     /// What a person can do about it.
     fn fix(&self) -> Option<String> {
         match self {
-            Self::Spawn(SpawnError::NotFound { .. }) => Some(INSTALL.to_owned()),
+            Self::Spawn(SpawnError::NotFound { .. }) => Some(install()),
             Self::Home(error) => Some(error.fix()),
             Self::Socket(error) if error.stranger().is_some() => {
                 Some("end the codex of the other user, or give this one another CODEX_HOME".to_owned())

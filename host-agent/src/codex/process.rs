@@ -34,6 +34,7 @@ use super::CodexConfig;
 use super::ground::Hold;
 use crate::platform::processes::Group;
 use crate::platform::programs;
+use crate::ssh::CODEX_VERSION;
 
 /// Codex closes its database and its turns within a second; after this it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -50,8 +51,10 @@ const MAX_SAID: u64 = 400;
 /// What is read of an answer to `login status`.
 const MAX_STATUS: u64 = 16 * 1024;
 
-/// What repairs a missing program.
-pub(super) const INSTALL: &str = "npm install -g @openai/codex";
+/// What repairs a missing program, with the version that this Reachback was tested with.
+pub(super) fn install() -> String {
+    format!("npm install -g @openai/codex@{CODEX_VERSION}")
+}
 
 /// The program could not be run.
 #[derive(Debug, thiserror::Error)]

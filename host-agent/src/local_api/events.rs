@@ -128,6 +128,8 @@ pub enum Event {
     SshInstalling(SshInstalling),
     /// A Codex was installed on such a machine.
     SshInstalled(SshInstalled),
+    /// Versions of Codex that Reachback had put there before were looked at; said where there are some.
+    SshSwept(SshSwept),
     /// What Reachback had started on such a machine was ended.
     SshStopped(SshStopped),
     /// A machine that is reached over SSH is an environment of this host from now on.
@@ -523,6 +525,18 @@ pub struct SshInstalled {
     pub path_line: Option<String>,
 }
 
+/// Versions of Codex that older installs had left on a machine that is reached over SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SshSwept {
+    /// The machine's name in the SSH configuration.
+    pub alias: String,
+    /// Those that were removed.
+    pub removed: Vec<String>,
+    /// Those that are still there, as something runs from them, or nobody can say whether it does.
+    pub kept: Vec<String>,
+}
+
 /// What was ended on a machine that is reached over SSH.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -785,6 +799,14 @@ mod tests {
                 }),
                 r#"{"event":"ssh_installed","alias":"devbox","version":"0.169.0","by":"npm","path_file":null,"path_line":null}"#
                     .into(),
+            ),
+            (
+                Event::SshSwept(SshSwept {
+                    alias: "devbox".into(),
+                    removed: vec!["0.167.0".into()],
+                    kept: vec!["0.168.0".into()],
+                }),
+                r#"{"event":"ssh_swept","alias":"devbox","removed":["0.167.0"],"kept":["0.168.0"]}"#.into(),
             ),
             (
                 Event::SshStopped(SshStopped { alias: "devbox".into(), pid: Some(7), others: false }),

@@ -31,7 +31,7 @@ pub(crate) mod server;
 pub use client::{Client, ClientError};
 pub use events::{
     AwakeState, AwakeStatus, ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshAsked,
-    SshAsksDevices, SshChecked, SshCodex, SshEnvironment, SshHost, SshInstalled, SshInstalling, SshStopped,
+    SshAsksDevices, SshChecked, SshCodex, SshEnvironment, SshHost, SshInstalled, SshInstalling, SshStopped, SshSwept,
     TunnelState, TunnelStatus, TunnelTransport, WorkspaceStatus,
 };
 pub use server::{Exchange, Handler, serve};

@@ -15,6 +15,7 @@ pub(crate) mod processes;
 pub(crate) mod programs;
 pub(crate) mod signals;
 pub(crate) mod socket;
+pub(crate) mod ssh_agent;
 pub(crate) mod task_scheduler;
 pub(crate) mod terminal;
 mod xml;

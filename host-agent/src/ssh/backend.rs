@@ -47,6 +47,8 @@ const HEALTHY: Duration = Duration::from_secs(60);
 const TRIED_FOR: Duration = Duration::from_secs(120);
 /// How long the owner waits for Codex on a machine that let them in: two looks, and a start.
 const TAKEN: Duration = Duration::from_secs(90);
+/// How long a machine may take to say that it is there.
+const PROBED: Duration = Duration::from_secs(5);
 /// How long a machine may take to hear that it is left.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -124,6 +126,8 @@ pub(super) struct Shared {
     wanted: Notify,
     /// Nobody needs it any more.
     rests: Notify,
+    /// The way there may be gone.
+    probes: Notify,
     /// A connection that the owner made, to be taken in place of the next one.
     made: Mutex<Option<Connection>>,
     /// When somebody wanted one last.
@@ -193,6 +197,7 @@ impl SshBackend {
             link: Mutex::default(),
             wanted: Notify::new(),
             rests: Notify::new(),
+            probes: Notify::new(),
             made: Mutex::default(),
             last_wanted: Mutex::new(Instant::now()),
             memory: Mutex::default(),
@@ -271,6 +276,14 @@ impl SshBackend {
     /// Closes the connection until somebody wants it again.
     pub fn rest(&self) {
         self.shared.rests.notify_waiters();
+    }
+
+    /// Has the machine say that it is there, where it is connected: one that does not within seconds is connected anew. Where it
+    /// waits to be tried again, it is tried at once.
+    ///
+    /// For when this computer slept, or its network may be another one: then nobody says that a connection is gone.
+    pub fn probe(&self) {
+        self.shared.probes.notify_one();
     }
 
     async fn open(&self, allowance: Allowance) -> Result<CodexConnection, ConnectError> {
@@ -496,6 +509,7 @@ impl Supervisor {
                 () = shared.stop.cancelled() => return End::Stopped,
                 () = shared.wanted.notified() => {}
                 () = shared.rests.notified() => return End::Rested,
+                () = shared.probes.notified() => {}
                 () = sleep(backoff.delay(&self.rng, false).min(most)) => {}
             }
         }
@@ -562,7 +576,8 @@ impl Supervisor {
             () = shared.stop.cancelled() => End::Stopped,
             () = shared.rests.notified() => End::Rested,
             () = link.connection.closed() => End::Lost,
-            end = self.attend(&mut probe, &ready, started_by) => if link.connection.is_closed() { End::Lost } else { end },
+            () = self.unanswered(&link.connection) => End::Lost,
+            end = self.attend(&mut probe, &ready, (started_by, &link.connection)) => if link.connection.is_closed() { End::Lost } else { end },
         };
         lock(&shared.link).take();
         if matches!(end, End::Lost | End::Gone | End::Dead) {
@@ -573,16 +588,40 @@ impl Supervisor {
             // Why it can't be ended is told when it is found again.
             let _ = end_there(&link.connection, &shared.alias).await;
         }
-        let _ = timeout(FAREWELL, link.connection.close()).await;
+        if matches!(end, End::Lost) {
+            link.connection.cut();
+        } else {
+            let _ = timeout(FAREWELL, link.connection.close()).await;
+        }
         end
     }
 
-    /// Says when the server falls silent and when it answers again; how it came to its end.
-    async fn attend(&self, probe: &mut CodexConnection, ready: &CodexState, started_by: StartedBy) -> End {
+    /// Returns once the machine was asked for a word, because the way there may be gone, and said none.
+    async fn unanswered(&self, connection: &Connection) {
+        loop {
+            self.shared.probes.notified().await;
+            if !connection.answers(PROBED).await {
+                return;
+            }
+        }
+    }
+
+    /// Says when the server falls silent and when it answers again; how it, or the way there, came to its end.
+    async fn attend(
+        &self,
+        probe: &mut CodexConnection,
+        ready: &CodexState,
+        (started_by, there): (StartedBy, &Connection),
+    ) -> End {
         let shared = &self.shared;
         let mut pulse = Pulse::new(self.silence, started_by);
         loop {
-            match pulse.sign(probe).await {
+            let sign = pulse.sign(probe).await;
+            // A server is silent, too, where the machine is out of reach and nobody has said so.
+            if matches!(sign, Sign::Silent | Sign::Dead) && !there.answers(PROBED).await {
+                return End::Lost;
+            }
+            match sign {
                 Sign::Answers => {
                     tracing::info!(alias = shared.alias, "codex answers again");
                     shared.state.send_replace(ready.clone());

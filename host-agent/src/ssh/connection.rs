@@ -21,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::algorithms::{self, Demands};
 use super::carrier::Carrier;
+use super::cut::Cuttable;
 use super::host_key::{Guard, GuardError, HostKeyError, Outcome};
 use super::identities::{self, AuthError, Own};
 use super::known_hosts::{HostName, KnownHosts, KnownHostsError};
@@ -230,6 +231,8 @@ pub struct Connection {
     _through: Vec<Handle<Guard>>,
     about: About,
     ended: CancellationToken,
+    /// Ends what carries all of it.
+    cut: CancellationToken,
 }
 
 /// How a machine was reached.
@@ -260,9 +263,9 @@ impl Connection {
             }
         }
         let mut through: Vec<Handle<Guard>> = Vec::new();
-        let mut last = None;
+        let (mut last, cut) = (None, CancellationToken::new());
         for hop in way {
-            let (handle, reached, ended) = Opening { hop, own }.open(through.last()).await?;
+            let (handle, reached, ended) = Opening { hop, own, cut: &cut }.open(through.last()).await?;
             through.push(handle);
             last = Some((reached, ended));
         }
@@ -271,7 +274,7 @@ impl Connection {
             return Err(ConnectError::Protocol { machine: String::new(), reason });
         };
         through.reverse();
-        Ok(Self { handle, _through: through, about, ended })
+        Ok(Self { handle, _through: through, about, ended, cut })
     }
 
     /// How it was reached.
@@ -289,9 +292,19 @@ impl Connection {
         self.ended.cancelled().await;
     }
 
+    /// Whether the machine says a word within `limit`, when it is asked for one.
+    pub async fn answers(&self, limit: Duration) -> bool {
+        matches!(tokio::time::timeout(limit, self.handle.send_ping()).await, Ok(Ok(()))) && !self.is_closed()
+    }
+
     /// Ends it in order.
     pub async fn close(&self) {
         let _ = self.handle.disconnect(Disconnect::ByApplication, "", "en").await;
+    }
+
+    /// Ends it at once, without a word to the machine: of one that is silent there is nothing to wait for.
+    pub fn cut(&self) {
+        self.cut.cancel();
     }
 }
 
@@ -299,6 +312,8 @@ impl Connection {
 struct Opening<'a> {
     hop: &'a Hop,
     own: Own<'a>,
+    /// Of the whole way.
+    cut: &'a CancellationToken,
 }
 
 impl Opening<'_> {
@@ -326,7 +341,7 @@ impl Opening<'_> {
                 Some(command) => {
                     let carrier = self.carry(command)?;
                     let said = carrier.said();
-                    let shaken = self.shake_hands(config, carrier, guard, deadline).await;
+                    let shaken = self.shake_hands(config, Cuttable::new(carrier, self.cut), guard, deadline).await;
                     let is_refused = outcome.lock().unwrap_or_else(PoisonError::into_inner).refused.is_some();
                     if let Err(failed) = &shaken
                         && !is_refused
@@ -341,7 +356,8 @@ impl Opening<'_> {
                     let dialling = Dialling::of(settings).map_err(|refusal| self.unsupported(refusal))?;
                     let stream = dial::connect_by(settings.host_name(), port, deadline, |to| dialling.dial(to)).await;
                     let failed = |source| ConnectError::Dial { machine: self.machine(), source };
-                    self.shake_hands(config, stream.map_err(failed)?, guard, deadline).await
+                    let stream = Cuttable::new(stream.map_err(failed)?, self.cut);
+                    self.shake_hands(config, stream, guard, deadline).await
                 }
             },
         };

@@ -14,7 +14,6 @@ use reachback_proto::words::{printable, printable_lines, quote, shell_word};
 use russh::MethodKind;
 use russh::client::{Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
-use russh::keys::agent::client::{AgentClient, AgentStream};
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::ssh_key::{Algorithm, Certificate, HashAlg, PublicKey};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg};
@@ -27,6 +26,7 @@ use super::keyring::Keyring;
 use super::person::{Person, Prompt, Question, Round};
 use super::way::{Hop, expand};
 use crate::platform::files;
+use crate::platform::ssh_agent::{self, Agent};
 
 /// Largest file with a key, in bytes; an RSA key of 16,384 bits has 13 KB.
 const MAX_FILE: u64 = 64 << 10;
@@ -55,6 +55,8 @@ pub struct AuthError {
     pub passed_over: Vec<String>,
     /// Whether it asks for something that is typed, and nobody typed it.
     pub unanswered: bool,
+    /// Whether nobody was asked for that, or for what opens a key, because of `BatchMode yes`.
+    pub unasked: bool,
     /// Whether it asks for that after it took a key.
     pub second_proof: bool,
     /// How often it said no to something that was offered.
@@ -81,7 +83,11 @@ impl AuthError {
         }
         if self.unanswered {
             words += if self.tried.is_empty() { ":" } else { ";" };
-            words += " it asks for a password or a code, and nothing was typed";
+            words += " it asks for a password or a code";
+            words += if self.unasked { "" } else { ", and nothing was typed" };
+        }
+        if self.unasked {
+            words += "; BatchMode yes has nobody asked";
         }
         if self.closed {
             words += "; it ended the connection after these tries";
@@ -97,6 +103,19 @@ impl AuthError {
         if self.closed && self.locked.is_empty() && !self.unanswered {
             return "offer fewer keys: set IdentityFile and IdentitiesOnly yes for it in the SSH configuration"
                 .to_owned();
+        }
+        if self.unasked {
+            let asks = "set BatchMode no for it in the SSH configuration, and log in";
+            return match self.locked.first() {
+                Some(file) => {
+                    format!(
+                        "add the key to the SSH agent: ssh-add {}; or {asks} {}",
+                        shell_word(file.display()),
+                        log_in()
+                    )
+                }
+                None => format!("{asks} {}", log_in()),
+            };
         }
         match self.locked.first() {
             Some(file) => {
@@ -188,20 +207,30 @@ impl Attempt<'_> {
                 }
             }
         }
-        if self.takes(MethodKind::KeyboardInteractive)
-            && self.hop.settings.is_on("kbdinteractiveauthentication")
-            && self.is_preferred("keyboard-interactive")
+        if self.asks(MethodKind::KeyboardInteractive, "kbdinteractiveauthentication", "keyboard-interactive")
             && let Some(how) = self.keyboard().await
         {
             return Some(how);
         }
-        if self.takes(MethodKind::Password)
-            && self.hop.settings.is_on("passwordauthentication")
-            && self.is_preferred("password")
-        {
+        if self.asks(MethodKind::Password, "passwordauthentication", "password") {
             return self.password().await;
         }
         None
+    }
+
+    /// Whether the machine may ask a person for something in this way, which has this name and this option; notes where it would.
+    fn asks(&mut self, method: MethodKind, option: &str, way: &str) -> bool {
+        let asks = self.takes(method) && self.hop.settings.is_on(option) && self.is_preferred(way);
+        if asks && self.is_batch() {
+            (self.error.unanswered, self.error.unasked) = (true, true);
+            return false;
+        }
+        asks
+    }
+
+    /// Whether the configuration has nobody asked for anything.
+    fn is_batch(&self) -> bool {
+        self.hop.settings.is_on("batchmode")
     }
 
     /// Whether `PreferredAuthentications` leaves this way open.
@@ -390,7 +419,9 @@ impl Attempt<'_> {
         if let Some(key) = self.own.keys.key(path, &text) {
             return Some(key);
         }
-        for _ in 0..self.own.person.tries() {
+        let tries = if self.is_batch() { 0 } else { self.own.person.tries() };
+        self.error.unasked |= self.is_batch();
+        for _ in 0..tries {
             let question = Question::Passphrase { file: path.display().to_string() };
             let Some(passphrase) = self.own.person.answers(question).await else { break };
             let opened = tokio::task::spawn_blocking({
@@ -532,24 +563,14 @@ fn secret(path: &Path) -> Result<Zeroizing<String>, String> {
 }
 
 /// The agent that the configuration names, or the environment's. `None` where there is none.
-async fn connect_agent(hop: &Hop, home: Option<&PathBuf>) -> Option<AgentClient<Box<dyn AgentStream + Send + Unpin>>> {
+async fn connect_agent(hop: &Hop, home: Option<&PathBuf>) -> Option<Agent> {
     let path = match hop.settings.one("identityagent") {
         Some(none) if none.eq_ignore_ascii_case("none") => return None,
-        None | Some("SSH_AUTH_SOCK") => std::env::var_os("SSH_AUTH_SOCK")?.into(),
+        None | Some("SSH_AUTH_SOCK") => ssh_agent::usual()?,
         Some(named) => match named.strip_prefix('$').filter(|name| !name.starts_with('{')) {
             Some(variable) => std::env::var_os(variable)?.into(),
             None => PathBuf::from(expand(named, hop, home)?),
         },
     };
-    agent_at(&path).await
-}
-
-#[cfg(unix)]
-async fn agent_at(path: &Path) -> Option<AgentClient<Box<dyn AgentStream + Send + Unpin>>> {
-    Some(AgentClient::connect_uds(path).await.ok()?.dynamic())
-}
-
-#[cfg(windows)]
-async fn agent_at(path: &Path) -> Option<AgentClient<Box<dyn AgentStream + Send + Unpin>>> {
-    Some(AgentClient::connect_named_pipe(path).await.ok()?.dynamic())
+    ssh_agent::connect(&path).await
 }

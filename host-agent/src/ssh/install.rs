@@ -13,6 +13,7 @@
 //! of the link stays.
 
 mod package;
+mod sweep;
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use super::shell::{RunError, word};
 use package::Package;
 
 pub use package::CODEX_VERSION;
+pub use sweep::Swept;
 
 /// What a look at a machine may take.
 const LOOK_PATIENCE: Duration = Duration::from_secs(30);

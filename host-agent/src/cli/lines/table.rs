@@ -38,6 +38,7 @@ const EVENTS: &[(&str, &str)] = &[
     ("ssh_codex", "`ssh check`, `bootstrap`"),
     ("ssh_installing", "`ssh bootstrap`"),
     ("ssh_installed", "`ssh bootstrap`"),
+    ("ssh_swept", "`ssh bootstrap`, `stop`"),
     ("ssh_stopped", "`ssh stop`"),
     ("ssh_added", "`ssh add`; `up`, `host`"),
     ("ssh_removed", "`ssh remove`; `up`, `host`"),

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use reachback_proto::words::{printable, quote};
+use reachback_proto::words::{printable, quote, shell_word};
 
 use super::{connect, failure_there, find_codex, tell_codex, tell_way};
 use crate::cli::output::Output;
-use crate::local_api::{Event, Failure, SshInstalled, SshInstalling};
+use crate::local_api::{Event, Failure, SshInstalled, SshInstalling, SshSwept};
 use crate::platform::signals::stop_wanted;
-use crate::ssh::{By, CODEX_VERSION, Connection, Discovery, InstallError, Installed, Step};
+use crate::ssh::{BootstrapError, By, CODEX_VERSION, Connection, Discovery, InstallError, Installed, Step, Swept};
 
 /// How wide a bar is, in characters.
 const BAR: u64 = 30;
@@ -54,7 +54,37 @@ async fn where_needed(connection: &Connection, name: &str, output: Output) -> Re
         }
     };
     tell_codex(found.map_err(|error| failure_there(&error, name))?, output);
+    tell_swept(connection.sweep().await, name, output);
     Ok(())
+}
+
+/// Says what became of versions that were put there before. What was wanted is done without that, too.
+pub(super) fn tell_swept(swept: Result<Swept, BootstrapError>, name: &str, output: Output) {
+    let Swept { removed, kept } = match swept {
+        Ok(swept) => swept,
+        Err(error) => {
+            output.remark(format_args!(
+                "Whether an older Codex of Reachback's is left on {} is not known: {error}",
+                quote(name)
+            ));
+            return;
+        }
+    };
+    if !removed.is_empty() {
+        output.say(format_args!("Removed there, as nothing runs from it any more: Codex {}.", removed.join(", ")));
+    }
+    for version in &kept {
+        let by_hand = format!("rm -rf {}", Swept::folder(version));
+        output.say(format_args!(
+            "Left there, as something may run from it: Codex {version}. It goes with the next: reachback ssh stop {0}; \
+             or by hand: ssh {0} {1}",
+            shell_word(name),
+            shell_word(&by_hand)
+        ));
+    }
+    if !(removed.is_empty() && kept.is_empty()) {
+        output.event(&Event::SshSwept(SshSwept { alias: name.to_owned(), removed, kept }));
+    }
 }
 
 fn tell(installed: Installed, name: &str, output: Output) {

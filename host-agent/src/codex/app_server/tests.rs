@@ -63,7 +63,7 @@ async fn without_codex_the_fix_is_how_to_install_it() {
     let server = AppServer::start(config);
     let (reason, fix) = failure(&server).await;
     assert!(reason.contains("“no-such-codex” was not found"), "{reason}");
-    assert_eq!(fix.as_deref(), Some("npm install -g @openai/codex"));
+    assert_eq!(fix.as_deref(), Some(&*install()));
     let refused = server.connect(Allowance::default()).await;
     assert!(matches!(refused, Err(ConnectError::Failed { fix: Some(_), .. })), "{refused:?}");
     server.stop().await;

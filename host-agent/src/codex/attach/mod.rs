@@ -29,6 +29,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::process::install;
 use super::pulse::{Pulse, Sign};
 use super::remote_control::redirect::is_same;
 use super::supervision::{HEALTHY, RESTARTS, is_answered, ready, reason, stopped};
@@ -146,7 +147,7 @@ impl OpenError {
             Self::Silent { .. } | Self::NotTaken { .. } => "restart the codex that listens there".to_owned(),
             Self::Overloaded { .. } => "wait: it is tried again by itself".to_owned(),
             Self::TooOld { .. } => {
-                "update it, and start it anew: npm install -g @openai/codex; or have the agent start one: --codex app-server".to_owned()
+                format!("update it, and start it anew: {}; or have the agent start one: --codex app-server", install())
             }
             Self::OtherHome { home, .. } => format!(
                 "if that is a folder of this machine, start the agent with --codex-home {}",

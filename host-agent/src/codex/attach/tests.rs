@@ -206,7 +206,7 @@ async fn what_is_no_app_server_or_an_old_one_is_refused_in_words_of_its_own() {
         (
             said(json!({ "result": { "userAgent": "x/0.150.2 (y)", "codexHome": home.path() } })),
             "is version 0.150.2, older than",
-            "npm install -g @openai/codex",
+            "npm install -g @openai/codex@",
         ),
         (said(json!({ "error": { "code": -32001, "message": "busy" } })), "has too much to do", "tried again"),
         (Play::of(other.path()), "has its state in", "--codex-home"),

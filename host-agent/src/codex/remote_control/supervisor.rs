@@ -30,7 +30,7 @@ use super::upstream::Upstream;
 use crate::backoff::Backoff;
 use crate::codex::config::HomeError;
 use crate::codex::ground::Hold;
-use crate::codex::process::{INSTALL, Process, SpawnError};
+use crate::codex::process::{Process, SpawnError, install};
 use crate::codex::supervision::{HEALTHY, Ledger, RESTARTS, START_DEADLINE, STARTED_ANEW, idle_for_long, reason};
 use crate::codex::{Adapter, CodexState, Instance, StartedBy, Text};
 use crate::link::way_out::WayOut;
@@ -69,7 +69,7 @@ impl OpenError {
         match self {
             Self::Home(error) => Some(error.fix()),
             Self::Upstream(error) => error.fix(),
-            Self::Spawn(SpawnError::NotFound { .. }) => Some(INSTALL.to_owned()),
+            Self::Spawn(SpawnError::NotFound { .. }) => Some(install()),
             Self::Ended { said: Some(said), .. } if said.contains(REFUSED) => Some(
                 "sign in with ChatGPT, which remote control needs: codex login; or leave `--codex remote-control` out"
                     .to_owned(),

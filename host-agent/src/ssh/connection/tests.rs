@@ -276,6 +276,41 @@ async fn a_channel_that_takes_nothing_more_holds_up_no_other_one() {
 }
 
 #[tokio::test]
+async fn a_way_that_swallows_everything_is_found_out_and_cut_whatever_waits_to_go_out() {
+    let place = Place::prepare().await;
+    let (addr, _serving) = speak_ssh(server::Config { window_size: 64 << 20, ..place.config() }, Echo::default).await;
+    let swallows = CancellationToken::new();
+    let (way, _passing) = serve({
+        let swallows = swallows.clone();
+        move |mut near| {
+            let swallows = swallows.clone();
+            async move {
+                let mut far = TcpStream::connect(addr).await.expect("the server listens");
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = swallows.cancelled() => std::future::pending().await,
+                }
+            }
+        }
+    })
+    .await;
+    let connection = place.connect(way).await.unwrap();
+    assert!(connection.answers(PATIENCE).await);
+    let mut stream = connection.open_socket("/stalled").await.unwrap();
+    swallows.cancel();
+    // More than the system keeps for who does not read.
+    let much = vec![0; 64 << 20];
+    let asking = async {
+        assert!(!connection.answers(Duration::from_millis(500)).await);
+        connection.cut();
+    };
+    let both = async { tokio::join!(stream.write_all(&much), asking) };
+    let (written, ()) = tokio::time::timeout(PATIENCE, both).await.expect("what waits to go out hears of it");
+    written.unwrap_err();
+    tokio::time::timeout(PATIENCE, connection.closed()).await.expect("it has ended");
+}
+
+#[tokio::test]
 async fn a_server_that_talks_without_end_before_it_speaks_ssh_is_given_up() {
     let place = Place::prepare().await;
     for words in ["a long story ", "line after line\r\n"] {
