@@ -1,11 +1,18 @@
 //! Text that comes in pieces is put together on its way to a device: fewer bytes, and nobody sees the length of a token.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::cutter::Cutter;
 use e2e::dice::Dice;
-use e2e::rpc::Client;
+use e2e::rpc::{Client, End, Pipe};
 use e2e::stage::{Stage, client};
+use futures_util::future::BoxFuture;
+use reachback_host::connect::remote::RemoteHost;
+use reachback_host::session::ChannelHandle;
+use reachback_proto::frame::LOCAL_ENVIRONMENT;
 use reachback_proto::scope::Scope;
 use serde_json::{Value, json};
 
@@ -45,6 +52,54 @@ fn told(story: Vec<Value>) -> Vec<Value> {
         told.push(message);
     }
     told
+}
+
+/// A channel of a device that takes text in short.
+struct Short {
+    channel: ChannelHandle,
+    lanes: HashMap<u64, Value>,
+    /// Messages that named a lane and nothing else.
+    count: Arc<AtomicUsize>,
+}
+
+impl Short {
+    async fn client(remote: &RemoteHost) -> (Client, Arc<AtomicUsize>) {
+        let mut api = Client::raw(remote.api().await.unwrap());
+        api.request("host/read", json!({ "shortText": true })).await.unwrap();
+        let count = Arc::<AtomicUsize>::default();
+        let channel = remote.open_channel(LOCAL_ENVIRONMENT).await.unwrap();
+        let short = Self { channel, lanes: HashMap::new(), count: Arc::clone(&count) };
+        (Client::over(short).await, count)
+    }
+}
+
+impl Pipe for Short {
+    fn send(&mut self, message: String) -> BoxFuture<'_, ()> {
+        Pipe::send(&mut self.channel, message)
+    }
+    fn next(&mut self) -> BoxFuture<'_, Result<Value, End>> {
+        Box::pin(async move {
+            let mut message = self.channel.next().await?;
+            let Some(lane) = message.as_object_mut().unwrap().remove("lane") else { return Ok(message) };
+            let lane = lane.as_u64().filter(|lane| *lane < 8).expect("a lane that no client keeps");
+            if message["method"].is_string() {
+                self.lanes.insert(lane, message.clone());
+                return Ok(message);
+            }
+            self.count.fetch_add(1, Ordering::Relaxed);
+            let mut whole = self.lanes[&lane].clone();
+            whole["params"]["delta"] = message["delta"].take();
+            Ok(whole)
+        })
+    }
+}
+
+/// Pieces of text all at one moment: those in short have that of the first.
+fn without_moments(mut story: Vec<Value>) -> Vec<Value> {
+    for piece in story.iter_mut().filter(|message| message["method"] == PIECE) {
+        piece["emittedAtMs"] = json!(0);
+    }
+    story
 }
 
 fn pieces(story: &[Value]) -> usize {
@@ -129,10 +184,14 @@ struct Turn {
 }
 
 async fn turn(stage: &Stage, thread: &str, near: &mut Client, far: &mut Client) -> Turn {
+    turn_of(stage, thread, near, far, "@text N=5000").await
+}
+
+async fn turn_of(stage: &Stage, thread: &str, near: &mut Client, far: &mut Client, text: &str) -> Turn {
     near.take_thread(thread);
     far.take_thread(thread);
     let (before, begin) = (stage.device_side.passed().1, Instant::now());
-    far.prompt(thread, "@text N=5000").await;
+    far.prompt(thread, text).await;
     let end = far.event("turn/completed").await;
     let (bytes, took) = (stage.device_side.passed().1 - before, begin.elapsed());
     let mut far = story(far, thread);
@@ -186,6 +245,33 @@ async fn a_turn_of_five_thousand_pieces_costs_a_device_little_beside_its_text() 
     let Turn { near: here, far: there, bytes, pieces, .. } = turn(&stage, &thread, &mut near, &mut far).await;
     assert_eq!(pieces, 5000);
     assert!(bytes > 1_000_000, "{bytes} bytes");
+    assert!(here == there, "{}", first_difference(&here, &there));
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn in_short_a_text_that_streams_costs_a_device_less() {
+    const SLOW: &str = "@text N=500 ms=10";
+    let stage = Stage::start().await;
+    let remote = stage.pair(Scope::Approve).await.connect().await;
+    let mut far = client(&remote).await.patient(Duration::from_secs(60));
+    let mut near = Client::connect(&*stage.backend).await.patient(Duration::from_secs(60));
+    let thread = far.thread(&stage.codex).await;
+    far.turn(&thread, "@text N=1").await;
+    near.resume(&thread).await;
+    let Turn { bytes: long, pieces, .. } = turn_of(&stage, &thread, &mut near, &mut far, SLOW).await;
+    // Else its channel would have the text as well.
+    far.request("thread/unsubscribe", json!({ "threadId": thread })).await.unwrap();
+
+    let (mut short, count) = Short::client(&remote).await;
+    short.resume(&thread).await;
+    let Turn { near: here, far: there, bytes, pieces: in_short, .. } =
+        turn_of(&stage, &thread, &mut near, &mut short, SLOW).await;
+    assert_eq!(count.load(Ordering::Relaxed), in_short - 1, "only the first says everything");
+    // A record with a short piece has 128 bytes, and at least 256 with all that is around it.
+    let saved = 128 * in_short.min(pieces) as u64;
+    assert!(bytes + saved * 3 / 4 < long, "{bytes} bytes in {in_short} pieces, and {long} in {pieces}");
+    let (here, there) = (told(without_moments(here)), told(without_moments(there)));
     assert!(here == there, "{}", first_difference(&here, &there));
     stage.stop().await;
 }

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::environments::live_text::{Joining, LiveText};
-use super::outbox::{MOST_WAIT, Outbox, Share, Text, lean};
+use super::outbox::{MOST_WAIT, Outbox, Share, Shortener, Text, lean};
 use super::requests::{Requests, Who};
 use super::work;
 use crate::audit::{AuditError, AuditLog, Entry, What};
@@ -53,11 +53,17 @@ pub(crate) struct Wishes {
     pub merged_text: AtomicBool,
     /// Whether the end of a turn comes without the turn's items.
     pub lean_turns: AtomicBool,
+    /// Whether text may come with the number of a lane in place of what is around it.
+    pub short_text: AtomicBool,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { merged_text: AtomicBool::new(true), lean_turns: AtomicBool::new(false) }
+        Self {
+            merged_text: AtomicBool::new(true),
+            lean_turns: AtomicBool::new(false),
+            short_text: AtomicBool::new(false),
+        }
     }
 }
 
@@ -351,13 +357,17 @@ impl ToDevice<'_> {
 
     /// Hands over what waits, as the session takes it, until the outbox is finished.
     async fn forward(&self) -> Result<(), End> {
+        let mut shortener = Shortener::default();
         loop {
             self.sender.writable(self.session).await;
             let message = self.outbox.pop().await.map_err(|error| {
                 tracing::error!(%error, "what was kept for a device can't be read again");
                 (ChannelCloseReason::Gap, "what the host kept on disk can't be read again".into())
             })?;
-            let Some(message) = message else { return Ok(()) };
+            let Some(mut message) = message else { return Ok(()) };
+            if self.wishes.short_text.load(Ordering::Relaxed) {
+                message = shortener.shorten(message);
+            }
             self.sender.send(message).await.map_err(|_| SESSION_ENDED)?;
         }
     }

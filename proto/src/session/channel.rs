@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::window::Window;
-use super::{Event, SessionError, Side};
+use super::{Event, SessionError, Side, TRICKLE_BYTES};
 use crate::frame::{ChannelCloseReason, ChannelNumber, Frame, data_overhead};
 
 /// A fragment smaller than this is not worth cutting a message for, when the record is nearly full.
@@ -324,13 +324,16 @@ impl Channel {
             return Err(SessionError::BadAck { channel, next });
         }
         let limited = !self.queue.is_empty();
+        let now_known = usize::try_from(next.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        let bytes: usize = self.kept.iter().take(now_known).map(|kept| kept.len() - FRAME_COST).sum();
+        let is_trickle = bytes < TRICKLE_BYTES;
         while self.base < next {
             let kept = self.kept.pop_front().expect("next is within what is kept");
             self.base += 1;
             self.kept_bytes -= kept.len();
             self.sent = self.sent.saturating_sub(1);
             if !kept.resent {
-                self.window.acknowledged(kept.len(), kept.sent, limited, now);
+                self.window.acknowledged(kept.len(), kept.sent, (limited, is_trickle), now);
             }
         }
         Ok(())

@@ -48,6 +48,11 @@ pub const MAX_MESSAGE_TO_HOST: usize = 64 << 20;
 pub const MAX_MESSAGE_TO_DEVICE: usize = 160 << 20;
 /// Acknowledgements wait at most this long for data to ride on.
 pub const ACK_DELAY: Duration = Duration::from_millis(20);
+/// Messages that come in a trickle are acknowledged so often, and the first of them within [`ACK_DELAY`]: a record that only
+/// acknowledges costs the link as much as one with a short message.
+pub const TRICKLE_ACK_DELAY: Duration = Duration::from_millis(250);
+/// A trickle has fewer bytes than this between two acknowledgements.
+pub const TRICKLE_BYTES: usize = 4 * 1024;
 /// Acknowledgements wait for at most this many bytes that were stored or handled.
 pub const ACK_BYTES: usize = 32 * 1024;
 /// A link whose `Open` or `Resume` has no answer for this long is dead: as long as for anything else unanswered.
@@ -286,6 +291,8 @@ pub struct Session {
     /// Acknowledgements for channels that are over: the other side missed the last ones.
     stale_acks: BTreeMap<ChannelNumber, u64>,
     ack_due: Option<Instant>,
+    /// When this side last acknowledged anything on this link.
+    acked: Option<Instant>,
     ack_bytes: usize,
     /// Received and not handled, all channels.
     received_bytes: usize,
@@ -319,6 +326,7 @@ impl Session {
             acks: BTreeSet::new(),
             stale_acks: BTreeMap::new(),
             ack_due: None,
+            acked: None,
             ack_bytes: 0,
             received_bytes: 0,
             events: VecDeque::new(),
@@ -365,6 +373,7 @@ impl Session {
         self.pong = None;
         self.turn.clear();
         self.ack_due = None;
+        self.acked = None;
     }
 
     // --- sending -------------------------------------------------------
@@ -693,7 +702,7 @@ impl Session {
         if self.link == Link::Up {
             let due = self.ack_bytes >= ACK_BYTES || self.ack_due.is_some_and(|due| due <= now);
             if due || !self.turn.is_empty() || !out.is_empty() {
-                self.transmit_acks(out);
+                self.transmit_acks(out, now);
             }
             self.transmit_data(out, now);
         }
@@ -701,7 +710,10 @@ impl Session {
         !out.is_empty()
     }
 
-    fn transmit_acks(&mut self, out: &mut Vec<u8>) {
+    fn transmit_acks(&mut self, out: &mut Vec<u8>, now: Instant) {
+        if !self.acks.is_empty() {
+            self.acked = Some(now);
+        }
         // An ack is at most 17 bytes: 128 channels and 256 stale ones fit beside the longest control frames.
         for number in std::mem::take(&mut self.acks) {
             if let Some(channel) = self.channels.get(&number) {
@@ -795,7 +807,11 @@ impl Session {
     fn owe_ack(&mut self, number: ChannelNumber, bytes: usize, now: Instant) {
         self.acks.insert(number);
         self.ack_bytes += bytes;
-        self.ack_due.get_or_insert(now + ACK_DELAY);
+        // What opens or closes a channel is no trickle: somebody may wait for the end of it.
+        let is_trickle = bytes > 0 && self.ack_bytes < TRICKLE_BYTES;
+        let next = self.acked.filter(|_| is_trickle).map(|acked| acked + TRICKLE_ACK_DELAY);
+        let due = next.map_or(now + ACK_DELAY, |next| next.max(now + ACK_DELAY));
+        self.ack_due = Some(self.ack_due.map_or(due, |earlier| earlier.min(due)));
     }
 
     fn give_up(&mut self, number: ChannelNumber) {

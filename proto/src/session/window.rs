@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::TRICKLE_ACK_DELAY;
+
 /// Never less, so that a slow consumer's channel keeps moving; two acknowledgement batches.
 pub(super) const MIN: usize = 64 * 1024;
 /// Where a link starts.
@@ -41,13 +43,21 @@ impl Window {
         self.latest
     }
 
-    /// `bytes` sent at `sent` were acknowledged; `limited` says that the window held more back.
-    pub(super) fn acknowledged(&mut self, bytes: usize, sent: Instant, limited: bool, now: Instant) {
+    /// `bytes` sent at `sent` were acknowledged; `limited` says that the window held more back, `is_trickle` that so little was
+    /// acknowledged that the other side may have waited for more.
+    pub(super) fn acknowledged(
+        &mut self,
+        bytes: usize,
+        sent: Instant,
+        (limited, is_trickle): (bool, bool),
+        now: Instant,
+    ) {
+        let waited = if is_trickle { TRICKLE_ACK_DELAY } else { Duration::ZERO };
         let delay = now.saturating_duration_since(sent);
         let best = self.best.map_or(delay, |best| best.min(delay));
         self.best = Some(best);
         self.latest = Some(delay);
-        if delay > best + TARGET_DELAY {
+        if delay > best + TARGET_DELAY + waited {
             if self.shrunk_at.is_none_or(|at| sent >= at) {
                 self.limit = (self.limit / 2).max(MIN);
                 self.shrunk_at = Some(now);

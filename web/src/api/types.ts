@@ -453,6 +453,10 @@ export type HostReadParams = {
    * come when it was complete.
    */
   leanTurns?: boolean;
+  /**
+   * Whether text of an item that goes on comes on this session with the number of a lane, in place of what is around it.
+   */
+  shortText?: boolean;
 };
 
 /**

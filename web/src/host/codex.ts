@@ -9,6 +9,7 @@ import type { SessionDriver } from "../session/driver";
 import { OpenError, SendError } from "../session/error";
 import type { ChannelHandle } from "../session/handle";
 import { ChannelCloseReason } from "../wire/frame";
+import { TextLanes } from "./lanes";
 
 /** Who hears of a channel. */
 export interface CodexUser {
@@ -49,6 +50,7 @@ export class Codex {
   readonly #channel: ChannelHandle;
   readonly #user: CodexUser;
   readonly #unanswered = new Map<number, Unanswered>();
+  readonly #lanes = new TextLanes();
   #nextId = 0;
   #closed = false;
 
@@ -151,7 +153,7 @@ export class Codex {
   }
 
   #take(bytes: Bytes): void {
-    const message = parse(bytes);
+    const message = this.#lanes.whole(parse(bytes));
     const { id, method, params, result, error } = message;
     if (typeof method === "string") {
       // With an id Codex asks something.

@@ -15,6 +15,14 @@ export const MAX_CHANNELS = MAX_RESUME_CHANNELS / 2;
 /** What a message or a frame costs beside its bytes, so that many tiny ones are bounded too. In bytes. */
 export const FRAME_COST = 64;
 
+/**
+ * Messages that come in a trickle are acknowledged so often, in milliseconds, and the first of them as soon as others: a
+ * record that only acknowledges costs the link as much as one with a short message.
+ */
+export const TRICKLE_ACK_DELAY = 250;
+/** A trickle has fewer bytes than this between two acknowledgements. */
+export const TRICKLE_BYTES = 4 * 1024;
+
 /** Which end of the session this is: a device opens sessions and channels, a host accepts them. */
 export type Side = "device" | "host";
 

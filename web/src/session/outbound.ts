@@ -8,7 +8,7 @@ import type { Bytes } from "../bytes";
 import { type Frame, dataOverhead, putFrame } from "../wire/frame";
 import type { Writer } from "../wire/writer";
 import { SessionError } from "./error";
-import { FRAME_COST } from "./limits";
+import { FRAME_COST, TRICKLE_BYTES } from "./limits";
 import { SendWindow } from "./window";
 
 /** A fragment smaller than this, in bytes, is not worth cutting a message for when the record is nearly full. */
@@ -206,11 +206,13 @@ export class Outbound {
       return;
     }
     const limited = this.#queue.length > 0;
-    for (const kept of this.#kept.splice(0, count)) {
+    const known = this.#kept.splice(0, count);
+    const isTrickle = total(known, (kept) => keptCost(kept) - FRAME_COST) < TRICKLE_BYTES;
+    for (const kept of known) {
       const bytes = keptCost(kept);
       this.#keptBytes -= bytes;
       if (!kept.resent) {
-        this.#window.acknowledged(bytes, kept.sent, limited, now);
+        this.#window.acknowledged(bytes, kept.sent, { limited, isTrickle }, now);
       }
     }
     this.#base = next;

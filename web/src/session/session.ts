@@ -32,7 +32,15 @@ import { Writer } from "../wire/writer";
 import { Channel } from "./channel";
 import { OpenError, SendError, SessionError } from "./error";
 import type { SessionEvent } from "./event";
-import { API_CHANNEL, MAX_CHANNELS, type SessionLimits, type Side, maxMessage } from "./limits";
+import {
+  API_CHANNEL,
+  MAX_CHANNELS,
+  TRICKLE_ACK_DELAY,
+  TRICKLE_BYTES,
+  type SessionLimits,
+  type Side,
+  maxMessage,
+} from "./limits";
 import { Liveness, PROBE_AFTER, PROBE_LIMIT, type Verdict } from "./liveness";
 
 /** Acknowledgements wait at most this long for data to ride on, in milliseconds. */
@@ -74,6 +82,8 @@ export class Session {
   /** Acknowledgements for channels that are over: the other side missed the last ones. */
   #staleAcks = new Map<number, number>();
   #ackDue: number | null = null;
+  /** When this side last acknowledged anything on this link. */
+  #acked = -Infinity;
   #ackBytes = 0;
   /** Received and not handled, all channels. */
   #receivedBytes = 0;
@@ -136,6 +146,7 @@ export class Session {
     this.#pong = null;
     this.#turn = [];
     this.#ackDue = null;
+    this.#acked = -Infinity;
   }
 
   /** When something was last heard on the link, or it began, in milliseconds of the clock. */
@@ -526,7 +537,7 @@ export class Session {
     if (this.#link === "up") {
       const due = this.#ackBytes >= ACK_BYTES || (this.#ackDue !== null && this.#ackDue <= now);
       if (due || this.#turn.length > 0 || w.length > 0) {
-        this.#transmitAcks(w);
+        this.#transmitAcks(w, now);
       }
       this.#transmitData(w, now);
     }
@@ -534,7 +545,10 @@ export class Session {
   }
 
   /** An acknowledgement is at most 17 bytes: 128 channels and 256 stale ones fit beside the longest control frames. */
-  #transmitAcks(w: Writer): void {
+  #transmitAcks(w: Writer, now: number): void {
+    if (this.#acks.size > 0) {
+      this.#acked = now;
+    }
     for (const number of [...this.#acks].sort(ascending)) {
       const channel = this.#channels.get(number);
       if (channel !== undefined) {
@@ -646,7 +660,10 @@ export class Session {
   #oweAck(number: number, bytes: number, now: number): void {
     this.#acks.add(number);
     this.#ackBytes += bytes;
-    this.#ackDue ??= now + ACK_DELAY;
+    // What opens or closes a channel is no trickle: somebody may wait for the end of it.
+    const isTrickle = bytes > 0 && this.#ackBytes < TRICKLE_BYTES;
+    const due = Math.max(now + ACK_DELAY, isTrickle ? this.#acked + TRICKLE_ACK_DELAY : 0);
+    this.#ackDue = Math.min(this.#ackDue ?? Infinity, due);
   }
 
   /** The channel that holds most pays for a full session, which need not be `sender`, the one that came last. */

@@ -6,6 +6,8 @@
  * {@link TARGET_DELAY} later than the best seen on this link.
  */
 
+import { TRICKLE_ACK_DELAY } from "./limits";
+
 /** Never less, in bytes, so that a slow consumer's channel keeps moving; two acknowledgement batches. */
 export const MIN_WINDOW = 64 * 1024;
 /** Where a link starts, in bytes. */
@@ -27,11 +29,20 @@ export class SendWindow {
     return this.#limit;
   }
 
-  /** `bytes` sent at `sent` were acknowledged at `now`; `limited` says that the window held more back. */
-  acknowledged(bytes: number, sent: number, limited: boolean, now: number): void {
+  /**
+   * `bytes` sent at `sent` were acknowledged at `now`; `limited` says that the window held more back, `isTrickle` that so
+   * little was acknowledged that the other side may have waited for more.
+   */
+  acknowledged(
+    bytes: number,
+    sent: number,
+    { limited, isTrickle }: { readonly limited: boolean; readonly isTrickle: boolean },
+    now: number,
+  ): void {
+    const waited = isTrickle ? TRICKLE_ACK_DELAY : 0;
     const delay = Math.max(now - sent, 0);
     this.#best = Math.min(this.#best, delay);
-    if (delay > this.#best + TARGET_DELAY) {
+    if (delay > this.#best + TARGET_DELAY + waited) {
       if (sent >= this.#shrunkAt) {
         this.#limit = Math.max(Math.floor(this.#limit / 2), MIN_WINDOW);
         this.#shrunkAt = now;

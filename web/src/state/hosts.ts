@@ -150,8 +150,8 @@ export class Hosts {
       page,
       create,
       rests: this.#rests,
-      // Each item comes whole before its turn ends.
-      read: { leanTurns: true },
+      // Each item comes whole before its turn ends, and of its text the channels know whose it is.
+      read: { leanTurns: true, shortText: true },
       notified: (notification) => {
         for (const listener of [threads, codexes, asking, start, messages, ...open]) {
           listener.notified(notification);

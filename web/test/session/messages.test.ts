@@ -1,7 +1,7 @@
 /** What a session promises while its link holds: order, fair turns, acknowledgements, closing, liveness. */
 import { describe, expect, test } from "vitest";
 import { equal } from "../../src/bytes";
-import { API_CHANNEL, DEVICE_LIMITS, FRAME_COST, HOST_LIMITS } from "../../src/session/limits";
+import { API_CHANNEL, DEVICE_LIMITS, FRAME_COST, HOST_LIMITS, TRICKLE_ACK_DELAY } from "../../src/session/limits";
 import { HEARTBEAT, PROBE_AFTER, PROBE_LIMIT, SILENCE_LIMIT } from "../../src/session/liveness";
 import { ACK_BYTES, ACK_DELAY, ATTACH_LIMIT } from "../../src/session/session";
 import { INITIAL_WINDOW, MAX_WINDOW, MIN_WINDOW, SendWindow } from "../../src/session/window";
@@ -109,6 +109,37 @@ describe("messages", () => {
     expect(pair.host.pollTimeout()).toBe(pair.now + ACK_DELAY);
     pair.host.send(API_CHANNEL, message(1, 10));
     expect(pair.framesTo("device").map(({ type }) => type)).toEqual(["Ack", "Data"]);
+  });
+
+  test("that come in a trickle are acknowledged four times a second, and the channel's end within 20 ms", () => {
+    const pair = Pair.connected();
+    const channel = pair.channel();
+    const start = pair.now;
+    let acks = 0;
+    const listen = (until: number): void => {
+      for (let due = pair.device.pollTimeout() ?? Infinity; due <= until; due = pair.device.pollTimeout() ?? Infinity) {
+        pair.now = Math.max(pair.now, due);
+        acks += pair.framesTo("host").filter(({ type }) => type === "Ack").length;
+        while (pair.deliver("host"));
+      }
+      pair.now = until;
+    };
+    for (const n of range(100)) {
+      pair.host.send(channel, message(n, 75));
+      pair.transmit();
+      while (pair.deliver("device"));
+      listen(start + 60 * (n + 1));
+    }
+    listen(pair.now + TRICKLE_ACK_DELAY);
+    expect(pair.host.backlog(channel)).toBe(0);
+    expect(acks).toBeGreaterThanOrEqual(24);
+    expect(acks).toBeLessThanOrEqual(27);
+
+    pair.host.send(channel, message(0, 75));
+    pair.host.closeChannel(channel, ChannelCloseReason.done, "");
+    pair.transmit();
+    while (pair.deliver("device"));
+    expect(pair.device.pollTimeout()).toBe(pair.now + ACK_DELAY);
   });
 
   test("are acknowledged at once every 32 KiB, however small each is, and fewer bytes in time", () => {
@@ -242,13 +273,28 @@ describe("liveness", () => {
 
 test("the window shrinks when acknowledgements come late and grows again", () => {
   const window = new SendWindow();
-  window.acknowledged(1_000, 0, true, 10);
+  window.acknowledged(1_000, 0, { limited: true, isTrickle: false }, 10);
   for (let sent = 1_000; sent < 20_000; sent += 1_000) {
-    window.acknowledged(1_000, sent, true, sent + 500);
+    window.acknowledged(1_000, sent, { limited: true, isTrickle: false }, sent + 500);
   }
   expect(window.limit).toBe(MIN_WINDOW);
   for (let sent = 100_000; sent < 110_000; sent += 1) {
-    window.acknowledged(1_000, sent, true, sent + 15);
+    window.acknowledged(1_000, sent, { limited: true, isTrickle: false }, sent + 15);
   }
   expect(window.limit).toBe(MAX_WINDOW);
+});
+
+test("who acknowledges a trickle late has no slow link", () => {
+  const limit = (isTrickle: boolean, late: number): number => {
+    const window = new SendWindow();
+    for (const round of range(20)) {
+      const sent = 1_000 * round;
+      window.acknowledged(100, sent, { limited: false, isTrickle }, sent + (round === 0 ? 10 : late));
+    }
+    return window.limit;
+  };
+  expect(limit(true, TRICKLE_ACK_DELAY + 100)).toBe(INITIAL_WINDOW);
+  expect(limit(false, TRICKLE_ACK_DELAY + 100)).toBe(MIN_WINDOW);
+  // A slow link is seen all the same.
+  expect(limit(true, TRICKLE_ACK_DELAY + 120)).toBe(MIN_WINDOW);
 });

@@ -1,7 +1,7 @@
 /** Two sessions, a lossy link between them, and virtual time. */
 import type { Bytes } from "../../src/bytes";
 import type { SessionEvent } from "../../src/session/event";
-import { DEVICE_LIMITS, HOST_LIMITS, type SessionLimits, type Side } from "../../src/session/limits";
+import { DEVICE_LIMITS, HOST_LIMITS, TRICKLE_ACK_DELAY, type SessionLimits, type Side } from "../../src/session/limits";
 import { ACK_DELAY, Session } from "../../src/session/session";
 import { MAX_RECORD_PLAINTEXT } from "../../src/wire/blocks";
 import { type Frame, GapReason, decodeFrames, encodeFrames } from "../../src/wire/frame";
@@ -121,11 +121,11 @@ export class Pair {
       const moved = [this.transmit(), this.deliver("host"), this.deliver("device")];
       quiet = moved.includes(true) ? 0 : quiet + 1;
       if (quiet > 0) {
-        const soon = this.now + ACK_DELAY;
-        if (!SIDES.some((side) => (this[side].pollTimeout() ?? Infinity) <= soon)) {
+        const next = Math.min(...SIDES.map((side) => this[side].pollTimeout() ?? Infinity));
+        if (next > this.now + TRICKLE_ACK_DELAY) {
           return;
         }
-        this.now = soon;
+        this.now = Math.max(next, this.now + ACK_DELAY);
       }
     }
   }

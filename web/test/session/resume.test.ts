@@ -1,6 +1,6 @@
 /** Links that come and go: what is sent again, what is not, and what is a gap. */
 import { expect, test } from "vitest";
-import { API_CHANNEL, HOST_LIMITS } from "../../src/session/limits";
+import { API_CHANNEL, HOST_LIMITS, TRICKLE_ACK_DELAY } from "../../src/session/limits";
 import { ACK_DELAY, Session } from "../../src/session/session";
 import { MAX_WINDOW } from "../../src/session/window";
 import { ChannelCloseReason, GapReason } from "../../src/wire/frame";
@@ -133,7 +133,7 @@ test("a link that is cut after any of its records loses nothing", () => {
       pair.transmit();
       const moved = [pair.deliver("host"), pair.deliver("device")].filter(Boolean).length;
       quiet = moved > 0 ? 0 : quiet + 1;
-      pair.now += moved > 0 ? 0 : ACK_DELAY;
+      pair.now += moved > 0 ? 0 : TRICKLE_ACK_DELAY;
       if (records <= cutAfter && records + moved > cutAfter) {
         pair.connect();
       }

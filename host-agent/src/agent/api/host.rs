@@ -31,6 +31,7 @@ const FEATURES: &[&str] = &[
     "mergedText",
     "prompts",
     "requests",
+    "shortText",
     "threadLists",
     "threadPages",
     "sshHosts",
@@ -56,6 +57,8 @@ pub(super) struct HostReadParams {
     /// Whether the end of a turn comes without the turn's items on this session. Nothing else is left out: each item has
     /// come when it was complete.
     lean_turns: Option<bool>,
+    /// Whether text of an item that goes on comes on this session with the number of a lane, in place of what is around it.
+    short_text: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -126,6 +129,9 @@ pub(super) async fn read(call: Call, params: HostReadParams) -> Result<HostInfo,
     }
     if let Some(lean) = params.lean_turns {
         caller.wishes.lean_turns.store(lean, Ordering::Relaxed);
+    }
+    if let Some(short) = params.short_text {
+        caller.wishes.short_text.store(short, Ordering::Relaxed);
     }
     Ok(context.host(&caller, scope))
 }

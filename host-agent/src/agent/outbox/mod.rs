@@ -13,6 +13,7 @@ mod lean;
 mod merge;
 mod segment;
 mod share;
+mod short;
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,6 +29,7 @@ use merge::Lanes;
 pub(super) use merge::{MOST_WAIT, Text, adds_to_text};
 use segment::Segment;
 pub use share::{OutboxLimits, Outboxes, Share};
+pub(super) use short::Shortener;
 
 /// Messages from this size on take turns in a device's sessions, where their bytes stay until they are acknowledged.
 const LARGE: usize = 1 << 20;

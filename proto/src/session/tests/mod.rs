@@ -211,6 +211,58 @@ fn so_many_handled_bytes_are_acknowledged_at_once_and_fewer_in_time() {
 }
 
 #[test]
+fn a_trickle_is_acknowledged_four_times_a_second_and_its_end_at_once() {
+    let mut pair = Pair::connected();
+    let channel = pair.channel();
+    let start = pair.now;
+    let mut acks = 0;
+    let mut listen = |pair: &mut Pair, until: Instant| {
+        let mut record = Vec::new();
+        while let Some(due) = pair.device.ack_due.filter(|due| *due <= until) {
+            pair.now = pair.now.max(due);
+            assert!(pair.device.poll_transmit(&mut record, pair.now));
+            pair.host.handle_record(&record, pair.now).unwrap();
+            acks += 1;
+        }
+    };
+    for number in 1..=100 {
+        pair.host.send(channel, message(number, 75)).unwrap();
+        pair.transmit();
+        while pair.deliver_to_device() {}
+        let next = start + Duration::from_millis(60) * u32::try_from(number).unwrap();
+        listen(&mut pair, next);
+        pair.now = next;
+    }
+    let end = pair.now + TRICKLE_ACK_DELAY;
+    listen(&mut pair, end);
+    assert_eq!(pair.host.backlog(channel), 0);
+    assert!((24..=27).contains(&acks), "{acks} in six seconds");
+
+    pair.host.send(channel, message(0, 75)).unwrap();
+    pair.host.close_channel(channel, ChannelCloseReason::Done, "");
+    pair.transmit();
+    while pair.deliver_to_device() {}
+    assert_eq!(pair.device.ack_due, Some(pair.now + ACK_DELAY));
+}
+
+#[test]
+fn who_acknowledges_a_trickle_late_has_no_slow_link() {
+    let start = Instant::now();
+    let ms = Duration::from_millis;
+    let limit = |is_trickle: bool, late: u64| {
+        let mut window = window::Window::default();
+        for round in 0..20 {
+            let sent = start + ms(1000 * round);
+            window.acknowledged(100, sent, (false, is_trickle), sent + ms(if round == 0 { 10 } else { late }));
+        }
+        window.limit()
+    };
+    assert_eq!(limit(true, 250 + 100), window::INITIAL);
+    assert_eq!(limit(false, 250 + 100), window::MIN);
+    assert_eq!(limit(true, 250 + 120), window::MIN, "a slow link is not seen");
+}
+
+#[test]
 fn an_empty_message_is_a_message() {
     let mut pair = Pair::connected();
     pair.device.send(API_CHANNEL, Bytes::new()).unwrap();
@@ -613,15 +665,15 @@ fn the_window_shrinks_when_acknowledgements_come_late_and_grows_again() {
     let start = Instant::now();
     let mut window = window::Window::default();
     let ms = Duration::from_millis;
-    window.acknowledged(1000, start, true, start + ms(10));
+    window.acknowledged(1000, start, (true, false), start + ms(10));
     for round in 1..20 {
         let sent = start + ms(1000 * round);
-        window.acknowledged(1000, sent, true, sent + ms(500));
+        window.acknowledged(1000, sent, (true, false), sent + ms(500));
     }
     assert_eq!(window.limit(), window::MIN);
     for round in 0..10_000 {
         let sent = start + ms(100_000 + round);
-        window.acknowledged(1000, sent, true, sent + ms(15));
+        window.acknowledged(1000, sent, (true, false), sent + ms(15));
     }
     assert_eq!(window.limit(), window::MAX);
     assert_eq!(window.delay(), Some(ms(15)));
