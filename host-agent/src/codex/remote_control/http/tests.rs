@@ -750,10 +750,17 @@ async fn the_persons_sign_in_and_the_secrets_are_in_no_log_no_file_and_no_debug_
     answers.push(served.control("POST", "server/enroll", SIGN_IN, json!({"installation_id": "another"})).await);
     answers.push(served.control("POST", "server/pair", SIGN_IN, Value::Null).await);
     answers.push(served.refused(served.upgrade(&grant, &[])).await);
-    let mut broken = TcpStream::connect(("127.0.0.1", served.port)).await.unwrap();
-    broken.write_all(format!("GET /{secret} HTTP/9\r\nauthorization: {bearer}\r\n\r\n").as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    timeout(DEADLINE, broken.read_to_end(&mut answer)).await.expect("an end").unwrap();
+    // Again until it is in the log: see above.
+    let broken = async {
+        while !String::from_utf8_lossy(&log.0.lock().unwrap()).contains("broke off") {
+            tracing::callsite::rebuild_interest_cache();
+            let mut broken = TcpStream::connect(("127.0.0.1", served.port)).await.unwrap();
+            let request = format!("GET /{secret} HTTP/9\r\nauthorization: {bearer}\r\n\r\n");
+            broken.write_all(request.as_bytes()).await.unwrap();
+            broken.read_to_end(&mut Vec::new()).await.unwrap();
+        }
+    };
+    timeout(DEADLINE, broken).await.expect("a line about a connection that broke off");
     let home = served.end().await;
 
     for (path, content) in files(home.path()) {
