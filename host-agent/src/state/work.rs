@@ -275,10 +275,12 @@ impl WorkStore {
         meant.filter_map(|(device, places)| Some((*device, places.get(place)?.clone()))).collect()
     }
 
-    /// What is left of a device's work in a thread goes on, until it begins something anew there.
+    /// What is left of a device's work in a thread goes on, until it begins something anew there. Its goal is paused by then:
+    /// who makes that active again answers for it.
     pub fn shares(&self, device: DeviceId, place: &Place) {
         if let Some(work) = self.devices().get_mut(&device).and_then(|places| places.get_mut(place)) {
             work.is_shared = true;
+            work.goal = None;
         }
     }
 
@@ -508,6 +510,21 @@ mod tests {
         store.begins(LAPTOP, place("a"), Began::Goal { objective: None }, 2).unwrap();
         assert!(!store.has_goal(PHONE, &place("a"), "x"));
         assert!(store.has_goal(LAPTOP, &place("a"), "x"), "it made it active again");
+    }
+
+    #[test]
+    fn a_goal_that_was_paused_is_no_devices_while_a_turn_goes_on_that_it_shares() {
+        let (_home, store) = home();
+        let goal = || Began::Goal { objective: Some(digest_of("x")) };
+        store.begins(PHONE, place("a"), prompt("one"), 1).unwrap();
+        store.begins(PHONE, place("a"), goal(), 2).unwrap();
+        assert!(store.has_goal(PHONE, &place("a"), "x"));
+        store.shares(PHONE, &place("a"));
+        let work = one(&store, PHONE);
+        assert!(work.is_shared && work.has_prompt("one", None));
+        assert!(!store.has_goal(PHONE, &place("a"), "x"), "the owner could not make it active again");
+        store.begins(PHONE, place("a"), goal(), 3).unwrap();
+        assert!(!one(&store, PHONE).is_shared && store.has_goal(PHONE, &place("a"), "x"));
     }
 
     #[test]

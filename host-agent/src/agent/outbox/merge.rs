@@ -36,9 +36,8 @@ const LARGEST: usize = 16 << 10;
 /// Items whose text waits at once: a few threads of a channel, with output beside text.
 const LANES: usize = 8;
 
-/// Between two messages with text of one item, while it streams. Each costs the link some 300 bytes beside its text, or 70 in
-/// short; and if
-/// they came less often, a person would see the text come in jerks.
+/// Between two messages with text of one item, while it streams. Each costs the link some 300 bytes beside its text, or 70
+/// in short (see `short`); and if they came less often, a person would see the text come in jerks.
 pub(in crate::agent) const MOST_WAIT: Duration = Duration::from_millis(60);
 
 /// The members of `params` that hold the piece, and name its item.

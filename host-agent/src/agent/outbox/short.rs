@@ -22,9 +22,9 @@ const LANES: usize = 8;
 /// The lanes of one channel, in the order in which its messages go.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Shortener {
-    /// Each lane's message up to its text; the longest without text first is the next to go.
+    /// Each lane's message up to its text.
     starts: Vec<String>,
-    /// The lanes, the last that was used at the end.
+    /// The lanes, the one that was used last at the end: a new text takes the first.
     used: Vec<usize>,
 }
 
@@ -32,7 +32,7 @@ impl Shortener {
     /// A message with a piece of text, as short as may be; any other as it is.
     pub(in crate::agent) fn shorten(&mut self, message: Bytes) -> Bytes {
         if let Some(lane) = self.starts.iter().position(|start| message.starts_with(start.as_bytes())) {
-            // Behind the text are at most its moment, and brackets: no quotation mark comes before one of those but there.
+            // `"}` ends the text: within it a quotation mark is escaped, and behind it stands at most `,"emittedAtMs":1}`.
             let text = &message[self.starts[lane].len()..];
             if let Some(end) = memchr::memmem::rfind(text, b"\"}") {
                 self.uses(lane);

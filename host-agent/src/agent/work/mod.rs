@@ -6,9 +6,9 @@
 //! ```
 //!
 //! In this order, as a goal begins turn after turn, and a queue the next one. Goals are paused and not cleared: the owner can see
-//! what was wanted. A turn is a device's if it began it, and nobody else has said anything in it since ([`whose`]); else it goes on,
-//! and the owner is told. Once everybody who said something in it may begin nothing any more, it ends. What a device began stands in a file, so an agent that was not there when a device was revoked, or had no
-//! Codex then, ends it later.
+//! what was wanted. A turn is a device's if it began it, and nobody else has said anything in it since ([`whose`]); else it goes
+//! on, and the owner is told. Once everybody who said something in it may begin nothing any more, it ends. What a device began
+//! stands in a file, so an agent that was not there when a device was revoked, or had no Codex then, ends it later.
 
 mod began;
 mod whose;
@@ -130,7 +130,7 @@ impl Ender {
         let mut errand = Errand::open(&self.environment).await?;
         let children = children(&mut errand).await?;
         let mut is_done = true;
-        // A turn of several is ended for who was taken its right last.
+        // Who is new here comes first: a turn that others shared with it is then ended in its name.
         overdue.sort_by_key(|(_, _, work)| work.is_shared);
         for (device, place, work) in overdue {
             let ended = self.end(&mut errand, &children, list, (device, &place, &work)).await?;

@@ -57,8 +57,8 @@ impl Party {
     }
 }
 
-/// Whose a turn is, of the point of view of `own`, which is one device. `ending`: it, and all others that may begin nothing any more.
-/// `others`: those that may.
+/// Whose a turn is, from the point of view of `own`, which is one device. `ending` are it and all others that may begin nothing
+/// any more, `others` those that may.
 pub(super) fn whose(turn: &Value, own: &Party, ending: &Party, others: &Party) -> Whose {
     let items = turn["items"].as_array().map(Vec::as_slice).unwrap_or_default();
     let is_prompt = |item: &&Value| item["type"] == "userMessage";
