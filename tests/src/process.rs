@@ -89,6 +89,15 @@ impl Process {
         None
     }
 
+    /// The lines that nobody waited for, to its end.
+    pub async fn rest(&mut self) -> Vec<Value> {
+        let mut rest: Vec<_> = self.seen.drain(..).collect();
+        while let Ok(Some(line)) = timeout(PATIENCE, self.lines.recv()).await {
+            rest.push(line);
+        }
+        rest
+    }
+
     /// The next line that is `wanted`.
     pub async fn line(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         if let Some(at) = self.seen.iter().position(&wanted) {

@@ -29,6 +29,12 @@ const SOAK: &str = "soak::";
 /// So much of a failed test's output is printed; the whole is in a file.
 const SHOWN: usize = 64 * 1024;
 
+/// So many lines of what its panics say are repeated at the end.
+const SAID: usize = 60;
+
+/// So many characters of each.
+const WIDTH: usize = 2000;
+
 /// Which tests to run, and how.
 pub(crate) struct Tests<'a> {
     pub(crate) repository: &'a Path,
@@ -264,10 +270,26 @@ fn print_failures(failed: &[&Ended]) {
         println!("{}", String::from_utf8_lossy(&printed[from..]));
         println!("{}: {}", test.name, test.wrong.as_deref().unwrap_or_default());
     }
+    // The last of all: who sees only the end of a long log sees why.
     println!("\nfailures:");
     for test in failed {
         println!("    {}", test.name);
+        let printed = fs::read(&test.output).unwrap_or_default();
+        for line in panics(&String::from_utf8_lossy(&printed)) {
+            println!("        {line}");
+        }
     }
+}
+
+/// What a test's panics say, without their backtraces: the first [`SAID`] lines of it, each cut to [`WIDTH`] characters.
+fn panics(printed: &str) -> Vec<String> {
+    let mut is_panic = false;
+    let said = printed.lines().filter(|line| {
+        let is_behind = ["stack backtrace:", "note: "].iter().any(|begin| line.starts_with(begin));
+        is_panic = line.contains(" panicked at ") || (is_panic && !is_behind);
+        is_panic && !line.trim().is_empty()
+    });
+    said.take(SAID).map(|line| line.chars().take(WIDTH).collect()).collect()
 }
 
 /// What was wrong with the whole run, if anything.
@@ -305,6 +327,18 @@ mod tests {
         assert_eq!(program(&artifact(true, "null")).unwrap(), None);
         assert_eq!(program(r#"{"reason":"build-finished","success":true}"#).unwrap(), None);
         assert!(program("error: no").is_err());
+    }
+
+    #[test]
+    fn what_panics_say_is_told_without_their_backtraces() {
+        let printed = "running 1 test\n\nthread 'a' (7) panicked at tests/a.rs:1:5:\nassertion failed: no\n\n  left: 1\n\
+                       stack backtrace:\n   0: begin_unwind\n\nthread 'b' panicked at b.rs:2:1:\nnot so\nnote: run with\n\
+                       test a ... FAILED";
+        let told = "thread 'a' (7) panicked at tests/a.rs:1:5:|assertion failed: no|  left: 1|\
+                    thread 'b' panicked at b.rs:2:1:|not so";
+        assert_eq!(panics(printed).join("|"), told);
+        let long = format!("thread 'a' panicked at a.rs:1:1:\n{}\n{}", "ö".repeat(WIDTH + 1), "more\n".repeat(SAID));
+        assert_eq!((panics(&long).len(), panics(&long)[1].chars().count()), (SAID, WIDTH));
     }
 
     #[test]
