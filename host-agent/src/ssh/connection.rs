@@ -230,6 +230,7 @@ pub struct Connection {
     /// The connections that carry it, the last one first.
     _through: Vec<Handle<Guard>>,
     about: About,
+    is_windows: bool,
     ended: CancellationToken,
     /// Ends what carries all of it.
     cut: CancellationToken,
@@ -265,16 +266,21 @@ impl Connection {
         let mut through: Vec<Handle<Guard>> = Vec::new();
         let (mut last, cut) = (None, CancellationToken::new());
         for hop in way {
-            let (handle, reached, ended) = Opening { hop, own, cut: &cut }.open(through.last()).await?;
-            through.push(handle);
-            last = Some((reached, ended));
+            let reached = Opening { hop, own, cut: &cut }.open(through.last()).await?;
+            through.push(reached.handle);
+            last = Some((reached.about, reached.is_windows, reached.ended));
         }
-        let (Some(handle), Some((about, ended))) = (through.pop(), last) else {
+        let (Some(handle), Some((about, is_windows, ended))) = (through.pop(), last) else {
             let reason = "there is no machine on the way".to_owned();
             return Err(ConnectError::Protocol { machine: String::new(), reason });
         };
         through.reverse();
-        Ok(Self { handle, _through: through, about, ended, cut })
+        Ok(Self { handle, _through: through, about, is_windows, ended, cut })
+    }
+
+    /// Whether its SSH server says that it runs on Windows.
+    pub(super) fn is_windows(&self) -> bool {
+        self.is_windows
     }
 
     /// How it was reached.
@@ -308,6 +314,14 @@ impl Connection {
     }
 }
 
+/// One machine that was reached.
+struct Reached {
+    handle: Handle<Guard>,
+    about: About,
+    is_windows: bool,
+    ended: CancellationToken,
+}
+
 /// One machine that is being reached.
 struct Opening<'a> {
     hop: &'a Hop,
@@ -317,10 +331,7 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    async fn open(
-        &self,
-        before: Option<&Handle<Guard>>,
-    ) -> Result<(Handle<Guard>, About, CancellationToken), ConnectError> {
+    async fn open(&self, before: Option<&Handle<Guard>>) -> Result<Reached, ConnectError> {
         let settings = &self.hop.settings;
         let ended = CancellationToken::new();
         let guard = self.guard(ended.clone().drop_guard())?;
@@ -366,8 +377,11 @@ impl Opening<'_> {
         let late = |_| ConnectError::AuthTimedOut { machine: self.machine(), after: AUTH_PATIENCE };
         let by = tokio::time::timeout(AUTH_PATIENCE, admitted).await.map_err(late)?;
         let by = by.map_err(|error| self.refused(error, &outcome))?;
-        let fingerprint = outcome.lock().unwrap_or_else(PoisonError::into_inner).fingerprint.clone();
-        Ok((handle, About { user: settings.user().to_owned(), fingerprint, by }, ended))
+        let (fingerprint, is_windows) = {
+            let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+            (outcome.fingerprint.clone(), outcome.is_windows)
+        };
+        Ok(Reached { handle, about: About { user: settings.user().to_owned(), fingerprint, by }, is_windows, ended })
     }
 
     /// `None` where the time was over. A person who looks at a fingerprint has more of it.

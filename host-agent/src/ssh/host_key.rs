@@ -10,10 +10,10 @@ use data_encoding::BASE64;
 use reachback_proto::words::quote;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
-use russh::Channel;
 use russh::client::{self, ChannelOpenHandle, DisconnectReason, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::{HashAlg, PublicKey};
+use russh::{Channel, Names};
 use tokio_util::sync::DropGuard;
 
 use super::algorithms::Demands;
@@ -100,6 +100,8 @@ pub(super) struct Outcome {
     pub refused: Option<HostKeyError>,
     pub fingerprint: Option<String>,
     pub last_words: Option<String>,
+    /// Whether it is Windows, as the version that its server tells first says: `SSH-2.0-OpenSSH_for_Windows_9.5`.
+    pub is_windows: bool,
 }
 
 /// The rules for one machine.
@@ -168,6 +170,12 @@ impl Guard {
     }
 }
 
+/// Whether a server that tells this version first runs on Windows: Microsoft's build of OpenSSH says so.
+fn is_windows(version: &[u8]) -> bool {
+    const WORDS: &[u8] = b"OpenSSH_for_Windows";
+    version.windows(WORDS.len()).any(|words| words == WORDS)
+}
+
 /// Adds a line for the machine's key.
 fn keep(file: &Path, host: &HostName, key: &PublicKey, hashed: bool) -> io::Result<()> {
     if let Some(folder) = file.parent().filter(|folder| !folder.exists()) {
@@ -209,6 +217,12 @@ impl client::Handler for Guard {
             outcome.refused = refused;
         });
         Ok(is_trusted)
+    }
+
+    async fn kex_done(&mut self, _: Option<&[u8]>, _: &Names, session: &mut Session) -> Result<(), Self::Error> {
+        let is_windows = is_windows(session.remote_sshid());
+        self.note(|outcome| outcome.is_windows = is_windows);
+        Ok(())
     }
 
     // A machine opens nothing here. The library would let it: dropping `reply` refuses.

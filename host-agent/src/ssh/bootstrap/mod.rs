@@ -43,6 +43,12 @@ pub enum BootstrapError {
         /// The last line that it said.
         said: Option<String>,
     },
+    /// The same where the SSH server is the one of Windows, whose shell (`cmd` or PowerShell) is not asked in its own words.
+    #[error("the machine runs Windows, and Reachback speaks to POSIX shells only{}", says(said))]
+    Windows {
+        /// The last line that it said.
+        said: Option<String>,
+    },
     /// It says something that has no meaning here.
     #[error("what the machine says of itself can't be read: {} {why}", quote(what))]
     Unclear {
@@ -162,6 +168,7 @@ impl BootstrapError {
         match self {
             Self::Run(_) => "ssh_run",
             Self::NoAnswer { .. } => "ssh_shell",
+            Self::Windows { .. } => "ssh_windows",
             Self::Unclear { .. } => "ssh_unclear",
             Self::Missing { .. } => "codex_missing",
             Self::NotExecutable { .. } => "codex_not_executable",
@@ -190,6 +197,11 @@ impl BootstrapError {
                 "see what it answers: ssh {} echo hello; a key or a server with a forced command (`command=`, ForceCommand) can't be used",
                 shell_word(name)
             ),
+            Self::Windows { .. } => {
+                "run Codex in its WSL, with an SSH server there, and name that in the SSH configuration; or start \
+                 `reachback host` on a computer with Linux or macOS that holds the project"
+                    .to_owned()
+            }
             Self::Unclear { .. } => "give it a name of letters without line ends, in UTF-8".to_owned(),
             Self::Missing { .. } | Self::TooOld { .. } => format!(
                 "install one there: reachback ssh bootstrap {} --install; or by yourself: {}",
@@ -263,7 +275,11 @@ impl Connection {
         let no_randomness = RunError::NoSession { reason: "no randomness".to_owned() };
         let marker = Marker::random().ok_or(no_randomness)?;
         let ran = self.run_at_login(&format!("{}{script}", marker.script()), patience).await?;
-        Ok(marker.facts(&ran.stdout).ok_or_else(|| no_answer(&ran))??)
+        Ok(marker.facts(&ran.stdout).ok_or_else(|| match no_answer(&ran) {
+            // One whose shell there is bash answers.
+            BootstrapError::NoAnswer { said } if self.is_windows() => BootstrapError::Windows { said },
+            error => error,
+        })??)
     }
 
     /// A stream to the app-server that was found listening there: the SSH server leads to it, else Codex does.

@@ -13,6 +13,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::super::bootstrap::BootstrapError;
 use super::super::{Discovery, Nobody, Person, Question, Round, Secret, UnknownKey};
 use super::*;
 
@@ -185,6 +186,51 @@ async fn a_machine_opens_no_channel_to_who_comes() {
         assert!(!opened, "a channel of kind {kind} was opened");
     }
     connection.close().await;
+}
+
+/// Lets everybody in, and runs nothing: a shell that is not POSIX says that it knows no `exec`.
+struct Foreign;
+
+impl server::Handler for Foreign {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, _: &str) -> Result<Auth, Self::Error> {
+        Ok(Auth::Accept)
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn exec_request(&mut self, channel: ChannelId, _: &[u8], session: &mut Session) -> Result<(), Self::Error> {
+        session.channel_success(channel)?;
+        let said = "exec : The term 'exec' is not recognized as the name of a cmdlet, function or script file.\r\n";
+        session.extended_data(channel, 1, said.as_bytes().to_vec())?;
+        session.exit_status_request(channel, 1)?;
+        session.eof(channel)?;
+        session.close(channel)
+    }
+}
+
+#[tokio::test]
+async fn a_machine_with_windows_is_named_as_such_and_another_with_a_strange_shell_is_not() {
+    let place = Place::prepare().await;
+    for (version, code) in [("SSH-2.0-OpenSSH_for_Windows_9.5", "ssh_windows"), ("SSH-2.0-OpenSSH_9.5", "ssh_shell")] {
+        let config = server::Config { server_id: russh::SshId::Standard(version.into()), ..place.config() };
+        let (addr, _serving) = speak_ssh(config, || Foreign).await;
+        let connection = place.connect(addr).await.unwrap();
+        let error = connection.inspect().await.expect_err("nothing runs there");
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.to_string().contains("“exec : The term 'exec' is not recognized"), "{error}");
+        assert_eq!(error.fix("devbox").contains("WSL"), matches!(error, BootstrapError::Windows { .. }));
+        connection.close().await;
+    }
 }
 
 /// Lets everybody in, and sends back what comes, by any socket but `/stalled`: nothing is taken there once its window is full.
