@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { beforeEach, expect, test } from "vitest";
 import { REACHBACK } from "../real/homes";
 import type { Up } from "../real/up";
+import { audits } from "./audit";
 import type { Phone } from "./phone";
 import { Stage } from "./stage";
 
@@ -49,6 +50,41 @@ test("a theme that is chosen is there at once, whatever the system has, and afte
   expect(await colours()).toEqual(DARK);
   await phone.page.emulateMedia({ colorScheme: "light" });
   expect(await colours()).toEqual(LIGHT);
+});
+
+/** The size of a rem, and of the letters in an input. */
+async function sizes(): Promise<readonly string[]> {
+  return phone.page.evaluate(() => {
+    const style = getComputedStyle(document.documentElement);
+    const input = document.createElement("input");
+    input.className = "input";
+    document.body.append(input);
+    const { fontSize } = getComputedStyle(input);
+    input.remove();
+    return [style.fontSize, fontSize];
+  });
+}
+
+test("text is as large as its reader has it, which on an iPhone is the size chosen there", async () => {
+  const sheets = await phone.page.evaluate(async () => {
+    const links = [...document.querySelectorAll<HTMLLinkElement>("link[rel=stylesheet]")];
+    return (await Promise.all(links.map(async ({ href }) => (await fetch(href)).text()))).join("");
+  });
+  const rule = /@supports ?\(font: ?-apple-system-body\) ?and ?\(-webkit-touch-callout: ?none\) ?{:root{([^}]*)}}/.exec(
+    sheets.replace(/\s+/g, " "),
+  );
+  expect(rule?.[1]).toMatch(/^font:-apple-system-body;--t-input:max\(16px, ?1rem\);?$/);
+  // Nothing of that is for this browser.
+  expect(await sizes()).toEqual(["16px", "16px"]);
+  await phone.page.evaluate(() => (document.documentElement.dataset.text = "200"));
+  expect(await sizes()).toEqual(["32px", "32px"]);
+  await phone.page.evaluate(() => delete document.documentElement.dataset.text);
+  // The same at the sizes that an iPhone has by itself, and at its largest one that is not for accessibility.
+  for (const size of [17, 23]) {
+    await phone.page.evaluate((size) => (document.documentElement.style.fontSize = `${size}px`), size);
+    expect(await sizes()).toEqual([`${size}px`, `${size}px`]);
+    await audits(phone, `settings-${size}px`);
+  }
 });
 
 test("a theme that is chosen in one tab is there in the others", async () => {
