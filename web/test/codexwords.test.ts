@@ -69,7 +69,7 @@ test("what is wrong is said once, though a list could not be read for it", () =>
   ]);
   expect(alertsOf(infos, faults)).toEqual([
     { environment: "ssh:devbox", stops: true, text: UNREACHED_WORDS, again: true },
-    { environment: "local", stops: true, text: "the disk is slow.", again: true },
+    { environment: "local", stops: true, text: "The disk is slow.", again: true },
   ]);
   // What the host has not said yet is said by the list.
   const starting = new Map([["ssh:devbox", { ...UNREACHED, state: "starting" as const }]]);

@@ -2,7 +2,7 @@
 import type { KeepAwakeInfo } from "../api/types";
 import type { AwakeFault } from "../state/awake";
 import { visibleLine } from "../visible";
-import { sentence } from "./folderwords";
+import { sentence } from "./sentence";
 
 /** How it is now, in a line. */
 export function awakeWords({ state }: Pick<KeepAwakeInfo, "state">): string {

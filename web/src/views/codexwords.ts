@@ -1,9 +1,11 @@
 /** What a person is told of a Codex that is not well: what it is, and what its owner does about it. */
 import type { EnvironmentInfo } from "../api/types";
 import { takesThreads } from "../state/choices";
+import { aliasOf } from "../state/codexes";
 import { LOCAL } from "../state/route";
 import { visibleLine } from "../visible";
 import { commandThere } from "./environmentwords";
+import { sentence } from "./sentence";
 
 /** One thing that is wrong. What is between backquotes is a command. */
 export interface CodexFault {
@@ -35,7 +37,7 @@ export function codexFaults(info: EnvironmentInfo): readonly CodexFault[] {
     });
   }
   for (const { message, fix } of info.troubles ?? []) {
-    faults.push({ stops: false, text: `${sentence(message)} ${fixWords(fix)}` });
+    faults.push({ stops: false, text: `${clause(message)} ${fixWords(fix)}` });
   }
   return faults.map(({ stops, text }) => ({ stops, text: visibleLine(text) }));
 }
@@ -59,7 +61,11 @@ export function alertsOf(
       // A Codex that is down has no list: that is said.
       return info === undefined || !isDown(info);
     })
-    .map(([environment, fault]) => ({ environment, stops: true, text: sentence(visibleLine(fault)), again: true }));
+    .map(([environment, fault]) => {
+      // What a machine says stands behind its name.
+      const text = aliasOf(environment) === null ? sentence(fault) : clause(visibleLine(fault));
+      return { environment, stops: true, text, again: true };
+    });
   return [...told, ...lists];
 }
 
@@ -78,11 +84,12 @@ export function boundWords({ name, maxScope, maxScopeReason }: EnvironmentInfo):
     return null;
   }
   const there = commandThere(name, "codex");
-  const why = sentence(visibleLine(maxScopeReason ?? "no device may do more there"));
+  const why = clause(visibleLine(maxScopeReason ?? "no device may do more there"));
   return `View only: ${why}${there === null ? "" : ` To work there, at the host: \`${there}\``}`;
 }
 
-function isDown({ state }: EnvironmentInfo): boolean {
+/** Whether a Codex is down, and not only being started. */
+export function isDown({ state }: EnvironmentInfo): boolean {
   return state === "failed" || state === "stopped";
 }
 
@@ -91,7 +98,7 @@ function downWords({ name, state, reason, fix }: EnvironmentInfo): string {
     return "Codex has ended there, with its agent.";
   }
   const isHere = name === LOCAL;
-  const why = sentence(reason ?? "its host does not say why");
+  const why = clause(reason ?? "its host does not say why");
   const next = isHere ? "It is tried again from time to time." : "It is tried again when somebody asks for it.";
   return `${isHere ? "Codex does not run: " : ""}${why} ${fix === undefined ? next : fixWords(fix)}`;
 }
@@ -100,6 +107,7 @@ function fixWords(fix: string): string {
   return `${fix.endsWith("?") ? "Seen from the host" : "At the host"}: ${fix}`;
 }
 
-function sentence(words: string): string {
+/** What a host says, as a part of a sentence that ends with it. */
+function clause(words: string): string {
   return /[.!?]$/.test(words) ? words : `${words}.`;
 }

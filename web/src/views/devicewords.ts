@@ -3,7 +3,7 @@ import type { DeviceInfo } from "../api/types";
 import { type Scope, scopeTag } from "../scope";
 import type { DeviceChange, DeviceFault } from "../state/devices";
 import { ENOUGH } from "./endwords";
-import { sentence } from "./folderwords";
+import { sentence } from "./sentence";
 import { timeOf } from "./words";
 
 /** What each scope is, for who gives it. */

@@ -5,6 +5,7 @@ import { groupKey } from "../state/rows";
 import type { ThreadsView } from "../state/threads";
 import { visibleLine } from "../visible";
 import { named } from "./named";
+import { sentence } from "./sentence";
 
 const GONE: Readonly<Record<string, string>> = {
   missing: "Go back, and choose another one.",
@@ -29,12 +30,6 @@ export function folderFault({ reason, why, message }: FolderFault): {
 } {
   const next = reason === "folder" ? GONE[why] : STEPS[reason];
   return { what: sentence(message), next: next ?? "Try again.", again: next === undefined || why === "missing" };
-}
-
-/** What a host says, as a sentence. */
-export function sentence(message: string): string {
-  const words = visibleLine(message).replace(/\.$/, "");
-  return `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
 }
 
 /** Where a folder really is; `null` where its name says so. `within` is the folder that it was found in. */

@@ -1,7 +1,8 @@
 /** What the screens say of a login to a machine that asks for a code. */
 import type { EnvironmentInfo } from "../api/types";
 import type { LoginView } from "../state/login";
-import { sentence, shellWord } from "./folderwords";
+import { shellWord } from "./folderwords";
+import { sentence } from "./sentence";
 
 /** Whether what is wrong with a machine's environment is that somebody has to log in there, which a device can. */
 export function wantsLogin({ state, code }: EnvironmentInfo): boolean {

@@ -1,7 +1,8 @@
 /** What the screens say of the machines that a host's SSH configuration names. */
 import type { Machine, MachineChange, MachineFault } from "../state/machines";
 import { visibleLine } from "../visible";
-import { sentence, shellWord } from "./folderwords";
+import { shellWord } from "./folderwords";
+import { sentence } from "./sentence";
 
 /** How a host's SSH configuration names a machine. */
 export const EXAMPLE = "Host devbox\n  HostName devbox.example.com\n  User ada";

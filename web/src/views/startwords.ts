@@ -3,7 +3,7 @@ import type { Receipt } from "../api/types";
 import type { Policy } from "../state/policy";
 import type { Progress, PromptFault } from "../state/prompt";
 import type { StartRow } from "../store/schema";
-import { visibleLine } from "../visible";
+import { sentence } from "./sentence";
 import { timeOf } from "./words";
 
 /** How far it is: dots that are full, out of three, and words. `name` is how its host is called in a sentence. */
@@ -122,7 +122,6 @@ export function faultWords(
   // The host's firewall names the parameter at the head of its sentence.
   const [named = "", parameter = ""] = /^`(\w+)`: /.exec(message) ?? [];
   const chosen = CHOSEN[parameter];
-  const sentence = visibleLine(chosen === undefined ? message : message.slice(named.length)).replace(/\.$/, "");
   const next = steps[chosen ?? reason] ?? otherwise;
-  return { what: `${sentence.charAt(0).toUpperCase()}${sentence.slice(1)}.`, next };
+  return { what: sentence(chosen === undefined ? message : message.slice(named.length)), next };
 }

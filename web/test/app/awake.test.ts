@@ -76,7 +76,7 @@ test("why the host is kept awake in part only stands beside the switch, with wha
   await toggleOf(phone).tap();
   await phone.sees(/^Now: staying awake in part$|^Not now: it runs on its battery$/);
   if (await phone.page.getByText("Now: staying awake in part").isVisible()) {
-    await phone.sees(/^Systemd-logind lets this user keep it only from .*\. At .*: docs\/operations\.md, "Keep awake"/);
+    await phone.sees(/^systemd-logind lets this user keep it only from .*\. At .*: docs\/operations\.md, "Keep awake"/);
   }
   expect(await toggleOf(phone).isChecked()).toBe(true);
   await phone.shoots("devices-awake-partly");

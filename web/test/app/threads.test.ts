@@ -196,6 +196,9 @@ test("a Codex that does not start is said with what helps, until it does", async
   });
   await phone.taps(/^Open/);
   await phone.sees(/Codex does not run: .*the ghost is out.*At the host: see what it says/);
+  // Nothing pretends to load, and nothing is said of threads that nobody could read.
+  await phone.page.locator(".bones").first().waitFor({ state: "detached" });
+  expect(await phone.page.locator(".empty").count()).toBe(0);
   await phone.shoots("threads-codex-failed");
   writeFileSync(flag, "");
   await phone.page.getByText(/Codex does not run/).waitFor({ state: "detached" });

@@ -173,7 +173,7 @@ test("why it is not kept awake is said in the app's words, and in the host's whe
   const told = { on: true, reason: "systemd-logind does not let this user", fix: 'docs, "Keep awake"' };
   for (const state of ["partly", "noAccess", "notOffered", "failed"] as const) {
     expect(awakeReason({ ...told, state }, "tower")).toBe(
-      'Systemd-logind does not let this user. At tower: docs, "Keep awake"',
+      'systemd-logind does not let this user. At tower: docs, "Keep awake"',
     );
     expect(awakeReason({ on: true, state, reason: "it is so" }, "tower")).toBe("It is so.");
     expect(awakeReason({ on: true, state }, "tower")).toBeNull();

@@ -222,7 +222,7 @@ test("what a name means is told, or why it can't be; then it is not offered", ()
   expect(words({ hostName: "2001:db8::7", port: 2222 })).toBe("ada@[2001:db8::7]:2222");
   expect(words({ hostName: "a\u202Eb" })).toBe("ada@a[U+202E right-to-left override]b:22");
   const broken: Machine = { alias: "broken", added: false, named: true, error: "ssh does not know “broken”" };
-  expect([meaningWords(broken, true), changeOf(broken)]).toEqual(["Ssh does not know “broken”.", null]);
+  expect([meaningWords(broken, true), changeOf(broken)]).toEqual(["ssh does not know “broken”.", null]);
   expect(changeOf({ ...broken, added: true })).toBe("remove");
 });
 
