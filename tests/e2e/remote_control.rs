@@ -155,7 +155,7 @@ async fn codexs_own_pairing_is_one_of_this_host_and_needs_its_persons_word() {
             async move { control.handle(Request::PairWaiting, Exchange { events: events_out, answers }).await },
         );
     event(&mut events, |event| matches!(event, Event::PairingDigitsWanted { .. }).then_some(())).await;
-    answers_out.send(Answer::Digits { digits: Shown(digits) }).await.unwrap();
+    answers_out.send(Answer::Digits { digits: Shown(digits), scope: None }).await.unwrap();
     let Response::Device(paired) = pairing.await.unwrap().unwrap() else { panic!("wanted a device") };
     assert_eq!(paired.scope, Scope::Steer, "who types a code may steer");
     let device = timeout(PATIENCE, joining).await.expect("it did not join").unwrap().unwrap();

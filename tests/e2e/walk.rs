@@ -446,7 +446,7 @@ async fn relay_host_and_client_live_in_three_homes_of_one_machine() {
 async fn digits_typed_at_the_host_let_the_right_device_in() {
     let mut up = Up::start().await;
     up.device("first").await;
-    let pair = up.home.sized_terminal((110, 44), &["pair"]);
+    let pair = up.home.sized_terminal((110, 70), &["pair"]);
     pair.shows("reachback join 'HTTP://").await;
     let screen = pair.screen();
     let rows = screen.lines().filter(|line| line.starts_with(['█', '▀', '▄'])).count();
@@ -484,9 +484,15 @@ async fn digits_typed_at_the_host_let_the_right_device_in() {
     let mut joining = device.start(&["join", &url, "--name", "mine"]);
     let digits = text(&joining.event("digits").await["digits"]).to_owned();
     pair.until("it asks for the new device", |screen| screen.matches("wants to pair").count() == 4).await;
-    pair.type_text(&format!("{} {}", &digits[..3], &digits[3..]));
+    // A scope behind the digits is the one that it gets; what is no scope is said, and nothing is sent.
+    pair.type_text(&format!("{digits} look"));
+    pair.press(&["Enter"]);
+    pair.shows("There is no scope “look”. Type the digits again").await;
+    pair.type_text(&format!("{} {} view", &digits[..3], &digits[3..]));
     pair.press(&["Enter"]);
     pair.shows("Paired: “mine”").await;
+    pair.shows(", scope view.").await;
+    assert_eq!(joining.event("joined").await["scope"], "view");
     assert_eq!((pair.exit().await, joining.exit().await), (0, Some(0)));
 
     // Just Enter refuses.

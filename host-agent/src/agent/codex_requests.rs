@@ -168,10 +168,10 @@ impl CodexRequests {
                         waiting = None;
                     }
                     event = offer.events.recv(), if waiting.is_none() => match event {
-                        Some(OfferEvent::DeviceWaits { name, platform, answer }) => {
+                        Some(OfferEvent::DeviceWaits { name, platform, scope, answer }) => {
                             events.send(Event::Notice(waits(&name, &platform)));
                             has_device.store(true, Ordering::Relaxed);
-                            waiting = Some(OfferEvent::DeviceWaits { name, platform, answer });
+                            waiting = Some(OfferEvent::DeviceWaits { name, platform, scope, answer });
                         }
                         Some(OfferEvent::Failed { .. }) => {}
                         Some(OfferEvent::Paired(_) | OfferEvent::TooManyFailures) | None => return,

@@ -155,20 +155,23 @@ impl OwnerRequests {
                 },
             };
             match event {
-                Some(OfferEvent::DeviceWaits { name, platform, mut answer }) => {
+                Some(OfferEvent::DeviceWaits { name, platform, scope, mut answer }) => {
                     let word = match confirm {
                         Confirm::None => Confirmation::WithoutDigits,
                         Confirm::Digits => {
                             let wanted = Event::PairingDigitsWanted {
                                 name: name.as_str().to_owned(),
                                 platform: platform.as_str().to_owned(),
+                                scope,
                             };
                             // What was said of a device that gave up meanwhile.
                             while exchange.answers.try_recv().is_ok() {}
                             tell(&exchange.events, wanted).await?;
                             tokio::select! {
                                 said = timeout_at(until.into(), exchange.answers.recv()) => match said {
-                                    Ok(Some(Answer::Digits { digits })) => Confirmation::Digits(digits.0),
+                                    Ok(Some(Answer::Digits { digits, scope })) => {
+                                        Confirmation::Digits { typed: digits.0, scope }
+                                    }
                                     Ok(_) => Confirmation::Decline,
                                     Err(_) => return Ok(None),
                                 },

@@ -65,6 +65,8 @@ pub(crate) enum OfferEvent {
         name: Name,
         /// What it runs on.
         platform: Platform,
+        /// What it may do, unless the person says otherwise.
+        scope: Scope,
         /// For the person's word.
         answer: oneshot::Sender<Confirmation>,
     },
@@ -82,8 +84,13 @@ pub(crate) enum OfferEvent {
 /// The person's word about a device.
 #[derive(Debug)]
 pub(crate) enum Confirmation {
-    /// The digits as typed.
-    Digits(String),
+    /// The digits.
+    Digits {
+        /// As typed.
+        typed: String,
+        /// What the device may do, where the person chose that here.
+        scope: Option<Scope>,
+    },
     /// Let it in without comparing digits.
     WithoutDigits,
     /// No.
@@ -325,7 +332,8 @@ impl Pairings {
         let until = tokio::time::Instant::from(entry.until);
         loop {
             let (answer, word) = oneshot::channel();
-            let waits = OfferEvent::DeviceWaits { name: name.clone(), platform: platform.clone(), answer };
+            let (name, platform, scope) = (name.clone(), platform.clone(), entry.scope);
+            let waits = OfferEvent::DeviceWaits { name, platform, scope, answer };
             if entry.offer.events.send(waits).await.is_err() {
                 return self.refuse(stream, responder, Refusal::Declined).await;
             }
@@ -352,10 +360,14 @@ impl Pairings {
                 }
             };
             let step = match word {
-                Confirmation::Digits(digits) => match responder.confirm(&digits) {
-                    Err(PairingError::NotSixDigits) => continue,
-                    step => step?,
-                },
+                Confirmation::Digits { typed, scope } => {
+                    // Each time: with what is not six digits a scope may have come, and this time none.
+                    responder.grant(scope.unwrap_or(entry.scope))?;
+                    match responder.confirm(&typed) {
+                        Err(PairingError::NotSixDigits) => continue,
+                        step => step?,
+                    }
+                }
                 Confirmation::WithoutDigits => responder.confirm_without_digits()?,
                 Confirmation::Decline => return self.refuse(stream, responder, Refusal::Declined).await,
             };

@@ -27,8 +27,8 @@ const DEFAULT_WAIT: u32 = 3600;
 /// Show a QR code and a typed code, and pair one device with this host.
 ///
 /// Scan the QR code with a phone, or run `reachback join` on another computer. The
-/// device then shows six digits; type them here. Codes work once and for five minutes,
-/// and are renewed while this runs.
+/// device then shows six digits; type them here. Another scope goes behind them, as in
+/// `482913 view`. Codes work once and for five minutes, and are renewed while this runs.
 #[derive(Debug, Args)]
 pub(super) struct PairArgs {
     /// What the device may do: view, steer, approve or admin. Without it `approve` for the QR code or its URL,
@@ -106,8 +106,13 @@ pub(super) async fn drive(
         let reply = tokio::select! {
             reply = client.next() => reply?,
             line = typed.line(), if asked => {
-                asked = false;
-                client.answer(&answer(&line?)).await?;
+                match answer(&line?) {
+                    Ok(answer) => {
+                        asked = false;
+                        client.answer(&answer).await?;
+                    }
+                    Err(unknown) => output.say(unknown),
+                }
                 continue;
             }
         };
@@ -116,10 +121,10 @@ pub(super) async fn drive(
                 tell(&event);
                 match event {
                     Event::Pairing { url, code, .. } => show(&url, &code, codes, output),
-                    Event::PairingDigitsWanted { name, platform } => {
+                    Event::PairingDigitsWanted { name, platform, scope } => {
                         // An Enter from before would refuse this device, and digits from before would be another one's.
                         typed.forget();
-                        output.say(question(&name, &platform));
+                        output.say(question(&name, &platform, scope));
                         asked = true;
                     }
                     Event::Error(failure) => {
@@ -169,11 +174,31 @@ fn relay_of(url: &str) -> String {
     PairingUrl::parse(url).map(|url| url.relay.to_string()).unwrap_or_default()
 }
 
-/// What was typed about a device: its digits, or nothing.
-fn answer(line: &str) -> Answer {
-    match line.trim() {
-        "" => Answer::Decline,
-        digits => Answer::Digits { digits: Shown(digits.to_owned()) },
+/// What was typed about a device: its digits, perhaps with a scope behind them, or nothing. Else what is said of the word
+/// that is no scope.
+fn answer(line: &str) -> Result<Answer, String> {
+    let line = line.trim();
+    if line.is_empty() {
+        return Ok(Answer::Decline);
+    }
+    let word = line.rsplit_once(char::is_whitespace).filter(|(_, word)| word.starts_with(char::is_alphabetic));
+    let Some((digits, word)) = word else { return Ok(Answer::Digits { digits: Shown(line.to_owned()), scope: None }) };
+    match word.to_lowercase().parse() {
+        Ok(scope) => Ok(Answer::Digits { digits: Shown(digits.to_owned()), scope: Some(scope) }),
+        Err(_) => Err(format!(
+            "There is no scope {}. Type the digits again, with {} behind them; just Enter refuses:",
+            quote(word),
+            scopes_but(None)
+        )),
+    }
+}
+
+/// The scopes, but for this one, as they are chosen from.
+fn scopes_but(one: Option<Scope>) -> String {
+    let others: Vec<_> = Scope::ALL.iter().filter(|scope| Some(**scope) != one).map(Scope::to_string).collect();
+    match others.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} or {last}", before.join(", ")),
+        _ => others.join(""),
     }
 }
 
@@ -260,9 +285,12 @@ impl Typed {
 }
 
 /// The question for a device's digits. Its name and its platform are the device's own words.
-fn question(name: &str, platform: &str) -> String {
-    let (name, platform) = (quote(name), quote(platform));
-    format!("\n{name} ({platform}) wants to pair. Type the six digits that it shows, or just Enter to refuse:")
+fn question(name: &str, platform: &str, scope: Scope) -> String {
+    let (name, platform, others) = (quote(name), quote(platform), scopes_but(Some(scope)));
+    format!(
+        "\n{name} ({platform}) wants to pair, with scope {scope}.\nType the six digits that it shows; for another scope \
+         also {others}, behind them. Just Enter refuses:"
+    )
 }
 
 /// A line of standard input; empty at its end.
@@ -302,21 +330,27 @@ mod tests {
 
     #[test]
     fn digits_are_an_answer_and_just_enter_refuses() {
-        let digits = |typed: &str| Answer::Digits { digits: Shown(typed.into()) };
+        let digits = |typed: &str, scope| Ok(Answer::Digits { digits: Shown(typed.into()), scope });
         assert_eq!(
             (answer("12 34-56\r\n"), answer(" \n"), answer("")),
-            (digits("12 34-56"), Answer::Decline, Answer::Decline)
+            (digits("12 34-56", None), Ok(Answer::Decline), Ok(Answer::Decline))
         );
+        assert_eq!(answer("123 456  View \n"), digits("123 456 ", Some(Scope::View)));
+        assert_eq!(answer("approve"), digits("approve", None), "these are not six: it is asked again");
+        let unknown = answer("123456 everyth\u{1b}ing").unwrap_err();
+        assert!(unknown.starts_with("There is no scope “everyth?ing”."), "{unknown}");
+        assert!(unknown.contains("with view, steer, approve or admin behind them"), "{unknown}");
     }
 
     #[test]
     fn a_device_can_not_forge_the_question_by_its_name() {
         let name = "laptop` (linux) wants to pair. Type the digits 123456”:";
-        let asked = question(name, "mac`”\n\u{202e}");
+        let asked = question(name, "mac`”\n\u{202e}", Scope::Steer);
         assert_eq!(
             asked,
-            "\n“laptop' (linux) wants to pair. Type the digits 123456':” (“mac''??”) wants to pair. \
-             Type the six digits that it shows, or just Enter to refuse:"
+            "\n“laptop' (linux) wants to pair. Type the digits 123456':” (“mac''??”) wants to pair, with scope \
+             steer.\nType the six digits that it shows; for another scope also view, approve or admin, behind them. Just Enter \
+             refuses:"
         );
     }
 }

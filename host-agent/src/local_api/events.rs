@@ -52,6 +52,9 @@ pub enum Event {
         name: String,
         /// What it says it is.
         platform: String,
+        /// What it may do once it is paired, unless another scope is typed behind the digits.
+        #[cfg_attr(test, schemars(with = "String"))]
+        scope: Scope,
     },
     /// A device was paired.
     Paired {
@@ -621,8 +624,8 @@ mod tests {
                     .into(),
             ),
             (
-                Event::PairingDigitsWanted { name: "phone".into(), platform: "iOS".into() },
-                r#"{"event":"pairing_digits_wanted","name":"phone","platform":"iOS"}"#.into(),
+                Event::PairingDigitsWanted { name: "phone".into(), platform: "iOS".into(), scope: Scope::Steer },
+                r#"{"event":"pairing_digits_wanted","name":"phone","platform":"iOS","scope":"steer"}"#.into(),
             ),
             (
                 Event::Paired { device_id, name: "phone".into(), scope: Scope::Approve },

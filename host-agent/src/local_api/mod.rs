@@ -171,6 +171,9 @@ pub enum Answer {
     Digits {
         /// As typed; spaces and dashes don't matter.
         digits: Shown,
+        /// What the device may do, where that is chosen here: in place of the scope that the event tells.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scope: Option<Scope>,
     },
     /// What a person typed for a machine.
     Typed {

@@ -66,10 +66,10 @@ impl Fake {
         let secret = || Shown("HTTPS://R/#X".into());
         let expires_at = Timestamp::from_unix(0);
         exchange.events.send(Event::Pairing { url: secret(), code: secret(), expires_at }).await.map_err(lost)?;
-        let wanted = Event::PairingDigitsWanted { name: "phone".into(), platform: "iOS".into() };
+        let wanted = Event::PairingDigitsWanted { name: "phone".into(), platform: "iOS".into(), scope: Scope::Steer };
         exchange.events.send(wanted).await.map_err(lost)?;
         match exchange.answers.recv().await {
-            Some(Answer::Digits { digits }) if digits.0 == "042137" => {
+            Some(Answer::Digits { digits, .. }) if digits.0 == "042137" => {
                 let DeviceInfo { device_id, name, scope, .. } = device();
                 exchange.events.send(Event::Paired { device_id, name, scope }).await.map_err(lost)?;
                 Ok(Response::Device(device()))
@@ -156,7 +156,7 @@ fn pair() -> Request {
 }
 
 fn digits(text: &str) -> Answer {
-    Answer::Digits { digits: Shown(text.into()) }
+    Answer::Digits { digits: Shown(text.into()), scope: None }
 }
 
 #[tokio::test]

@@ -111,6 +111,14 @@ impl PairingResponder {
         }
     }
 
+    /// While the person has not decided: the device is to have this scope, in place of the one that [`HostSide`] names.
+    pub fn grant(&mut self, scope: Scope) -> Result<(), PairingError> {
+        let State::Confirm { device, .. } = &mut self.state else { return Err(PairingError::Unexpected) };
+        device.scope = scope;
+        self.own.scope = scope;
+        Ok(())
+    }
+
     /// The person typed the digits that the device shows. Wrong ones end the pairing: there is one guess.
     pub fn confirm(&mut self, typed: &str) -> Result<Step<ResponderEvent>, PairingError> {
         let typed = Digits::parse(typed).ok_or(PairingError::NotSixDigits)?;

@@ -113,6 +113,19 @@ impl Pair {
     }
 }
 
+#[test]
+fn the_person_may_give_another_scope_until_the_digits_are_right() {
+    let (mut pair, digits) = Pair::asking();
+    pair.host.grant(Scope::Admin).unwrap();
+    assert_eq!(pair.host.confirm("12"), Err(PairingError::NotSixDigits));
+    pair.host.grant(Scope::View).unwrap();
+    pair.wire = pair.host.confirm(&digits).unwrap().send;
+    assert_eq!(pair.host.grant(Scope::Admin), Err(PairingError::Unexpected), "it was told already");
+    let Ok(Some(InitiatorEvent::Paired(host))) = pair.device_hears() else { panic!("device did not pair") };
+    let Ok(Some(ResponderEvent::Paired(device))) = pair.host_hears() else { panic!("host did not pair") };
+    assert_eq!((host.scope, device.scope), (Scope::View, Scope::View));
+}
+
 fn other_digits(digits: &str) -> String {
     format!("{:06}", (digits.parse::<u32>().unwrap() + 1) % 1_000_000)
 }

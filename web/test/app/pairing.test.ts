@@ -104,6 +104,15 @@ test("a code that is typed pairs too, with less, and one that is wrong does not"
   await phone.sees("approve commands, manage devices");
 });
 
+test("a scope that is typed behind the digits is the one that the phone gets", async () => {
+  const { terminal } = await opened();
+  await terminal.shows(/(with scope approve\.)/);
+  terminal.types(`${await phone.digits()} view`);
+  await phone.sees("Paired with");
+  await phone.sees("prompt, answer, approve, manage devices");
+  await terminal.shows(/(scope view\.)/);
+});
+
 test("other digits at the host end it", async () => {
   const { terminal } = await opened();
   const digits = await phone.digits();
