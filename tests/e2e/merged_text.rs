@@ -57,19 +57,39 @@ fn told(story: Vec<Value>) -> Vec<Value> {
 /// A channel of a device that takes text in short.
 struct Short {
     channel: ChannelHandle,
-    lanes: HashMap<u64, Value>,
+    /// What began each lane, and the text that it has carried.
+    lanes: HashMap<u64, (Value, String)>,
+    counts: Arc<Counts>,
+}
+
+/// What a channel in short has got.
+#[derive(Default)]
+struct Counts {
     /// Messages that named a lane and nothing else.
-    count: Arc<AtomicUsize>,
+    pieces: AtomicUsize,
+    /// Bytes of text that was left out of items.
+    omitted: AtomicUsize,
 }
 
 impl Short {
-    async fn client(remote: &RemoteHost) -> (Client, Arc<AtomicUsize>) {
+    /// `items`: whether what is complete may come without its text.
+    async fn client(remote: &RemoteHost, items: bool) -> (Client, Arc<Counts>) {
         let mut api = Client::raw(remote.api().await.unwrap());
-        api.request("host/read", json!({ "shortText": true })).await.unwrap();
-        let count = Arc::<AtomicUsize>::default();
+        api.request("host/read", json!({ "shortText": true, "shortItems": items })).await.unwrap();
+        let counts = Arc::<Counts>::default();
         let channel = remote.open_channel(LOCAL_ENVIRONMENT).await.unwrap();
-        let short = Self { channel, lanes: HashMap::new(), count: Arc::clone(&count) };
-        (Client::over(short).await, count)
+        let short = Self { channel, lanes: HashMap::new(), counts: Arc::clone(&counts) };
+        (Client::over(short).await, counts)
+    }
+
+    /// With the text that was left out of it.
+    fn complete(&mut self, mut message: Value, omitted: &Value) -> Value {
+        let (begun, said) = self.lanes.get_mut(&omitted["lane"].as_u64().unwrap()).expect("no such lane");
+        assert_eq!(omitted["bytes"], said.len());
+        assert_eq!(message["params"]["item"]["id"], begun["params"]["itemId"]);
+        self.counts.omitted.fetch_add(said.len(), Ordering::Relaxed);
+        message["params"]["item"]["text"] = std::mem::take(said).into();
+        message
     }
 }
 
@@ -80,14 +100,20 @@ impl Pipe for Short {
     fn next(&mut self) -> BoxFuture<'_, Result<Value, End>> {
         Box::pin(async move {
             let mut message = self.channel.next().await?;
+            if let Some(omitted) = message.as_object_mut().unwrap().remove("omitted") {
+                return Ok(self.complete(message, &omitted));
+            }
             let Some(lane) = message.as_object_mut().unwrap().remove("lane") else { return Ok(message) };
             let lane = lane.as_u64().filter(|lane| *lane < 8).expect("a lane that no client keeps");
             if message["method"].is_string() {
-                self.lanes.insert(lane, message.clone());
+                let said = message["params"]["delta"].as_str().unwrap().to_owned();
+                self.lanes.insert(lane, (message.clone(), said));
                 return Ok(message);
             }
-            self.count.fetch_add(1, Ordering::Relaxed);
-            let mut whole = self.lanes[&lane].clone();
+            self.counts.pieces.fetch_add(1, Ordering::Relaxed);
+            let (begun, said) = self.lanes.get_mut(&lane).unwrap();
+            *said += message["delta"].as_str().unwrap();
+            let mut whole = begun.clone();
             whole["params"]["delta"] = message["delta"].take();
             Ok(whole)
         })
@@ -263,15 +289,55 @@ async fn in_short_a_text_that_streams_costs_a_device_less() {
     // Else its channel would have the text as well.
     far.request("thread/unsubscribe", json!({ "threadId": thread })).await.unwrap();
 
-    let (mut short, count) = Short::client(&remote).await;
+    let (mut short, counts) = Short::client(&remote, false).await;
     short.resume(&thread).await;
     let Turn { near: here, far: there, bytes, pieces: in_short, .. } =
         turn_of(&stage, &thread, &mut near, &mut short, SLOW).await;
-    assert_eq!(count.load(Ordering::Relaxed), in_short - 1, "only the first says everything");
+    assert_eq!(counts.pieces.load(Ordering::Relaxed), in_short - 1, "only the first says everything");
+    assert_eq!(counts.omitted.load(Ordering::Relaxed), 0, "nobody asked for less");
     // A record with a short piece has 128 bytes, and at least 256 with all that is around it.
     let saved = 128 * in_short.min(pieces) as u64;
     assert!(bytes + saved * 3 / 4 < long, "{bytes} bytes in {in_short} pieces, and {long} in {pieces}");
     let (here, there) = (told(without_moments(here)), told(without_moments(there)));
     assert!(here == there, "{}", first_difference(&here, &there));
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn an_item_comes_without_the_text_that_was_carried_in_short_and_is_what_codex_said_over_a_link_that_is_cut() {
+    let seed = Dice::seed();
+    let stage = Stage::start().await;
+    let remote = stage.pair(Scope::Approve).await.connect().await;
+    let patience = Duration::from_secs(60);
+    let mut near = Client::connect(&*stage.backend).await.patient(patience);
+    let thread = near.thread(&stage.codex).await;
+    near.turn(&thread, "@text N=1").await;
+    let (short, counts) = Short::client(&remote, true).await;
+    let mut short = short.patient(patience);
+    short.resume(&thread).await;
+
+    let Turn { near: here, far: there, bytes, pieces, .. } =
+        turn_of(&stage, &thread, &mut near, &mut short, "@text N=5000 ms=1").await;
+    let (pieced, complete) = texts(&there);
+    assert_eq!(pieced, complete);
+    assert_eq!(counts.omitted.swap(0, Ordering::Relaxed), complete.len(), "the whole text, and it once");
+    let around = (pieces as u64 + OTHERS) * AROUND;
+    // The text comes in the pieces, and in the turn's end.
+    assert!(bytes < 2 * complete.len() as u64 + around, "{bytes} bytes, in {pieces} pieces");
+    let (here, there) = (told(without_moments(here)), told(without_moments(there)));
+    assert!(here == there, "{}", first_difference(&here, &there));
+
+    // The same over a link that is cut.
+    let mut dice = Dice::new(seed);
+    short.prompt(&thread, "@text N=5000 ms=1").await;
+    let over = |message: &Value| message["method"] == "turn/completed";
+    tokio::select! {
+        _ = async { tokio::join!(near.until("its end", over), short.until("its end", over)) } => {}
+        () = cut(&stage.device_side, &mut dice) => {}
+    }
+    let (near, short) = (story(&mut near, &thread), story(&mut short, &thread));
+    let (_, whole) = texts(&near);
+    assert_eq!(texts(&short), (whole.clone(), whole.clone()), "seed {seed}");
+    assert_eq!(counts.omitted.load(Ordering::Relaxed), whole.len(), "seed {seed}");
     stage.stop().await;
 }

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,6 +55,8 @@ pub(crate) struct Wishes {
     pub lean_turns: AtomicBool,
     /// Whether text may come with the number of a lane in place of what is around it.
     pub short_text: AtomicBool,
+    /// Whether an item that is complete may come without a text that has come so.
+    pub short_items: AtomicBool,
 }
 
 impl Default for Wishes {
@@ -63,6 +65,7 @@ impl Default for Wishes {
             merged_text: AtomicBool::new(true),
             lean_turns: AtomicBool::new(false),
             short_text: AtomicBool::new(false),
+            short_items: AtomicBool::new(false),
         }
     }
 }
@@ -128,7 +131,8 @@ pub(super) async fn run(
     let (answers, answered) = mpsc::channel(ANSWERS);
     let (own, asked) = mpsc::channel(OWN);
     let session = share.limits().session;
-    let to_device = ToDevice { outbox: Outbox::new(share), sender: &sender, session, wishes: &wishes };
+    let (outbox, shortener) = (Outbox::new(share), Mutex::default());
+    let to_device = ToDevice { outbox, sender: &sender, session, wishes: &wishes, shortener };
     let from_codex = FromCodex { receiver: from_codex, joining: Joining::new(live_text) };
     let (reason, why) = tokio::select! {
         end = up(incoming, &sender, &firewall, queue, asked, (&recorder, &witness)) => end,
@@ -336,6 +340,8 @@ struct ToDevice<'a> {
     /// Bytes handed to the session at once.
     session: usize,
     wishes: &'a Wishes,
+    /// Sees what goes to the session just before it goes, past the outbox or out of it.
+    shortener: Mutex<Shortener>,
 }
 
 impl ToDevice<'_> {
@@ -345,7 +351,7 @@ impl ToDevice<'_> {
         let kept = if let Some(piece) = piece {
             self.outbox.hold(piece, self.sender.delay().clamp(LEAST_WAIT, MOST_WAIT)).await
         } else if self.outbox.is_idle() && !Outbox::is_large(&message) && self.sender.is_writable(self.session) {
-            return self.sender.send(message).await.map_err(|_| SESSION_ENDED);
+            return self.sender.send(self.omit(message)).await.map_err(|_| SESSION_ENDED);
         } else {
             self.outbox.push(message).await
         };
@@ -357,7 +363,6 @@ impl ToDevice<'_> {
 
     /// Hands over what waits, as the session takes it, until the outbox is finished.
     async fn forward(&self) -> Result<(), End> {
-        let mut shortener = Shortener::default();
         loop {
             self.sender.writable(self.session).await;
             let message = self.outbox.pop().await.map_err(|error| {
@@ -366,10 +371,19 @@ impl ToDevice<'_> {
             })?;
             let Some(mut message) = message else { return Ok(()) };
             if self.wishes.short_text.load(Ordering::Relaxed) {
-                message = shortener.shorten(message);
+                message = self.shortener().shorten(message);
             }
-            self.sender.send(message).await.map_err(|_| SESSION_ENDED)?;
+            self.sender.send(self.omit(message)).await.map_err(|_| SESSION_ENDED)?;
         }
+    }
+
+    /// Without a text that the device has, where it wants that.
+    fn omit(&self, message: Bytes) -> Bytes {
+        if self.wishes.short_items.load(Ordering::Relaxed) { self.shortener().omit(message) } else { message }
+    }
+
+    fn shortener(&self) -> MutexGuard<'_, Shortener> {
+        self.shortener.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -457,6 +457,11 @@ export type HostReadParams = {
    * Whether text of an item that goes on comes on this session with the number of a lane, in place of what is around it.
    */
   shortText?: boolean;
+  /**
+   * Whether an item that is complete comes on this session without its text, where that has come with the number of a
+   * lane, all of it.
+   */
+  shortItems?: boolean;
 };
 
 /**

@@ -17,6 +17,8 @@ export interface CodexUser {
   readonly heard: (method: string, params: Json) => void;
   /** The channel is gone, and not by this side; a number of `ChannelCloseReason`. */
   readonly closed: (reason: number) => void;
+  /** What it says can't be made out, and the channel is closed for that: what was heard on it has to be read again. */
+  readonly torn: () => void;
 }
 
 /** Codex, or the host before it, did not do what it was asked to. Its words are for a person. */
@@ -42,7 +44,7 @@ interface Unanswered {
   readonly reject: (error: CodexError) => void;
 }
 
-const NOBODY: CodexUser = { heard: () => undefined, closed: () => undefined };
+const NOBODY: CodexUser = { heard: () => undefined, closed: () => undefined, torn: () => undefined };
 const GONE = "The connection to Codex was lost before it answered: it may have been done or not.";
 
 /** See the module's header. {@link Codex.close} ends it. */
@@ -154,6 +156,13 @@ export class Codex {
 
   #take(bytes: Bytes): void {
     const message = this.#lanes.whole(parse(bytes));
+    if (message === null) {
+      if (!this.#closed) {
+        this.close();
+        this.#user.torn();
+      }
+      return;
+    }
     const { id, method, params, result, error } = message;
     if (typeof method === "string") {
       // With an id Codex asks something.

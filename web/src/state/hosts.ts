@@ -151,7 +151,7 @@ export class Hosts {
       create,
       rests: this.#rests,
       // Each item comes whole before its turn ends, and of its text the channels know whose it is.
-      read: { leanTurns: true, shortText: true },
+      read: { leanTurns: true, shortText: true, shortItems: true },
       notified: (notification) => {
         for (const listener of [threads, codexes, asking, start, messages, ...open]) {
           listener.notified(notification);

@@ -288,6 +288,9 @@ export class OpenThread {
         closed: (reason) => {
           this.#lost(reason);
         },
+        torn: () => {
+          this.missed();
+        },
       });
       this.#codex = codex;
       const { thread, readState } = await codex.request("thread/read", { threadId: this.id, includeTurns: false });

@@ -74,6 +74,12 @@ export class Desk {
     return thread;
   }
 
+  /** What Codex said last in this thread. */
+  async said(threadId: string): Promise<string> {
+    const { items } = await this.#remote.api.request("thread/page", { environment: "local", threadId });
+    return text(items.find(({ item }) => item.type === "agentMessage")?.item.text);
+  }
+
   /** What the host has in its list. */
   async titles(archived = false): Promise<readonly string[]> {
     const { data } = await this.#remote.api.request("thread/list", { environment: "local", archived });

@@ -134,6 +134,47 @@ describe("a host with a few threads", () => {
     await phone.page.locator("details.item code", { hasText: "echo <i>out</i>" }).waitFor();
   });
 
+  test.each([
+    ["comes without the text that was heard, and has it", 0],
+    ["whose length is another one has the thread read again, and has its text", 1],
+  ])("an item that is complete %s, also after a reload", async (_, more) => {
+    // What the host says is no text before the page has read it.
+    await phone.page.addInitScript((more: number) => {
+      const { parse } = JSON;
+      const omits: unknown[] = [];
+      Reflect.set(globalThis, "omits", omits);
+      JSON.parse = (text: string) => {
+        const value: unknown = parse(text);
+        const omitted: unknown = value instanceof Object ? Reflect.get(value, "omitted") : undefined;
+        if (omitted instanceof Object) {
+          const bytes = Number(Reflect.get(omitted, "bytes"));
+          omits.push(bytes);
+          Reflect.set(omitted, "bytes", bytes + more);
+        }
+        return value;
+      };
+    }, more);
+    const thread = await desk.finishes(up.project, "mend the shop");
+    await phone.taps(/^Open/);
+    await row("mend the shop").tap();
+    const said = phone.page.locator(".say");
+    await said.waitFor();
+    await phone.page.reload();
+    await said.filter({ hasText: "You are talking to the real Codex" }).waitFor();
+    await desk.prompts(thread, "@text N=300 ms=5");
+    await phone.page.locator(".say[aria-busy=true]").waitFor();
+    await phone.page.locator(".say[aria-busy=false]").nth(1).waitFor();
+    await phone.sees("Idle");
+    const whole = await desk.said(thread);
+    expect(whole.length).toBeGreaterThan(1_000);
+    await expect.poll(async () => (await said.nth(1).locator("p").allTextContents()).join("")).toBe(whole.trim());
+    const omits = await phone.page.evaluate((): unknown => Reflect.get(globalThis, "omits"));
+    expect(omits).toEqual([whole.length]);
+    await phone.page.reload();
+    await phone.sees("You are talking to the real Codex");
+    expect((await said.nth(1).locator("p").allTextContents()).join("")).toBe(whole.trim());
+  });
+
   test("who opens a thread in mid-turn has its text from the beginning, and each of its items once", async () => {
     const thread = await desk.begins(up.project, "@wait");
     await phone.taps(/^Open/);

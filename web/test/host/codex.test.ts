@@ -13,6 +13,8 @@ import { TestPage } from "../link/page";
 class Busy {
   readonly asked: Json[] = [];
   left: number;
+  /** Where it was asked last. */
+  channel = 0;
   /** What it refuses with. */
   code = -32001;
   readonly #host: FakeHost;
@@ -48,18 +50,19 @@ class Busy {
   #take(channel: number, { id, method, params }: Json): void {
     if (method === "host/read") {
       const relays = [{ url: "https://relay.example:443", key: encode(this.#host.relayKey) }];
-      this.#say(channel, { id, result: { hostName: "tower", relays, scope: "steer" } });
+      this.say(channel, { id, result: { hostName: "tower", relays, scope: "steer" } });
     } else if (method === "initialize") {
-      this.#say(channel, { id, result: {} });
-    } else if (id !== undefined) {
+      this.say(channel, { id, result: {} });
+    } else if (id !== undefined && method !== "never") {
+      this.channel = channel;
       this.asked.push({ method, params });
       this.left -= 1;
       const error = { code: this.code, message: "Server overloaded; retry later." };
-      this.#say(channel, this.left < 0 ? { id, result: { done: true } } : { id, error });
+      this.say(channel, this.left < 0 ? { id, result: { done: true } } : { id, error });
     }
   }
 
-  #say(channel: number, message: Json): void {
+  say(channel: number, message: Json): void {
     this.#host.session.send(channel, utf8(JSON.stringify(message)));
   }
 }
@@ -103,4 +106,40 @@ test("nothing is asked again on a channel that was closed meanwhile", async () =
   codex.close();
   await refused;
   expect(busy.asked.length).toBe(3);
+});
+
+test("a text that was left out and is not here closes the channel, and has what was heard read again", async () => {
+  const busy = await Busy.create(0);
+  const heard: string[] = [];
+  let torn = 0;
+  const codex = Codex.open(busy.remote.session, "local", {
+    heard: (method, params) => heard.push(`${method} ${JSON.stringify(json(params).item ?? json(params).delta)}`),
+    closed: () => undefined,
+    torn: () => {
+      torn += 1;
+    },
+  });
+  await codex.request("thread/read", {});
+  const ids = { threadId: "t", turnId: "u" };
+  const completed = (bytes: number): Json => ({
+    method: "item/completed",
+    params: { ...ids, item: { id: "i", text: "" } },
+    omitted: { lane: 0, bytes },
+  });
+  busy.say(busy.channel, {
+    method: "item/agentMessage/delta",
+    params: { ...ids, itemId: "i", delta: "Three" },
+    lane: 0,
+  });
+  busy.say(busy.channel, { lane: 0, delta: " files" });
+  busy.say(busy.channel, completed(11));
+  const whole = { id: "i", text: "Three files" };
+  await vi.waitUntil(() => heard.length === 3, { interval: 1, timeout: 4_000 });
+  expect(heard[2]).toBe(`item/completed ${JSON.stringify(whole)}`);
+  const waiting = expect(codex.request("never", {})).rejects.toThrow(CodexError);
+  busy.say(busy.channel, completed(11));
+  busy.say(busy.channel, { method: "turn/completed", params: {} });
+  await vi.waitUntil(() => torn > 0, { interval: 1, timeout: 4_000 });
+  await waiting;
+  expect([torn, heard.length]).toEqual([1, 3]);
 });

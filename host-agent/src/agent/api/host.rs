@@ -31,6 +31,7 @@ const FEATURES: &[&str] = &[
     "mergedText",
     "prompts",
     "requests",
+    "shortItems",
     "shortText",
     "threadLists",
     "threadPages",
@@ -59,6 +60,9 @@ pub(super) struct HostReadParams {
     lean_turns: Option<bool>,
     /// Whether text of an item that goes on comes on this session with the number of a lane, in place of what is around it.
     short_text: Option<bool>,
+    /// Whether an item that is complete comes on this session without its text, where that has come with the number of a
+    /// lane, all of it.
+    short_items: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -132,6 +136,9 @@ pub(super) async fn read(call: Call, params: HostReadParams) -> Result<HostInfo,
     }
     if let Some(short) = params.short_text {
         caller.wishes.short_text.store(short, Ordering::Relaxed);
+    }
+    if let Some(short) = params.short_items {
+        caller.wishes.short_items.store(short, Ordering::Relaxed);
     }
     Ok(context.host(&caller, scope))
 }

@@ -104,6 +104,11 @@ impl Text {
         &self.start
     }
 
+    /// The text, as it stands in the JSON.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// In bytes, as a message.
     pub(in crate::agent) fn len(&self) -> usize {
         self.start.len() + self.text.len()
