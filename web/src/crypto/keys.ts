@@ -2,7 +2,8 @@
  * Identity keys (Ed25519), static keys (X25519) and psks, all of them WebCrypto's.
  *
  * Private halves and psks are not extractable: a script that runs in this page can use them while it runs, but not
- * carry them away. They can be kept in IndexedDB as they are.
+ * carry them away. They can be kept in IndexedDB as they are, but for one kind in one engine: WebKit, up to Safari 27 at
+ * least, can't read an X25519 key that it has cloned. There a static key is kept wrapped, see {@link WrappedKey}.
  */
 import type { Bytes } from "../bytes";
 import { KEY_LENGTH } from "../ids";
@@ -33,7 +34,25 @@ export interface StaticKey {
   readonly algorithm: "X25519";
   readonly privateKey: CryptoKey;
   readonly publicKey: Bytes;
+  /** How the private half is kept where this browser can't clone it; left out where it can. */
+  readonly wrapped?: WrappedKey;
 }
+
+/**
+ * A private key in PKCS #8, sealed by AES-256-GCM with a key that is not extractable.
+ *
+ * Weaker than a key that can be cloned: whoever runs a script in this page could have it unwrapped as one that is
+ * extractable. Without such a script it can't be read, as little as the others.
+ */
+export interface WrappedKey {
+  readonly by: CryptoKey;
+  readonly iv: Bytes;
+  readonly bytes: Bytes;
+}
+
+/** A static key as IndexedDB can keep it. */
+export type KeptStaticKey =
+  Omit<StaticKey, "wrapped"> | (Pick<StaticKey, "algorithm" | "publicKey"> & { readonly wrapped: WrappedKey });
 
 /** An Ed25519 key pair: proves to the relay, and names the peer. */
 export interface Identity {
@@ -48,6 +67,50 @@ export type Psk = CryptoKey;
 /** A new static or ephemeral key. Throws {@link KeyError} where the browser has no X25519. */
 export async function generateStaticKey(): Promise<StaticKey> {
   return { algorithm: "X25519", ...(await generate("X25519", ["deriveBits"])) };
+}
+
+/** A new static key that can be kept. Throws {@link KeyError} where the browser has no X25519. */
+export async function generateLastingStaticKey(): Promise<StaticKey> {
+  const key = await generateStaticKey();
+  return isCloned(key.privateKey) ? key : generateWrapped();
+}
+
+/** What is kept of a static key. */
+export function keptStaticKey({ algorithm, privateKey, publicKey, wrapped }: StaticKey): KeptStaticKey {
+  return wrapped === undefined ? { algorithm, privateKey, publicKey } : { algorithm, publicKey, wrapped };
+}
+
+/** The static key that was kept. */
+export async function restoredStaticKey(kept: KeptStaticKey): Promise<StaticKey> {
+  return "wrapped" in kept ? { ...kept, privateKey: await unwrapped(kept.wrapped) } : kept;
+}
+
+/** Whether a private key that was cloned is one: in WebKit it can't be read, and where it could it would be a public one. */
+function isCloned(privateKey: CryptoKey): boolean {
+  try {
+    return structuredClone(privateKey).type === "private";
+  } catch {
+    return false;
+  }
+}
+
+async function generateWrapped(): Promise<StaticKey> {
+  const pair = await crypto.subtle.generateKey({ name: "X25519" }, true, ["deriveBits"]);
+  if (!("privateKey" in pair)) {
+    throw new KeyError("unsupported");
+  }
+  const by = await crypto.subtle.generateKey({ name: "AES-GCM", length: 256 }, false, ["wrapKey", "unwrapKey"]);
+  const iv = crypto.getRandomValues(new Uint8Array(12));
+  const bytes = new Uint8Array(await crypto.subtle.wrapKey("pkcs8", pair.privateKey, by, { name: "AES-GCM", iv }));
+  const publicKey = new Uint8Array(await crypto.subtle.exportKey("raw", pair.publicKey));
+  const wrapped = { by, iv, bytes };
+  return { algorithm: "X25519", privateKey: await unwrapped(wrapped), publicKey, wrapped };
+}
+
+function unwrapped({ by, iv, bytes }: WrappedKey): Promise<CryptoKey> {
+  return crypto.subtle.unwrapKey("pkcs8", bytes, by, { name: "AES-GCM", iv }, { name: "X25519" }, false, [
+    "deriveBits",
+  ]);
 }
 
 /** A new identity. Throws {@link KeyError} where the browser has no Ed25519. */

@@ -12,7 +12,7 @@
  * it and the relay know the device, and a link works at once.
  */
 import type { Bytes } from "../bytes";
-import { generateIdentity, generateStaticKey } from "../crypto/keys";
+import { generateIdentity, generateLastingStaticKey } from "../crypto/keys";
 import { LinkError } from "../link/error";
 import { awaitCircuit, connectRelay } from "../link/relay";
 import type { MessageSocket, SocketFactory } from "../link/socket";
@@ -60,10 +60,10 @@ export interface JoinSetup {
   readonly create?: SocketFactory;
 }
 
-/** A host that is kept now, and whether the browser keeps it when room gets short. */
+/** A host that is kept now, and whether the browser keeps it when room gets short: some browsers ask a person that. */
 export interface Joined {
   readonly host: StoredHost;
-  readonly persistence: Persistence;
+  readonly persistence: Promise<Persistence>;
 }
 
 /** Pairs with a host, and keeps it. The code is used up once the host has answered. Rejects with {@link JoinError}. */
@@ -72,7 +72,7 @@ export async function join(invitation: Invitation, setup: JoinSetup): Promise<Jo
     const secret = await secretOf(invitation);
     try {
       const host = await meet(invitation, secret, setup);
-      return { host, persistence: await persist(setup.storage) };
+      return { host, persistence: persist(setup.storage) };
     } finally {
       secret.wipe();
     }
@@ -92,7 +92,7 @@ async function secretOf(invitation: Invitation): Promise<PairingSecret> {
 
 async function meet(invitation: Invitation, secret: PairingSecret, setup: JoinSetup): Promise<StoredHost> {
   const { signal, create } = setup;
-  const [identity, staticKey] = [await generateIdentity(), await generateStaticKey()];
+  const [identity, staticKey] = [await generateIdentity(), await generateLastingStaticKey()];
   const url = invitation.type === "url" ? invitation.url : null;
   // A typed code says nothing of the relay's key: the host confirms that, end to end.
   const admits = (_: Bytes, id: Bytes): boolean => url?.isFor(id) ?? true;

@@ -15,7 +15,7 @@ export type PairingState =
   | { readonly at: "meeting" }
   /** A person types these digits at the host, until then: milliseconds since 1970. */
   | { readonly at: "digits"; readonly digits: string; readonly until: number }
-  | { readonly at: "paired"; readonly host: StoredHost; readonly persistence: Persistence }
+  | { readonly at: "paired"; readonly host: StoredHost; readonly persistence: Persistence | "asked" }
   /** It did not come about at this relay. `typed`: the code was typed, so that a letter may be off. */
   | { readonly at: "failed"; readonly fault: JoinFault; readonly typed: boolean; readonly relay: Origin }
   /** What came with the address, or was put in, is no code; this says why. */
@@ -93,7 +93,9 @@ export class Pairing {
       };
       const { host, persistence } = await join(invitation, { ...setup, name, show, signal: running.signal });
       await paired(host);
-      tell({ at: "paired", host, persistence });
+      // A browser may ask a person whether the page may keep its data, and wait for that as long as it takes.
+      tell({ at: "paired", host, persistence: "asked" });
+      tell({ at: "paired", host, persistence: await persistence });
     } catch (error) {
       if (!(error instanceof JoinError)) {
         tell({ at: "failed", fault: { kind: "protocol" }, typed: false, relay });

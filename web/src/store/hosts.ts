@@ -1,5 +1,6 @@
 /** The hosts that this browser is paired with, and the keys for them. */
 import { encode } from "../base32";
+import { keptStaticKey, restoredStaticKey } from "../crypto/keys";
 import { deviceId, hostId } from "../ids";
 import type { PairedKeys } from "../link/host";
 import type { RelayEntry } from "../pairing/message";
@@ -48,14 +49,18 @@ export class HostStore {
 
   /** All hosts, the one that was paired first at their head. */
   async list(): Promise<StoredHost[]> {
-    const rows = await this.#database.use((database) => database.getAll("hosts"));
-    return rows.map(fromRow).sort((a, b) => a.pairedAt - b.pairedAt);
+    const hosts = await this.#database.use(async (database) =>
+      Promise.all((await database.getAll("hosts")).map(fromRow)),
+    );
+    return hosts.sort((a, b) => a.pairedAt - b.pairedAt);
   }
 
   /** The host with this id; `null` where there is none. */
   async read(id: string): Promise<StoredHost | null> {
-    const row = await this.#database.use((database) => database.get("hosts", id));
-    return row === undefined ? null : fromRow(row);
+    return this.#database.use(async (database) => {
+      const row = await database.get("hosts", id);
+      return row === undefined ? null : fromRow(row);
+    });
   }
 
   /** Keeps a host; it takes the place of an earlier pairing with the same host. Resolves once it is written. */
@@ -68,7 +73,7 @@ export class HostStore {
    * changes.
    */
   async update(host: Pick<StoredHost, "id" | "deviceId">, { name, relays, scope }: HostFacts): Promise<void> {
-    await this.#change(host, { name, relays, scope });
+    await this.#change(host, { name, relays: keptRelays(relays), scope });
   }
 
   /** Keeps that the host took this device off; its keys stay until a person removes it. */
@@ -90,24 +95,28 @@ export class HostStore {
     });
   }
 
-  async #change({ id, deviceId }: Pick<StoredHost, "id" | "deviceId">, change: Partial<StoredHost>): Promise<void> {
+  async #change({ id, deviceId }: Pick<StoredHost, "id" | "deviceId">, change: Partial<HostRow>): Promise<void> {
     await this.#database.use(async (database) => {
       const transaction = database.transaction("hosts", "readwrite");
       const row = await transaction.store.get(id);
       if (row?.deviceId === deviceId) {
-        await transaction.store.put(toRow({ ...fromRow(row), ...change }));
+        await transaction.store.put({ ...row, ...change });
       }
       await transaction.done;
     });
   }
 }
 
-function toRow({ relays, ...host }: StoredHost): HostRow {
-  const kept = relays.map(({ key, origin }) => ({ key, url: origin.toString() }));
-  return { ...host, relays: kept };
+function keptRelays(relays: readonly RelayEntry[]): HostRow["relays"] {
+  return relays.map(({ key, origin }) => ({ key, url: origin.toString() }));
 }
 
-function fromRow(row: HostRow): StoredHost {
+function toRow({ relays, keys, ...host }: StoredHost): HostRow {
+  return { ...host, relays: keptRelays(relays), keys: { ...keys, staticKey: keptStaticKey(keys.staticKey) } };
+}
+
+async function fromRow(row: HostRow): Promise<StoredHost> {
   const relays = row.relays.map(({ key, url }) => ({ key, origin: Origin.parse(url) }));
-  return { ...row, relays, revokedAt: row.revokedAt ?? null };
+  const keys = { ...row.keys, staticKey: await restoredStaticKey(row.keys.staticKey) };
+  return { ...row, relays, keys, revokedAt: row.revokedAt ?? null };
 }

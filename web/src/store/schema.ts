@@ -6,6 +6,7 @@
  */
 import type { DBSchema, IDBPDatabase, IDBPTransaction, StoreNames } from "idb";
 import type { Bytes } from "../bytes";
+import type { KeptStaticKey } from "../crypto/keys";
 import type { PairedKeys } from "../link/host";
 import type { Scope } from "../scope";
 
@@ -21,7 +22,7 @@ export interface HostRow {
   readonly deviceId: string;
   /** Milliseconds since 1970, by this device's clock. */
   readonly pairedAt: number;
-  readonly keys: PairedKeys;
+  readonly keys: Omit<PairedKeys, "staticKey"> & { readonly staticKey: KeptStaticKey };
   /** When the host said that it took this device off, by this device's clock; left out before it could be kept. */
   readonly revokedAt?: number | null;
 }

@@ -113,6 +113,15 @@ test("a scope that is typed behind the digits is the one that the phone gets", a
   await terminal.shows(/(scope view\.)/);
 });
 
+test("a browser that asks a person whether it may keep the data holds nothing up", async () => {
+  await phone.page.addInitScript(() => {
+    // As Firefox does while its question stands.
+    navigator.storage.persist = () => new Promise<boolean>(() => undefined);
+  });
+  await paired();
+  await phone.sees("If the browser asks whether this page may keep its data, allow it");
+});
+
 test("other digits at the host end it", async () => {
   const { terminal } = await opened();
   const digits = await phone.digits();

@@ -95,7 +95,7 @@ test("by a URL: digits are shown, the host may wait, and is kept before it is to
   expect(device.shown).toEqual([device.host.digits]);
   expect(device.host.heard).toMatchObject([{ type: "DeviceIntro", name: "phone" }, { type: "Done" }]);
   expect(host).toMatchObject({ name: "tower", scope: "steer" });
-  expect(persistence).toBe("unsupported");
+  expect(await persistence).toBe("unsupported");
   expect(await device.store.list()).toMatchObject([{ id: host.id, deviceId: host.deviceId }]);
 });
 

@@ -4,7 +4,15 @@ import { unwrap } from "idb";
 import { beforeEach, expect, test, vi } from "vitest";
 import "fake-indexeddb/auto";
 import type { Bytes } from "../../src/bytes";
-import { agree, generateIdentity, generateStaticKey, hkdfKey, sign, verify } from "../../src/crypto/keys";
+import {
+  agree,
+  generateIdentity,
+  generateLastingStaticKey,
+  generateStaticKey,
+  hkdfKey,
+  sign,
+  verify,
+} from "../../src/crypto/keys";
 import type { PairedKeys } from "../../src/link/host";
 import { Origin } from "../../src/pairing/origin";
 import { Database } from "../../src/store/database";
@@ -22,7 +30,7 @@ beforeEach(() => {
 
 async function keys(): Promise<PairedKeys> {
   const [host, hostStatic] = [await generateIdentity(), await generateStaticKey()];
-  const [identity, staticKey] = [await generateIdentity(), await generateStaticKey()];
+  const [identity, staticKey] = [await generateIdentity(), await generateLastingStaticKey()];
   const psk = await hkdfKey(new Uint8Array(32).fill(5));
   return { host: host.publicKey, hostStatic: hostStatic.publicKey, identity, staticKey, psk };
 }
@@ -56,6 +64,43 @@ test("keys do their work after the database was closed and opened, and do not co
     for (const format of ["raw", "pkcs8", "jwk"] as const) {
       await expect(crypto.subtle.exportKey(format, key)).rejects.toThrow();
     }
+  }
+});
+
+/** As WebKit's, up to Safari 27 at least: what holds an X25519 key can't be read once it is cloned. */
+function webkitsClone(clone: typeof structuredClone): typeof structuredClone {
+  const holdsX25519 = (value: unknown): boolean =>
+    value instanceof CryptoKey
+      ? value.algorithm.name === "X25519"
+      : typeof value === "object" && value !== null && Object.values(value).some(holdsX25519);
+  return (value, options) => {
+    if (holdsX25519(value)) {
+      throw new TypeError("Unable to deserialize data.");
+    }
+    return clone(value, options);
+  };
+}
+
+test("where the browser clones no X25519 key it is kept wrapped, and comes out as one that does not come out", async () => {
+  vi.stubGlobal("structuredClone", webkitsClone(structuredClone));
+  try {
+    const [kept, other] = [await host("tower", 1), await generateStaticKey()];
+    const store = new HostStore(new Database());
+    await store.save(kept);
+    await store.update(kept, { ...kept, name: "Tower" });
+    for (const read of [await store.read(kept.id), ...(await store.list())]) {
+      if (read === null) {
+        throw new Error("it is not there");
+      }
+      expect(read.name).toBe("Tower");
+      const { staticKey } = read.keys;
+      const secrets = [await agree(staticKey, other.publicKey), await agree(other, kept.keys.staticKey.publicKey)];
+      const [a, b] = await Promise.all(secrets.map(fingerprint));
+      expect(a).toBe(b);
+      expect([staticKey.privateKey.extractable, staticKey.wrapped?.by.extractable]).toEqual([false, false]);
+    }
+  } finally {
+    vi.unstubAllGlobals();
   }
 });
 
