@@ -33,13 +33,17 @@ export class Stage {
   /** For the tests of the file that asks. */
   static ofFile({ apart = false, chromium = [] }: Needs = {}): Stage {
     const stage = new Stage();
+    const starting: Promise<unknown>[] = [];
     beforeAll(async () => {
-      [stage.#browser, stage.#apart] = await Promise.all([
-        startChromium(...chromium),
-        apart ? Apart.start() : Promise.resolve(null),
-      ]);
+      starting.push(
+        startChromium(...chromium).then((browser) => (stage.#browser = browser)),
+        apart ? Apart.start().then((both) => (stage.#apart = both)) : Promise.resolve(),
+      );
+      await Promise.all(starting);
     });
     afterAll(async () => {
+      // Where one did not start, or not in time, the other one may still be starting.
+      await Promise.allSettled(starting);
       await Promise.all([stage.#browser?.close(), stage.#apart?.stop()]);
     });
     return stage;

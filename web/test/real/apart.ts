@@ -17,13 +17,19 @@ export class Apart {
     [this.#folder, this.#env] = [folder, env];
   }
 
-  /** Starts both, in homes of their own. */
-  static async start(): Promise<Apart> {
+  /** Starts both, in homes of their own, with `prepare` called before; ends what runs where one does not start. */
+  static async start(prepare: (env: NodeJS.ProcessEnv) => void = () => undefined): Promise<Apart> {
     const apart = new Apart();
-    await apart.startRelay();
-    // Its key is good once.
-    await apart.startAgent("--relay", apart.relayUrl, "--enroll-file", join(apart.#folder, "relay", "enroll-key"));
-    return apart;
+    try {
+      prepare(apart.#env);
+      await apart.startRelay();
+      // Its key is good once.
+      await apart.startAgent("--relay", apart.relayUrl, "--enroll-file", join(apart.#folder, "relay", "enroll-key"));
+      return apart;
+    } catch (fault) {
+      await apart.stop();
+      throw fault;
+    }
   }
 
   async startRelay(): Promise<void> {

@@ -13,23 +13,32 @@ export class Program {
   readonly #child: ChildProcess;
   readonly #lines: Line[] = [];
   #errors = "";
+  /** Whether all that it says was heard: it has ended. */
+  #isHeard = false;
 
   /** Starts it. */
   constructor(program: string, args: readonly string[], env: NodeJS.ProcessEnv) {
     this.#child = spawn(program, args, { env, stdio: ["ignore", "pipe", "pipe"] });
     if (this.#child.stdout !== null) {
-      createInterface({ input: this.#child.stdout }).on("line", (text) => {
+      const lines = createInterface({ input: this.#child.stdout });
+      lines.on("line", (text) => {
         const line: unknown = JSON.parse(text);
         this.#lines.push(typeof line === "object" ? { ...line } : {});
       });
+      lines.on("close", () => (this.#isHeard = true));
     }
     this.#child.stderr?.on("data", (data: Buffer) => (this.#errors += data.toString()));
   }
 
-  /** Waits until it has said this; stops it if it does not. */
+  /** Waits until it has said this; stops it if it does not, or ends before. */
   async says(event: string, member: string): Promise<string> {
     try {
-      return await vi.waitUntil(() => this.#text(event, member), { timeout: PATIENCE });
+      const heard = (): string | true | null => this.#text(event, member) ?? (this.#isHeard || null);
+      const said = await vi.waitUntil(heard, { timeout: PATIENCE });
+      if (said === true) {
+        throw new Error("it has ended");
+      }
+      return said;
     } catch (cause) {
       await this.stop("SIGKILL");
       const events = this.#lines.map((line) => String(line.event)).join();

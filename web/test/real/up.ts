@@ -29,11 +29,17 @@ export class Up {
     more: readonly string[] = [],
   ): Promise<Up> {
     const { folder, env } = homes();
-    const codex = prepare(env) ?? resolve(CODEX);
-    const args = ["up", "--demo", "--json", "--listen", "127.0.0.1:0", "--codex-program", codex, ...more];
-    const program = new Program(resolve(REACHBACK), args, env);
-    const relayUrl = await program.says("ready", "relay_url");
-    return new Up(program, { folder, env, relayUrl, pairingUrl: await program.says("pairing", "url") });
+    try {
+      const codex = prepare(env) ?? resolve(CODEX);
+      const args = ["up", "--demo", "--json", "--listen", "127.0.0.1:0", "--codex-program", codex, ...more];
+      const program = new Program(resolve(REACHBACK), args, env);
+      const relayUrl = await program.says("ready", "relay_url");
+      return new Up(program, { folder, env, relayUrl, pairingUrl: await program.says("pairing", "url") });
+    } catch (fault) {
+      // The program was ended by who waited for it.
+      rmSync(folder, { recursive: true, force: true });
+      throw fault;
+    }
   }
 
   /** The folder that Codex works in, beside the home of the host. */
