@@ -3,7 +3,16 @@
  * are of a home of their own, with the pinned Codex, its threads and nobody signed in.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { type Server, type Socket, connect, createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
@@ -14,6 +23,9 @@ import { writeThreads } from "./recordings";
 
 /** Where Debian has it; it has to be started by its whole path. */
 const SSHD = "/usr/sbin/sshd";
+
+/** Where Debian has the server of SFTP (openssh-sftp-server), which comes with the other one. */
+const SFTP = "/usr/lib/openssh/sftp-server";
 
 /** Where PAM's services are. */
 const PAM = "/etc/pam.d";
@@ -76,13 +88,15 @@ export class Machine {
   readonly #folder: string;
   /** What PAM calls it, where it asks for a code. */
   readonly #service: string | null;
+  /** Whether its files can be looked at. */
+  readonly #files: boolean;
   readonly #port: number;
   #hole: Hole | null;
   #server: ChildProcess | null = null;
   #up: Up | null = null;
 
-  private constructor(folder: string, hole: Hole, asks: boolean) {
-    [this.#folder, this.#hole, this.#port] = [folder, hole, hole.port];
+  private constructor(folder: string, hole: Hole, { asks, files }: { asks: boolean; files: boolean }) {
+    [this.#folder, this.#hole, this.#port, this.#files] = [folder, hole, hole.port, files];
     // PAM looks for it in small letters.
     this.#service = asks ? basename(folder).toLowerCase() : null;
   }
@@ -90,10 +104,11 @@ export class Machine {
   /**
    * One that takes connections and does not answer. {@link Machine.stop} ends it. One that `asks` wants {@link CODE}
    * after the key, through PAM (Debian: apt install libpam-pwdfile), whose services are root's to add.
+   * Of one with `files` these can be looked at over SFTP, without which no device works there.
    */
-  static async silent({ asks = false } = {}): Promise<Machine> {
+  static async silent({ asks = false, files = false } = {}): Promise<Machine> {
     const folder = mkdtempSync(join(tmpdir(), "reachback-machine-"));
-    const machine = new Machine(folder, await Hole.at(), asks);
+    const machine = new Machine(folder, await Hole.at(), { asks, files });
     for (const name of ["host", "one"]) {
       execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", machine.#at(name)]);
     }
@@ -139,6 +154,24 @@ export class Machine {
   /** Has the host's owner take it back. */
   async leaves(): Promise<void> {
     await ends(this.#up, "ssh", "remove", ALIAS);
+  }
+
+  /** Has the host's owner open its one folder. */
+  async opens(): Promise<void> {
+    await ends(this.#up, "workspace", "add", "--env", `ssh:${ALIAS}`, this.project);
+  }
+
+  /** The folder that Codex works in there. */
+  get project(): string {
+    return realpathSync(this.#at("home/infra"));
+  }
+
+  /** Gives its Codex the scripted model of its host, for which nobody has to sign in. */
+  takesModel(): void {
+    const [demo, codex] = [join(this.#up?.env.REACHBACK_HOME ?? "", "demo", "codex-home"), this.#at("home/.codex")];
+    const [from, catalog] = [join(demo, "models.json"), join(codex, "models.json")];
+    copyFileSync(from, catalog);
+    this.#write("home/.codex/config.toml", readFileSync(join(demo, "config.toml"), "utf8").replace(from, catalog));
   }
 
   /** How often it was tried, while it does not answer. */
@@ -246,6 +279,7 @@ export class Machine {
       `PidFile none`,
       `StrictModes no`,
       ...asks,
+      ...(this.#files ? [`Subsystem sftp ${SFTP}`] : []),
       `PasswordAuthentication no`,
       ``,
     ].join("\n");
