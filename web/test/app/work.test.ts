@@ -200,7 +200,10 @@ test("all that a command wrote is on a screen of its own, in few lines at a time
   });
   await link.tap();
   await screen().getByText("9,002 lines").waitFor();
-  expect((await lines()).slice(0, 3)).toEqual(["1", "2", "3"]);
+  // They come a moment after their number.
+  await vi.waitFor(async () => {
+    expect((await lines()).slice(0, 3)).toEqual(["1", "2", "3"]);
+  }, 10_000);
   const isFew = async (): Promise<void> => {
     expect(await screen().locator(".whole__line").count()).toBeLessThan(1_000);
   };
