@@ -148,14 +148,15 @@ async fn a_relay_that_was_killed_tells_its_peers_once_it_is_back() {
 #[tokio::test]
 async fn a_port_that_is_taken_stops_the_relay_only_where_quic_was_asked_for() {
     let dir = tempfile::tempdir().unwrap();
-    // A number that both have free: a connection that ended a minute ago may have the other one still.
-    let (taken, address) = loop {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        if let Ok(taken) = UdpSocket::bind(address) {
-            break (taken, address);
-        }
+    // A number that both have free, and none of those that systems give to who asks for any: another connection would have
+    // it in the meantime.
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    let free = |port| {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let _free = TcpListener::bind(address).ok()?;
+        Some((UdpSocket::bind(address).ok()?, address))
     };
+    let (taken, address) = (first..32_000).find_map(free).expect("a port below 32000 is free");
     let config = |quic| Config {
         data: dir.path().join("data"),
         listen: address,
@@ -167,7 +168,7 @@ async fn a_port_that_is_taken_stops_the_relay_only_where_quic_was_asked_for() {
     assert!(matches!(error, StartError::Quic(_)), "{error:?}");
     let text = format!("{:#}", anyhow::Error::from(error));
     assert!(text.contains(&format!("UDP port {}", address.port())), "{text}");
-    drop(Relay::start(config(Quic::Auto)).await.unwrap());
+    Relay::start(config(Quic::Auto)).await.unwrap().shutdown().await;
 
     let plain = Config { tls: Tls::Off, ..config(Quic::On) };
     assert!(matches!(Relay::start(plain).await.err(), Some(StartError::Config(ConfigError::PlainQuic { .. }))));
@@ -175,6 +176,6 @@ async fn a_port_that_is_taken_stops_the_relay_only_where_quic_was_asked_for() {
     for (tls, quic) in [(Tls::Generated, Quic::Off), (Tls::Off, Quic::Auto)] {
         let relay = Relay::start(Config { tls, ..config(quic) }).await.unwrap();
         UdpSocket::bind(address).expect("the relay has no UDP port");
-        drop(relay);
+        relay.shutdown().await;
     }
 }
