@@ -33,6 +33,9 @@ const FRAME = 40;
 /** Most of a queue that is shown. */
 const QUEUE = 50;
 
+/** Bounds of the pause before what was lost is read again, in milliseconds: the first, which doubles, and the last. */
+const [FIRST_PAUSE, LAST_PAUSE] = [250, 30_000];
+
 /** A message that waits for its turn, at Codex. */
 export interface Queued {
   /** Codex's name for it. */
@@ -104,6 +107,11 @@ export class OpenThread {
   /** Whether a page of this reading is there: before it, this would be a thread without a beginning. */
   #begun = false;
   #frame: ReturnType<typeof setTimeout> | undefined;
+  /** Reads it again, after a pause of so many milliseconds. */
+  #again: ReturnType<typeof setTimeout> | undefined;
+  #pause = FIRST_PAUSE;
+  /** When it was last begun to be read: `performance.now()`. */
+  #since = 0;
   /** What Codex calls the state that it is unread in; `null` where that is not known, or was answered. */
   #revision: string | null = null;
 
@@ -117,6 +125,7 @@ export class OpenThread {
   close(): void {
     this.#reading.abort();
     clearTimeout(this.#frame);
+    clearTimeout(this.#again);
     this.#codex?.close();
     this.#codex = null;
   }
@@ -260,6 +269,8 @@ export class OpenThread {
 
   async #read(): Promise<void> {
     this.#reading.abort();
+    clearTimeout(this.#again);
+    this.#since = performance.now();
     this.#codex?.close();
     this.#codex = null;
     this.#followed = false;
@@ -289,7 +300,7 @@ export class OpenThread {
           this.#lost(reason);
         },
         torn: () => {
-          this.missed();
+          this.#lost(ChannelCloseReason.gap);
         },
       });
       this.#codex = codex;
@@ -414,10 +425,25 @@ export class OpenThread {
   #lost(reason: number): void {
     this.#codex = null;
     this.#followed = false;
-    // A lost session is told of as something missed; without Codex there is nothing to read until it is there again.
+    // Without Codex there is nothing to read until it is there again: the host tells of that.
     if (reason === ChannelCloseReason.backendGone) {
       this.#change({ fault: "Codex ended at the host. This goes on when it is there again.", running: false });
+    } else if (this.#remote.session.state.at !== "ended") {
+      this.#readsAgain();
     }
+  }
+
+  /**
+   * What was said meanwhile is lost: it was too much for the link, or for the host to keep, or the session is lost (then
+   * {@link OpenThread.missed} is sooner). Later and later where it is lost again at once.
+   */
+  #readsAgain(): void {
+    if (performance.now() - this.#since > LAST_PAUSE) {
+      this.#pause = FIRST_PAUSE;
+    }
+    clearTimeout(this.#again);
+    this.#again = setTimeout(() => void this.#read(), this.#pause);
+    this.#pause = Math.min(this.#pause * 2, LAST_PAUSE);
   }
 
   async #page(signal: AbortSignal): Promise<void> {

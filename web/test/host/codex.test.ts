@@ -1,13 +1,9 @@
 /** Codex behind a host in memory, which answers by hand. */
 import { afterEach, expect, test, vi } from "vitest";
-import { encode } from "../../src/base32";
-import { utf8 } from "../../src/bytes";
 import { Codex, CodexError, pauseBound } from "../../src/host/codex";
-import { RemoteHost } from "../../src/host/remote";
+import type { RemoteHost } from "../../src/host/remote";
 import { type Json, json } from "../../src/json";
-import { storedHost } from "../../src/store/hosts";
-import { FakeHost } from "../link/fake";
-import { TestPage } from "../link/page";
+import { ScriptedHost } from "./scripted";
 
 /** A Codex that has too much to do for so many requests, and what it was asked. */
 class Busy {
@@ -17,53 +13,31 @@ class Busy {
   channel = 0;
   /** What it refuses with. */
   code = -32001;
-  readonly #host: FakeHost;
-  readonly remote: RemoteHost;
+  readonly #host: ScriptedHost;
 
-  private constructor(host: FakeHost, remote: RemoteHost, left: number) {
-    [this.#host, this.remote, this.left] = [host, remote, left];
-    host.consume = (channel, bytes) => {
-      this.#take(channel, json(JSON.parse(new TextDecoder().decode(bytes))));
+  private constructor(host: ScriptedHost, left: number) {
+    [this.#host, this.left] = [host, left];
+    host.take = (channel, { id, method, params }) => {
+      if (method !== "never") {
+        this.channel = channel;
+        this.asked.push({ method, params });
+        this.left -= 1;
+        const error = { code: this.code, message: "Server overloaded; retry later." };
+        this.say(channel, this.left < 0 ? { id, result: { done: true } } : { id, error });
+      }
     };
   }
 
   static async create(left: number): Promise<Busy> {
-    const host = await FakeHost.create();
-    const { create, origin } = host.target();
-    const stored = await storedHost(
-      { name: "tower", relays: [{ key: host.relayKey, origin }], scope: "steer" },
-      host.keys,
-      1,
-    );
-    const remote = new RemoteHost(stored, {
-      page: new TestPage(),
-      rests: false,
-      read: {},
-      notified: () => undefined,
-      missed: () => undefined,
-      learned: () => undefined,
-      ...(create && { create }),
-    });
-    return new Busy(host, remote, left);
+    return new Busy(await ScriptedHost.create(), left);
   }
 
-  #take(channel: number, { id, method, params }: Json): void {
-    if (method === "host/read") {
-      const relays = [{ url: "https://relay.example:443", key: encode(this.#host.relayKey) }];
-      this.say(channel, { id, result: { hostName: "tower", relays, scope: "steer" } });
-    } else if (method === "initialize") {
-      this.say(channel, { id, result: {} });
-    } else if (id !== undefined && method !== "never") {
-      this.channel = channel;
-      this.asked.push({ method, params });
-      this.left -= 1;
-      const error = { code: this.code, message: "Server overloaded; retry later." };
-      this.say(channel, this.left < 0 ? { id, result: { done: true } } : { id, error });
-    }
+  get remote(): RemoteHost {
+    return this.#host.remote;
   }
 
   say(channel: number, message: Json): void {
-    this.#host.session.send(channel, utf8(JSON.stringify(message)));
+    this.#host.say(channel, message);
   }
 }
 
