@@ -63,5 +63,6 @@ mod tui;
 mod vendor;
 mod walk;
 mod watching;
+mod withheld;
 mod work;
 mod workspaces;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 /// The members of a `status` line.
-const MEMBERS: [&str; 16] = [
+const MEMBERS: [&str; 17] = [
     "event",
     "running",
     "home",
@@ -25,6 +25,7 @@ const MEMBERS: [&str; 16] = [
     "round_trip_us",
     "threads",
     "last_errors",
+    "withheld",
 ];
 
 #[track_caller]

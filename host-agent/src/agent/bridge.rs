@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::environments::live_text::{Joining, LiveText};
 use super::outbox::{MOST_WAIT, Outbox, Share, Shortener, Text, lean};
 use super::requests::{Requests, Who};
+use super::withheld::WithheldTexts;
 use super::work;
 use crate::audit::{AuditError, AuditLog, Entry, What};
 use crate::codex::overload::{Retries, says_overloaded};
@@ -163,7 +164,7 @@ const UNRECORDED: End = (
     Cow::Borrowed("the host's audit log can't be written, so nothing passes: is its disk full?"),
 );
 
-/// Writes what a device does to the host's audit log.
+/// Writes what a device does to the host's audit log, and keeps for the owner what it is not told.
 pub(crate) struct Recorder {
     pub device: DeviceId,
     /// The environment that it works in.
@@ -171,6 +172,8 @@ pub(crate) struct Recorder {
     pub log: Arc<AuditLog>,
     /// What devices began, so that it can be ended.
     pub work: Arc<WorkStore>,
+    /// What devices were not told.
+    pub withheld: Arc<WithheldTexts>,
 }
 
 /// Why something was not written down, and so does not pass.
@@ -216,8 +219,18 @@ impl Recorder {
         self.log.write(&Entry { at: Timestamp::now(), device_id: self.device, by: None, what })
     }
 
+    /// Looks at what the firewall found in the message of Codex that it just judged.
+    pub(super) fn found(&self, firewall: &mut Firewall) {
+        if let Some(took) = firewall.took() {
+            self.took(took);
+        }
+        if let Some(withheld) = firewall.withheld() {
+            self.withheld.add(self.device, &self.environment, withheld);
+        }
+    }
+
     /// Writes into which turn Codex took a prompt.
-    pub(super) fn took(&self, Took { thread, prompt, turn }: Took) {
+    fn took(&self, Took { thread, prompt, turn }: Took) {
         let place = Place { environment: self.environment.clone(), thread };
         self.work.took(self.device, &place, prompt.as_deref(), &turn);
     }
@@ -461,9 +474,7 @@ async fn drain(
         let (verdict, so_far) = {
             let mut firewall = locked();
             let verdict = firewall.from_codex(bytes);
-            if let Some(took) = firewall.took() {
-                recorder.took(took);
-            }
+            recorder.found(&mut firewall);
             let so_far = match (&verdict, firewall.joined()) {
                 (CodexVerdict::Forward(answer), Some(thread)) => {
                     from_codex.joining.join(&thread, answer, firewall.unwanted())
@@ -614,6 +625,7 @@ mod tests {
             environment: "test".into(),
             log: Arc::new(AuditLog::open(_home.path()).unwrap()),
             work: Arc::new(WorkStore::open(_home.path(), 0).unwrap()),
+            withheld: Arc::default(),
         };
         let share = Outboxes::new(OutboxLimits::default(), _home.path().into()).share(recorder.device);
         let requests = Arc::new(Requests::new("test", crate::agent::requests::changes()));

@@ -93,6 +93,7 @@ impl Seat {
                     environment: environment.name.clone(),
                     log: Arc::clone(&self.audit),
                     work: Arc::clone(&environment.work),
+                    withheld: Arc::clone(&environment.withheld),
                 };
                 // After a restart of the agent, devices are there before Codex is. One on another machine is only looked for
                 // when it is wanted.
@@ -276,9 +277,7 @@ impl Desk {
 
     fn judged(&mut self, bytes: Bytes) -> CodexVerdict {
         let verdict = self.firewall.from_codex(bytes);
-        if let Some(took) = self.firewall.took() {
-            self.recorder.took(took);
-        }
+        self.recorder.found(&mut self.firewall);
         verdict
     }
 

@@ -179,6 +179,7 @@ async fn open(
                 environment: environment.name.clone(),
                 log: Arc::clone(&context.audit),
                 work: Arc::clone(&environment.work),
+                withheld: Arc::clone(&environment.withheld),
             };
             let party = bridge::Party {
                 wishes,

@@ -44,6 +44,7 @@ mod sleep;
 pub mod ssh_hosts;
 pub mod tunnel;
 mod turns;
+pub(crate) mod withheld;
 mod work;
 
 use std::collections::VecDeque;
@@ -347,6 +348,7 @@ impl Agent {
             vital.spawn_finite("the watch of the tunnel", telling),
             vital.spawn("what carries out prompts", runner.run()),
         ];
+        watchers.push(shared.tell_what_was_withheld(&vital));
         watchers.extend(shared.watch_devices(&vital, &tunnel));
         watchers.extend(on_machine);
         watchers.extend(shared.watch_environment(&vital, environments.own(), &notices));
@@ -605,6 +607,12 @@ impl Shared {
     fn for_sessions(&self, outboxes: Outboxes, api: Arc<ApiContext>, tunnel: Arc<Tunnel>) -> SessionContext {
         let Self { devices, audit, environments, sessions, events, .. } = self.clone();
         SessionContext { sessions, devices, environments, outboxes: Arc::new(outboxes), audit, api, tunnel, events }
+    }
+
+    /// What devices were not told is for the owner.
+    fn tell_what_was_withheld(&self, vital: &Vital) -> AbortOnDropHandle<()> {
+        let (withheld, events) = (Arc::clone(self.environments.withheld()), self.events.clone());
+        vital.spawn("what tells the owner what devices were not told", async move { withheld.tell(events).await })
     }
 
     /// What happens to devices without anybody asking.

@@ -321,6 +321,7 @@ impl OwnerRequests {
             round_trip_us: round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
             threads: self.threads(),
             last_errors: self.changes.events.past(),
+            withheld: self.environments.withheld().count(),
         }))
     }
 
@@ -337,6 +338,13 @@ impl OwnerRequests {
             }
         }
         threads
+    }
+
+    async fn withheld(&self, exchange: &Exchange) -> Result<Response, Failure> {
+        for text in self.environments.withheld().last() {
+            tell(&exchange.events, Event::Withheld(text)).await?;
+        }
+        Ok(Response::Done)
     }
 
     async fn workspaces(&self, exchange: &Exchange) -> Result<Response, Failure> {
@@ -459,6 +467,7 @@ impl Handler for OwnerRequests {
     async fn handle(&self, request: Request, exchange: Exchange) -> Result<Response, Failure> {
         match request {
             Request::Status => Ok(self.status().await),
+            Request::Withheld => self.withheld(&exchange).await,
             Request::Devices => Ok(self.list()),
             Request::Revoke { device } => self.revoke(&device, &exchange).await,
             Request::SetScope { device, scope } => self.set_scope(&device, scope),

@@ -31,6 +31,7 @@ use super::service::{self, ServiceAction};
 use super::ssh;
 use super::status::keys_line;
 use super::transport::{self, TransportArg};
+use super::withheld;
 use crate::agent::environments::LocalEnvironment;
 use crate::agent::outbox::OutboxLimits;
 use crate::agent::ssh_hosts::Rest;
@@ -280,7 +281,12 @@ pub(super) async fn tell(
             Ok(event) => {
                 service::tell(&event, supervisor);
                 output.event(&event);
-                if let Some(line) = line(&event, has_own_start).filter(|line| said.is_news(&event, line)) {
+                let line = match &event {
+                    // On a terminal, and not where what is said may end in a file: of a service it is the system's journal.
+                    Event::Withheld(text) if output.is_terminal() => Some(withheld::told(text)),
+                    event => line(event, has_own_start),
+                };
+                if let Some(line) = line.filter(|line| said.is_news(&event, line)) {
                     output.say(line);
                 }
             }
@@ -359,6 +365,7 @@ pub(super) fn line(event: &Event, has_own_start: bool) -> Option<String> {
             let what = work_ended(*goal, *queued, *turns);
             format!("Ended what device {} began in thread {}: {what}.", device_id.short(), printable(thread_id))
         }
+        Event::Withheld(text) => withheld::hint(text),
         Event::CodexUse(now) if now.leads_here => "Codex's config.toml leads here now.".into(),
         Event::CodexUse(now) if now.wanted => return None,
         Event::CodexUse(_) => "Codex's config.toml does not lead here any more.".into(),

@@ -206,6 +206,8 @@ pub(super) struct StatusLine {
     pub(super) threads: Option<Threads>,
     /// What went wrong lately, the last five.
     pub(super) last_errors: Vec<Past>,
+    /// How many texts of Codex's that devices were not told `status --withheld` prints.
+    pub(super) withheld: Option<usize>,
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod status;
 mod stop;
 mod transport;
 mod up;
+mod withheld;
 mod workspace;
 
 use std::io::IsTerminal;

@@ -11,7 +11,7 @@ use reachback_proto::words::{printable, quote};
 
 use super::lines::{Line, StatusLine};
 use super::output::Output;
-use super::{Home, awake, demo, devices, workspace};
+use super::{Home, awake, demo, devices, withheld, workspace};
 use crate::agent::environments::workspaces::OpenedBy;
 use crate::codex::Adapter;
 use crate::codex::keys::Keys;
@@ -28,6 +28,7 @@ use crate::state::host::HostState;
 const EXAMPLES: &str = "Examples, on the host:\n  \
     reachback status            for you\n  \
     reachback status --watch    the same, anew each second; Ctrl-C ends that\n  \
+    reachback status --withheld what Codex said and devices were not told\n  \
     reachback status --json     for a program: lines of JSON";
 
 /// Between two looks.
@@ -44,6 +45,12 @@ pub(super) struct StatusArgs {
     /// Show it anew each second, until Ctrl-C.
     #[arg(short, long)]
     watch: bool,
+    /// Show what Codex said lately and devices were not told, as it may quote files of this host.
+    ///
+    /// Errors of files that Codex can't read, and what MCP servers say that don't start. The last 20 are in the running
+    /// agent's memory; none is written to a file.
+    #[arg(long, conflicts_with = "watch")]
+    withheld: bool,
     // As for `workspace`.
     #[arg(long, env = "CODEX_HOME", hide = true, value_name = "DIR")]
     codex_home: Option<PathBuf>,
@@ -65,6 +72,9 @@ struct Found {
 }
 
 pub(super) async fn run(home: &Home, args: StatusArgs, output: Output) -> anyhow::Result<ExitCode> {
+    if args.withheld {
+        return withheld::show(home, output).await;
+    }
     if !args.watch {
         show(&look(home, &args).await?, output);
         return Ok(ExitCode::SUCCESS);
@@ -168,6 +178,7 @@ async fn running(home: &Home) -> Result<Found, ClientError> {
         round_trip_us: status.round_trip_us,
         threads: Some(status.threads),
         last_errors: status.last_errors,
+        withheld: Some(status.withheld),
     };
     let here = match status.connected.is_empty() {
         true => Vec::new(),
@@ -211,6 +222,7 @@ fn without_agent(home: &Home, codex_home: Option<PathBuf>) -> anyhow::Result<Fou
         round_trip_us: None,
         threads: None,
         last_errors: Vec::new(),
+        withheld: None,
     };
     let codex_use = Redirect::open(&home.path, None)?.status();
     let codex_use = Some(codex_use).filter(|now| now.wanted || now.leads_here);
@@ -271,7 +283,18 @@ fn screen(found: &Found) -> String {
     if !lately.is_empty() {
         rows.push(("Lately", lately.join(&format!("\n{:9}", ""))));
     }
+    rows.extend(line.withheld.and_then(unsaid).map(|words| ("Withheld", words)));
     rows.iter().map(|(name, words)| format!("{name:9}{words}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Where to read what devices were not told. Not the texts: this screen is shown around.
+fn unsaid(count: usize) -> Option<String> {
+    let texts = match count {
+        0 => return None,
+        1 => "1 text of Codex's was".to_owned(),
+        _ => format!("{count} texts of Codex's were"),
+    };
+    Some(format!("{texts} kept from devices, which may quote files: reachback status --withheld"))
 }
 
 fn relay(found: &Found) -> String {
@@ -455,6 +478,7 @@ mod tests {
             round_trip_us: None,
             threads: None,
             last_errors: Vec::new(),
+            withheld: None,
         };
         Found {
             line,

@@ -4,7 +4,7 @@
 //! `config.toml` that does not parse, the value that has the wrong type, all
 //! that an MCP server wrote (measured on 0.169.0). A device chooses which file
 //! that is, by naming a folder. So of such a text only what stands before the
-//! first quotation goes out, with the file and the place in it.
+//! first quotation goes out, with the file and the place in it. The whole text is for the owner (`withheld`).
 //!
 //! The owner's configuration holds tokens. A device below `steer`, which cannot
 //! read files by itself, gets the members that a client needs to start. Every
@@ -26,6 +26,7 @@ use super::parse::RequestId;
 use super::table::{AnswerContent, Method};
 use super::threads::is_thread_id;
 use super::took::Asking;
+use super::withheld::Texts;
 
 /// An answer that is waited for.
 #[derive(Debug)]
@@ -34,14 +35,18 @@ pub(super) struct Awaited {
     pub(super) id: RequestId,
     /// What was asked.
     pub(super) method: &'static Method,
+    /// The thread that it is about.
+    pub(super) thread: Option<String>,
     /// The folder that it is about, as the device wrote it.
     pub(super) folder: Option<String>,
     /// Where it may bring a prompt into a turn.
     pub(super) asking: Option<Asking>,
 }
 
-/// What stands in place of a text that quotes.
-const KEPT: &str = "what follows stays on the host, since it may quote files: its terminal shows it";
+/// What stands in place of a text that quotes. Whoever is at the host may have no terminal of the agent's, which may be a service.
+const KEPT: &str = "what follows stays on the host, since it may quote files: `reachback status --withheld` there shows what was kept last";
+/// What stands in place of all that the start of an MCP server says.
+const NOT_STARTED: &str = "it did not start. Why stays on the host, since it may quote files: `reachback status --withheld` there shows what was kept last";
 
 /// Of the configuration, what no token belongs in.
 const HARMLESS: [&str; 18] = [
@@ -66,7 +71,7 @@ const HARMLESS: [&str; 18] = [
 ];
 
 /// A result as the device may have it; `None` for one that is not JSON.
-pub(super) fn result(awaited: &Awaited, raw: &RawValue, policy: &Policy) -> Option<Bytes> {
+pub(super) fn result(awaited: &Awaited, raw: &RawValue, policy: &Policy, withheld: &mut Texts) -> Option<Bytes> {
     // Threads are large, and quote nothing that the device may not see.
     if awaited.method.answer == AnswerContent::Plain || awaited.method.thread.opens() {
         return answer(&awaited.id, "result", &raw);
@@ -74,20 +79,20 @@ pub(super) fn result(awaited: &Awaited, raw: &RawValue, policy: &Policy) -> Opti
     let mut result = serde_json::from_str(raw.get()).ok()?;
     match awaited.method.answer {
         AnswerContent::Plain => {}
-        AnswerContent::Quotes => clean_lists(&mut result),
+        AnswerContent::Quotes => clean_lists(&mut result, withheld),
         AnswerContent::Configuration => configuration(&mut result, awaited.folder.as_deref(), policy),
     }
     answer(&awaited.id, "result", &result)
 }
 
 /// An error as the device may have it; `None` for one that is not JSON.
-pub(super) fn error(awaited: &Awaited, raw: &RawValue) -> Option<Bytes> {
+pub(super) fn error(awaited: &Awaited, raw: &RawValue, withheld: &mut Texts) -> Option<Bytes> {
     if awaited.method.answer == AnswerContent::Plain {
         return answer(&awaited.id, "error", &raw);
     }
     let mut error: Map<String, Value> = serde_json::from_str(raw.get()).ok()?;
     error.remove("data");
-    clean(error.get_mut("message"));
+    clean(error.get_mut("message"), withheld);
     answer(&awaited.id, "error", &error)
 }
 
@@ -101,7 +106,7 @@ fn answer(id: &RequestId, name: &str, value: &impl Serialize) -> Option<Bytes> {
 }
 
 /// A notification as a device may have it, where it can quote a file.
-pub(super) fn notification(method: &str, bytes: &Bytes) -> Option<Bytes> {
+pub(super) fn notification(method: &str, bytes: &Bytes, withheld: &mut Texts) -> Option<Bytes> {
     if !matches!(method, "configWarning" | "warning" | "mcpServer/startupStatus/updated") {
         return None;
     }
@@ -110,7 +115,7 @@ pub(super) fn notification(method: &str, bytes: &Bytes) -> Option<Bytes> {
     match method {
         "warning" => match params.get_mut("message") {
             // Others are Codex's own words for people.
-            Some(text) if text.as_str().is_some_and(is_about_a_file) => clean(Some(text)),
+            Some(text) if text.as_str().is_some_and(is_about_a_file) => clean(Some(text), withheld),
             _ => return None,
         },
         "configWarning" => {
@@ -120,14 +125,16 @@ pub(super) fn notification(method: &str, bytes: &Bytes) -> Option<Bytes> {
                 .and_then(Value::as_str)
                 .is_some_and(|summary| summary.contains(['"', '`', '\n', '|']))
             {
-                clean(params.get_mut("summary"));
+                clean(params.get_mut("summary"), withheld);
             }
-            clean(params.get_mut("details"));
+            clean(params.get_mut("details"), withheld);
         }
-        _ => match params.get_mut("error") {
-            Some(error) if error.is_string() => *error = json!("it did not start: the host's terminal says why"),
-            _ => return None,
-        },
+        _ => {
+            let server = params.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let Some(Value::String(error)) = params.get_mut("error") else { return None };
+            withheld.add(&format!("{server}: {error}"));
+            NOT_STARTED.clone_into(error);
+        }
     }
     Some(Value::Object(message).to_string().into())
 }
@@ -140,20 +147,20 @@ fn is_about_a_file(text: &str) -> bool {
 }
 
 /// The lists in which Codex says what it could not read.
-fn clean_lists(result: &mut Value) {
+fn clean_lists(result: &mut Value, withheld: &mut Texts) {
     match result {
-        Value::Array(items) => items.iter_mut().for_each(clean_lists),
+        Value::Array(items) => items.iter_mut().for_each(|item| clean_lists(item, withheld)),
         Value::Object(members) => {
             for (name, value) in members {
                 match (name.as_str(), value) {
                     ("errors" | "marketplaceLoadErrors", Value::Array(errors)) => {
-                        errors.iter_mut().for_each(|error| clean(error.get_mut("message")));
+                        errors.iter_mut().for_each(|error| clean(error.get_mut("message"), withheld));
                     }
                     ("warnings", Value::Array(warnings)) => {
-                        warnings.iter_mut().for_each(|warning| clean(Some(warning)))
+                        warnings.iter_mut().for_each(|warning| clean(Some(warning), withheld));
                     }
-                    ("toolsError", error) => clean(Some(error)),
-                    (_, value) => clean_lists(value),
+                    ("toolsError", error) => clean(Some(error), withheld),
+                    (_, value) => clean_lists(value, withheld),
                 }
             }
         }
@@ -161,10 +168,11 @@ fn clean_lists(result: &mut Value) {
     }
 }
 
-fn clean(text: Option<&mut Value>) {
+fn clean(text: Option<&mut Value>, withheld: &mut Texts) {
     if let Some(Value::String(text)) = text
         && let Cow::Owned(shorter) = without_quotations(text)
     {
+        withheld.add(text);
         *text = shorter;
     }
 }

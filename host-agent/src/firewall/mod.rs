@@ -27,7 +27,8 @@
 //! a `warning` notification, which every client shows. `stock` knows the few
 //! refusals that the stock terminal UI needs to be told in another way, and
 //! `unread` whom to tell about a message that can't be parsed. `took` says which
-//! prompts Codex took into a turn, for whoever has to know whose a turn is.
+//! prompts Codex took into a turn, for whoever has to know whose a turn is. `withheld`
+//! has the texts that `answers` took out, for the host's owner.
 
 pub mod ceiling;
 pub(crate) mod folders;
@@ -46,6 +47,7 @@ mod tests;
 pub(crate) mod threads;
 mod took;
 pub(crate) mod unread;
+pub(crate) mod withheld;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -73,6 +75,7 @@ use threads::{Opening, Threads};
 use took::Asking;
 pub use took::Took;
 use unread::Unread;
+use withheld::{Texts, Withheld};
 
 use crate::codex::permissions::Profiles;
 
@@ -307,6 +310,8 @@ pub struct Firewall {
     joined: Option<String>,
     /// The prompt that the last message of Codex says it took.
     took: Option<Took>,
+    /// What the device was not told of the last message of Codex of which it was not told something.
+    withheld: Option<Withheld>,
     /// Notifications that this connection does not want.
     unwanted: Vec<String>,
 }
@@ -324,6 +329,7 @@ impl Firewall {
             numbers: 0,
             joined: None,
             took: None,
+            withheld: None,
             unwanted: Vec::new(),
         }
     }
@@ -356,6 +362,11 @@ impl Firewall {
     /// The device's prompt that Codex took, as the message says which [`Self::from_codex`] just judged. Told once.
     pub fn took(&mut self) -> Option<Took> {
         self.took.take()
+    }
+
+    /// What the device is not told of the message that [`Self::from_codex`] just judged, for the owner. Told once.
+    pub(crate) fn withheld(&mut self) -> Option<Withheld> {
+        self.withheld.take()
     }
 
     /// The notifications that this connection does not want, by name.
@@ -621,7 +632,8 @@ impl Firewall {
         }
         let Request { id, own, method, folder, asking, seen, body } = request;
         if let Some(own) = own {
-            self.awaited.insert(own, Awaited { id, method, folder, asking });
+            let thread = seen.thread.clone();
+            self.awaited.insert(own, Awaited { id, method, thread, folder, asking });
         }
         passed(method, seen, body)
     }
@@ -755,41 +767,43 @@ impl Firewall {
                     self.threads.remember(id, thread);
                 }
                 self.took = awaited.asking.as_ref().and_then(|asking| asking.answered(result?));
+                let mut texts = Texts::default();
                 let answer = match error {
-                    Some(error) => answers::error(&awaited, error),
-                    None => answers::result(&awaited, result.unwrap_or(RawValue::NULL), &self.policy),
+                    Some(error) => answers::error(&awaited, error, &mut texts),
+                    None => answers::result(&awaited, result.unwrap_or(RawValue::NULL), &self.policy, &mut texts),
                 };
+                self.withheld = texts.of(awaited.method.name, awaited.thread);
                 match answer {
                     Some(answer) => CodexVerdict::Forward(media::without_bytes(answer)),
                     None => withheld(Some(awaited.method.name), None),
                 }
             }
-            (Some(name), None) => self.codex_notification(name, params).map_or_else(
-                || withheld(None, None),
-                |()| {
-                    CodexVerdict::Forward(
-                        answers::notification(name, &bytes).unwrap_or_else(|| media::without_bytes(bytes.clone())),
-                    )
-                },
-            ),
+            (Some(name), None) => {
+                let Some(name) = self.codex_notification(name, params) else { return withheld(None, None) };
+                let mut texts = Texts::default();
+                let shorter = answers::notification(name, &bytes, &mut texts);
+                self.withheld = texts.of(name, params.and_then(params::thread));
+                CodexVerdict::Forward(shorter.unwrap_or_else(|| media::without_bytes(bytes.clone())))
+            }
             (Some(name), Some(id)) => self.codex_request(name, id, params, &bytes),
             (None, None) => withheld(None, None),
         }
     }
 
-    fn codex_notification(&mut self, name: &str, params: Option<&RawValue>) -> Option<()> {
+    /// The notification's name, where it is for devices.
+    fn codex_notification(&mut self, name: &str, params: Option<&RawValue>) -> Option<&'static str> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Resolved {
             request_id: RequestId,
         }
-        table::NOTIFICATIONS.binary_search(&name).ok()?;
+        let known = table::NOTIFICATIONS[table::NOTIFICATIONS.binary_search(&name).ok()?];
         self.threads.notice(name, params.map_or("", RawValue::get));
         if name == "serverRequest/resolved" {
             let resolved: Resolved = serde_json::from_str(params?.get()).ok()?;
             self.open.close(&resolved.request_id);
         }
-        Some(())
+        Some(known)
     }
 
     fn codex_request(&mut self, name: &str, id: &RawValue, params: Option<&RawValue>, bytes: &Bytes) -> CodexVerdict {

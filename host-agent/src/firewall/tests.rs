@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -1117,6 +1118,8 @@ fn what_codex_says_about_files_quotes_none_of_them() {
         let words = seen["message"].as_str().unwrap();
         assert!(words.starts_with("failed to load configuration in /w/config.toml at line 2, column 3 ("), "{words}");
         assert!(!seen.to_string().contains("SECRET"), "{}: {seen}", method.name);
+        let kept = told_the_owner(&mut firewall);
+        assert_eq!((kept.method, kept.texts.as_slice()), (method.name, [said.into()].as_slice()));
     }
     assert!(count >= 13, "{count} methods");
     for method in ["skills/list", "hooks/list", "plugin/list", "plugin/installed", "mcpServerStatus/list"] {
@@ -1131,22 +1134,42 @@ fn what_codex_says_about_files_quotes_none_of_them() {
         assert_eq!(seen["data"][0]["name"], "n");
         assert!(seen["data"][0]["errors"][0]["message"].as_str().unwrap().starts_with("invalid type ("), "{seen}");
         assert!(!seen.to_string().contains("SECRET"), "{method}: {seen}");
+        let kept = told_the_owner(&mut firewall);
+        let heads = kept.texts.iter().map(|text| text.head.as_str()).collect::<HashSet<_>>();
+        let (error, warning) = ("invalid type: string \"SECRET\"", "invalid matcher \"SECRET\"");
+        assert_eq!((kept.method, heads), (method, HashSet::from([error, warning, "x: SECRET"])));
     }
+}
+
+#[test]
+fn what_codex_says_about_files_by_itself_quotes_none_of_them() {
     let mut firewall = with_scope(Scope::View);
-    for (method, params) in [
+    for (method, params, thread, texts) in [
         (
             "configWarning",
             json!({"summary": "unknown key `SECRET`", "details": "x.rules: \n1 | SECRET", "path": "/w/x.rules"}),
+            None,
+            vec!["unknown key `SECRET`", "x.rules: \n1 | SECRET"],
         ),
-        ("warning", json!({"threadId": THREAD, "message": "invalid matcher \"SECRET\" in /w/.codex/hooks.json"})),
+        (
+            "warning",
+            json!({"threadId": THREAD, "message": "invalid matcher \"SECRET\" in /w/.codex/hooks.json"}),
+            Some(THREAD),
+            vec!["invalid matcher \"SECRET\" in /w/.codex/hooks.json"],
+        ),
         (
             "mcpServer/startupStatus/updated",
-            json!({"name": "n", "status": "failed", "error": "the server said SECRET"}),
+            json!({"threadId": THREAD, "name": "n", "status": "failed", "error": "the server said SECRET"}),
+            Some(THREAD),
+            vec!["n: the server said SECRET"],
         ),
     ] {
         let message = json!({"method": method, "params": params}).to_string();
         let CodexVerdict::Forward(seen) = firewall.from_codex(message.into()) else { panic!("{method} passes") };
         assert!(!parsed([&seen]).to_string().contains("SECRET"), "{method}");
+        let kept = told_the_owner(&mut firewall);
+        assert_eq!((kept.method, kept.thread.as_deref()), (method, thread));
+        assert_eq!(kept.texts, texts.into_iter().map(Into::into).collect::<Vec<_>>());
     }
     let summary = "No sandbox: see https://example.com";
     let plain = json!({"method": "configWarning", "params": {"summary": summary, "details": null}});
@@ -1155,6 +1178,14 @@ fn what_codex_says_about_files_quotes_none_of_them() {
     let warning =
         json!({"method": "warning", "params": {"threadId": THREAD, "message": "Heads up: \"long\" threads cost"}});
     assert_eq!(firewall.from_codex(warning.to_string().into()), CodexVerdict::Forward(warning.to_string().into()));
+    assert_eq!(firewall.withheld(), None, "nothing was kept");
+}
+
+/// What the owner is told of the last message, once.
+fn told_the_owner(firewall: &mut Firewall) -> Withheld {
+    let kept = firewall.withheld().expect("the owner is told");
+    assert_eq!(firewall.withheld(), None, "told twice");
+    kept
 }
 
 #[test]

@@ -93,6 +93,8 @@ pub enum Event {
         /// Turns that were interrupted: its own, and those of its sub-agents.
         turns: usize,
     },
+    /// A device was not told what Codex said, as that may quote files of this host.
+    Withheld(WithheldText),
     /// Codex changed. `status` prints one for each SSH host, too.
     Codex(CodexStatus),
     /// Whether Codex's configuration leads to this agent, for a Codex that somebody else starts.
@@ -143,7 +145,7 @@ pub enum Event {
     SshAsksDevices(SshAsksDevices),
     /// Nothing is wrong, but someone should know. Codes are `no_workspace`, `work_goes_on`, `work_not_ended`,
     /// `waiting_for_codex`, `codex_way` (the agent has to be started otherwise), `codex_use_late`, `codex_config_changed`,
-    /// `pairing_opened_by_codex` and `pairing_waits` (for `pair --waiting`), `codex_config`, `codex_signed_out`, and `ssh_config_unread` (machines of the SSH configuration may be missing).
+    /// `pairing_opened_by_codex` and `pairing_waits` (for `pair --waiting`), `codex_config`, `codex_signed_out`, `withheld_left_out` (so many `withheld` came at once that some were not told), and `ssh_config_unread` (machines of the SSH configuration may be missing).
     Notice(Failure),
     /// Something went wrong. The code is `usage` where a command was asked wrongly.
     Error(Failure),
@@ -154,6 +156,29 @@ impl Event {
     pub fn to_line(&self) -> String {
         serde_json::to_string(self).expect("events have string keys and no fallible values")
     }
+}
+
+/// What Codex said, and a device was not told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WithheldText {
+    /// When Codex said it last.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub at: Timestamp,
+    /// The device.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub device_id: DeviceId,
+    /// The environment that it works in.
+    pub environment: String,
+    /// The method that Codex answered so, or its notification.
+    pub method: String,
+    /// The thread that it is about, where it is about one.
+    pub thread_id: Option<String>,
+    /// What it said, as far as it is printable: the first 500 characters.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub text: Shown,
+    /// How many characters more it had.
+    pub cut: usize,
 }
 
 /// The connection to the relay.
@@ -580,7 +605,7 @@ impl Failure {
     }
 }
 
-/// Text that lets a device in: shown to the person or typed by them, never for a log.
+/// Text that lets a device in, or quotes what devices may not see: shown to the person or typed by them, never for a log.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Shown(pub String);
@@ -642,6 +667,20 @@ mod tests {
             (
                 Event::Device { device_id, state: DeviceState::ScopeChanged },
                 format!(r#"{{"event":"device","device_id":"{device_id}","state":"scope_changed"}}"#),
+            ),
+            (
+                Event::Withheld(WithheldText {
+                    at: Timestamp::from_unix(1_795_413_540),
+                    device_id,
+                    environment: "local".into(),
+                    method: "config/read".into(),
+                    thread_id: None,
+                    text: Shown("api_key = oops".into()),
+                    cut: 7,
+                }),
+                format!(
+                    r#"{{"event":"withheld","at":"2026-11-23T05:59:00Z","device_id":"{device_id}","environment":"local","method":"config/read","thread_id":null,"text":"api_key = oops","cut":7}}"#
+                ),
             ),
             (
                 Event::Codex(CodexStatus {

@@ -32,7 +32,7 @@ pub use client::{Client, ClientError};
 pub use events::{
     AwakeState, AwakeStatus, ChatgptDevice, ChatgptRemote, CodexStatus, CodexUse, Event, Failure, Shown, SshAsked,
     SshAsksDevices, SshChecked, SshCodex, SshEnvironment, SshHost, SshInstalled, SshInstalling, SshStopped, SshSwept,
-    TunnelState, TunnelStatus, TunnelTransport, WorkspaceStatus,
+    TunnelState, TunnelStatus, TunnelTransport, WithheldText, WorkspaceStatus,
 };
 pub use server::{Exchange, Handler, serve};
 
@@ -49,6 +49,8 @@ pub const SOCKET: &str = "agent.sock";
 pub enum Request {
     /// How the agent is: [`Response::Status`].
     Status,
+    /// What devices were not told lately: an event `withheld` each, the newest first, then [`Response::Done`].
+    Withheld,
     /// The devices of this host: [`Response::Devices`].
     Devices,
     /// Take a device off the list: [`Response::Device`].
@@ -276,6 +278,9 @@ pub struct Status {
     /// What went wrong last, the newest first.
     #[serde(default)]
     pub last_errors: Vec<Past>,
+    /// How many texts that devices were not told can be read: [`Request::Withheld`].
+    #[serde(default)]
+    pub withheld: usize,
 }
 
 /// How many threads there are that somebody may want to look at.

@@ -316,6 +316,7 @@ fn every_message_survives_its_line() {
         round_trip_us: Some(1_234),
         threads: Threads { running: 2, waiting: 1 },
         last_errors: vec![Past { at: Timestamp::from_unix(7), failure: Failure::new("x", "y").fix("z") }],
+        withheld: 3,
     };
     for reply in [
         Reply::Event(Event::Tunnel(tunnel)),

@@ -270,6 +270,7 @@ pub(super) async fn answer(call: Call, params: AnswerSendParams) -> Result<Answe
         environment: environment.name.clone(),
         log: Arc::clone(&context.changes.audit),
         work: Arc::clone(&environment.work),
+        withheld: Arc::clone(&environment.withheld),
     };
     let record = |audit: &_| {
         let recorded = recorder.record_answer(audit, scope);

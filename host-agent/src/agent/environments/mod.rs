@@ -25,6 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::attention::{self, Attention};
 use super::requests::{self, Change, Requests};
+use super::withheld::WithheldTexts;
 use crate::codex::ground::Ground;
 use crate::codex::permissions::Profiles;
 use crate::codex::remote_control::redirect::Redirect;
@@ -74,6 +75,8 @@ pub struct Environment {
     pub troubles: Troubles,
     /// What devices began there.
     pub work: Arc<WorkStore>,
+    /// What devices were not told, here and elsewhere.
+    pub(crate) withheld: Arc<WithheldTexts>,
     /// What it asks.
     pub requests: Arc<Requests>,
     /// Which of its threads run, want somebody, or have ended since.
@@ -98,6 +101,7 @@ struct Rules {
     workspaces: Arc<Workspaces>,
     profiles: Arc<Profiles>,
     work: Arc<WorkStore>,
+    withheld: Arc<WithheldTexts>,
 }
 
 impl Environment {
@@ -107,7 +111,7 @@ impl Environment {
         rules: Rules,
         (requests, attention): (broadcast::Sender<Change>, broadcast::Sender<attention::Change>),
     ) -> Self {
-        let Rules { ceiling, workspaces, profiles, work } = rules;
+        let Rules { ceiling, workspaces, profiles, work, withheld } = rules;
         Self {
             name: name.to_owned(),
             codex,
@@ -121,6 +125,7 @@ impl Environment {
             chatgpt_remote: CodexChatgptRemote::default(),
             troubles: Troubles::default(),
             work,
+            withheld,
             requests: Arc::new(Requests::new(name, requests)),
             attention: Arc::new(Attention::new(name, attention)),
             live_text: Arc::default(),
@@ -221,7 +226,8 @@ impl Environments {
         let LocalEnvironment { codex, redirect, ceiling, profiles, ground, surroundings, open: _ } = local;
         let disk = Arc::new(LocalDisk::new(surroundings));
         let workspaces = Workspaces::new(LOCAL_ENVIRONMENT, Arc::clone(store), disk).telling(ground);
-        let rules = Rules { ceiling: Arc::new(ceiling), workspaces: Arc::new(workspaces), profiles, work };
+        let (ceiling, workspaces) = (Arc::new(ceiling), Arc::new(workspaces));
+        let rules = Rules { ceiling, workspaces, profiles, work, withheld: Arc::default() };
         let (requests, attention) = (requests::changes(), attention::changes());
         let own = Environment {
             redirect,
@@ -245,6 +251,7 @@ impl Environments {
             workspaces: Arc::new(own.workspaces.elsewhere(&name, Arc::clone(&disk))),
             profiles: Arc::new(profiles.on(disk)),
             work: Arc::clone(&own.work),
+            withheld: Arc::clone(&own.withheld),
         };
         let changes = (self.requests.clone(), self.attention.clone());
         Environment::new(&name, codex, rules, changes)
@@ -270,6 +277,11 @@ impl Environments {
         let others = self.others();
         let others = others.iter().map(|other| Arc::clone(&other.environment));
         std::iter::once(Arc::clone(&self.own)).chain(others).collect()
+    }
+
+    /// What devices were not told, in all of them.
+    pub(crate) fn withheld(&self) -> &Arc<WithheldTexts> {
+        &self.own.withheld
     }
 
     /// The host's own.

@@ -24,6 +24,7 @@ const EVENTS: &[(&str, &str)] = &[
     ("tunnel", "`up`, `host`, `status`"),
     ("device", "`up`, `host`"),
     ("work_ended", "`up`, `host`; `devices revoke`, `pause`"),
+    ("withheld", "`up`, `host`; `status --withheld`"),
     ("codex", "`up`, `host`, `status`"),
     ("codex_use", "`codex use`, `restore`, `status`; `up`, `host`"),
     ("awake", "`awake`; `up`, `host`; `status`, where it is on"),
