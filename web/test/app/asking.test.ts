@@ -6,7 +6,7 @@ import { json, list, text } from "../../src/json";
 import { COMMAND } from "../hostile";
 import type { Up } from "../real/up";
 import { asksAlways } from "./asks";
-import { audits } from "./audit";
+import { auditsCode } from "./audit";
 import type { Desk } from "./desk";
 import type { Phone } from "./phone";
 import { Stage } from "./stage";
@@ -66,7 +66,7 @@ test("a command is declined, then one is accepted, after its end was seen", asyn
   await phone.sees("Run this command?");
   await phone.sees("the script was told to ask");
   await isOpen();
-  await audits(phone, "asking-command");
+  await auditsCode(phone, "asking-command");
   await phone.shoots("asking-command");
   await button("Decline").tap();
   await phone.sees("You declined: a command.");
@@ -80,7 +80,7 @@ test("a command is declined, then one is accepted, after its end was seen", asyn
   await ends();
   expect(existsSync(yes)).toBe(true);
   await phone.shoots("asking-command-done");
-  await audits(phone, "asking-done");
+  await auditsCode(phone, "asking-done");
 });
 
 test("a change to files is shown with its diff, declined and accepted", async () => {
@@ -88,7 +88,7 @@ test("a change to files is shown with its diff, declined and accepted", async ()
   await phone.sees("Make these changes?");
   await phone.page.locator(".diff .add", { hasText: "second line" }).waitFor();
   await isOpen();
-  await audits(phone, "asking-files");
+  await auditsCode(phone, "asking-files");
   await phone.shoots("asking-files");
   await button("Decline").tap();
   await phone.sees("You declined: a change to files.");
@@ -193,7 +193,7 @@ test("a device that may only look sees all of it, can't answer, and is told what
   for (const name of ["Accept once", "Decline", "Stop the turn"]) {
     expect(await button(name).count()).toBe(0);
   }
-  await audits(phone, "asking-view");
+  await auditsCode(phone, "asking-view");
   await phone.shoots("asking-view");
 });
 
@@ -221,7 +221,7 @@ test("a question is answered, with what is offered or in one's own words", async
   await asks();
   // Who does not look hears of it, and is not moved.
   await phone.page.getByRole("alert").getByText("Codex asks 1 question").waitFor({ state: "attached" });
-  await audits(phone, "asking-question");
+  await auditsCode(phone, "asking-question");
   await phone.page.getByLabel("Blue").check();
   await phone.shoots("asking-question");
   await button("Send").tap();
@@ -242,7 +242,7 @@ test("what an MCP server asks is filled in, accepted, or declined", async () => 
   await phone.sees("Who are you?");
   expect(await button("Send").getAttribute("aria-disabled")).toBe("true");
   await phone.page.getByLabel("name").fill("Ada");
-  await audits(phone, "asking-form");
+  await auditsCode(phone, "asking-form");
   await phone.shoots("asking-form");
   await button("Send").tap();
   expect((await ends()).said).toContain('{"action":"accept","content":{"name":"Ada"}}');
@@ -265,7 +265,7 @@ test("permissions are shown, and what only the host grants can be declined", asy
   await phone.sees("Give Codex more reach?");
   await phone.sees("to look it up");
   expect(await button("Accept once").count()).toBe(0);
-  await audits(phone, "asking-permissions");
+  await auditsCode(phone, "asking-permissions");
   await phone.shoots("asking-permissions");
   await button("Decline").tap();
   await phone.sees("You declined: more reach for Codex.");
@@ -282,7 +282,7 @@ test("hostile text fakes nothing and loads nothing", async () => {
     await phone.page.locator(".ghost", { hasText: name }).first().waitFor();
   }
   expect(await phone.page.locator(".ask img, .ask script, .ask a, .log img, .log a").count()).toBe(0);
-  await audits(phone, "asking-hostile");
+  await auditsCode(phone, "asking-hostile");
   await phone.shoots("asking-hostile");
   expect(loaded.filter((url) => url.includes("evil"))).toEqual([]);
   await button("Decline").tap();

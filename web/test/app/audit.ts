@@ -26,9 +26,20 @@ const SIZES = [
   { name: "320", size: { width: 320, height: 568 }, text: "100" },
   { name: "text200", size: PHONE, text: "200" },
 ] as const;
+/** Besides, for what shows code: the narrowest of phones in large text, and such letters as other systems have. */
+const CODE = { name: "code", size: { width: 320, height: 844 }, text: "200" } as const;
 
-/** What is wrong with the screen that the phone shows, as sentences; `name`: what its pictures are called. */
-export async function faultsOf(phone: Phone, name: string): Promise<readonly string[]> {
+/** Letters of code that are larger by a tenth. */
+const LARGER = `
+  @font-face { font-family: larger; src: local("DejaVu Sans Mono"), local("Liberation Mono"); size-adjust: 110%; }
+  @font-face { font-family: larger; font-weight: bold; src: local("DejaVu Sans Mono Bold"), local("Liberation Mono Bold"); size-adjust: 110%; }
+  :root { --mono: larger, monospace; }`;
+
+/**
+ * What is wrong with the screen that the phone shows, as sentences. `name`: what its pictures are called; `code`: whether
+ * it shows code, or paths, which have to fit in each system's letters.
+ */
+export async function faultsOf(phone: Phone, name: string, code = false): Promise<readonly string[]> {
   const { page } = phone;
   const faults: string[] = [];
   for (const colorScheme of ["dark", "light"] as const) {
@@ -36,14 +47,25 @@ export async function faultsOf(phone: Phone, name: string): Promise<readonly str
     await settles(phone);
     faults.push(...(await axeFaults(phone)).map((fault) => `${name}, ${colorScheme}: ${fault}`));
   }
-  for (const { name: look, size, text } of SIZES) {
+  for (const { name: look, size, text } of code ? [...SIZES, CODE] : SIZES) {
     await page.setViewportSize(size);
     await page.evaluate((size) => (document.documentElement.dataset.text = size), text);
+    if (look === CODE.name) {
+      await page.evaluate(async (rules) => {
+        const sheet = new CSSStyleSheet();
+        sheet.replaceSync(rules);
+        document.adoptedStyleSheets.push(sheet);
+        await Promise.all(["16px larger", "bold 16px larger"].map((font) => document.fonts.load(font)));
+      }, LARGER);
+    }
     await settles(phone);
     faults.push(...(await page.evaluate(misfits)).map((fault) => `${name}, ${look}: ${fault}`));
     await phone.shoots(`everybody-${name}-${look}`);
   }
-  await page.evaluate(() => delete document.documentElement.dataset.text);
+  await page.evaluate(() => {
+    delete document.documentElement.dataset.text;
+    document.adoptedStyleSheets = [];
+  });
   await page.setViewportSize(PHONE);
   await page.emulateMedia({ colorScheme: "light" });
   return faults;
@@ -80,6 +102,11 @@ async function settles({ page }: Phone): Promise<void> {
 /** Looks that nothing is wrong with the screen. */
 export async function audits(phone: Phone, name: string): Promise<void> {
   expect.soft(await faultsOf(phone, name)).toEqual([]);
+}
+
+/** The same for a screen that shows code, or paths. */
+export async function auditsCode(phone: Phone, name: string): Promise<void> {
+  expect.soft(await faultsOf(phone, name, true)).toEqual([]);
 }
 
 /** What axe-core calls serious or critical. The debugger puts it into the page, so no policy has to be bent. */
@@ -147,8 +174,8 @@ function misfits(): readonly string[] {
     }
   }
 
-  // Lines of text as they are seen: as far as nothing around cuts them off.
-  const lines: { readonly box: DOMRect; readonly element: Element }[] = [];
+  // Lines of text as they are seen, as far as nothing around cuts them off, and whole.
+  const lines: { readonly box: DOMRect; readonly whole: DOMRect; readonly element: Element }[] = [];
   const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
   for (let node = texts.nextNode(); node !== null; node = texts.nextNode()) {
     const element = node.parentElement;
@@ -157,8 +184,8 @@ function misfits(): readonly string[] {
     }
     const range = document.createRange();
     range.selectNodeContents(node);
-    for (const box of range.getClientRects()) {
-      let [left, top, right, bottom] = [box.left, box.top, box.right, box.bottom];
+    for (const whole of range.getClientRects()) {
+      let { left, top, right, bottom } = whole;
       for (const above of [element, ...around(element)]) {
         const { overflowX, overflowY, display, webkitLineClamp } = getComputedStyle(above);
         if (display === "inline" || (overflowX === "visible" && overflowY === "visible")) {
@@ -181,16 +208,18 @@ function misfits(): readonly string[] {
         bottom = Math.min(bottom, edge.bottom);
       }
       if (right - left > 2 && bottom - top > 2) {
-        lines.push({ box: new DOMRect(left, top, right - left, bottom - top), element });
+        lines.push({ box: new DOMRect(left, top, right - left, bottom - top), whole, element });
       }
     }
   }
-  lines.forEach(({ box, element }, index) => {
+  const high = (a: DOMRect, b: DOMRect): number => Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+  lines.forEach(({ box, whole, element }, index) => {
     // Lines of one element lie as the browser sets them.
     for (const other of lines.slice(index + 1).filter((other) => other.element !== element)) {
       const wide = Math.min(box.right, other.box.right) - Math.max(box.left, other.box.left);
-      const high = Math.min(box.bottom, other.box.bottom) - Math.max(box.top, other.box.top);
-      if (wide > 2 && high > Math.min(box.height, other.box.height) / 2) {
+      // The boxes of a tall font reach into each other, which is nothing; where little of a line is seen, it may be all of that.
+      const isOver = high(whole, other.whole) > Math.min(whole.height, other.whole.height) / 2;
+      if (wide > 2 && high(box, other.box) > 0 && isOver) {
         say(`lies over ${other.element.outerHTML.slice(0, 120)}`, element);
       }
     }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { beforeEach, expect, test, vi } from "vitest";
 import { json, list, text } from "../../src/json";
 import type { Up } from "../real/up";
-import { audits } from "./audit";
+import { auditsCode } from "./audit";
 import type { Desk } from "./desk";
 import type { Phone } from "./phone";
 import { Stage } from "./stage";
@@ -317,7 +317,7 @@ test("a thread is begun with a goal, which is kept with the draft and set once",
   await phone.sees("Draft kept on this device");
   await phone.shoots("new-thread-goal");
   await phone.fits();
-  await audits(phone, "new-thread-goal");
+  await auditsCode(phone, "new-thread-goal");
   await phone.page.reload();
   await expect.poll(() => goal.inputValue()).toBe("the shop is mended");
   await phone.taps("Start");
@@ -334,5 +334,5 @@ test("a thread is begun with a goal, which is kept with the draft and set once",
   await phone.sees(/^1 thread/);
   await phone.shoots("folder-threads");
   await phone.fits();
-  await audits(phone, "folder-threads");
+  await auditsCode(phone, "folder-threads");
 });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { beforeEach, expect, test, vi } from "vitest";
 import { LOOKS } from "../../src/terminal";
 import type { Up } from "../real/up";
-import { audits } from "./audit";
+import { auditsCode } from "./audit";
 import type { Desk } from "./desk";
 import type { Phone } from "./phone";
 import { Stage } from "./stage";
@@ -133,7 +133,7 @@ test("a command's output is shown as it comes, in its colours, and a bar as it i
   await output().getByText("not found").waitFor();
   expect(await output().evaluate(({ scrollTop }) => scrollTop)).toBe(40);
   await shootsWork("work-failed");
-  await audits(phone, "work-failed");
+  await auditsCode(phone, "work-failed");
   await opensAll("not found");
   const whole = await lines();
   expect(whole.slice(0, 2)).toEqual(["as 31 is", "as 32 is"]);
@@ -143,7 +143,7 @@ test("a command's output is shown as it comes, in its colours, and a bar as it i
   }
   await screen().getByText("exit 3 ·").waitFor();
   await shootsWork("work-all");
-  await audits(phone, "work-all");
+  await auditsCode(phone, "work-all");
   // What failed is there, and open, for who comes later.
   await phone.page.reload();
   await screen().getByText("not found", { exact: true }).waitFor();
@@ -164,18 +164,18 @@ test("a command that goes well is a line that opens, and is closed after it ran"
   await output().getByText("done").waitFor();
   await work().getByText("2 lines").waitFor();
   await shootsWork("work-well");
-  await audits(phone, "work-well");
+  await auditsCode(phone, "work-well");
   await phone.page.reload();
   await phone.sees("The tool said");
   expect(await work().getAttribute("open")).toBeNull();
   // Its output did not come along with the thread.
   await work().locator("summary").tap();
   await work().getByText("Its output is on the host.").waitFor();
-  await audits(phone, "work-deferred");
+  await auditsCode(phone, "work-deferred");
   await opensAll("done");
   expect(await lines()).toEqual(["begun", "done"]);
   await screen().getByText("exit 0 · 2 lines").waitFor();
-  await audits(phone, "work-whole");
+  await auditsCode(phone, "work-whole");
 });
 
 test("all that a command wrote is on a screen of its own, in few lines at a time, and one is back where one was", async () => {
@@ -231,7 +231,7 @@ test("all that a command wrote is on a screen of its own, in few lines at a time
   await isSeen("8877");
   await field.fill("no such line");
   await screen().getByText("None").waitFor();
-  await audits(phone, "work-find");
+  await auditsCode(phone, "work-find");
   // What is long goes on below, or beside, and what is hidden is seen.
   await field.fill("txt.exe");
   await isSeen("U+202E right-to-left overridetxt.exe");
@@ -426,7 +426,7 @@ test("changed files are there as differences, one by one", async () => {
   };
   await looks();
   await shootsWork("work-changes");
-  await audits(phone, "work-changes");
+  await auditsCode(phone, "work-changes");
   await phone.fits();
   await phone.page.reload();
   await phone.sees("Changed 4 files");
