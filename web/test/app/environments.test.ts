@@ -2,7 +2,7 @@
 import { beforeEach, expect, test, vi } from "vitest";
 import { named } from "../../src/views/named";
 import type { Up } from "../real/up";
-import { audits } from "./audit";
+import { auditsCode } from "./audit";
 import type { Desk } from "./desk";
 import { Machine } from "./machine";
 import type { Phone } from "./phone";
@@ -49,7 +49,7 @@ test("a machine out of reach holds up no list, is told once, and takes no new th
   expect(await times(/“devbox”/g)).toBe(1);
   expect(await row("mend the shop").count()).toBe(1);
   await phone.shoots("environments-away");
-  await audits(phone, "environments-away");
+  await auditsCode(phone, "environments-away");
 
   await phone.taps("New");
   await phone.taps(/^Folder/);
@@ -60,7 +60,7 @@ test("a machine out of reach holds up no list, is told once, and takes no new th
     .getByText(/“devbox”.*the host: /)
     .waitFor();
   await phone.shoots("environments-folder");
-  await audits(phone, "environments-folder");
+  await auditsCode(phone, "environments-folder");
   await phone.page.getByRole("dialog").getByRole("button", { name: up.project }).tap();
   await phone.page.locator("dialog.sheet").waitFor({ state: "hidden" });
   await phone.taps("Close, keeps the draft");
@@ -69,7 +69,7 @@ test("a machine out of reach holds up no list, is told once, and takes no new th
   await phone.taps("Back to hosts");
   await phone.sees("Also devbox (out of reach) over SSH");
   await phone.shoots("environments-hosts");
-  await audits(phone, "environments-hosts");
+  await auditsCode(phone, "environments-hosts");
 });
 
 test("threads of a machine come when it answers, are only looked at, and go with it", async () => {
@@ -85,14 +85,14 @@ test("threads of a machine come when it answers, are only looked at, and go with
   // Nobody is signed in there.
   await phone.sees("ssh -t devbox codex login");
   await phone.shoots("environments");
-  await audits(phone, "environments");
+  await auditsCode(phone, "environments");
 
   await row("thread 1 of many").tap();
   await phone.page.getByRole("heading", { name: "thread 1 of many" }).waitFor();
   await phone.sees(/→ devbox · infra/);
   expect(await phone.page.getByRole("button", { name: "Thread menu" }).count()).toBe(0);
   await phone.shoots("environments-thread");
-  await audits(phone, "environments-thread");
+  await auditsCode(phone, "environments-thread");
 
   await phone.taps("Back to threads");
   await row("thread 1 of many").waitFor();
@@ -130,19 +130,19 @@ test("a device with admin adds a machine and takes it back, and is asked before"
   await button(`Add ${named("devbox")}`).tap();
   await phone.sees("reachback ssh check devbox");
   await phone.shoots("machines-add");
-  await audits(phone, "machines-add");
+  await auditsCode(phone, "machines-add");
   await button("Not now").tap();
   expect(await button(`Add ${named("devbox")}`).evaluate((own) => own === document.activeElement)).toBe(true);
   await button(`Add ${named("devbox")}`).tap();
   await button("Add it").tap();
   await button(`Take back ${named("devbox")}`).waitFor();
   await phone.shoots("machines-added");
-  await audits(phone, "machines-added");
+  await auditsCode(phone, "machines-added");
 
   // Back leads out of the sheet, and not of the screen.
   await phone.page.goBack();
   await phone.sees("Added: devbox");
-  await audits(phone, "about-admin");
+  await auditsCode(phone, "about-admin");
   await phone.taps("Back to threads");
   await row("thread 1 of many").waitFor();
 
@@ -151,7 +151,7 @@ test("a device with admin adds a machine and takes it back, and is asked before"
   await button(`Take back ${named("devbox")}`).tap();
   await phone.sees("What runs there goes on");
   await phone.shoots("machines-remove");
-  await audits(phone, "machines-remove");
+  await auditsCode(phone, "machines-remove");
   await button("Keep it").tap();
   await button(`Take back ${named("devbox")}`).tap();
   await button("Take it back").tap();
@@ -174,20 +174,20 @@ test("what the owner writes at the host is read again: no machine, one that is n
   await machine.leaves();
   await phone.sees("names no machine");
   await phone.shoots("machines-none");
-  await audits(phone, "machines-none");
+  await auditsCode(phone, "machines-none");
 
   machine.hasConfiguration("Host broken\n  Port none\n");
   await button("Read the configuration again").tap();
   await phone.sees("broken");
   expect(await button("Add broken").count()).toBe(0);
   await phone.shoots("machines-broken");
-  await audits(phone, "machines-broken");
+  await auditsCode(phone, "machines-broken");
 
   machine.hasNoConfiguration();
   await button("Read the configuration again").tap();
   await phone.sees(/can.t read/i);
   await phone.shoots("machines-unread");
-  await audits(phone, "machines-unread");
+  await auditsCode(phone, "machines-unread");
 });
 
 test("what was refused says so at its machine, and without a link nothing can be changed", async () => {
@@ -202,14 +202,14 @@ test("what was refused says so at its machine, and without a link nothing can be
   const refused = phone.page.getByRole("dialog").getByRole("alert");
   await refused.getByText(/“devbox” is no machine that .* names; at the host: .*reachback ssh list/).waitFor();
   await phone.shoots("machines-refused");
-  await audits(phone, "machines-refused");
+  await auditsCode(phone, "machines-refused");
 
   await phone.page.context().setOffline(true);
   await phone.sees("Changes need the link to the host.");
   expect(await button(`Add ${named("devbox")}`).isDisabled()).toBe(true);
   expect(await button("Read the configuration again").isDisabled()).toBe(true);
   await phone.shoots("machines-offline");
-  await audits(phone, "machines-offline");
+  await auditsCode(phone, "machines-offline");
   await phone.page.context().setOffline(false);
   await phone.page.getByText("Changes need the link to the host.").waitFor({ state: "detached" });
   await button("Close").tap();

@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { audits } from "./audit";
+import { audits, auditsCode } from "./audit";
 import { Camera } from "./camera";
 import type { Phone } from "./phone";
 import { Site } from "./site";
@@ -32,19 +32,19 @@ describe("before there is a host", () => {
     await phone.page.goto(stage.apart.relayUrl);
     await phone.sees("Your Codex, from here");
     await phone.page.getByText("From a terminal instead").tap();
-    await audits(phone, "welcome");
+    await auditsCode(phone, "welcome");
     await phone.taps("Scan the code");
     await phone.sees("Camera is off for Reachback");
-    await audits(phone, "camera-off");
+    await auditsCode(phone, "camera-off");
     await phone.page.context().grantPermissions(["camera"]);
     await phone.taps("Try again");
     await phone.sees("Point at the QR code in the terminal");
-    await audits(phone, "scan");
+    await auditsCode(phone, "scan");
     await phone.taps("Type a code instead");
     await phone.page.getByLabel("Code shown by").fill("7KQD-M2XT-9RW4-");
     await phone.page.getByLabel("Name of this device").fill("x".repeat(65));
     await phone.sees("That is too long for a name");
-    await audits(phone, "code");
+    await auditsCode(phone, "code");
   });
 
   test("digits, which run out", async () => {
@@ -55,9 +55,9 @@ describe("before there is a host", () => {
     await phone.taps(/^Pair$/);
     await phone.sees("Type these six digits");
     await terminal.shows(/(wants to pair)/);
-    await audits(phone, "digits");
+    await auditsCode(phone, "digits");
     await phone.sees("The code ran out");
-    await audits(phone, "expired");
+    await auditsCode(phone, "expired");
   });
 
   test("a code that ran out before it was opened", async () => {
@@ -67,10 +67,10 @@ describe("before there is a host", () => {
     const phone = await stage.unbox();
     await phone.page.goto(url);
     await phone.sees("The code is still good");
-    await audits(phone, "offered");
+    await auditsCode(phone, "offered");
     await phone.taps(/^Pair$/);
     await phone.sees("No pairing with that code is open");
-    await audits(phone, "no-such-code");
+    await auditsCode(phone, "no-such-code");
   });
 
   test("a page that is not encrypted says what is, and keeps the code", async () => {
@@ -92,30 +92,30 @@ describe("with a host", () => {
   test("paired, hosts, about one, settings, and each of them offline", async () => {
     const phone = await stage.unbox();
     const up = await stage.pairs(phone);
-    await audits(phone, "paired");
+    await auditsCode(phone, "paired");
     await phone.goesOn();
-    await audits(phone, "threads-empty");
+    await auditsCode(phone, "threads-empty");
     await phone.taps("About this host");
-    await audits(phone, "about");
+    await auditsCode(phone, "about");
     await phone.taps("Remove from this device");
-    await audits(phone, "about-remove");
+    await auditsCode(phone, "about-remove");
     await phone.taps("Keep");
     await phone.page.goto(`${up.relayUrl}/#/hosts`);
     await phone.sees("Keys are per host");
-    await audits(phone, "hosts");
+    await auditsCode(phone, "hosts");
     await phone.taps("Settings");
     await phone.sees(/kept in this browser/);
-    await audits(phone, "settings");
+    await auditsCode(phone, "settings");
     await phone.taps("Hosts");
     await phone.page.context().setOffline(true);
     await phone.page.reload();
     await phone.sees("this device has no network");
-    await audits(phone, "hosts-offline");
+    await auditsCode(phone, "hosts-offline");
     await phone.page.locator("a.row").first().tap();
     await phone.sees("This device has no network");
-    await audits(phone, "threads-offline");
+    await auditsCode(phone, "threads-offline");
     await phone.taps("About this host");
-    await audits(phone, "about-offline");
+    await auditsCode(phone, "about-offline");
   });
 
   test("its threads, the menu of one, and the thread", async () => {
@@ -130,23 +130,23 @@ describe("with a host", () => {
     await row(phone, "@hang").getByText("Running").waitFor();
     await row(phone, "@fail").getByText("Failed").waitFor();
     await row(phone, "mend").getByText("Done").waitFor();
-    await audits(phone, "threads");
+    await auditsCode(phone, "threads");
     await phone.page.getByRole("searchbox").fill("nothing like it");
     await phone.sees("No thread has that in its title");
-    await audits(phone, "threads-search");
+    await auditsCode(phone, "threads-search");
     await phone.page.getByRole("searchbox").fill("");
     await phone.taps(/^Menu of .mend/);
-    await audits(phone, "thread-menu");
+    await auditsCode(phone, "thread-menu");
     await phone.page.getByRole("dialog").getByRole("button", { name: "Rename", exact: true }).tap();
     await phone.page.getByRole("textbox", { name: "Name" }).waitFor();
-    await audits(phone, "thread-rename");
+    await auditsCode(phone, "thread-rename");
     await phone.page.keyboard.press("Escape");
     await row(phone, "mend").tap();
     await phone.sees("You are talking to the real Codex");
-    await audits(phone, "thread");
+    await auditsCode(phone, "thread");
     await desk.prompts(thread, "@fail 400");
     await phone.sees("Failed.");
-    await audits(phone, "thread-failed");
+    await auditsCode(phone, "thread-failed");
   });
 
   test("a new thread, and the folder that it works in", async () => {
@@ -156,23 +156,23 @@ describe("with a host", () => {
     mkdirSync(join(home, "laboratories-of-the-department", "pdf", "bench"), { recursive: true });
     await phone.goesOn();
     await phone.drafts("mend the shop");
-    await audits(phone, "new");
+    await auditsCode(phone, "new");
     await phone.taps(/^Folder/);
     await phone.page.getByRole("heading", { name: "Workspaces" }).waitFor();
-    await audits(phone, "new-workspaces");
+    await auditsCode(phone, "new-workspaces");
     await phone.taps(/^Another folder/);
     await phone.taps(new RegExp(`^home ${home}`));
     await phone.sees("No thread works in this folder itself");
     await phone.taps(/^laboratories/);
     await phone.sees("reachback workspace add");
-    await audits(phone, "new-folder");
+    await auditsCode(phone, "new-folder");
     await phone.taps("Use it, untrusted");
     await phone.sees("Untrusted: its own Codex settings and tools stay off");
-    await audits(phone, "new-untrusted");
+    await auditsCode(phone, "new-untrusted");
     await phone.page.context().setOffline(true);
     await phone.taps("Start");
     await phone.sees(/Held on this device/);
-    await audits(phone, "new-held");
+    await auditsCode(phone, "new-held");
   });
 
   test("a Codex that does not start", async () => {
@@ -184,7 +184,7 @@ describe("with a host", () => {
     });
     await phone.taps(/^Open/);
     await phone.sees(/Codex does not run/);
-    await audits(phone, "codex-failed");
+    await auditsCode(phone, "codex-failed");
   });
 
   test("a pause, and a device that was taken off", async () => {
@@ -204,7 +204,7 @@ describe("with a host", () => {
         await phone.page.getByRole("button", { name: /^Folder/ }).waitFor();
       } else {
         await phone.sees(said);
-        await audits(phone, what);
+        await auditsCode(phone, what);
       }
     }
   });

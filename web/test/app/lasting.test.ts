@@ -10,7 +10,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { type Json, json, list, text } from "../../src/json";
 import type { Up } from "../real/up";
 import { asksAlways } from "./asks";
-import { audits } from "./audit";
+import { auditsCode } from "./audit";
 import type { Desk } from "./desk";
 import type { Phone } from "./phone";
 import { BUILT, rebuild } from "./site";
@@ -164,7 +164,7 @@ describe("where a host would let it", () => {
     ]);
     await phone.shoots("lasting-command");
     await phone.fits();
-    await audits(phone, "lasting-command");
+    await auditsCode(phone, "lasting-command");
     const shown = await digest();
     await sheet().getByRole("radio").check();
     await phone.shoots("lasting-command-chosen");
@@ -190,7 +190,7 @@ describe("where a host would let it", () => {
     expect(await chips()).toEqual(["U+200B zero width space"]);
     await phone.shoots("lasting-files");
     await phone.fits();
-    await audits(phone, "lasting-files");
+    await auditsCode(phone, "lasting-files");
     const shown = await digest();
     await sheet().getByRole("radio").check();
     expect(existsSync(join(up.project, "one\u200B.txt"))).toBe(false);
@@ -213,7 +213,7 @@ describe("where a host would let it", () => {
     expect(stands).toMatchObject(permissions);
     await phone.shoots(`lasting-permissions-${scope}`);
     await phone.fits();
-    await audits(phone, `lasting-permissions-${scope}`);
+    await auditsCode(phone, `lasting-permissions-${scope}`);
     const shown = await digest();
     await sheet()
       .getByRole("radio", { name: new RegExp(`^${title}`) })

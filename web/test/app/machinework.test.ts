@@ -1,6 +1,6 @@
 /** A thread that is begun on a machine which a host reaches over SSH, in a folder that its owner has opened there. */
 import { expect, test } from "vitest";
-import { audits } from "./audit";
+import { auditsCode } from "./audit";
 import { Machine } from "./machine";
 import { Stage } from "./stage";
 
@@ -29,7 +29,7 @@ test("a machine whose files can be looked at takes a new thread, and runs it", a
   await phone.page.locator("dialog.sheet").waitFor({ state: "hidden" });
   await phone.sees(machine.project);
   await phone.shoots("machine-new");
-  await audits(phone, "machine-new");
+  await auditsCode(phone, "machine-new");
   await phone.taps("Start");
   await phone.sees("You are talking to the real Codex");
   await phone.sees(/→ devbox · infra/);

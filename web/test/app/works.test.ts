@@ -2,7 +2,7 @@
 import { beforeEach, expect, test } from "vitest";
 import type { Up } from "../real/up";
 import { asksAlways } from "./asks";
-import { audits } from "./audit";
+import { auditsCode } from "./audit";
 import type { Desk } from "./desk";
 import type { Phone } from "./phone";
 import { Stage } from "./stage";
@@ -40,7 +40,7 @@ test("a tool of an MCP server is a row that opens to what it was given and what 
     if (!isLater) {
       await phone.shoots("works-tool");
       await phone.fits();
-      await audits(phone, "works-tool");
+      await auditsCode(phone, "works-tool");
       await phone.page.reload();
     }
   }
@@ -56,6 +56,6 @@ test("a sub-agent is told of in words", async () => {
   await phone.page.locator(".turnbar", { hasText: "Idle" }).waitFor();
   await phone.shoots("works-agent");
   await phone.fits();
-  await audits(phone, "works-agent");
+  await auditsCode(phone, "works-agent");
   expect(await row("does not know").count()).toBe(0);
 });
