@@ -163,12 +163,13 @@ function sizeOf(payload: string | Buffer): number {
 function framesOfMessage(): Promise<number[]> {
   return new Promise((done) => {
     const said = document.getElementsByClassName("say");
-    const before = said.length;
+    // Not by their number: those that are far are not in the page any more.
+    const before = said.item(said.length - 1);
     const begun: number[] = [];
     const look = (at: number): void => {
       if (document.querySelector(".say[aria-busy=true]") !== null) {
         begun.push(at);
-      } else if (said.length > before) {
+      } else if (said.item(said.length - 1) !== before) {
         done(begun);
         return;
       }

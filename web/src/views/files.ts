@@ -1,8 +1,12 @@
 /** From one changed file of a thread to the next, and back. */
 import { tick } from "svelte";
 
-/** What a step leads to: a file, or a row that opens to some. */
-const STOPS = ".file > .fhead, .ask .fhead, .item--files:not([open]) > .item__head";
+/** Files that are too far to be laid out (`Stretch.svelte`). */
+const AWAY = "[data-away=files]";
+/** What a step leads to: a file, a row that opens to some, or where some are to be laid out. */
+const STOPS = `.file > .fhead, .ask .fhead, .item--files:not([open]) > .item__head, ${AWAY}`;
+/** So many frames after it came near, it is laid out, or something else is wrong. */
+const FRAMES = 60;
 
 /** As the two edges of a line that is where it should be may differ, in pixels. */
 const NEAR = 2;
@@ -11,6 +15,13 @@ const NEAR = 2;
 export async function stepFile(body: HTMLElement, by: 1 | -1): Promise<void> {
   const stops = [...body.querySelectorAll<HTMLElement>(STOPS)];
   const stop = stops[from(body, stops, by)];
+  if (stop?.matches(AWAY) === true) {
+    stop.scrollIntoView({ block: by > 0 ? "start" : "end" });
+    if (await isLaidOut(stop)) {
+      await stepFile(body, by);
+    }
+    return;
+  }
   const row = stop?.closest<HTMLDetailsElement>(".item--files:not([open])");
   if (row) {
     row.open = true;
@@ -49,6 +60,13 @@ async function show(head: HTMLElement | undefined): Promise<void> {
   }
   head.focus({ preventScroll: true });
   head.scrollIntoView({ block: "start" });
+}
+
+async function isLaidOut(stretch: HTMLElement): Promise<boolean> {
+  for (let frame = 0; frame < FRAMES && stretch.matches(AWAY); frame += 1) {
+    await new Promise(requestAnimationFrame);
+  }
+  return !stretch.matches(AWAY);
 }
 
 /** What it opens to is there once it was told. */

@@ -286,3 +286,25 @@ test("brackets lead from file to file, through rows that are closed, and open ea
   await presses("]");
   await has(row("first"));
 });
+
+test("brackets lead to files that are too far to be in the page", async () => {
+  const thread = await desk.finishes(up.project, adds("one.txt"));
+  // Of four letters each; all of it is in the first page that is read.
+  for (const pieces of [2_100, 2_900]) {
+    await desk.prompts(thread, `@text N=${pieces} ms=0`);
+    await vi.waitUntil(async () => (await desk.said(thread)).length > 3.9 * pieces, { timeout: 30_000, interval: 50 });
+  }
+  await desk.prompts(thread, adds("two.txt"));
+  await row("apply_patch").click();
+  await phone.page.locator(".item--files").last().waitFor();
+  await phone.sees(/^Idle/);
+  const away = phone.page.locator("[data-away=files]");
+  const head = (name: string): Locator => phone.page.locator(".file > .fhead").filter({ hasText: name });
+  await away.waitFor();
+  expect(await phone.page.locator(".item--files").count()).toBe(1);
+  await phone.page.locator("main").focus();
+  await presses("[");
+  await has(head("one.txt"));
+  await presses("]");
+  await has(head("two.txt"));
+});
