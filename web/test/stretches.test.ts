@@ -87,3 +87,12 @@ test("a thread that is read again goes on with the stretches whose beginning is 
   ]);
   expect(shapes(stretches.of(messages(50, 60)))).toEqual([[4, "t i50", 10]]);
 });
+
+test("items that come in another order are all there, and no key comes twice", () => {
+  const long = (number: number): Item => item(number, "codex", "a".repeat(8_000));
+  stretches.of([long(0), long(1), long(2), long(3)]);
+  const all = stretches.of([long(3), long(1), long(0), long(2), long(4)]);
+  const keys = all.map(({ key }) => key);
+  expect(keys).toEqual([...new Set(keys)].sort((one, other) => one - other));
+  expect(all.flatMap(({ items }) => items.map(({ id }) => id))).toEqual(["t i3", "t i1", "t i0", "t i2", "t i4"]);
+});

@@ -23,10 +23,14 @@ export class Stretches {
   /** All of its items in stretches: those that there were, as far as what they begin with is still there. */
   of(items: readonly Item[]): readonly ItemStretch[] {
     const keys = new Map(this.#known.map((stretch) => [stretch.items[0]?.id ?? "", stretch.key]));
-    const begins = items.flatMap(({ id }, at) => {
+    const begins: { readonly key: number; readonly at: number }[] = [];
+    for (const [at, { id }] of items.entries()) {
       const key = keys.get(id);
-      return key === undefined ? [] : [{ key, at }];
-    });
+      // A host may give its items in another order than it told of them: no key may come twice for that.
+      if (key !== undefined && key > (begins.at(-1)?.key ?? -Infinity)) {
+        begins.push({ key, at });
+      }
+    }
     const { key: first, at: from } = begins[0] ?? { key: Math.max(0, ...keys.values()) + 1, at: 0 };
     const { key: last, at: to } = begins.at(-1) ?? { key: first, at: 0 };
     const ahead = splitBackwards(items.slice(0, from));
