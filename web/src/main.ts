@@ -5,17 +5,28 @@
 import { missingIn } from "./browser";
 import { takeFragment } from "./pairing/fragment";
 import { showObstacle } from "./obstacle";
+import type { Kept } from "./store/kept";
 
 const code = takeFragment(window);
 
 async function begin(): Promise<void> {
   const missing = await missingIn(window);
   if (missing === null) {
-    const { run } = await import("./app");
-    run(code);
+    if (code !== null || window.location.hash.length > 1) {
+      // Who is led to a place needs all of the app, which says itself what did not come.
+      import("./views/placed").catch(() => undefined);
+    }
+    const [{ run }, kept] = await Promise.all([import("./app"), keeps()]);
+    run(code, kept);
   } else {
     showObstacle(document, missing, code !== null);
   }
+}
+
+/** What is kept is opened while the app is still on its way. */
+async function keeps(): Promise<Kept> {
+  const { openKept } = await import("./store/kept");
+  return openKept();
 }
 
 void begin();

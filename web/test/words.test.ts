@@ -6,7 +6,7 @@ import type { End } from "../src/link/reach";
 import { SessionError } from "../src/session/error";
 import { draftWords, endWords } from "../src/views/endwords";
 import { awayWords, refusalWords, statusOf } from "../src/views/words";
-import { ByeReason } from "../src/wire/frame";
+import { ByeReason } from "../src/wire/reason";
 
 const NOON = new Date(2026, 10, 27, 12).getTime();
 const AT = { name: "tower", deviceId: "abcdefghijklmnop", now: NOON };

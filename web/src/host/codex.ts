@@ -8,7 +8,7 @@ import { type Json, isJson, json, text } from "../json";
 import type { SessionDriver } from "../session/driver";
 import { OpenError, SendError } from "../session/error";
 import type { ChannelHandle } from "../session/handle";
-import { ChannelCloseReason } from "../wire/frame";
+import { ChannelCloseReason } from "../wire/reason";
 import { TextLanes } from "./lanes";
 
 /** Who hears of a channel. */

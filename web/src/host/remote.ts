@@ -17,7 +17,7 @@ import type { SocketFactory } from "../link/socket";
 import { Observable } from "../observable";
 import { SessionDriver, type SessionState } from "../session/driver";
 import type { HostFacts, StoredHost } from "../store/hosts";
-import { ByeReason } from "../wire/frame";
+import { ByeReason } from "../wire/reason";
 import { factsOf } from "./facts";
 
 /** What a connection to a host is made of, and who hears of it. */

@@ -12,7 +12,7 @@
 import type { Bytes } from "../bytes";
 import { LinkError } from "../link/error";
 import type { Link } from "../link/link";
-import { ByeReason, ChannelCloseReason } from "../wire/frame";
+import { ByeReason, ChannelCloseReason } from "../wire/reason";
 import { OpenError, SendError, SessionError } from "./error";
 import type { SessionEvent } from "./event";
 import type { ChannelHandle, Consumer } from "./handle";

@@ -18,7 +18,6 @@ import { type Bytes, equal, utf8 } from "../bytes";
 import { MAX_RECORD_PLAINTEXT } from "../wire/blocks";
 import { DecodeError } from "../wire/error";
 import {
-  ChannelCloseReason,
   type Frame,
   MAX_CLOSE_TEXT,
   MAX_ENVIRONMENT,
@@ -27,6 +26,7 @@ import {
   putFrame,
   readFrame,
 } from "../wire/frame";
+import { ChannelCloseReason } from "../wire/reason";
 import { Reader } from "../wire/reader";
 import { Writer } from "../wire/writer";
 import { Channel } from "./channel";

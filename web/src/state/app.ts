@@ -1,5 +1,6 @@
 /** The app's state: where a person is, which hosts there are, and a pairing under way. Screens show it. */
 import { isComputer, isTabOfIphone } from "../browser";
+import { type Later, PartError } from "../later";
 import { LinkLock } from "../link/lock";
 import type { Page } from "../link/page";
 import { Observable } from "../observable";
@@ -9,19 +10,18 @@ import type { Origin } from "../pairing/origin";
 import { PairingUrl, PairingUrlError } from "../pairing/url";
 import { type Unfit, judge } from "../scan/judge";
 import { AttachmentStore } from "../store/attachments";
-import { Database } from "../store/database";
 import { StoreError, type StoreFault } from "../store/error";
-import { HostStore } from "../store/hosts";
+import type { Kept } from "../store/kept";
 import { MessageStore } from "../store/messages";
 import { StartStore } from "../store/starts";
 import { Unfinished } from "../store/unfinished";
 import { type Theme, keepTheme, keptTheme, showTheme } from "../theme";
 import { describeDevice } from "./device";
-import { type Host, Hosts } from "./hosts";
+import { type Host, Hosts, type Reaching } from "./hosts";
 import { Inbox } from "./inbox";
 import { Layers } from "./layers";
 import { keepName, keptName } from "./name";
-import { Pairing } from "./pairing";
+import { type Joining, Pairing } from "./pairing";
 import type { OwnRelay } from "./relay";
 import { type Route, type ThreadsRoute, hashOf, routeOf, threadsRoute } from "./route";
 import { wideOf } from "./wide";
@@ -30,7 +30,11 @@ import { wideOf } from "./wide";
 export interface AppSetup {
   readonly window: Window;
   readonly page: Page;
+  /** What this browser keeps. */
+  readonly kept: Kept;
   readonly relay: OwnRelay;
+  /** What is only needed where there is a host, or is to be one. */
+  readonly linked: Later<Reaching & Joining>;
 }
 
 /** See the module's header. */
@@ -55,6 +59,8 @@ export class AppState {
   readonly isComputer: boolean;
   /** Why what is kept can't be read; `null` while nothing is wrong. */
   readonly storeFault = new Observable<StoreFault | null>(null);
+  /** Whether the part of the app that reaches hosts did not come, when one was to be reached. */
+  readonly isPartMissing = new Observable(false);
   /** How it looks. */
   readonly theme: Observable<Theme>;
   /** What this device tells a host that it is. */
@@ -67,7 +73,7 @@ export class AppState {
   readonly storage: StorageManager;
   readonly #window: Window;
 
-  constructor({ window, page, relay }: AppSetup) {
+  constructor({ window, page, kept, relay, linked }: AppSetup) {
     this.#window = window;
     this.relay = relay;
     this.page = page;
@@ -77,13 +83,12 @@ export class AppState {
     this.threads = new Observable(threadsRoute(this.route.value));
     this.wide = wideOf(window);
     this.layers = new Layers(window);
-    const database = new Database();
-    const store = new HostStore(database);
+    const { database, hosts: store } = kept;
     const attachments = new AttachmentStore(database);
     const unfinished = new Unfinished(window);
     const starts = new StartStore(database, attachments, unfinished);
     const messages = new MessageStore(database, attachments, unfinished);
-    this.hosts = new Hosts({ store, starts, messages, page, create: relay.create });
+    this.hosts = new Hosts({ store, starts, messages, page, create: relay.create, reaching: linked });
     this.inbox = new Inbox(this.hosts.list);
     this.lock = new LinkLock("locks" in window.navigator ? window.navigator.locks : null, page);
     this.lock.hold.subscribe((hold) => {
@@ -104,6 +109,7 @@ export class AppState {
       store,
       storage: this.storage,
       create: relay.create,
+      joining: linked,
       paired: (host) => this.hosts.add(host),
     });
   }
@@ -140,10 +146,13 @@ export class AppState {
       await this.hosts.load();
       this.storeFault.set(null);
     } catch (error) {
-      if (!(error instanceof StoreError)) {
+      if (error instanceof PartError) {
+        this.isPartMissing.set(true);
+      } else if (error instanceof StoreError) {
+        this.storeFault.set(error.kind);
+      } else {
         throw error;
       }
-      this.storeFault.set(error.kind);
     }
   }
 

@@ -1,6 +1,6 @@
 /** The hosts that this device is paired with, each with its link, which they have in one tab of the browser at a time. */
-import { Codex } from "../host/codex";
-import { RemoteHost, type RemoteSetup } from "../host/remote";
+import type { RemoteHost, RemoteSetup } from "../host/remote";
+import { type Later, PartError } from "../later";
 import type { Page } from "../link/page";
 import type { End } from "../link/reach";
 import type { SocketFactory } from "../link/socket";
@@ -10,13 +10,13 @@ import { StoreError } from "../store/error";
 import type { HostStore, StoredHost } from "../store/hosts";
 import type { MessageStore } from "../store/messages";
 import type { StartStore } from "../store/starts";
-import { ByeReason } from "../wire/frame";
-import { Asking } from "./asking";
-import { Codexes } from "./codexes";
-import type { AsksCodex } from "./goals";
-import { Messages } from "./messages";
-import { NewThread } from "./start";
-import { Threads } from "./threads";
+import { ByeReason } from "../wire/reason";
+import type { Asking } from "./asking";
+import type { Codexes } from "./codexes";
+import type { Messages } from "./messages";
+import type { asksOf, reach } from "./reach";
+import type { NewThread } from "./start";
+import type { Threads } from "./threads";
 
 /** Who hears what a host says by itself. */
 export type Listener = Pick<RemoteSetup, "notified" | "missed">;
@@ -42,6 +42,12 @@ export interface Host {
   readonly over: End | null;
 }
 
+/** What is only needed where there is a host. */
+export interface Reaching {
+  readonly reach: typeof reach;
+  readonly asksOf: typeof asksOf;
+}
+
 /** What the hosts are kept in and reached by. */
 export interface HostsSetup {
   readonly store: HostStore;
@@ -49,6 +55,7 @@ export interface HostsSetup {
   readonly messages: MessageStore;
   readonly page: Page;
   readonly create: SocketFactory;
+  readonly reaching: Later<Reaching>;
 }
 
 /** See the module's header. */
@@ -56,6 +63,8 @@ export class Hosts {
   /** In the order in which they were paired; `null` until they are read. */
   readonly list = new Observable<readonly Host[] | null>(null);
   readonly #setup: HostsSetup;
+  /** What they are reached by: there where one of them is. */
+  #reaching: Reaching | null = null;
   /** Whether another tab has the links. */
   #rests = false;
 
@@ -63,12 +72,15 @@ export class Hosts {
     this.#setup = setup;
   }
 
-  /** Reads what is kept, begins to reach it, and lets go of what is not kept any more. Rejects with {@link StoreError}. */
+  /**
+   * Reads what is kept, begins to reach it, and lets go of what is not kept any more. Rejects with {@link StoreError}, and
+   * with {@link PartError} where what reaches hosts did not come: then all is as it was.
+   */
   async load(): Promise<void> {
-    let [known, stored] = [this.list.value, await this.#setup.store.list()];
+    let [known, stored] = [this.list.value, await this.#read()];
     while (this.list.value !== known) {
       // One may have been paired meanwhile.
-      [known, stored] = [this.list.value, await this.#setup.store.list()];
+      [known, stored] = [this.list.value, await this.#read()];
     }
     const hosts = known ?? [];
     const next = stored.map((host) => hosts.find(isOf(host)) ?? this.#reach(host));
@@ -106,6 +118,7 @@ export class Hosts {
 
   /** Takes a host that has just been paired; one that it takes the place of ends. */
   async add(stored: StoredHost): Promise<void> {
+    this.#reaching = await this.#setup.reaching.get();
     const others = (this.list.value ?? []).filter((host) => host.stored.id !== stored.id);
     const before = this.list.value?.find((host) => host.stored.id === stored.id);
     before?.start.end();
@@ -136,65 +149,36 @@ export class Hosts {
     const list = this.list.value ?? [];
     if (isOver && list.some((other) => other.remote === remote)) {
       const next = { ...this.#reach(stored, { start, messages }), over };
-      start.begin(next.remote.api, asksOf(next.remote));
+      start.begin(next.remote.api, this.#reaching?.asksOf(next.remote));
       messages.begin(next.remote.api);
       this.list.set(list.map((other) => (other.remote === remote ? next : other)));
     }
   }
 
+  async #read(): Promise<readonly StoredHost[]> {
+    const stored = await this.#setup.store.list();
+    if (stored.length > 0) {
+      this.#reaching = await this.#setup.reaching.get();
+    }
+    return stored;
+  }
+
   /** `written`: what is written for it already. */
   #reach(stored: StoredHost, written?: Pick<Host, "start" | "messages">): Host {
-    const { store, page, create } = this.#setup;
-    const open = new Set<Listener>();
-    const remote: RemoteHost = new RemoteHost(stored, {
-      page,
-      create,
+    if (this.#reaching === null) {
+      throw new Error("a host is known before what reaches it");
+    }
+    return this.#reaching.reach(stored, {
+      setup: this.#setup,
       rests: this.#rests,
-      // Each item comes whole before its turn ends, and of its text the channels know whose it is.
-      read: { leanTurns: true, shortText: true, shortItems: true },
-      notified: (notification) => {
-        for (const listener of [threads, codexes, asking, start, messages, ...open]) {
-          listener.notified(notification);
-        }
+      change: (remote, change) => {
+        this.#change(remote, change);
       },
-      missed: () => {
-        for (const listener of [threads, codexes, asking, start, messages, ...open]) {
-          listener.missed();
-        }
+      ended: (remote, end) => {
+        this.#ended(stored, remote, end);
       },
-      learned: (facts) => {
-        this.#change(remote, (host) => ({ ...host, stored: { ...host.stored, ...facts } }));
-        // What is not kept is learned again with the next session.
-        tried(store.update(stored, facts));
-      },
+      written,
     });
-    const threads = new Threads(remote);
-    const codexes = new Codexes(remote.api);
-    const asking = new Asking({
-      api: remote.api,
-      device: stored.deviceId,
-      isOnline: () => remote.reach.value.at === "online",
-    });
-    const start = written?.start ?? new NewThread(remote.api, this.#setup.starts, stored, asksOf(remote));
-    const messages = written?.messages ?? new Messages(remote.api, this.#setup.messages, stored);
-    if (this.#rests) {
-      start.rest();
-      messages.rest();
-    }
-    if (stored.revokedAt !== null) {
-      // The host's word on that is its last one: no later list of its devices has these keys.
-      void remote.end();
-    }
-    remote.reach.subscribe((reach) => {
-      if (reach.at === "online") {
-        this.#change(remote, (host) => (host.over === null ? host : { ...host, over: null }));
-      } else if (reach.at === "ended" && (reach.by === "host" || reach.error !== null)) {
-        this.#ended(stored, remote, reach);
-      }
-    });
-    const { attachments } = this.#setup.messages;
-    const parts = { threads, codexes, asking, start, messages, attachments, open };
-    return { stored, remote, ...parts, over: revocation(stored) };
   }
 
   #ended(stored: StoredHost, remote: RemoteHost, over: End): void {
@@ -214,26 +198,21 @@ export class Hosts {
   }
 }
 
-/** Asks Codex there, over the session that there is then. */
-function asksOf(remote: RemoteHost): AsksCodex {
-  return (environment, method, params) => Codex.once(remote.session, environment, method, params);
-}
-
 /** Whether the host itself said that it took this device off. */
 export function isRevoked({ by, reason }: End): boolean {
   return by === "host" && reason === ByeReason.revoked;
 }
 
 /** What the host said before this page was loaded. */
-function revocation({ revokedAt }: StoredHost): End | null {
+export function revocation({ revokedAt }: StoredHost): End | null {
   const word = { at: "ended", by: "host", reason: ByeReason.revoked, error: null } as const;
   return revokedAt === null ? null : { ...word, since: revokedAt };
 }
 
 /** Lets what could not be kept, or read, be. */
-function tried(work: Promise<void>): void {
+export function tried(work: Promise<void>): void {
   work.catch((error: unknown) => {
-    if (!(error instanceof StoreError)) {
+    if (!(error instanceof StoreError || error instanceof PartError)) {
       throw error;
     }
   });

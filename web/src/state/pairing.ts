@@ -1,7 +1,8 @@
 /** One pairing at a time, as the screen shows it. */
+import type { Later } from "../later";
 import { Observable } from "../observable";
-import { JoinError, type JoinFault } from "../pairing/error";
-import { type Invitation, type JoinSetup, PERSON_TIMEOUT, join } from "../pairing/join";
+import type { JoinError, JoinFault } from "../pairing/error";
+import type { Invitation, JoinSetup, PERSON_TIMEOUT, join } from "../pairing/join";
 import type { Origin } from "../pairing/origin";
 import type { PairingUrl } from "../pairing/url";
 import type { StoredHost } from "../store/hosts";
@@ -21,8 +22,16 @@ export type PairingState =
   /** What came with the address, or was put in, is no code; this says why. */
   | { readonly at: "noCode"; readonly why: string };
 
+/** What is only needed where one pairs. */
+export interface Joining {
+  readonly join: typeof join;
+  readonly JoinError: typeof JoinError;
+  readonly PERSON_TIMEOUT: typeof PERSON_TIMEOUT;
+}
+
 /** What a pairing needs, besides what comes from the screen. */
 export type PairingSetup = Omit<JoinSetup, "name" | "show" | "signal"> & {
+  readonly joining: Later<Joining>;
   /** Takes the host that is kept now. */
   readonly paired: (host: StoredHost) => Promise<void>;
 };
@@ -79,7 +88,7 @@ export class Pairing {
   }
 
   async #run(invitation: Invitation, name: string, running: AbortController): Promise<void> {
-    const { paired, ...setup } = this.#setup;
+    const { paired, joining, ...setup } = this.#setup;
     const typed = invitation.type === "code";
     const relay = invitation.type === "code" ? invitation.relay : invitation.url.relay;
     const tell = (state: PairingState): void => {
@@ -87,7 +96,10 @@ export class Pairing {
         this.state.set(state);
       }
     };
+    let known: Joining | null = null;
     try {
+      known = await joining.get();
+      const { join, PERSON_TIMEOUT } = known;
       const show = (digits: string): void => {
         tell({ at: "digits", digits, until: Date.now() + PERSON_TIMEOUT });
       };
@@ -97,7 +109,7 @@ export class Pairing {
       tell({ at: "paired", host, persistence: "asked" });
       tell({ at: "paired", host, persistence: await persistence });
     } catch (error) {
-      if (!(error instanceof JoinError)) {
+      if (known === null || !(error instanceof known.JoinError)) {
         tell({ at: "failed", fault: { kind: "protocol" }, typed: false, relay });
         throw error;
       }

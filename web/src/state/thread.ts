@@ -11,7 +11,7 @@ import { Codex, CodexError } from "../host/codex";
 import type { RemoteHost } from "../host/remote";
 import { type Json, json, list, text } from "../json";
 import { Observable } from "../observable";
-import { ChannelCloseReason } from "../wire/frame";
+import { ChannelCloseReason } from "../wire/reason";
 import { type Goal, goalOf } from "./goals";
 import {
   type Item,

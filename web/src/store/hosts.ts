@@ -42,13 +42,28 @@ export async function storedHost(facts: HostFacts, keys: PairedKeys, pairedAt: n
 /** The paired hosts of this browser. Everything rejects with `StoreError`. */
 export class HostStore {
   readonly #database: Database;
+  /** All hosts, read before somebody wanted them. */
+  #ahead: Promise<StoredHost[]> | null = null;
 
   constructor(database: Database) {
     this.#database = database;
   }
 
+  /** Begins to read all hosts, for whoever wants them first. */
+  readAhead(): void {
+    this.#ahead = this.#readAll();
+    // Who wants them hears of it.
+    this.#ahead.catch(() => undefined);
+  }
+
   /** All hosts, the one that was paired first at their head. */
-  async list(): Promise<StoredHost[]> {
+  list(): Promise<StoredHost[]> {
+    const ahead = this.#ahead;
+    this.#ahead = null;
+    return ahead ?? this.#readAll();
+  }
+
+  async #readAll(): Promise<StoredHost[]> {
     const hosts = await this.#database.use(async (database) =>
       Promise.all((await database.getAll("hosts")).map(fromRow)),
     );

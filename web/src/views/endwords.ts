@@ -1,7 +1,7 @@
 /** What the screens say of a session that is over. */
 import type { End } from "../link/reach";
 import type { StartView } from "../state/start";
-import { ByeReason } from "../wire/frame";
+import { ByeReason } from "../wire/reason";
 import { timeOf } from "./words";
 
 /** What happened, by whose word, and what comes next. What stands between backquotes is a command. */

@@ -4,7 +4,7 @@ import type { End, Reach } from "../link/reach";
 import type { JoinFault } from "../pairing/error";
 import type { Scope } from "../scope";
 import type { StoreFault } from "../store/error";
-import { ByeReason } from "../wire/frame";
+import { ByeReason } from "../wire/reason";
 
 /** How a state looks: a word never stands on its colour alone. */
 export type Look = "on" | "off" | "busy" | "asleep" | "closed" | "warn";

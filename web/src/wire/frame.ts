@@ -19,13 +19,6 @@ const MAX_FRAGMENT = 0xffff;
 const FIRST = 1;
 const LAST = 2;
 
-/** Why a session is not resumed. */
-export const GapReason = { unknown: 1, ended: 2 } as const;
-/** Why a peer ends the session or the link. */
-export const ByeReason = { normal: 1, revoked: 2, shuttingDown: 3, protocolError: 4, limit: 5, paused: 6 } as const;
-/** Why a channel ends. */
-export const ChannelCloseReason = { done: 1, gap: 2, refused: 3, backendGone: 4, limit: 5 } as const;
-
 /** What a peer expects next on a channel. */
 export interface Received {
   readonly channel: number;

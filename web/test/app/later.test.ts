@@ -7,14 +7,16 @@ import { audits } from "./audit";
 import { BUILT } from "./site";
 import { Stage } from "./stage";
 
-/** What the first look may take, in bytes as the relay sends them to a browser of today. */
-const MOST = 120_000;
+/** What the first look may take, in bytes as the relay sends them to a browser of today: half of what it is to be at most. */
+const MOST = 60_000;
+/** The script of every place but the welcome. */
+const PLACES = "**/assets/places-*.js";
 /** The script of what opens from the list of threads. */
 const OPENED = "**/assets/opened-*.js";
 /** What the browser says of a file that is not given. */
 const NOT_GIVEN = /^Failed to load resource: /;
 
-const stage = Stage.ofFile();
+const stage = Stage.ofFile({ apart: true });
 
 /** The files of a text of the build that one of these patterns names. */
 function named(text: string, pattern: RegExp): readonly string[] {
@@ -33,20 +35,19 @@ function withImports(script: string, known = new Set<string>()): ReadonlySet<str
   return known;
 }
 
-test("what a first look needs is at most 120 kB: the page, its style, and each script that runs by then", () => {
+test("what a first look needs is at most 60 kB: the page, its style, and each script that runs by then", () => {
   const page = readFileSync(join(BUILT, "index.html"), "utf8");
   const [first = "", ...others] = named(page, /src="\/assets\/([\w-]+\.js)"/g);
   expect(others).toEqual([]);
-  // It looks at the browser, and then loads the app.
-  const [app = "", ...more] = named(
-    readFileSync(join(BUILT, "assets", first), "utf8"),
-    /import\(\s*["'`]\.\/([\w-]+\.js)/g,
-  );
-  expect(more).toEqual([]);
-  expect(app).toMatch(/^app-/);
-  // It is on its way meanwhile.
-  expect(named(page, /rel="modulepreload" crossorigin href="\/assets\/([\w-]+\.js)"/g)).toEqual([app]);
-  const scripts = new Set([...withImports(first), ...withImports(app)]);
+  // It looks at the browser, and then loads the app and what this browser keeps; where somebody is led to a place, that.
+  const loaded = named(readFileSync(join(BUILT, "assets", first), "utf8"), /import\(\s*["'`]\.\/([\w-]+\.js)/g);
+  expect(loaded.map((file) => file.replace(/-.*/, "")).sort()).toEqual(["app", "kept", "places"]);
+  const [places, ...seen] = [...loaded].sort().reverse();
+  const scripts = new Set([first, ...seen].flatMap((script) => [...withImports(script)]));
+  expect(scripts).not.toContain(places);
+  // They are on their way meanwhile.
+  const asked = named(page, /rel="modulepreload" crossorigin href="\/assets\/([\w-]+\.js)"/g);
+  expect(new Set([first, ...asked])).toEqual(scripts);
   const styles = named(page, /href="\/assets\/([\w-]+\.css)"/g);
   expect(styles).not.toEqual([]);
   const sizes = [...scripts, ...styles].map(
@@ -54,6 +55,51 @@ test("what a first look needs is at most 120 kB: the page, its style, and each s
   );
   const all = sizes.reduce((sum, [, size]) => sum + size, Buffer.byteLength(page));
   expect(all, `the page and ${sizes.map(([file, size]) => `${file}: ${size}`).join(", ")}`).toBeLessThanOrEqual(MOST);
+});
+
+describe("what somebody new needs after the first touch", () => {
+  test("is named where it did not come, and comes with the app that is loaded again", async () => {
+    const phone = await stage.unbox({ bears: NOT_GIVEN, workers: false });
+    await phone.page.route(PLACES, (route) => route.abort());
+    await phone.page.goto(stage.apart.relayUrl);
+    await phone.taps("Scan the code");
+    await phone.sees("This part of the app did not load");
+    await audits(phone, "not-loaded-places");
+    // It can be left, and is wanted again.
+    await phone.page.goBack();
+    await phone.taps("Type a code instead");
+    await phone.sees("This part of the app did not load");
+    await phone.page.unroute(PLACES);
+    await phone.taps("Load the app again");
+    await phone.page.getByRole("textbox", { name: /^Code/ }).waitFor();
+  });
+
+  test("is waited for where it is on its way", async () => {
+    const phone = await stage.unbox({ workers: false });
+    const held: Route[] = [];
+    await phone.page.route(PLACES, (route) => {
+      held.push(route);
+    });
+    await phone.page.goto(stage.apart.relayUrl);
+    await phone.taps("Type a code instead");
+    await phone.page.getByLabel("Loading the page").waitFor();
+    await phone.shoots("places-on-their-way");
+    await Promise.all(held.splice(0).map((route) => route.continue()));
+    await phone.page.getByRole("textbox", { name: /^Code/ }).waitFor();
+    await phone.page.unroute(PLACES);
+  });
+
+  test("is needed to reach a host that is kept, and said to be missing where it is", async () => {
+    const phone = await stage.unbox({ bears: NOT_GIVEN, workers: false });
+    await stage.pairs(phone);
+    await phone.goesOn();
+    await phone.page.route(PLACES, (route) => route.abort());
+    await phone.page.reload();
+    await phone.sees("This part of the app did not load");
+    await phone.page.unroute(PLACES);
+    await phone.taps("Load the app again");
+    await phone.sees("No threads on");
+  });
 });
 
 describe("what opens from the list of threads", () => {

@@ -4,7 +4,7 @@ import { utf8 } from "../../src/bytes";
 import { RemoteHost } from "../../src/host/remote";
 import { type Json, json } from "../../src/json";
 import { storedHost } from "../../src/store/hosts";
-import type { ChannelCloseReason } from "../../src/wire/frame";
+import type { ChannelCloseReason } from "../../src/wire/reason";
 import { FakeHost } from "../link/fake";
 import { TestPage } from "../link/page";
 

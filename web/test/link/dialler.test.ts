@@ -15,7 +15,7 @@ import type { Presence } from "../../src/link/relay";
 import type { RelayEntry } from "../../src/pairing/message";
 import { Origin } from "../../src/pairing/origin";
 import type { SessionState } from "../../src/session/driver";
-import { ByeReason } from "../../src/wire/frame";
+import { ByeReason } from "../../src/wire/reason";
 import { dice } from "../support";
 import { TestPage } from "./page";
 

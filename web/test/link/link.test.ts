@@ -8,7 +8,7 @@ import { type Presence, connectRelay } from "../../src/link/relay";
 import { MAX_BUFFERED, MAX_UNREAD, MessageSocket } from "../../src/link/socket";
 import { SessionDriver, type SessionState } from "../../src/session/driver";
 import type { ChannelHandle } from "../../src/session/handle";
-import { ByeReason } from "../../src/wire/frame";
+import { ByeReason } from "../../src/wire/reason";
 import { MAX_CIRCUIT_CHUNK, MAX_CONTROL, type RelayToPeer } from "../../src/wire/control";
 import { message, numberOf } from "../session/pair";
 import { dice, rejection } from "../support";

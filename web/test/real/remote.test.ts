@@ -8,7 +8,7 @@ import type { Invitation } from "../../src/pairing/join";
 import { Origin } from "../../src/pairing/origin";
 import { PairingUrl } from "../../src/pairing/url";
 import type { StoredHost } from "../../src/store/hosts";
-import { ByeReason } from "../../src/wire/frame";
+import { ByeReason } from "../../src/wire/reason";
 import { TestPage } from "../link/page";
 import { rejection } from "../support";
 import { Apart } from "./apart";

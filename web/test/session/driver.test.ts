@@ -6,7 +6,8 @@ import type { Link } from "../../src/link/link";
 import { SessionDriver, type SessionState } from "../../src/session/driver";
 import { OpenError, SendError } from "../../src/session/error";
 import { DEVICE_LIMITS } from "../../src/session/limits";
-import { ByeReason, ChannelCloseReason, type Frame, GapReason, decodeFrames, encodeFrames } from "../../src/wire/frame";
+import { type Frame, decodeFrames, encodeFrames } from "../../src/wire/frame";
+import { ByeReason, ChannelCloseReason, GapReason } from "../../src/wire/reason";
 import { message, numberOf, sessionId } from "./pair";
 
 /** A link whose batches are sent when the test says so. */

@@ -3,7 +3,8 @@ import { expect, test } from "vitest";
 import vectors from "../../../proto/vectors/session.json";
 import { API_CHANNEL, DEVICE_LIMITS, HOST_LIMITS } from "../../src/session/limits";
 import { ACK_DELAY, Session } from "../../src/session/session";
-import { ChannelCloseReason, decodeFrames } from "../../src/wire/frame";
+import { decodeFrames } from "../../src/wire/frame";
+import { ChannelCloseReason } from "../../src/wire/reason";
 import { hex } from "../support";
 import { sessionId } from "./pair";
 

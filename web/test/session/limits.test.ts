@@ -10,7 +10,8 @@ import {
   MAX_MESSAGE_TO_HOST,
 } from "../../src/session/limits";
 import type { Session } from "../../src/session/session";
-import { ByeReason, ChannelCloseReason, type Frame, MAX_ENVIRONMENT, encodeFrames } from "../../src/wire/frame";
+import { type Frame, MAX_ENVIRONMENT, encodeFrames } from "../../src/wire/frame";
+import { ByeReason, ChannelCloseReason } from "../../src/wire/reason";
 import { dice, unhex } from "../support";
 import { Pair, message, numberOf, sessionId } from "./pair";
 

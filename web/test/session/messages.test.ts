@@ -5,7 +5,8 @@ import { API_CHANNEL, DEVICE_LIMITS, FRAME_COST, HOST_LIMITS, TRICKLE_ACK_DELAY 
 import { HEARTBEAT, PROBE_AFTER, PROBE_LIMIT, SILENCE_LIMIT } from "../../src/session/liveness";
 import { ACK_BYTES, ACK_DELAY, ATTACH_LIMIT } from "../../src/session/session";
 import { INITIAL_WINDOW, MAX_WINDOW, MIN_WINDOW, SendWindow } from "../../src/session/window";
-import { ChannelCloseReason, decodeFrames, encodeFrames } from "../../src/wire/frame";
+import { decodeFrames, encodeFrames } from "../../src/wire/frame";
+import { ChannelCloseReason } from "../../src/wire/reason";
 import { Pair, message, numberOf, other } from "./pair";
 
 /** The numbers of what a side was given on a channel. */

@@ -7,7 +7,7 @@ import { equal } from "../../src/bytes";
 import { OpenError, SendError } from "../../src/session/error";
 import { API_CHANNEL, DEVICE_LIMITS, HOST_LIMITS, type Side } from "../../src/session/limits";
 import { Session } from "../../src/session/session";
-import { ChannelCloseReason } from "../../src/wire/frame";
+import { ChannelCloseReason } from "../../src/wire/reason";
 import { dice } from "../support";
 import { Pair, message, numberOf, other, sessionId } from "./pair";
 

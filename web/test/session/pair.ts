@@ -4,7 +4,8 @@ import type { SessionEvent } from "../../src/session/event";
 import { DEVICE_LIMITS, HOST_LIMITS, TRICKLE_ACK_DELAY, type SessionLimits, type Side } from "../../src/session/limits";
 import { ACK_DELAY, Session } from "../../src/session/session";
 import { MAX_RECORD_PLAINTEXT } from "../../src/wire/blocks";
-import { type Frame, GapReason, decodeFrames, encodeFrames } from "../../src/wire/frame";
+import { type Frame, decodeFrames, encodeFrames } from "../../src/wire/frame";
+import { GapReason } from "../../src/wire/reason";
 
 /** A message that was given out. */
 export interface Taken {

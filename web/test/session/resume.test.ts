@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { API_CHANNEL, HOST_LIMITS, TRICKLE_ACK_DELAY } from "../../src/session/limits";
 import { ACK_DELAY, Session } from "../../src/session/session";
 import { MAX_WINDOW } from "../../src/session/window";
-import { ChannelCloseReason, GapReason } from "../../src/wire/frame";
+import { ChannelCloseReason, GapReason } from "../../src/wire/reason";
 import { Pair, message, numberOf, sessionId } from "./pair";
 
 test("resuming sends again only what the other side lacks", () => {

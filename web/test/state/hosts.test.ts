@@ -3,6 +3,7 @@ import { IDBFactory } from "fake-indexeddb";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import "fake-indexeddb/auto";
 import { CloseCode } from "../../src/close";
+import { Later } from "../../src/later";
 import { type Host, Hosts } from "../../src/state/hosts";
 import { Database } from "../../src/store/database";
 import { StoreError } from "../../src/store/error";
@@ -12,7 +13,7 @@ import { StartStore } from "../../src/store/starts";
 import { SessionError } from "../../src/session/error";
 import { HOST_LIMITS } from "../../src/session/limits";
 import { Session } from "../../src/session/session";
-import { ByeReason } from "../../src/wire/frame";
+import { ByeReason } from "../../src/wire/reason";
 import { FakeHost } from "../link/fake";
 import { TestPage } from "../link/page";
 import { sessionId } from "../session/pair";
@@ -97,6 +98,7 @@ class Scene {
       messages: this.messages,
       page: new TestPage(),
       create: create ?? ((url) => new WebSocket(url)),
+      reaching: new Later(() => import("../../src/state/reach")),
     });
   }
 }

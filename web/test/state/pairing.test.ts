@@ -2,6 +2,8 @@
 import "fake-indexeddb/auto";
 import { expect, test } from "vitest";
 import vectors from "../../../proto/vectors/pairing.json";
+import { Later } from "../../src/later";
+import { JoinError } from "../../src/pairing/error";
 import { PairingUrl } from "../../src/pairing/url";
 import { Pairing } from "../../src/state/pairing";
 import { Database } from "../../src/store/database";
@@ -16,7 +18,8 @@ function pairing(): { readonly pairing: Pairing; readonly dialled: string[] } {
   };
   const store = new HostStore(new Database());
   const paired = (): Promise<void> => Promise.resolve();
-  return { pairing: new Pairing({ platform: "test", store, storage: undefined, create, paired }), dialled };
+  const joining = new Later(async () => ({ JoinError, ...(await import("../../src/pairing/join")) }));
+  return { pairing: new Pairing({ platform: "test", store, storage: undefined, create, joining, paired }), dialled };
 }
 
 function code(): PairingUrl {

@@ -2,7 +2,7 @@
 import { afterEach, expect, test, vi } from "vitest";
 import type { Json } from "../../src/json";
 import { OpenThread } from "../../src/state/thread";
-import { ChannelCloseReason } from "../../src/wire/frame";
+import { ChannelCloseReason } from "../../src/wire/reason";
 import { ScriptedHost } from "../host/scripted";
 
 /** A thread in which somebody says more each time that it is read, and who reads it. */
