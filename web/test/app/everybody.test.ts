@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { audits, auditsCode } from "./audit";
+import { auditsCode } from "./audit";
 import { Camera } from "./camera";
 import type { Phone } from "./phone";
 import { Site } from "./site";
@@ -84,7 +84,7 @@ describe("before there is a host", () => {
     await phone.sees("Your pairing code is still good");
     expect(phone.page.url()).toBe(url);
     expect(await phone.page.evaluate(() => isSecureContext)).toBe(false);
-    await audits(phone, "insecure");
+    await auditsCode(phone, "insecure");
   });
 });
 
