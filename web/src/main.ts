@@ -16,10 +16,20 @@ async function begin(): Promise<void> {
       // Who is led to a place needs all of the app, which says itself what did not come.
       import("./views/placed").catch(() => undefined);
     }
-    const [{ run }, kept] = await Promise.all([import("./app"), keeps()]);
+    const [{ run }, kept] = await loaded();
     run(code, kept);
   } else {
     showObstacle(document, missing, code !== null);
+  }
+}
+
+/** The app, and what this browser keeps. Where one of them does not come, a person hears so. */
+async function loaded(): Promise<[typeof import("./app"), Kept]> {
+  try {
+    return await Promise.all([import("./app"), keeps()]);
+  } catch (error) {
+    showObstacle(document, "unloaded", code !== null);
+    throw error;
   }
 }
 

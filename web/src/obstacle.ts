@@ -1,12 +1,15 @@
-/** The page that a browser gets which can't run the app. It is made of plain elements: the app's own parts may not run. */
+/** The page that a browser gets which can't run the app, or did not get it. It is made of plain elements: the app's own parts may not run. */
 import type { Missing } from "./browser";
+
+/** What is missing of the browser; `unloaded`: a script of the app did not come. */
+export type Obstacle = Missing | "unloaded";
 
 interface Page {
   readonly title: string;
   readonly texts: readonly string[];
 }
 
-const PAGES: Readonly<Record<Missing, Page>> = {
+const PAGES: Readonly<Record<Obstacle, Page>> = {
   old: {
     title: "This browser is too old to keep a secret",
     texts: [
@@ -21,17 +24,24 @@ const PAGES: Readonly<Record<Missing, Page>> = {
       "On the computer that runs the relay, open it as http://localhost with the same port. For a phone, give the relay a name and a certificate that browsers trust; its manual says how.",
     ],
   },
+  unloaded: {
+    title: "The app did not load",
+    texts: [
+      "The server that it comes from can't be reached now, or has a newer version of it. What you wrote is kept on this device.",
+      "Load this page again.",
+    ],
+  },
 };
 
 /** Shows why the app does not start, and the way out. `code`: a pairing code led here. */
-export function showObstacle(document: Document, missing: Missing, code: boolean): void {
+export function showObstacle(document: Document, obstacle: Obstacle, code: boolean): void {
   const make = (name: string, className: string, ...inside: readonly (string | Node)[]): HTMLElement => {
     const element = document.createElement(name);
     element.className = className;
     element.append(...inside);
     return element;
   };
-  const { title, texts } = PAGES[missing];
+  const { title, texts } = PAGES[obstacle];
   const still = code ? ["Your pairing code is still good: opening the page does not use it up."] : [];
   const notes = [...texts, ...still].map((text) => make("p", "note lead", text));
   const hero = make("div", "hero", make("div", "stack", make("h1", "", title), ...notes));

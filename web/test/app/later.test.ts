@@ -3,7 +3,7 @@ import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Route } from "playwright-core";
 import { describe, expect, test } from "vitest";
-import { audits } from "./audit";
+import { audits, auditsCode } from "./audit";
 import { BUILT } from "./site";
 import { Stage } from "./stage";
 
@@ -57,6 +57,23 @@ test("what a first look needs is at most 60 kB: the page, its style, and each sc
   expect(all, `the page and ${sizes.map(([file, size]) => `${file}: ${size}`).join(", ")}`).toBeLessThanOrEqual(MOST);
 });
 
+test("an app that does not come is named, and a code that led there is still good", async () => {
+  for (const [script, fragment] of [
+    ["app", ""],
+    ["kept", "#AEAQ"],
+  ] as const) {
+    const phone = await stage.unbox({
+      bears: /^Failed to (load resource|fetch dynamically imported module): /,
+      workers: false,
+    });
+    await phone.page.route(`**/assets/${script}-*.js`, (route) => route.abort());
+    await phone.page.goto(`${stage.apart.relayUrl}/${fragment}`);
+    await phone.sees("The app did not load");
+    expect(await phone.page.getByText("Your pairing code is still good").count()).toBe(fragment === "" ? 0 : 1);
+    await auditsCode(phone, `not-loaded-${script}`);
+  }
+});
+
 describe("what somebody new needs after the first touch", () => {
   test("is named where it did not come, and comes with the app that is loaded again", async () => {
     const phone = await stage.unbox({ bears: NOT_GIVEN, workers: false });
@@ -93,12 +110,18 @@ describe("what somebody new needs after the first touch", () => {
     const phone = await stage.unbox({ bears: NOT_GIVEN, workers: false });
     await stage.pairs(phone);
     await phone.goesOn();
-    await phone.page.route(PLACES, (route) => route.abort());
-    await phone.page.reload();
-    await phone.sees("This part of the app did not load");
-    await phone.page.unroute(PLACES);
-    await phone.taps("Load the app again");
-    await phone.sees("No threads on");
+    // For ever, and once: what comes the second time has no hosts to show.
+    for (const times of [Infinity, 1]) {
+      await phone.page.route(PLACES, (route) => route.abort(), { times });
+      await phone.page.evaluate(() => {
+        history.replaceState(null, "", "/");
+      });
+      await phone.page.reload();
+      await phone.sees("This part of the app did not load");
+      await phone.page.unroute(PLACES);
+      await phone.taps("Load the app again");
+      await phone.page.getByRole("heading", { name: "Hosts" }).waitFor();
+    }
   });
 });
 
