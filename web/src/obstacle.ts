@@ -1,4 +1,7 @@
-/** The page that a browser gets which can't run the app, or did not get it. It is made of plain elements: the app's own parts may not run. */
+/**
+ * The page that a browser gets which can't run the app, or did not get it. It is made of plain elements: the app's own
+ * parts may not run.
+ */
 import type { Missing } from "./browser";
 
 /** What is missing of the browser; `unloaded`: a script of the app did not come. */
@@ -33,6 +36,12 @@ const PAGES: Readonly<Record<Obstacle, Page>> = {
   },
 };
 
+/** Of a pairing code that led here: it has left the address, so that loading the page again does not bring it back. */
+const STILL_GOOD = {
+  elsewhere: "Your pairing code is still good: opening the page does not use it up.",
+  here: "Your pairing code is still good: once the page loads, scan the code or open its link again.",
+} as const;
+
 /** Shows why the app does not start, and the way out. `code`: a pairing code led here. */
 export function showObstacle(document: Document, obstacle: Obstacle, code: boolean): void {
   const make = (name: string, className: string, ...inside: readonly (string | Node)[]): HTMLElement => {
@@ -42,7 +51,7 @@ export function showObstacle(document: Document, obstacle: Obstacle, code: boole
     return element;
   };
   const { title, texts } = PAGES[obstacle];
-  const still = code ? ["Your pairing code is still good: opening the page does not use it up."] : [];
+  const still = code ? [STILL_GOOD[obstacle === "unloaded" ? "here" : "elsewhere"]] : [];
   const notes = [...texts, ...still].map((text) => make("p", "note lead", text));
   const hero = make("div", "hero", make("div", "stack", make("h1", "", title), ...notes));
   document.title = `${title} · Reachback`;
