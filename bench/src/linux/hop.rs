@@ -3,26 +3,18 @@
 //! One thread, plain sockets, two reads, two writes and two waits a round trip. As many of them in a row as Reachback has processes on
 //! the way are what it is compared with.
 
-use std::collections::HashMap;
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::path::PathBuf;
+use std::io;
 
-use mio::net::{UnixListener, UnixStream};
-use mio::{Events, Interest, Poll, Registry, Token};
-
-use super::stand_in;
+use super::carrying::{self, Carry, Place, Socket};
 
 /// Copy bytes between a socket and another.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The socket to listen on.
-    from: PathBuf,
-    /// The socket to connect to for each connection.
-    to: PathBuf,
+    /// Where to listen: a path, or an address.
+    from: Place,
+    /// Where to connect to for each connection.
+    to: Place,
 }
-
-const LISTENER: Token = Token(0);
 
 /// As large as a message of the measurements.
 const BUFFER: usize = 64 << 10;
@@ -40,7 +32,7 @@ impl Way {
     }
 
     /// Copies until one of the two would wait.
-    fn copy(&mut self, mut from: &UnixStream, mut to: &UnixStream) -> io::Result<()> {
+    fn copy(&mut self, from: &mut dyn Socket, to: &mut dyn Socket) -> io::Result<()> {
         loop {
             while !self.held.is_empty() {
                 match to.write(&self.buffer[self.held.clone()]) {
@@ -55,7 +47,7 @@ impl Way {
             match from.read(&mut self.buffer) {
                 Ok(0) => {
                     self.is_over = true;
-                    return to.shutdown(Shutdown::Write);
+                    return to.end();
                 }
                 Ok(read) => self.held = 0..read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -65,71 +57,37 @@ impl Way {
     }
 }
 
-struct Connection {
-    near: UnixStream,
-    far: UnixStream,
+struct Ways {
     up: Way,
     down: Way,
 }
 
-impl Connection {
-    /// Copies what there is in both directions; `true` when both are over.
-    fn copy(&mut self) -> io::Result<bool> {
-        self.up.copy(&self.near, &self.far)?;
-        self.down.copy(&self.far, &self.near)?;
+impl Carry for Ways {
+    fn carry(&mut self, near: &mut dyn Socket, far: &mut dyn Socket) -> anyhow::Result<bool> {
+        self.up.copy(near, far)?;
+        self.down.copy(far, near)?;
         Ok(self.up.is_over && self.down.is_over)
     }
 }
 
 /// Copies until it is killed; says when it listens, with a line.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut poll = Poll::new()?;
-    let listener = stand_in::bind(&args.from)?;
-    listener.set_nonblocking(true)?;
-    let mut listener = UnixListener::from_std(listener);
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    println!("listening");
-
-    let mut connections = HashMap::new();
-    let mut next = 1;
-    let mut events = Events::with_capacity(256);
-    loop {
-        poll.poll(&mut events, None)?;
-        for event in &events {
-            if event.token() == LISTENER {
-                while let Ok((near, _)) = listener.accept() {
-                    connections.insert(next, open(poll.registry(), near, args, next)?);
-                    next += 1;
-                }
-                continue;
-            }
-            // Two tokens a connection: one an end.
-            let number = event.token().0 / 2;
-            let Some(connection) = connections.get_mut(&number) else { continue };
-            if connection.copy().unwrap_or(true) {
-                connections.remove(&number);
-            }
-        }
-    }
-}
-
-fn open(registry: &Registry, mut near: UnixStream, args: &Args, number: usize) -> io::Result<Connection> {
-    let mut far = UnixStream::connect(&args.to)?;
-    let both = Interest::READABLE | Interest::WRITABLE;
-    registry.register(&mut near, Token(2 * number), both)?;
-    registry.register(&mut far, Token(2 * number + 1), both)?;
-    Ok(Connection { near, far, up: Way::new(), down: Way::new() })
+    carrying::serve(&args.from, &args.to, || Ok(Ways { up: Way::new(), down: Way::new() }))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
+    use mio::net::UnixStream;
+
     use super::*;
 
     #[test]
     fn a_way_carries_all_that_was_written_and_the_end() {
         let (mut source, near) = std::os::unix::net::UnixStream::pair().unwrap();
         let (far, mut sink) = std::os::unix::net::UnixStream::pair().unwrap();
-        let [near, far] = [near, far].map(|stream| {
+        let [mut near, mut far] = [near, far].map(|stream| {
             stream.set_nonblocking(true).unwrap();
             UnixStream::from_std(stream)
         });
@@ -145,7 +103,7 @@ mod tests {
         });
         let mut way = Way::new();
         while !(way.is_over && way.held.is_empty()) {
-            way.copy(&near, &far).unwrap();
+            way.copy(&mut near, &mut far).unwrap();
             std::thread::yield_now();
         }
         writer.join().unwrap();

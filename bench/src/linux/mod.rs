@@ -1,5 +1,6 @@
 //! The parts of the program: the run itself, and the processes that it starts of itself.
 
+mod carrying;
 mod client;
 mod crowd;
 mod device;

@@ -28,9 +28,9 @@ impl Process {
         Ok(Self { name, child, lines: BufReader::new(stdout) })
     }
 
-    /// Waits for a line that begins with `word`.
-    pub(super) fn says(&mut self, word: &str) -> anyhow::Result<()> {
-        self.find(word, |line| line.starts_with(word).then_some(()))
+    /// Waits for a line that begins with `word`, and gives what follows it.
+    pub(super) fn says(&mut self, word: &str) -> anyhow::Result<String> {
+        self.find(word, |line| line.strip_prefix(word).map(|rest| rest.trim_start().to_owned()))
     }
 
     /// The next JSON line that is `wanted`, by its `event`.

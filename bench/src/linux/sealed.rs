@@ -2,20 +2,16 @@
 //!
 //! Between a client and Codex each byte is sealed by the laptop's agent for the host, and again for the relay; opened and
 //! sealed by the relay; and opened twice by the host's agent. Three of these processes in a row do that and nothing else:
-//! one thread each, plain sockets, records sealed in place, no handshake, no framing besides a length, no firewall. What
-//! Reachback costs above them is its own; what they cost above processes that only copy is the price of being sealed.
+//! one thread each, plain sockets (TCP to the second and from it, as to a relay and from it), records sealed in place, no
+//! handshake, no framing besides a length, no firewall. What Reachback costs above them is its own; what they cost above
+//! processes that only copy, over Unix sockets, is the price of being sealed and on a network.
 
-use std::collections::HashMap;
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::path::PathBuf;
+use std::io;
 
 use anyhow::{Context, ensure};
-use mio::net::{UnixListener, UnixStream};
-use mio::{Events, Interest, Poll, Registry, Token};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use super::stand_in;
+use super::carrying::{self, Carry, Place, Socket};
 
 /// Seal what is copied between a socket and another.
 #[derive(Debug, clap::Args)]
@@ -24,13 +20,11 @@ pub(super) struct Args {
     near: usize,
     /// How often on the other one
     far: usize,
-    /// The socket to listen on.
-    from: PathBuf,
-    /// The socket to connect to for each connection.
-    to: PathBuf,
+    /// Where to listen: a path, or an address.
+    from: Place,
+    /// Where to connect to for each connection.
+    to: Place,
 }
-
-const LISTENER: Token = Token(0);
 
 /// As large as a message of the measurements.
 const BUFFER: usize = 64 << 10;
@@ -135,7 +129,7 @@ impl Way {
     }
 
     /// Copies until one of the two would wait.
-    fn copy(&mut self, mut from: &UnixStream, mut to: &UnixStream) -> anyhow::Result<()> {
+    fn copy(&mut self, from: &mut dyn Socket, to: &mut dyn Socket) -> anyhow::Result<()> {
         loop {
             while self.written < self.sealed.len() {
                 match to.write(&self.sealed[self.written..]) {
@@ -152,7 +146,7 @@ impl Way {
             match from.read(&mut self.buffer) {
                 Ok(0) => {
                     self.is_over = true;
-                    return Ok(to.shutdown(Shutdown::Write)?);
+                    return Ok(to.end()?);
                 }
                 Ok(read) => self.pass(read)?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -181,18 +175,15 @@ impl Way {
     }
 }
 
-struct Connection {
-    near: UnixStream,
-    far: UnixStream,
+struct Ways {
     up: Way,
     down: Way,
 }
 
-impl Connection {
-    /// Copies what there is in both directions; `true` when both are over.
-    fn copy(&mut self) -> anyhow::Result<bool> {
-        self.up.copy(&self.near, &self.far)?;
-        self.down.copy(&self.far, &self.near)?;
+impl Carry for Ways {
+    fn carry(&mut self, near: &mut dyn Socket, far: &mut dyn Socket) -> anyhow::Result<bool> {
+        self.up.copy(near, far)?;
+        self.down.copy(far, near)?;
         Ok(self.up.is_over && self.down.is_over)
     }
 }
@@ -200,42 +191,8 @@ impl Connection {
 /// Copies until it is killed; says when it listens, with a line.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.near.max(args.far) <= MOST.len(), "nothing is sealed more than twice");
-    let mut poll = Poll::new()?;
-    let listener = stand_in::bind(&args.from)?;
-    listener.set_nonblocking(true)?;
-    let mut listener = UnixListener::from_std(listener);
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    println!("listening");
-
-    let mut connections = HashMap::new();
-    let mut next = 1;
-    let mut events = Events::with_capacity(256);
-    loop {
-        poll.poll(&mut events, None)?;
-        for event in &events {
-            if event.token() == LISTENER {
-                while let Ok((near, _)) = listener.accept() {
-                    connections.insert(next, open(poll.registry(), near, args, next)?);
-                    next += 1;
-                }
-                continue;
-            }
-            // Two tokens a connection: one an end.
-            let number = event.token().0 / 2;
-            let Some(connection) = connections.get_mut(&number) else { continue };
-            if connection.copy().unwrap_or(true) {
-                connections.remove(&number);
-            }
-        }
-    }
-}
-
-fn open(registry: &Registry, mut near: UnixStream, args: &Args, number: usize) -> anyhow::Result<Connection> {
-    let mut far = UnixStream::connect(&args.to)?;
-    let both = Interest::READABLE | Interest::WRITABLE;
-    registry.register(&mut near, Token(2 * number), both)?;
-    registry.register(&mut far, Token(2 * number + 1), both)?;
-    Ok(Connection { near, far, up: Way::new(args.near, args.far)?, down: Way::new(args.far, args.near)? })
+    let (near, far) = (args.near, args.far);
+    carrying::serve(&args.from, &args.to, || Ok(Ways { up: Way::new(near, far)?, down: Way::new(far, near)? }))
 }
 
 #[cfg(test)]

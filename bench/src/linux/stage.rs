@@ -1,5 +1,6 @@
 //! What is measured: ways from a client to the same stand-in, each through processes of its own.
 
+use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -72,7 +73,7 @@ impl Stage {
         let control = codex_home.join("app-server-control");
         std::fs::create_dir_all(&control)?;
         let socket = control.join("app-server-control.sock");
-        let stand_in = this("stand-in", "stand-in", &[socket.as_path()])?;
+        let (stand_in, _) = this("stand-in", "stand-in", [&socket])?;
 
         let (two, three) = copies(root, &socket)?;
         let sealed = sealed_copies(root, &socket)?;
@@ -100,7 +101,7 @@ fn copies(root: &Path, to: &Path) -> anyhow::Result<(Way, Way)> {
     let (mut to, mut entrances, mut processes) = (to.to_owned(), Vec::new(), Vec::new());
     for name in ["last copy", "second copy", "first copy"] {
         let from = root.join(name).with_extension("sock");
-        processes.push(Rc::new(this(name, "hop", &[&from, &to])?));
+        processes.push(Rc::new(this(name, "hop", [&from, &to])?.0));
         entrances.push(from.clone());
         to = from;
     }
@@ -111,15 +112,20 @@ fn copies(root: &Path, to: &Path) -> anyhow::Result<(Way, Way)> {
     Ok((way(TWO, 2), way(THREE, 3)))
 }
 
-/// As many as there are with a laptop's agent, which seal as it, the relay and the host's agent do: twice, anew, not at all.
+/// As many as there are with a laptop's agent, which seal as it, the relay and the host's agent do: twice, anew, not at all. The
+/// first is connected to the second by TCP, and that to the last one, as the agents are to the relay.
 fn sealed_copies(root: &Path, to: &Path) -> anyhow::Result<Way> {
-    let (mut to, mut processes) = (to.to_owned(), Vec::new());
-    for (name, near, far) in [("last sealed", "2", "0"), ("second sealed", "1", "1"), ("first sealed", "0", "2")] {
-        let from = root.join(name).with_extension("sock");
-        processes.push(Rc::new(this(name, "sealed", &[Path::new(near), Path::new(far), &from, &to])?));
-        to = from;
+    let entrance = root.join("sealed.sock");
+    let (entrance, tcp) = (entrance.as_os_str(), OsStr::new("127.0.0.1:0"));
+    let (mut to, mut processes) = (to.as_os_str().to_owned(), Vec::new());
+    let copies =
+        [("last sealed", "2", "0", tcp), ("second sealed", "1", "1", tcp), ("first sealed", "0", "2", entrance)];
+    for (name, near, far, from) in copies {
+        let (process, place) = this(name, "sealed", [OsStr::new(near), OsStr::new(far), from, &to])?;
+        processes.push(Rc::new(process));
+        to = place.into();
     }
-    Ok(Way { name: "three sealed copies", floor: None, entrance: Entrance::Sockets(vec![to]), processes })
+    Ok(Way { name: "three sealed copies", floor: None, entrance: Entrance::Sockets(vec![to.into()]), processes })
 }
 
 const TWO: &str = "two copies";
@@ -313,13 +319,17 @@ fn ssh_config(root: &Path) -> PathBuf {
     root.join("ssh_config")
 }
 
-/// This program, as another process.
-fn this(name: &'static str, word: &str, sockets: &[&Path]) -> anyhow::Result<Process> {
+/// This program, as another process, and where it listens.
+fn this<W: AsRef<OsStr>>(
+    name: &'static str,
+    part: &str,
+    words: impl IntoIterator<Item = W>,
+) -> anyhow::Result<(Process, String)> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg(word).args(sockets);
+    command.arg(part).args(words);
     let mut process = Process::start(name, command)?;
-    process.says("listening")?;
-    Ok(process)
+    let place = process.says("listening")?;
+    Ok((process, place))
 }
 
 /// A program of the same build.

@@ -102,7 +102,7 @@ struct Echo<'a> {
 /// Listens until it is killed; says so with a line.
 pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
     let listener = bind(&args.socket)?;
-    println!("listening");
+    println!("listening {}", args.socket.display());
     for stream in listener.incoming() {
         let stream = stream?;
         std::thread::Builder::new().stack_size(256 << 10).spawn(move || converse(stream))?;
