@@ -978,8 +978,11 @@ fn reply(id: &impl Serialize, kind: &str, value: Value) -> Bytes {
     format!(r#"{{"id":{id},"{kind}":{value}}}"#).into()
 }
 
+/// Whether it is written down: all that more than looking is needed for. A search for files is, with its folders, when it
+/// begins; what it is told for each letter that somebody types changes nothing.
 fn changes(method: &Method) -> bool {
-    method.access != Access::From(Scope::View)
+    let goes_on = matches!(method.name, "fuzzyFileSearch/sessionUpdate" | "fuzzyFileSearch/sessionStop");
+    method.access != Access::From(Scope::View) && !goes_on
 }
 
 /// Lets a message through whose `body` lacks nothing but its end.

@@ -595,6 +595,22 @@ fn a_thread_that_is_not_loaded_is_opened_where_a_new_one_could_start() {
 }
 
 #[test]
+fn a_search_for_files_is_written_down_when_it_begins_and_not_with_each_letter() {
+    let search = |method: &str, params: Value| {
+        let asked = json!({ "id": 1, "method": method, "params": params }).to_string();
+        let FromDevice::Verdict(verdict) = with_scope(Scope::Steer).from_device(asked.as_bytes()) else {
+            panic!("{method} asks Codex first")
+        };
+        assert!(verdict.to_codex.is_some(), "{method} does not pass");
+        verdict.audit.changing
+    };
+    assert!(search("fuzzyFileSearch/sessionStart", json!({ "sessionId": "s", "roots": [PROJECT] })));
+    assert!(search("fuzzyFileSearch", json!({ "roots": [PROJECT], "query": "main" })));
+    assert!(!search("fuzzyFileSearch/sessionUpdate", json!({ "sessionId": "s", "query": "m" })));
+    assert!(!search("fuzzyFileSearch/sessionStop", json!({ "sessionId": "s" })));
+}
+
+#[test]
 fn a_thread_that_is_loaded_may_be_watched_by_all_wherever_it_works() {
     for (scope, cwd) in [
         (Scope::View, PROJECT),
