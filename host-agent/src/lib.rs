@@ -9,6 +9,7 @@ pub mod connect;
 pub mod demo;
 pub mod disk;
 pub mod firewall;
+mod first_of;
 pub mod link;
 pub mod local_api;
 pub(crate) mod platform;

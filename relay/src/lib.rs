@@ -33,6 +33,7 @@ mod identity;
 mod lifecycle;
 mod limits;
 mod link;
+pub mod link_waker;
 mod listener;
 pub mod log;
 pub mod manual;

@@ -62,7 +62,7 @@ impl Pipe for ChannelHandle {
         Box::pin(async move {
             match self.incoming.recv().await.ok_or(End::Silent)? {
                 Incoming::Message { seq, bytes } => {
-                    let _ = self.sender.handled(seq).await;
+                    let _ = self.sender.handled(seq);
                     Ok(serde_json::from_slice(&bytes).unwrap())
                 }
                 Incoming::Closed { reason, .. } => Err(End::Closed(reason)),

@@ -98,7 +98,7 @@ impl Pipe for Channel {
         self.runtime.block_on(async {
             match channel.incoming.recv().await.context("the session ended")? {
                 Incoming::Message { seq, bytes } => {
-                    channel.sender.handled(seq).await?;
+                    channel.sender.handled(seq)?;
                     Ok(bytes)
                 }
                 Incoming::Closed { reason, .. } => bail!("the channel was closed: {reason:?}"),

@@ -6,16 +6,19 @@
 //! meets the question of another app-server.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use reachback_proto::frame::ChannelCloseReason;
 use reachback_proto::ids::DeviceId;
 use reachback_proto::scope::Scope;
 use ring::rand::SystemRandom;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::environments::live_text::{Joining, LiveText};
@@ -28,12 +31,13 @@ use crate::codex::overload::{Retries, says_overloaded};
 use crate::codex::{self, CodexConnection, CodexReceiver, CodexSender, Instance, ReceiveError, SendError};
 use crate::firewall::parse::RequestId;
 use crate::firewall::{Audit, CodexVerdict, Decision, DeviceVerdict, Firewall, FromDevice, Policy, Question, Took};
+use crate::first_of::first_of;
 use crate::session::{ChannelHandle, ChannelSender, Incoming};
 use crate::state::timestamp::Timestamp;
 use crate::state::work::{Place, WorkError, WorkStore};
 
-/// Messages on their way to Codex: its own queue is 128 deep, and it says when it is overloaded.
-const TO_CODEX: usize = 16;
+/// Messages of a device that are read before Codex takes the one that goes first.
+const AHEAD: usize = 16;
 /// Answers of the agent itself on their way to Codex. As deep as its own queue: a Codex that asks for more without
 /// reading is stuck.
 const ANSWERS: usize = 128;
@@ -104,12 +108,6 @@ impl Witness<'_> {
             _ => verdict,
         }
     }
-
-    fn give_back(&self, id: Option<&RequestId>) {
-        if let Some(id) = id {
-            self.requests.give_back(self.instance, id);
-        }
-    }
 }
 
 /// Carries messages both ways until one side ends.
@@ -126,26 +124,24 @@ pub(super) async fn run(
     let Party { wishes, name, requests, live_text, max_scope } = party;
     let firewall = Mutex::new(Firewall::new(policy));
     let ChannelHandle { sender, incoming } = channel;
+    let said = DeviceMessages { incoming, ahead: VecDeque::new() };
     let CodexConnection { sender: to_codex, receiver: from_codex, instance } = codex;
     let witness = Witness { requests: &requests, instance, who: Who { device_id: device, name } };
-    let (queue, mut queued) = mpsc::channel(TO_CODEX);
+    let to_codex = ToCodex(AsyncMutex::new(to_codex));
     let (answers, answered) = mpsc::channel(ANSWERS);
     let (own, asked) = mpsc::channel(OWN);
     let session = share.limits().session;
     let (outbox, shortener) = (Outbox::new(share), Mutex::default());
     let to_device = ToDevice { outbox, sender: &sender, session, wishes: &wishes, shortener };
     let from_codex = FromCodex { receiver: from_codex, joining: Joining::new(live_text) };
-    let (reason, why) = tokio::select! {
-        end = up(incoming, &sender, &firewall, queue, asked, (&recorder, &witness)) => end,
-        end = down(from_codex, &to_device, &firewall, answers, own, (&recorder, &witness)) => end,
-        end = write(to_codex, &mut queued, answered, &sender, &witness) => end,
-        () = follow(scope, max_scope, &firewall) => SESSION_ENDED,
-    };
+    let (reason, why) = first_of([
+        up(said, &sender, &firewall, &to_codex, asked, (&recorder, &witness)).boxed(),
+        down(from_codex, &to_device, &firewall, answers, own, (&recorder, &witness)).boxed(),
+        answer_codex(answered, &to_codex).boxed(),
+        follow(scope, max_scope, &firewall).map(|()| SESSION_ENDED).boxed(),
+    ])
+    .await;
     tracing::debug!(device = %device.short(), channel = sender.number(), %why, "channel ends");
-    // Codex has not heard of these.
-    while let Ok(ToCodex { answers, .. }) = queued.try_recv() {
-        witness.give_back(answers.as_ref());
-    }
     for text in to_device.outbox.rest() {
         let _ = sender.send(text).await;
     }
@@ -154,6 +150,7 @@ pub(super) async fn run(
 
 type End = (ChannelCloseReason, Cow<'static, str>);
 const SESSION_ENDED: End = (ChannelCloseReason::Done, Cow::Borrowed("the session ended"));
+const DEVICE_CLOSED: End = (ChannelCloseReason::Done, Cow::Borrowed("the device closed the channel"));
 const CODEX_STUCK: End = (ChannelCloseReason::BackendGone, Cow::Borrowed("codex asks and does not read the answers"));
 const CODEX_ENDED: End = (ChannelCloseReason::BackendGone, Cow::Borrowed("codex closed the connection"));
 
@@ -239,25 +236,89 @@ impl Recorder {
 /// The reason in a line about the model acting in a thread that the agent's own permission profile does not hold.
 const UNGUARDED: &str = "unguarded";
 
-/// A message for Codex, and the device's number to acknowledge once Codex has it.
-struct ToCodex {
-    bytes: Bytes,
-    seq: Option<u64>,
-    answers: Option<RequestId>,
+/// The way to Codex, for the device's messages and for the agent's own: who comes first goes first.
+struct ToCodex(AsyncMutex<CodexSender>);
+
+impl ToCodex {
+    /// Returns once Codex's socket has the message. `begins` is called before any of it goes there.
+    ///
+    /// Never returns once Codex is gone: what it said before is still read, and its end shows there.
+    async fn send(&self, message: Bytes, begins: impl FnOnce()) -> Result<(), End> {
+        // The firewall forwards what it parsed, so this is text.
+        let Ok(text) = codex::Text::try_from(message) else { return Ok(()) };
+        let mut sender = self.0.lock().await;
+        begins();
+        match sender.send(text).await {
+            Ok(()) => Ok(()),
+            Err(SendError::TooLong { .. }) => Err(CODEX_ENDED),
+            Err(SendError::Closed | SendError::Io(_)) => std::future::pending().await,
+        }
+    }
+}
+
+/// The claim on what a device answers, until Codex hears the answer: others may answer where it does not.
+struct Claim<'a> {
+    witness: &'a Witness<'a>,
+    /// The question.
+    id: Option<RequestId>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = &self.id {
+            self.witness.requests.give_back(self.witness.instance, id);
+        }
+    }
+}
+
+/// What the device says. While Codex does not take it, some is read ahead, so that the device's end is noticed.
+struct DeviceMessages {
+    incoming: mpsc::UnboundedReceiver<Incoming>,
+    ahead: VecDeque<(u64, Bytes)>,
+}
+
+impl DeviceMessages {
+    /// The next message, with its number.
+    async fn next(&mut self) -> Result<(u64, Bytes), End> {
+        match self.ahead.pop_front() {
+            Some(message) => Ok(message),
+            None => self.read().await,
+        }
+    }
+
+    /// Waits for the end. Safe to cancel.
+    async fn ended(&mut self) -> End {
+        while self.ahead.len() < AHEAD {
+            match self.read().await {
+                Ok(message) => self.ahead.push_back(message),
+                Err(end) => return end,
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn read(&mut self) -> Result<(u64, Bytes), End> {
+        match self.incoming.recv().await {
+            Some(Incoming::Message { seq, bytes }) => Ok((seq, bytes)),
+            Some(Incoming::Closed { .. }) => Err(DEVICE_CLOSED),
+            None => Err(SESSION_ENDED),
+        }
+    }
 }
 
 async fn up(
-    mut incoming: mpsc::UnboundedReceiver<Incoming>,
+    mut said: DeviceMessages,
     sender: &ChannelSender,
     firewall: &Mutex<Firewall>,
-    queue: mpsc::Sender<ToCodex>,
+    to_codex: &ToCodex,
     mut asked: mpsc::Receiver<Bytes>,
     (recorder, witness): (&Recorder, &Witness<'_>),
 ) -> End {
     let folders = Arc::clone(&firewall.lock().unwrap_or_else(PoisonError::into_inner).policy().folders);
-    while let Some(message) = incoming.recv().await {
-        let Incoming::Message { seq, bytes } = message else {
-            return (ChannelCloseReason::Done, "the device closed the channel".into());
+    loop {
+        let (seq, bytes) = match said.next().await {
+            Ok(message) => message,
+            Err(end) => return end,
         };
         let locked = || firewall.lock().unwrap_or_else(PoisonError::into_inner);
         folders.look(&bytes).await;
@@ -265,7 +326,14 @@ async fn up(
         let verdict = match step {
             FromDevice::Verdict(verdict) => verdict,
             FromDevice::Ask(question) => {
-                let Ok(answer) = ask(&question, &queue, &mut asked).await else { return CODEX_ENDED };
+                let answer = tokio::select! {
+                    answer = ask(&question, to_codex, &mut asked) => answer,
+                    end = said.ended() => Err(end),
+                };
+                let answer = match answer {
+                    Ok(answer) => answer,
+                    Err(end) => return end,
+                };
                 if let Some(answer) = &answer {
                     folders.look(answer).await;
                 }
@@ -273,10 +341,10 @@ async fn up(
             }
         };
         let verdict = witness.first(verdict);
+        let mut claim = Claim { witness, id: verdict.answers.clone() };
         let scope = locked().policy().scope;
         note(recorder.device, &verdict.audit);
         if let Err(error) = recorder.record(&verdict, scope) {
-            witness.give_back(verdict.answers.as_ref());
             tracing::error!(%error, "nothing passes to codex while the audit log can't be written");
             return UNRECORDED;
         }
@@ -288,32 +356,32 @@ async fn up(
                 return SESSION_ENDED;
             }
         }
-        match verdict.to_codex {
-            // Acknowledged once Codex has it.
-            Some(bytes) => {
-                if queue.send(ToCodex { bytes, seq: Some(seq), answers: verdict.answers }).await.is_err() {
-                    return CODEX_ENDED;
-                }
+        if let Some(message) = verdict.to_codex {
+            let sent = tokio::select! {
+                // Mostly it is sent at once.
+                biased;
+                sent = to_codex.send(message, || claim.id = None) => sent,
+                end = said.ended() => Err(end),
+            };
+            if let Err(end) = sent {
+                return end;
             }
-            None => {
-                if sender.handled(seq).await.is_err() {
-                    return SESSION_ENDED;
-                }
+            if let Some(id) = verdict.answers {
+                witness.requests.handed(witness.instance, &id);
             }
         }
+        // Acknowledged once Codex has it.
+        if sender.handled(seq).is_err() {
+            return SESSION_ENDED;
+        }
     }
-    SESSION_ENDED
 }
 
-/// Puts the agent's own question to Codex, again where that has too much to do; an error when it has ended.
-async fn ask(
-    question: &Question,
-    queue: &mpsc::Sender<ToCodex>,
-    asked: &mut mpsc::Receiver<Bytes>,
-) -> Result<Option<Bytes>, mpsc::error::SendError<ToCodex>> {
+/// Puts the agent's own question to Codex, again where that has too much to do.
+async fn ask(question: &Question, to_codex: &ToCodex, asked: &mut mpsc::Receiver<Bytes>) -> Result<Option<Bytes>, End> {
     let mut retries = Retries::default();
     loop {
-        queue.send(ToCodex { bytes: question.to_codex.clone(), seq: None, answers: None }).await?;
+        to_codex.send(question.to_codex.clone(), || ()).await?;
         let answer = answer(question, asked).await;
         let is_overloaded = answer.as_ref().is_some_and(|answer| says_overloaded(answer));
         match retries.pause(&SystemRandom::new()).filter(|_| is_overloaded) {
@@ -435,16 +503,24 @@ async fn down(
     own: mpsc::Sender<Bytes>,
     host: (&Recorder, &Witness<'_>),
 ) -> End {
-    let forward = to_device.forward();
-    tokio::pin!(forward);
-    let end = tokio::select! {
-        end = drain(from_codex, to_device, firewall, answers, own, host) => end,
-        end = &mut forward => return end.err().unwrap_or(SESSION_ENDED),
-    };
-    if end.0 == ChannelCloseReason::BackendGone {
-        to_device.outbox.finish();
-        if let Err(end) = forward.await {
-            return end;
+    /// Of the two ways, which has ended.
+    enum Ended {
+        Drained(End),
+        Forwarded(Result<(), End>),
+    }
+    let drained = drain(from_codex, to_device, firewall, answers, own, host).map(Ended::Drained);
+    let forwarded = to_device.forward().map(Ended::Forwarded);
+    let mut ways = FuturesUnordered::from_iter([drained.boxed(), forwarded.boxed()]);
+    let mut end = SESSION_ENDED;
+    while let Some(ended) = ways.next().await {
+        match ended {
+            Ended::Drained(why) if why.0 == ChannelCloseReason::BackendGone => {
+                to_device.outbox.finish();
+                end = why;
+            }
+            Ended::Drained(why) => return why,
+            Ended::Forwarded(Err(why)) => return why,
+            Ended::Forwarded(Ok(())) => return end,
         }
     }
     end
@@ -526,39 +602,15 @@ async fn drain(
     CODEX_ENDED
 }
 
-async fn write(
-    mut to_codex: CodexSender,
-    queued: &mut mpsc::Receiver<ToCodex>,
-    mut answered: mpsc::Receiver<Bytes>,
-    sender: &ChannelSender,
-    witness: &Witness<'_>,
-) -> End {
-    loop {
-        let ToCodex { bytes, seq, answers } = tokio::select! {
-            // Codex waits for the agent's answers; a device's messages wait for it.
-            biased;
-            Some(bytes) = answered.recv() => ToCodex { bytes, seq: None, answers: None },
-            Some(message) = queued.recv() => message,
-            else => return SESSION_ENDED,
-        };
-        // The firewall forwards what it parsed, so this is text.
-        let Ok(text) = codex::Text::try_from(bytes) else { continue };
-        match to_codex.send(text).await {
-            Ok(()) => {
-                if let Some(id) = answers {
-                    witness.requests.handed(witness.instance, &id);
-                }
-            }
-            Err(SendError::TooLong { .. }) => return CODEX_ENDED,
-            // What Codex said before it went is still read; its end shows there.
-            Err(SendError::Closed | SendError::Io(_)) => std::future::pending().await,
-        }
-        if let Some(seq) = seq
-            && sender.handled(seq).await.is_err()
-        {
-            return SESSION_ENDED;
+/// Gives Codex the agent's answers to what it asks.
+async fn answer_codex(mut answered: mpsc::Receiver<Bytes>, to_codex: &ToCodex) -> End {
+    while let Some(answer) = answered.recv().await {
+        if let Err(end) = to_codex.send(answer, || ()).await {
+            return end;
         }
     }
+    // Codex has ended: what it said before goes on to the device.
+    std::future::pending().await
 }
 
 /// Lets a change of scope take hold at once.
@@ -580,6 +632,7 @@ mod tests {
     use crate::codex::testing::{Server, connection};
     use crate::firewall::ceiling::Ceiling;
     use crate::firewall::folders::NoFolders;
+    use crate::firewall::responses::Choice;
     use crate::session::{StartedSession, testing};
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -600,17 +653,25 @@ mod tests {
     struct Bridged {
         device: ChannelHandle,
         server: Server,
+        requests: Arc<Requests>,
+        instance: Instance,
         _sessions: [StartedSession; 2],
         _scope: watch::Sender<Scope>,
-        _home: tempfile::TempDir,
+        home: tempfile::TempDir,
     }
 
     async fn bridged(merged_text: bool) -> Bridged {
+        bridged_as(merged_text, Scope::View, ROOM).await
+    }
+
+    /// The same for a device that may do this, with room for so many messages between Codex and its connection.
+    async fn bridged_as(merged_text: bool, scope: Scope, room: usize) -> Bridged {
         let (device, host, _sessions) = testing::channel().await;
-        let (connection, server) = connection(ROOM);
-        let (_scope, scope) = watch::channel(Scope::View);
+        let (connection, server) = connection(room);
+        let instance = connection.instance;
+        let (_scope, scopes) = watch::channel(scope);
         let policy = Policy {
-            scope: Scope::View,
+            scope,
             lasting_grants: false,
             ceiling: Arc::new(Ceiling::default()),
             folders: Arc::new(NoFolders),
@@ -619,15 +680,15 @@ mod tests {
             providers: Arc::default(),
             is_own_codex: true,
         };
-        let _home = tempfile::tempdir().unwrap();
+        let home = tempfile::tempdir().unwrap();
         let recorder = Recorder {
             device: DeviceId([1; 16]),
             environment: "test".into(),
-            log: Arc::new(AuditLog::open(_home.path()).unwrap()),
-            work: Arc::new(WorkStore::open(_home.path(), 0).unwrap()),
+            log: Arc::new(AuditLog::open(home.path()).unwrap()),
+            work: Arc::new(WorkStore::open(home.path(), 0).unwrap()),
             withheld: Arc::default(),
         };
-        let share = Outboxes::new(OutboxLimits::default(), _home.path().into()).share(recorder.device);
+        let share = Outboxes::new(OutboxLimits::default(), home.path().into()).share(recorder.device);
         let requests = Arc::new(Requests::new("test", crate::agent::requests::changes()));
         let wishes = Arc::new(Wishes { merged_text: AtomicBool::new(merged_text), ..Wishes::default() });
         let party = Party {
@@ -637,8 +698,8 @@ mod tests {
             live_text: Arc::default(),
             max_scope: Scope::Admin,
         };
-        tokio::spawn(run(host, connection, scope, policy, recorder, share, party));
-        Bridged { device, server, _sessions, _scope, _home }
+        tokio::spawn(run(host, connection, scopes, policy, recorder, share, party));
+        Bridged { device, server, requests, instance, _sessions, _scope, home }
     }
 
     #[tokio::test]
@@ -662,13 +723,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_codex_has_not_heard_when_its_channel_ends_is_anothers_to_give() {
+        let Bridged { mut device, server, requests, instance, _sessions, _scope, home } =
+            bridged_as(true, Scope::Approve, 1).await;
+        let _to_codex = requests.connected(instance);
+        // Of what the agent answers itself, one fits and one waits: the device's answer stands behind that.
+        ask(&server, 2).await;
+        let question = json!({ "id": 7, "method": "item/commandExecution/requestApproval", "params": {
+            "threadId": "t", "turnId": "u", "itemId": "i", "startedAtMs": 5, "command": "ls",
+        } });
+        server.send(question.to_string()).await.unwrap();
+        let shown = timeout(PATIENCE, device.incoming.recv()).await.expect("nothing reaches the device");
+        assert!(matches!(shown, Some(Incoming::Message { .. })), "got {shown:?}");
+        let answer = json!({ "id": 7, "result": { "decision": "decline" } }).to_string();
+        device.sender.send(answer.into()).await.unwrap();
+        let is_recorded = || {
+            let lines = std::fs::read_dir(home.path().join("host/audit")).into_iter().flatten().flatten();
+            lines
+                .map(|file| std::fs::read_to_string(file.path()).unwrap_or_default())
+                .any(|text| text.contains("requestApproval"))
+        };
+        timeout(PATIENCE, async {
+            while !is_recorded() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the answer is not recorded");
+
+        device.sender.close(ChannelCloseReason::Done, "").await.unwrap();
+        let (id, other) = (RequestId::Number(7), Who { device_id: DeviceId([2; 16]), name: "other".into() });
+        timeout(PATIENCE, async {
+            while !requests.take(instance, &id, &other, Choice::Accept) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("nobody else can answer");
+        drop(server);
+    }
+
+    #[tokio::test]
     async fn a_device_is_told_of_a_gap_as_one_and_of_codexs_end_as_that_behind_what_was_said() {
         for (error, wanted) in [
             (ReceiveError::Gap, ChannelCloseReason::Gap),
             (ReceiveError::TooLong, ChannelCloseReason::Gap),
             (ReceiveError::Protocol, ChannelCloseReason::BackendGone),
         ] {
-            let Bridged { mut device, server, _sessions, _scope, _home } = bridged(true).await;
+            let Bridged { mut device, server, _sessions, _scope, .. } = bridged(true).await;
             let what = error.to_string();
             server.send(r#"{"method":"thread/closed","params":{"threadId":"t"}}"#).await.unwrap();
             server.fail(error).await;
@@ -683,7 +785,7 @@ mod tests {
 
     /// What reaches the device of `pieces` pieces of text, a message behind half of them, and Codex's end.
     async fn told(merged_text: bool, pieces: usize) -> Vec<Value> {
-        let Bridged { mut device, server, _sessions, _scope, _home } = bridged(merged_text).await;
+        let Bridged { mut device, server, _sessions, _scope, .. } = bridged(merged_text).await;
         for n in 0..pieces {
             if n == pieces / 2 {
                 let closed = json!({ "method": "thread/closed", "params": { "threadId": "other" } });
@@ -698,7 +800,7 @@ mod tests {
         loop {
             match timeout(PATIENCE, device.incoming.recv()).await.expect("nothing reaches the device") {
                 Some(Incoming::Message { seq, bytes }) => {
-                    device.sender.handled(seq).await.unwrap();
+                    device.sender.handled(seq).unwrap();
                     told.push(serde_json::from_slice(&bytes).unwrap());
                 }
                 _ => return told,

@@ -151,7 +151,7 @@ impl Waking<'_> {
         let Knock::Open(channel) = &mut self.knock else { return std::future::pending().await };
         loop {
             match channel.incoming.recv().await {
-                Some(Incoming::Message { seq, .. }) => drop(channel.sender.handled(seq).await),
+                Some(Incoming::Message { seq, .. }) => drop(channel.sender.handled(seq)),
                 Some(Incoming::Closed { reason, .. }) => break self.knock = Knock::Answered(reason),
                 None => return session_over().await,
             }

@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use reachback_proto::frame::{ByeReason, ChannelCloseReason};
 use reachback_proto::words::printable;
 use tokio::sync::{mpsc, watch};
@@ -17,6 +18,7 @@ use tokio::time::{sleep_until, timeout};
 use super::outcome::{Outcome, Refused, last_word};
 use super::remote::RemoteState;
 use crate::codex::Text;
+use crate::first_of::first_of;
 use crate::session::{ChannelHandle, ChannelSender, ENDED, Incoming};
 
 /// An interruption of the link that clients don't notice. Beyond it a person should see that it is down.
@@ -33,21 +35,21 @@ const SETTLED: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What a client says.
-pub(super) trait FromClient {
+pub(super) trait FromClient: Send {
     /// Whether the session ends with this client: what it said is then delivered before it counts as gone.
     const IS_ALONE: bool;
 
     /// Its next message, or why none follows. Not to be cancelled.
-    async fn next(&mut self) -> Result<Bytes, End>;
+    fn next(&mut self) -> impl Future<Output = Result<Bytes, End>> + Send;
 }
 
 /// What a client hears.
-pub(super) trait ToClient {
+pub(super) trait ToClient: Send {
     /// Hands it a message of the host's; returns once it is on its way. Not to be cancelled.
-    async fn send(&mut self, text: Text) -> Result<(), End>;
+    fn send(&mut self, text: Text) -> impl Future<Output = Result<(), End>> + Send;
 
     /// Tells it why it is let go, as far as it can hear that. `has_answered`: whether it has got a message.
-    async fn goodbye(self, end: &End, has_answered: bool);
+    fn goodbye(self, end: &End, has_answered: bool) -> impl Future<Output = ()> + Send;
 }
 
 /// How a client's connection ends.
@@ -96,6 +98,11 @@ impl End {
         Self { why, kind: EndKind::Closed { reason, is_refused: refused.is_some() } }
     }
 
+    /// There was no link for [`HOLD`].
+    fn out_of_reach() -> Self {
+        Self { why: "the host was out of reach for too long".into(), kind: EndKind::OutOfReach }
+    }
+
     /// Whether the client is told of a failure.
     pub(super) fn is_failure(&self) -> bool {
         match self.kind {
@@ -120,13 +127,12 @@ pub(super) async fn bridge(
 ) -> End {
     let ChannelHandle { sender, incoming } = channel;
     let mut answered = None;
-    let end = tokio::select! {
-        end = up(&mut from_client, &sender, outcome) => end,
-        end = down(&mut to_client, incoming, &sender, (outcome, &mut answered)) => end,
-        () = out_of_reach(state.clone()) => {
-            End { why: "the host was out of reach for too long".into(), kind: EndKind::OutOfReach }
-        }
-    };
+    let end = first_of([
+        up(&mut from_client, &sender, outcome).boxed(),
+        down(&mut to_client, incoming, &sender, (outcome, &mut answered)).boxed(),
+        out_of_reach(state.clone()).map(|()| End::out_of_reach()).boxed(),
+    ])
+    .await;
     let end = if end.why == ENDED { last_said(state).await.unwrap_or(end) } else { end };
     tracing::debug!(why = %end.why, "client disconnected");
     let _ = match end.takes_back() {
@@ -191,7 +197,7 @@ async fn down(
                     Some(_) => {}
                 }
                 // In vain where the session has ended: the channel says so next.
-                let _ = sender.handled(seq).await;
+                let _ = sender.handled(seq);
             }
             Incoming::Closed { reason, text } => {
                 tracing::info!(?reason, text = printable(&text), "the host closed the channel");

@@ -252,7 +252,7 @@ pub async fn follow(
                 Some(Said::Missed) => ask(&sender).await,
                 None => Ok(()),
             };
-            if taken.is_err() || sender.handled(seq).await.is_err() {
+            if taken.is_err() || sender.handled(seq).is_err() {
                 break;
             }
         }

@@ -206,7 +206,7 @@ async fn keep_api(
             }
             message = unclaimed(&mut api) => {
                 if let (Some(Incoming::Message { seq, .. }), Some(api)) = (message, &api) {
-                    let _ = api.sender.handled(seq).await;
+                    let _ = api.sender.handled(seq);
                 } else {
                     api = None;
                 }

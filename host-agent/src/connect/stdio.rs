@@ -74,7 +74,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 }
 
-impl<R: AsyncRead + Unpin> FromClient for Lines<R> {
+impl<R: AsyncRead + Send + Unpin> FromClient for Lines<R> {
     const IS_ALONE: bool = true;
 
     async fn next(&mut self) -> Result<Bytes, End> {
@@ -96,7 +96,7 @@ impl<R: AsyncRead + Unpin> FromClient for Lines<R> {
 /// What it hears, a message a line.
 struct ToLines<W>(W);
 
-impl<W: AsyncWrite + Unpin> ToClient for ToLines<W> {
+impl<W: AsyncWrite + Send + Unpin> ToClient for ToLines<W> {
     async fn send(&mut self, text: Text) -> Result<(), End> {
         if serde_json::from_str::<IgnoredAny>(&text).is_err() {
             return Err(End::broken("the host sent something that is not JSON"));
@@ -264,7 +264,7 @@ mod tests {
             let mut line = [0; 5];
             timeout(PATIENCE, output.read_exact(&mut line)).await.expect("no answer").unwrap();
             assert_eq!(line.trim_ascii(), answer.as_bytes());
-            far.sender.handled(seq).await.unwrap();
+            far.sender.handled(seq).unwrap();
         }
         assert_eq!(ended(bridge).await.kind, EndKind::Gone);
     }

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reachback_proto::frame::{ChannelCloseReason, ChannelNumber};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
 use super::SessionEnded;
 use super::driver::Command;
+use super::handled::{HandledList, HandledMessage};
 
 /// Something that came in on a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,7 @@ pub struct ChannelSender {
     pub(super) generation: u64,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) backlog: Arc<Backlog>,
+    pub(super) handled: Arc<HandledList>,
 }
 
 /// Bytes handed over and not yet acknowledged, and how long acknowledgements take.
@@ -122,8 +125,16 @@ impl ChannelSender {
     }
 
     /// The consumer has taken a message.
-    pub async fn handled(&self, seq: u64) -> Result<(), SessionEnded> {
-        self.command(Command::Handled { channel: self.number, generation: self.generation, seq }).await
+    pub fn handled(&self, seq: u64) -> Result<(), SessionEnded> {
+        let message = HandledMessage { channel: self.number, generation: self.generation, seq };
+        if self.handled.push(message) {
+            return match self.commands.try_send(Command::Look) {
+                // Before it waits again the task looks anyway.
+                Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
+                Err(TrySendError::Closed(_)) => Err(SessionEnded),
+            };
+        }
+        if self.commands.is_closed() { Err(SessionEnded) } else { Ok(()) }
     }
 
     /// Closes the channel after what is queued on it.

@@ -2,24 +2,33 @@
 
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reachback_proto::frame::{ByeReason, ChannelCloseReason, ChannelNumber};
-use reachback_proto::session::{API_CHANNEL, Event, SendError, Session, SessionError};
+use reachback_proto::session::{ACK_DELAY, API_CHANNEL, Event, SendError, Session, SessionError};
+use reachback_relay::link_waker::LinkWaker;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
 
 use super::channel::{Backlog, ChannelHandle, ChannelSender, Handed, Incoming};
+use super::handled::{HandledList, HandledMessage};
+
 use super::{SessionEvent, SessionState};
 use crate::link::{LinkError, SecureLink};
 
 /// Commands taken in one turn before the link gets one: many small messages share a record.
 const BATCH: usize = 64;
+/// Where as much or less waits to be handled, it is looked for in time instead of waking the task. With that and what an
+/// acknowledgement waits for ([`ACK_BYTES`]) less is unacknowledged than the smallest window holds, so no sender stops.
+///
+/// [`ACK_BYTES`]: reachback_proto::session::ACK_BYTES
+const EXPECTED: usize = 16 * 1024;
 /// How long a link that takes no more is read: what it has brought is here already, or its end is.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long a last word may take.
@@ -28,14 +37,41 @@ const BYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the task can be asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    Attach { link: Box<SecureLink>, record: Option<Vec<u8>>, taken: oneshot::Sender<()> },
-    OpenChannel { environment: String, reply: oneshot::Sender<ChannelHandle> },
-    Send { channel: ChannelNumber, generation: u64, bytes: Bytes, handed: Handed },
-    Handled { channel: ChannelNumber, generation: u64, seq: u64 },
-    CloseChannel { channel: ChannelNumber, generation: u64, reason: ChannelCloseReason, text: String },
-    WithdrawChannel { channel: ChannelNumber, generation: u64, text: String },
-    Part { done: oneshot::Sender<()> },
-    End { reason: ByeReason, done: oneshot::Sender<()> },
+    Attach {
+        link: Box<SecureLink>,
+        record: Option<Vec<u8>>,
+        taken: oneshot::Sender<()>,
+    },
+    OpenChannel {
+        environment: String,
+        reply: oneshot::Sender<ChannelHandle>,
+    },
+    Send {
+        channel: ChannelNumber,
+        generation: u64,
+        bytes: Bytes,
+        handed: Handed,
+    },
+    /// Something was handled: see [`HandledList`].
+    Look,
+    CloseChannel {
+        channel: ChannelNumber,
+        generation: u64,
+        reason: ChannelCloseReason,
+        text: String,
+    },
+    WithdrawChannel {
+        channel: ChannelNumber,
+        generation: u64,
+        text: String,
+    },
+    Part {
+        done: oneshot::Sender<()>,
+    },
+    End {
+        reason: ByeReason,
+        done: oneshot::Sender<()>,
+    },
 }
 
 struct ChannelEnd {
@@ -63,13 +99,25 @@ pub(super) struct Driver {
     state: watch::Sender<SessionState>,
     /// What the session holds, for who bounds several of them.
     held: Arc<AtomicUsize>,
+    handled: Arc<HandledList>,
+    /// When to look what was handled, at the latest.
+    look: Option<Instant>,
+    /// Something was delivered since the last look.
+    has_delivered: bool,
+    /// When the latest record came.
+    heard: Instant,
+    /// Whether the link is to be polled for what it brings, or takes.
+    link_waker: LinkWaker,
     flushing: bool,
+    /// Something was just given to the link.
+    has_sealed: bool,
     /// Since when the link takes no more, and why: what has arrived on it is still read.
     unwritable: Option<Unwritable>,
     /// Whether the link has carried the session.
     carried: bool,
     plaintext: Vec<u8>,
     record: Vec<u8>,
+    taken: Vec<HandledMessage>,
 }
 
 /// See [`Driver::unwritable`].
@@ -107,11 +155,18 @@ impl Driver {
             events,
             state,
             held,
+            handled: Arc::default(),
+            look: None,
+            has_delivered: false,
+            heard: Instant::now(),
+            link_waker: LinkWaker::default(),
             flushing: false,
+            has_sealed: false,
             unwritable: None,
             carried: false,
             plaintext: Vec::new(),
             record: Vec::new(),
+            taken: Vec::new(),
         }
     }
 
@@ -120,7 +175,8 @@ impl Driver {
         let (incoming_out, incoming) = mpsc::unbounded_channel();
         let backlog = Arc::new(Backlog::default());
         self.channels.insert(number, ChannelEnd { incoming: incoming_out, backlog: Arc::clone(&backlog) });
-        let sender = ChannelSender { number, generation: self.generation, commands, backlog };
+        let handled = Arc::clone(&self.handled);
+        let sender = ChannelSender { number, generation: self.generation, commands, backlog, handled };
         ChannelHandle { sender, incoming }
     }
 
@@ -128,8 +184,10 @@ impl Driver {
         let mut commands = Vec::with_capacity(BATCH);
         let timer = sleep(Duration::ZERO);
         tokio::pin!(timer);
+        let mut is_due = false;
         loop {
             self.dispatch();
+            self.look(mem::take(&mut is_due));
             // Before anything else: the link ends right behind a last word, and its end must not take the place of that.
             if self.has_ended() {
                 return;
@@ -171,6 +229,7 @@ impl Driver {
                     let (why, reconnect_in) = (error.to_string(), error.reconnect_in());
                     self.flushing = false;
                     self.unwritable = Some(Unwritable { until, why, reconnect_in });
+                    self.link_waker.set();
                 }
                 Turn::Unwritable => {
                     if let Some(Unwritable { why, reconnect_in, .. }) = self.unwritable.take() {
@@ -178,7 +237,11 @@ impl Driver {
                     }
                 }
                 Turn::Record(Err(error)) => self.lose_link(&error.to_string(), error.reconnect_in()),
-                Turn::Timeout => self.session.handle_timeout(Instant::now()),
+                Turn::Timeout => {
+                    let now = Instant::now();
+                    is_due = self.look.is_some_and(|look| look <= now);
+                    self.session.handle_timeout(now);
+                }
             }
             if self.has_ended() {
                 return;
@@ -194,11 +257,12 @@ impl Driver {
 
     /// Waits for the next thing to do. Nothing is lost when an arm is dropped: all are polls of what `self` keeps.
     async fn turn(&mut self, commands: &mut Vec<Command>, timer: Pin<&mut Sleep>) -> Turn {
-        let deadline = self.session.poll_timeout();
+        let deadline = [self.session.poll_timeout(), self.look].into_iter().flatten().min();
         let unwritable = self.unwritable.as_ref().map(|unwritable| unwritable.until);
-        let (link, record, flushing) = (&mut self.link, &mut self.record, self.flushing);
+        let (link, record, waker) = (&mut self.link, &mut self.record, &self.link_waker);
+        let (flushing, has_sealed) = (self.flushing, &mut self.has_sealed);
         let io = poll_fn(|cx| match link {
-            Some(link) => poll_link(link, record, flushing, cx),
+            Some(link) => poll_link(link, record, flushing.then_some(&mut *has_sealed), waker, cx),
             None => Poll::Pending,
         });
         let over = async {
@@ -223,25 +287,48 @@ impl Driver {
 
     /// Takes the record just read, and those behind it that are already here.
     fn records(&mut self) -> Result<(), SessionError> {
-        let now = Instant::now();
+        self.heard = Instant::now();
+        let waker = self.link_waker.waker().clone();
         for left in (0..BATCH).rev() {
-            self.session.handle_record(&self.record, now)?;
+            self.session.handle_record(&self.record, self.heard)?;
             // What is read must be handled: the next turn reads over it.
             if left == 0 {
                 break;
             }
-            // Polled with a real waker again before the task sleeps.
-            let mut cx = Context::from_waker(Waker::noop());
+            self.link_waker.take();
+            let mut cx = Context::from_waker(&waker);
             match self.link.as_mut().map(|link| link.poll_record(&mut cx, &mut self.record)) {
                 Some(Poll::Ready(Ok(()))) => {}
                 Some(Poll::Ready(Err(error))) => {
                     self.lose_link(&error.to_string(), error.reconnect_in());
-                    break;
+                    return Ok(());
                 }
-                Some(Poll::Pending) | None => break,
+                // It wakes the task for more.
+                Some(Poll::Pending) | None => return Ok(()),
             }
         }
+        self.link_waker.set();
         Ok(())
+    }
+
+    /// Acknowledges what was handled, and says whether more is looked for in time: not where it is that time.
+    fn look(&mut self, is_due: bool) {
+        let is_little = (1..=EXPECTED).contains(&self.session.unhandled_bytes());
+        let was_expected = self.look.is_some();
+        let is_expected = is_little && !is_due && (was_expected || self.has_delivered);
+        self.has_delivered = false;
+        self.handled.take(&mut self.taken, is_expected);
+        if !self.taken.is_empty() {
+            // As if it had been when it came: its acknowledgement is not later for being looked for.
+            let at = if was_expected { self.heard } else { Instant::now() };
+            for HandledMessage { channel, generation, seq } in self.taken.drain(..) {
+                if generation == self.generation {
+                    self.session.handled(channel, seq, at);
+                }
+            }
+        }
+        let is_left = is_expected && self.session.unhandled_bytes() > 0;
+        self.look = is_left.then(|| self.look.unwrap_or(self.heard + ACK_DELAY));
     }
 
     /// The other side broke the protocol: it hears so, and the session is over.
@@ -276,9 +363,6 @@ impl Driver {
                 // From here on the session counts them.
                 drop(handed);
             }
-            Command::Handled { channel, generation, seq } if generation == self.generation => {
-                self.session.handled(channel, seq, Instant::now());
-            }
             Command::CloseChannel { channel, generation, reason, text } if generation == self.generation => {
                 self.session.close_channel(channel, reason, &text);
                 self.channels.remove(&channel);
@@ -287,7 +371,7 @@ impl Driver {
                 self.session.withdraw_channel(channel, ChannelCloseReason::Gap, &text);
                 self.channels.remove(&channel);
             }
-            Command::Send { .. } | Command::Handled { .. } => {}
+            Command::Send { .. } | Command::Look => {}
             Command::CloseChannel { .. } | Command::WithdrawChannel { .. } => {}
             Command::Attach { .. } | Command::Part { .. } | Command::End { .. } => unreachable!("taken by run"),
         }
@@ -296,7 +380,9 @@ impl Driver {
     fn attach(&mut self, link: SecureLink, record: Option<Vec<u8>>) -> Result<(), SessionError> {
         // The old link is fenced before anything is computed for the new one.
         self.link = Some(link);
+        self.link_waker.set();
         self.flushing = false;
+        self.has_sealed = false;
         self.unwritable = None;
         self.carried = false;
         self.session.link_up(Instant::now());
@@ -362,6 +448,7 @@ impl Driver {
     fn deliver(&mut self, channel: ChannelNumber, seq: u64, bytes: Bytes) {
         let taken =
             self.channels.get(&channel).is_some_and(|end| end.incoming.send(Incoming::Message { seq, bytes }).is_ok());
+        self.has_delivered |= taken;
         if !taken {
             // Its consumer is gone: what arrives for it counts as handled.
             self.session.handled(channel, seq, Instant::now());
@@ -378,6 +465,7 @@ impl Driver {
                 break;
             }
             self.flushing = true;
+            self.has_sealed = true;
         }
         if let Some(error) = failed {
             self.lose_link(&error, None);
@@ -395,7 +483,7 @@ impl Driver {
         let unwritable = self.unwritable.take();
         let reconnect_in = reconnect_in.or_else(|| unwritable.and_then(|unwritable| unwritable.reconnect_in));
         self.session.link_down();
-        let carried = std::mem::take(&mut self.carried);
+        let carried = mem::take(&mut self.carried);
         self.state.send_replace(SessionState::Down { reconnect_in, carried, silent });
     }
 
@@ -462,9 +550,28 @@ async fn until(deadline: tokio::time::Instant, mut timer: Pin<&mut Sleep>) {
     }
 }
 
-fn poll_link(link: &mut SecureLink, record: &mut Vec<u8>, flushing: bool, cx: &mut Context<'_>) -> Poll<Turn> {
-    if flushing && let Poll::Ready(result) = link.poll_flush(cx) {
+/// Polls a link where it has woken the task, and where there is something new to flush, which `has_sealed` says while it flushes.
+fn poll_link(
+    link: &mut SecureLink,
+    record: &mut Vec<u8>,
+    has_sealed: Option<&mut bool>,
+    waker: &LinkWaker,
+    cx: &mut Context<'_>,
+) -> Poll<Turn> {
+    waker.wakes(cx.waker());
+    let is_woken = waker.take();
+    let mut cx = Context::from_waker(waker.waker());
+    if let Some(has_sealed) = has_sealed
+        && (mem::take(has_sealed) || is_woken)
+        && let Poll::Ready(result) = link.poll_flush(&mut cx)
+    {
+        if is_woken {
+            waker.set();
+        }
         return Poll::Ready(Turn::Flushed(result));
     }
-    link.poll_record(cx, record).map(Turn::Record)
+    if !is_woken {
+        return Poll::Pending;
+    }
+    link.poll_record(&mut cx, record).map(Turn::Record)
 }

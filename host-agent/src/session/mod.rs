@@ -12,6 +12,7 @@
 
 mod channel;
 mod driver;
+mod handled;
 #[cfg(test)]
 pub(crate) mod testing;
 

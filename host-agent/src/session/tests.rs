@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use reachback_proto::frame::{ByeReason, Frame};
 use reachback_proto::ids::SessionId;
-use reachback_proto::session::{Session, SessionLimits};
+use reachback_proto::session::{ACK_DELAY, Session, SessionLimits};
 use reachback_proto::wire::Reader;
 use tokio::time::timeout;
 
-use super::{SessionState, StartedSession, start};
+use super::{Incoming, SessionState, StartedSession, start};
 use crate::link::SecureLink;
 use crate::link::testing::links;
 
@@ -116,7 +116,7 @@ async fn a_link_that_ends_with_the_record_that_opens_it_leaves_the_session_down(
     timeout(PATIENCE, down).await.expect("the session says it is up, and has no link").unwrap();
     // Whatever was still to be told must not bring it up again.
     session.api.sender.send(Bytes::from_static(b"{}")).await.unwrap();
-    session.api.sender.handled(0).await.unwrap();
+    session.api.sender.handled(0).unwrap();
     tokio::task::yield_now().await;
     assert!(matches!(*session.handle.state().borrow(), SessionState::Down { .. }));
 }
@@ -149,4 +149,39 @@ async fn a_last_word_stays_the_last_when_its_link_ends_behind_it() {
     assert!(later.is_err(), "after its end the session is {:?}", *state.borrow());
     let reason = Some(ByeReason::Revoked);
     assert_eq!(*session.handle.state().borrow(), SessionState::Ended { reason });
+}
+
+#[tokio::test]
+async fn a_message_is_acknowledged_in_time_whenever_it_was_handled_and_whatever_else_happens() {
+    let (mut session, mut device) = opened().await;
+    // While the session looks for it, after it has looked in vain, and where more waits than it looks for.
+    for (seq, (length, pause)) in (0..).zip([(1, Duration::ZERO), (1, 3 * ACK_DELAY), (200_000, Duration::ZERO)]) {
+        let bytes = vec![b'.'; length];
+        let mut rest = bytes.chunks(10_000);
+        let count = rest.len() as u64;
+        let before = if seq == 2 { count - 1 } else { 0 };
+        let mut first = Some(length as u64);
+        for at in 0..count {
+            let bytes = rest.next().unwrap();
+            let last = at + 1 == count;
+            say(&mut device, &Frame::Data { channel: 0, seq: seq + at, first: first.take(), last, bytes }).await;
+        }
+        let message = timeout(PATIENCE, session.api.incoming.recv()).await.expect("nothing comes");
+        let Some(Incoming::Message { seq: number, .. }) = message else { panic!("got {message:?}") };
+        assert_eq!(number, seq + before);
+        tokio::time::sleep(pause).await;
+        session.api.sender.handled(number).unwrap();
+        let acknowledged = async {
+            loop {
+                let record = device.record().await.unwrap();
+                let mut frames = Reader::new(&record);
+                while let Some(frame) = Frame::decode(&mut frames).unwrap() {
+                    if matches!(frame, Frame::Ack { channel: 0, next } if next == number + 1) {
+                        return;
+                    }
+                }
+            }
+        };
+        timeout(PATIENCE, acknowledged).await.unwrap_or_else(|_| panic!("message {number} is not acknowledged"));
+    }
 }

@@ -443,6 +443,11 @@ impl Session {
         sending + self.received_bytes
     }
 
+    /// Of these, what was received and is not handled yet, on all channels.
+    pub fn unhandled_bytes(&self) -> usize {
+        self.received_bytes
+    }
+
     /// Closes a channel after what is queued on it.
     pub fn close_channel(&mut self, number: ChannelNumber, reason: ChannelCloseReason, text: &str) {
         let Some(channel) = self.channels.get_mut(&number).filter(|c| !c.is_closing()) else { return };

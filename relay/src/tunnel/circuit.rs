@@ -5,18 +5,21 @@
 //! down (TCP does the rest) and costs nobody else anything. An end that closes in
 //! order gets its last bytes delivered before the close is passed on.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use prometheus_client::metrics::counter::Counter;
 use reachback_proto::close::CloseCode;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::limits::{Limit, ms};
 use crate::link::{Link, LinkError, Received, Sent, close};
+use crate::link_waker::LinkWaker;
 use crate::refusal::{End, Refusal};
 use crate::state::State;
 
@@ -103,10 +106,7 @@ async fn splice(state: &State, device: Halves<'_>, host: Halves<'_>, ends: Ends<
 }
 
 /// One direction ended: after an orderly close the other one gets a moment to finish.
-async fn rest(
-    ended: Result<(), (Side, LinkError)>,
-    other: impl Future<Output = Result<(), (Side, LinkError)>>,
-) -> Outcome {
+async fn rest(ended: Result<(), (Side, LinkError)>, other: impl Future) -> Outcome {
     match ended {
         Ok(()) => {
             let _late = timeout(HALF_CLOSED, other).await;
@@ -129,30 +129,29 @@ impl Pump {
         (sink, to): (Side, &mut SplitSink<Link, Sent>),
         bytes: Counter,
     ) -> Result<(), (Side, LinkError)> {
-        let stalled = |_| (sink, LinkError::Stalled);
+        let failed = |error| (sink, error);
+        // Both directions are polled when either is woken.
+        let source_waker = LinkWaker::default();
         loop {
-            let mut item = from.next().await;
+            source_waker.woken().await;
             // All that is here already goes out before one flush, so that small messages share packets.
             let ended = loop {
-                match item {
-                    Some(Ok(Received::Bytes(chunk))) => {
+                let next = from.poll_next_unpin(&mut Context::from_waker(source_waker.waker()));
+                match next {
+                    Poll::Ready(Some(Ok(Received::Bytes(chunk)))) => {
                         self.activity.touch();
                         bytes.inc_by(chunk.len() as u64);
-                        let fed = timeout(self.write, to.feed(Sent::Bytes(chunk))).await;
-                        fed.map_err(stalled)?.map_err(|error| (sink, error))?;
+                        self.in_time(|cx| to.poll_ready_unpin(cx)).await.map_err(failed)?;
+                        to.start_send_unpin(Sent::Bytes(chunk)).map_err(failed)?;
                     }
-                    Some(Ok(Received::Alive)) => {}
-                    Some(Ok(Received::Closed)) => break Some(Ok(())),
-                    Some(Err(error)) => break Some(Err((source, error))),
-                    None => break Some(Err((source, LinkError::Gone))),
-                }
-                match from.next().now_or_never() {
-                    Some(next) => item = next,
-                    None => break None,
+                    Poll::Ready(Some(Ok(Received::Alive))) => {}
+                    Poll::Ready(Some(Ok(Received::Closed))) => break Some(Ok(())),
+                    Poll::Ready(Some(Err(error))) => break Some(Err((source, error))),
+                    Poll::Ready(None) => break Some(Err((source, LinkError::Gone))),
+                    Poll::Pending => break None,
                 }
             };
-            let flushed = timeout(self.write, to.flush()).await;
-            flushed.map_err(stalled)?.map_err(|error| (sink, error))?;
+            self.in_time(|cx| to.poll_flush_unpin(cx)).await.map_err(failed)?;
             match ended {
                 None => {}
                 Some(Ok(())) => {
@@ -163,6 +162,18 @@ impl Pump {
                 }
                 Some(Err(error)) => return Err(error),
             }
+        }
+    }
+
+    /// Waits for the sink, as long as it may take.
+    async fn in_time(
+        &self,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<(), LinkError>>,
+    ) -> Result<(), LinkError> {
+        // Mostly it takes something at once; then there is no time to be kept.
+        match poll_fn(|cx| Poll::Ready(poll(cx))).await {
+            Poll::Ready(done) => done,
+            Poll::Pending => timeout(self.write, poll_fn(poll)).await.unwrap_or(Err(LinkError::Stalled)),
         }
     }
 }

@@ -278,7 +278,7 @@ async fn serve_methods(
                     let (context, caller, asking) = (Arc::clone(&context), caller.clone(), Arc::clone(&asking));
                     let call = Call { context, caller, scope: *scope.borrow(), asking };
                     running.push(answer(methods, call, bytes, is_busy));
-                    sender.handled(seq).await.is_ok()
+                    sender.handled(seq).is_ok()
                 }
                 Some(Incoming::Closed { .. }) | None => false,
             },

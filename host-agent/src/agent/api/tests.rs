@@ -188,7 +188,7 @@ impl Device {
     async fn hear(&mut self) -> Value {
         let incoming = timeout(PATIENCE, self.channel.incoming.recv()).await.expect("the API says nothing");
         let Some(Incoming::Message { seq, bytes }) = incoming else { panic!("the API ends: {incoming:?}") };
-        self.channel.sender.handled(seq).await.unwrap();
+        self.channel.sender.handled(seq).unwrap();
         serde_json::from_slice(&bytes).unwrap()
     }
 }
