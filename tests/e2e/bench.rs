@@ -37,8 +37,15 @@ fn ways<'a>(lines: &'a [Value], what: &str) -> BTreeSet<&'a str> {
 async fn each_way_has_its_figures() {
     let lines = figures_of(&["round-trips", "streams", "opening", "many", "flood", "link", "starts"]).await;
     let ways = |what| ways(&lines, what);
-    let sockets =
-        BTreeSet::from(["direct", "two copies", "three copies", "three sealed copies", "laptop, wss", "laptop, quic"]);
+    let sockets = BTreeSet::from([
+        "direct",
+        "two copies",
+        "three copies",
+        "three sealed copies",
+        "three bare hops",
+        "laptop, wss",
+        "laptop, quic",
+    ]);
     let all: BTreeSet<_> = sockets.iter().copied().chain(["device, wss", "device, quic"]).collect();
     for what in [
         "round trip, 200 B, p50",

@@ -1,5 +1,6 @@
 //! The parts of the program: the run itself, and the processes that it starts of itself.
 
+mod bare;
 mod carrying;
 mod client;
 mod crowd;
@@ -37,6 +38,7 @@ enum Part {
     StandIn(stand_in::Args),
     Hop(hop::Args),
     Sealed(sealed::Args),
+    Bare(bare::Args),
 }
 
 /// Measure, and print a table; takes some minutes, and nothing else should run meanwhile.
@@ -83,6 +85,7 @@ pub(super) fn main() -> ExitCode {
         Part::StandIn(args) => stand_in::serve(&args),
         Part::Hop(args) => hop::run(&args),
         Part::Sealed(args) => sealed::run(&args),
+        Part::Bare(args) => bare::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

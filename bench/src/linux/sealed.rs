@@ -31,7 +31,10 @@ const BUFFER: usize = 64 << 10;
 
 /// The most bytes of one record, by how often what is in it was sealed: as for TLS (RFC 8446, 5.1), and as for the session
 /// layer, which seals a message at once.
-const MOST: [usize; 2] = [16 << 10, 80 << 10];
+const MOST: [usize; 2] = [16 << 10, WHOLE];
+
+/// A message of the measurements at once, and more.
+pub(super) const WHOLE: usize = 80 << 10;
 
 /// Before each record: how long it is with its tag.
 const LENGTH: usize = 4;
@@ -40,14 +43,14 @@ const LENGTH: usize = 4;
 const TAG: usize = 16;
 
 /// One direction of one seal. All processes have the same key: nothing here is secret.
-struct Seal {
+pub(super) struct Seal {
     key: LessSafeKey,
     count: u64,
     most: usize,
 }
 
 impl Seal {
-    fn new(most: usize) -> anyhow::Result<Self> {
+    pub(super) fn new(most: usize) -> anyhow::Result<Self> {
         let key = UnboundKey::new(&AES_256_GCM, &[7; 32]).ok().context("a key of this length")?;
         Ok(Self { key: LessSafeKey::new(key), count: 0, most })
     }
@@ -60,7 +63,7 @@ impl Seal {
     }
 
     /// Appends `plain` as records.
-    fn seal(&mut self, plain: &[u8], to: &mut Vec<u8>) -> anyhow::Result<()> {
+    pub(super) fn seal(&mut self, plain: &[u8], to: &mut Vec<u8>) -> anyhow::Result<()> {
         for piece in plain.chunks(self.most) {
             let length = u32::try_from(piece.len() + TAG)?;
             to.extend_from_slice(&length.to_be_bytes());
@@ -74,7 +77,7 @@ impl Seal {
     }
 
     /// Appends what is in the records that `from` has whole, and takes them off.
-    fn open(&mut self, from: &mut Vec<u8>, to: &mut Vec<u8>) -> anyhow::Result<()> {
+    pub(super) fn open(&mut self, from: &mut Vec<u8>, to: &mut Vec<u8>) -> anyhow::Result<()> {
         let mut begin = 0;
         while let Some(length) = from.get(begin..begin + LENGTH) {
             let length = u32::from_be_bytes(length.try_into()?) as usize;

@@ -8,9 +8,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use e2e::authority::Authority;
 use reachback_host::link::transports::TransportChoice;
 use tempfile::TempDir;
 
+use super::bare;
 use super::client::{self, Client};
 use super::device::Device;
 use super::process::Process;
@@ -61,6 +63,8 @@ pub(super) struct Stage {
     pub(super) reachback: Reachback,
     stand_in: Process,
     _folder: TempDir,
+    /// Vouches for the bare hops.
+    _authority: Authority,
 }
 
 impl Stage {
@@ -77,14 +81,16 @@ impl Stage {
 
         let (two, three) = copies(root, &socket)?;
         let sealed = sealed_copies(root, &socket)?;
+        let authority = Authority::new();
+        let bare = bare_hops(root, &socket, &authority)?;
         let direct = Entrance::Sockets(vec![socket]);
         let direct = Way { name: "direct", floor: None, entrance: direct, processes: Vec::new() };
         let reachback = Reachback::start(root, &codex_home)?;
-        let mut ways = vec![direct, two, three, sealed];
+        let mut ways = vec![direct, two, three, sealed, bare];
         for host in &reachback.hosts {
             ways.extend([reachback.device(host)?, reachback.laptop(host)?]);
         }
-        Ok(Self { ways, reachback, stand_in, _folder: folder })
+        Ok(Self { ways, reachback, stand_in, _folder: folder, _authority: authority })
     }
 
     /// Lets all of it, and this process, run on these processors only.
@@ -126,6 +132,26 @@ fn sealed_copies(root: &Path, to: &Path) -> anyhow::Result<Way> {
         to = place.into();
     }
     Ok(Way { name: "three sealed copies", floor: None, entrance: Entrance::Sockets(vec![to.into()]), processes })
+}
+
+/// As many, with the libraries that Reachback is made of: WebSockets over TLS, and each message sealed between the first and the
+/// last.
+fn bare_hops(root: &Path, to: &Path, authority: &Authority) -> anyhow::Result<Way> {
+    let entrance = root.join("bare.sock");
+    let (entrance, tcp) = (entrance.as_os_str(), OsStr::new("127.0.0.1:0"));
+    let (certificate, key) = authority.vouch(bare::NAME);
+    let roots = authority.roots();
+    let files = [&roots, &certificate, &key].map(|file| file.as_os_str());
+    let (mut to, mut processes) = (to.as_os_str().to_owned(), Vec::new());
+    for (name, inner, from) in
+        [("last hop", "opens", tcp), ("second hop", "keeps", tcp), ("first hop", "seals", entrance)]
+    {
+        let words = [OsStr::new(inner), from, &to].into_iter().chain(files);
+        let (process, place) = this(name, "bare", words)?;
+        processes.push(Rc::new(process));
+        to = place.into();
+    }
+    Ok(Way { name: "three bare hops", floor: None, entrance: Entrance::Sockets(vec![to.into()]), processes })
 }
 
 const TWO: &str = "two copies";

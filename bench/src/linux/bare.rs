@@ -1,0 +1,239 @@
+//! A process that carries messages with the libraries that Reachback has for that, and does nothing else.
+//!
+//! WebSockets over TLS between the processes, and each message sealed once more between the first and the last: three of
+//! them in a row have what the laptop's agent, the relay and the host's agent have, without a session that outlives its
+//! link, a firewall, an audit log and limits. What Reachback costs above them is its own; what they cost above processes
+//! that copy and seal is the price of a runtime, of TLS and of WebSockets as libraries.
+
+use std::future::poll_fn;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::task::Poll;
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::{WebSocketStream, accept_async_with_config, client_async_with_config};
+
+use super::carrying::Place;
+use super::sealed::{Seal, WHOLE};
+use super::stand_in;
+
+/// Carry messages between a WebSocket and another, over TLS where one is at an address.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What becomes of a message on its way to the far end; the opposite on its way back
+    #[arg(value_enum)]
+    inner: Inner,
+    /// Where to listen: a path, or an address.
+    from: Place,
+    /// Where to connect to for each connection.
+    to: Place,
+    /// The file with the certificate of the authority that vouches for all of them.
+    authority: PathBuf,
+    /// The file with the certificate for [`NAME`].
+    certificate: PathBuf,
+    /// The file with its key.
+    key: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Inner {
+    Seals,
+    Keeps,
+    Opens,
+}
+
+impl Inner {
+    fn back(self) -> Self {
+        match self {
+            Self::Seals => Self::Opens,
+            Self::Keeps => Self::Keeps,
+            Self::Opens => Self::Seals,
+        }
+    }
+}
+
+/// What the certificates are for.
+pub(super) const NAME: &str = "localhost";
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+type Socket = WebSocketStream<Box<dyn Stream>>;
+
+/// How the processes reach each other.
+struct Ways {
+    inner: Inner,
+    to: Place,
+    acceptor: TlsAcceptor,
+    connector: TlsConnector,
+}
+
+/// Carries until it is killed; says when it listens and where, with a line.
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(args))
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    let ways = Arc::new(Ways {
+        inner: args.inner,
+        to: args.to,
+        acceptor: acceptor(&args.certificate, &args.key)?,
+        connector: connector(&args.authority)?,
+    });
+    match args.from {
+        Place::Path(path) => {
+            let listener = stand_in::bind(&path)?;
+            listener.set_nonblocking(true)?;
+            let listener = UnixListener::from_std(listener)?;
+            println!("listening {}", path.display());
+            loop {
+                let (stream, _) = listener.accept().await?;
+                tokio::spawn(converse(Arc::clone(&ways), async { Ok(Box::new(stream) as Box<dyn Stream>) }));
+            }
+        }
+        Place::Address(address) => {
+            let listener = TcpListener::bind(address).await?;
+            println!("listening {}", listener.local_addr()?);
+            loop {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                let accepting = ways.acceptor.accept(stream);
+                tokio::spawn(converse(Arc::clone(&ways), async { Ok(Box::new(accepting.await?) as Box<dyn Stream>) }));
+            }
+        }
+    }
+}
+
+fn acceptor(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<_, _>>()?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
+    Ok(Arc::new(config).into())
+}
+
+fn connector(authority: &Path) -> anyhow::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority)?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config).into())
+}
+
+/// One connection, to its end.
+async fn converse(ways: Arc<Ways>, near: impl Future<Output = io::Result<Box<dyn Stream>>>) {
+    if let Err(error) = carry(&ways, near).await {
+        eprintln!("bare hop: {error:#}");
+    }
+}
+
+async fn carry(ways: &Ways, near: impl Future<Output = io::Result<Box<dyn Stream>>>) -> anyhow::Result<()> {
+    // As much as a message of the measurements in one write.
+    let config = Some(WebSocketConfig::default().read_buffer_size(16 << 10).write_buffer_size(64 << 10));
+    let near = accept_async_with_config(near.await?, config).await?;
+    let far: Box<dyn Stream> = match &ways.to {
+        Place::Path(path) => Box::new(UnixStream::connect(path).await?),
+        Place::Address(address) => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Box::new(ways.connector.connect(ServerName::try_from(NAME)?, stream).await?)
+        }
+    };
+    let (far, _) = client_async_with_config("ws://localhost/", far, config).await?;
+    let ((near_sink, near_stream), (far_sink, far_stream)) = (near.split(), far.split());
+    // Two tasks: each is woken for its own direction.
+    let up = tokio::spawn(pump(near_stream, far_sink, Step::new(ways.inner)?));
+    let down = pump(far_stream, near_sink, Step::new(ways.inner.back())?).await;
+    up.abort();
+    down
+}
+
+/// One direction, until either end is gone.
+async fn pump(mut from: SplitStream<Socket>, mut to: SplitSink<Socket, Message>, mut step: Step) -> anyhow::Result<()> {
+    while let Some(message) = from.next().await {
+        let mut message = message?;
+        // All that is here already goes out before one flush.
+        loop {
+            match message {
+                Message::Text(text) => to.feed(step.pass(text.into())?).await?,
+                Message::Binary(bytes) => to.feed(step.pass(bytes)?).await?,
+                Message::Close(_) => return Ok(()),
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            }
+            match poll_fn(|cx| Poll::Ready(from.poll_next_unpin(cx))).await {
+                Poll::Ready(Some(next)) => message = next?,
+                Poll::Ready(None) => return Ok(()),
+                Poll::Pending => break,
+            }
+        }
+        to.flush().await?;
+    }
+    Ok(())
+}
+
+/// What becomes of the messages of one direction.
+struct Step {
+    inner: Inner,
+    seal: Seal,
+    sealed: Vec<u8>,
+}
+
+impl Step {
+    fn new(inner: Inner) -> anyhow::Result<Self> {
+        Ok(Self { inner, seal: Seal::new(WHOLE)?, sealed: Vec::new() })
+    }
+
+    fn pass(&mut self, message: Bytes) -> anyhow::Result<Message> {
+        let mut passed = Vec::new();
+        match self.inner {
+            Inner::Keeps => Ok(Message::Binary(message)),
+            Inner::Seals => {
+                self.seal.seal(&message, &mut passed)?;
+                Ok(Message::Binary(passed.into()))
+            }
+            Inner::Opens => {
+                self.sealed.extend_from_slice(&message);
+                self.seal.open(&mut self.sealed, &mut passed)?;
+                let text = Utf8Bytes::try_from(Bytes::from(passed)).context("what was sealed was text")?;
+                Ok(Message::Text(text))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_seals_its_like_opens_and_nothing_else_does() {
+        let text = "a message".repeat(20_000);
+        let [mut seals, mut keeps, mut opens] =
+            [Inner::Seals, Inner::Keeps, Inner::Seals.back()].map(|inner| Step::new(inner).unwrap());
+        for _ in 0..3 {
+            let Message::Binary(sealed) = seals.pass(text.clone().into()).unwrap() else { panic!("not sealed") };
+            assert!(!sealed.windows(9).any(|part| part == b"a message"));
+            let Message::Binary(kept) = keeps.pass(sealed.clone()).unwrap() else { panic!("changed") };
+            assert_eq!(kept, sealed);
+            assert_eq!(opens.pass(kept).unwrap(), Message::text(text.clone()));
+        }
+        assert!(opens.pass(text.into()).is_err(), "what nobody sealed");
+    }
+}
