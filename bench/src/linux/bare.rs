@@ -167,8 +167,8 @@ async fn carry(ways: &Ways, near: impl Future<Output = io::Result<Box<dyn Stream
 
 /// One direction, until either end is gone.
 async fn pump(mut from: SplitStream<Socket>, mut to: SplitSink<Socket, Message>, mut step: Step) -> anyhow::Result<()> {
-    while let Some(message) = from.next().await {
-        let mut message = message?;
+    // An end without a goodbye is one, too: nobody here says goodbye.
+    while let Some(Ok(mut message)) = from.next().await {
         // All that is here already goes out before one flush.
         loop {
             match message {
@@ -178,8 +178,8 @@ async fn pump(mut from: SplitStream<Socket>, mut to: SplitSink<Socket, Message>,
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
             match poll_fn(|cx| Poll::Ready(from.poll_next_unpin(cx))).await {
-                Poll::Ready(Some(next)) => message = next?,
-                Poll::Ready(None) => return Ok(()),
+                Poll::Ready(Some(Ok(next))) => message = next,
+                Poll::Ready(Some(Err(_)) | None) => return Ok(()),
                 Poll::Pending => break,
             }
         }
