@@ -47,7 +47,7 @@ pub(crate) use pulse::{Pulse, Sign};
 use remote_control::control::Host;
 pub(crate) use supervision::{STARTED_ANEW, is_answered, ready};
 pub use ws::{HandshakeError, MAX_FRAME, MAX_MESSAGE, Text};
-pub(crate) use ws::{connect as connect_over, send_text};
+pub(crate) use ws::{connect as connect_over, feed_text};
 
 /// One way to an app-server. Shared as `Arc<dyn CodexBackend>`.
 ///

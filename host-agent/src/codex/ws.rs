@@ -154,15 +154,15 @@ fn frames(text: Text) -> impl Iterator<Item = Message> {
     })
 }
 
-/// Sends one message in frames that Codex takes, be it the server or its terminal UI.
+/// Hands a sink one message in frames that Codex takes, be it the server or its terminal UI. They leave with the next flush.
 ///
 /// Not to be cancelled: the rest of a message cut in fragments would be missing.
-pub(crate) async fn send_text<S>(sink: &mut S, message: Text) -> Result<(), Error>
+pub(crate) async fn feed_text<S>(sink: &mut S, message: Text) -> Result<(), Error>
 where
     S: Sink<Message, Error = Error> + Unpin,
 {
     for frame in frames(message) {
-        sink.send(frame).await?;
+        sink.feed(frame).await?;
     }
     Ok(())
 }

@@ -25,7 +25,10 @@ use crate::session::{ChannelHandle, ChannelSender, ENDED, Incoming};
 pub const HOLD: Duration = Duration::from_secs(30);
 /// Bytes of a client that wait for the host before the client itself has to.
 const BACKLOG: usize = 4 << 20;
-/// A client that does not take a message within this time is let go.
+/// Bytes of the host that are handed to a client together, where they are here already: each flush is a system call, and
+/// wakes the client.
+const TOGETHER: usize = 64 << 10;
+/// A client that does not take what it is handed within this time is let go.
 const UNREAD: Duration = Duration::from_secs(60);
 /// A channel that is served for so long is not refused any more: the terminal UI has loaded its thread again by then.
 const MENDED: Duration = Duration::from_secs(60);
@@ -45,8 +48,11 @@ pub(super) trait FromClient: Send {
 
 /// What a client hears.
 pub(super) trait ToClient: Send {
-    /// Hands it a message of the host's; returns once it is on its way. Not to be cancelled.
-    fn send(&mut self, text: Text) -> impl Future<Output = Result<(), End>> + Send;
+    /// Takes a message of the host's, which is on its way once [`Self::flush`] returns. Not to be cancelled.
+    fn feed(&mut self, text: Text) -> impl Future<Output = Result<(), End>> + Send;
+
+    /// Sees off what was fed. Not to be cancelled.
+    fn flush(&mut self) -> impl Future<Output = Result<(), End>> + Send;
 
     /// Tells it why it is let go, as far as it can hear that. `has_answered`: whether it has got a message.
     fn goodbye(self, end: &End, has_answered: bool) -> impl Future<Output = ()> + Send;
@@ -173,43 +179,70 @@ async fn down(
     (outcome, answered): (&Outcome, &mut Option<Instant>),
 ) -> End {
     let mut is_mended = false;
-    while let Some(message) = incoming.recv().await {
-        match message {
-            Incoming::Message { seq, bytes } => {
-                // Never trust the other end to have sent text.
-                let Ok(text) = Text::try_from(bytes) else {
-                    return End::broken("the host sent something that is not text");
-                };
-                match timeout(UNREAD, to_client.send(text)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(end)) => return end,
-                    Err(_) => return End::broken("the client does not read"),
-                }
-                match answered {
-                    None => {
-                        *answered = Some(Instant::now());
-                        outcome.answered();
-                    }
-                    Some(since) if !is_mended && since.elapsed() >= MENDED => {
-                        is_mended = true;
-                        outcome.mended();
-                    }
-                    Some(_) => {}
-                }
-                // In vain where the session has ended: the channel says so next.
-                let _ = sender.handled(seq);
+    let mut handed = Vec::new();
+    while let Some(first) = incoming.recv().await {
+        let closed = match timeout(UNREAD, hand(first, &mut incoming, to_client, &mut handed)).await {
+            Ok(Ok(closed)) => closed,
+            Ok(Err(end)) => return end,
+            Err(_) => return End::broken("the client does not read"),
+        };
+        match answered {
+            None if handed.is_empty() => {}
+            None => {
+                *answered = Some(Instant::now());
+                outcome.answered();
             }
-            Incoming::Closed { reason, text } => {
-                tracing::info!(?reason, text = printable(&text), "the host closed the channel");
-                let refused = Refused::of(reason, &text);
-                if let Some(refused) = &refused {
-                    outcome.refuse(refused.clone(), Instant::now());
-                }
-                return End::closed(reason, &text, refused.as_ref());
+            Some(since) if !is_mended && since.elapsed() >= MENDED => {
+                is_mended = true;
+                outcome.mended();
             }
+            Some(_) => {}
+        }
+        for seq in handed.drain(..) {
+            // In vain where the session has ended: the channel says so next.
+            let _ = sender.handled(seq);
+        }
+        if let Some((reason, text)) = closed {
+            tracing::info!(?reason, text = printable(&text), "the host closed the channel");
+            let refused = Refused::of(reason, &text);
+            if let Some(refused) = &refused {
+                outcome.refuse(refused.clone(), Instant::now());
+            }
+            return End::closed(reason, &text, refused.as_ref());
         }
     }
     End::closed(ChannelCloseReason::Gap, ENDED, None)
+}
+
+/// Hands a client a message, and those behind it that are here already, up to [`TOGETHER`] bytes; their numbers are added to
+/// `handed`. Gives what the host closed the channel with, where that comes next.
+async fn hand(
+    first: Incoming,
+    incoming: &mut mpsc::UnboundedReceiver<Incoming>,
+    to_client: &mut impl ToClient,
+    handed: &mut Vec<u64>,
+) -> Result<Option<(ChannelCloseReason, String)>, End> {
+    let mut bytes_left = TOGETHER;
+    let mut next = Some(first);
+    let fed = loop {
+        let (seq, bytes) = match next {
+            Some(Incoming::Message { seq, bytes }) => (seq, bytes),
+            Some(Incoming::Closed { reason, text }) => break Ok(Some((reason, text))),
+            None => break Ok(None),
+        };
+        // Never trust the other end to have sent text.
+        let Ok(text) = Text::try_from(bytes) else {
+            break Err(End::broken("the host sent something that is not text"));
+        };
+        bytes_left = bytes_left.saturating_sub(text.len());
+        if let Err(end) = to_client.feed(text).await {
+            break Err(end);
+        }
+        handed.push(seq);
+        next = if bytes_left > 0 { incoming.try_recv().ok() } else { None };
+    };
+    // Also what came before something that ends it.
+    to_client.flush().await.and(fed)
 }
 
 /// The host's last word, if the session is over; who follows it may not know yet.
@@ -250,6 +283,57 @@ mod tests {
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// What a client was fed, an empty text for each flush.
+    #[derive(Default)]
+    struct Fed(Vec<String>);
+
+    impl ToClient for Fed {
+        async fn feed(&mut self, text: Text) -> Result<(), End> {
+            self.0.push(text.to_string());
+            Ok(())
+        }
+
+        async fn flush(&mut self) -> Result<(), End> {
+            self.0.push(String::new());
+            Ok(())
+        }
+
+        async fn goodbye(self, _: &End, _: bool) {}
+    }
+
+    /// Hands a client the first of these and what belongs to it: what it was fed, the numbers handed, and what came of it.
+    async fn handed(messages: &[&'static [u8]], is_closed: bool) -> (Vec<String>, Vec<u64>, Result<bool, String>) {
+        let (out, mut incoming) = mpsc::unbounded_channel();
+        for (seq, bytes) in (0..).zip(messages) {
+            out.send(Incoming::Message { seq, bytes: Bytes::from_static(bytes) }).unwrap();
+        }
+        if is_closed {
+            out.send(Incoming::Closed { reason: ChannelCloseReason::Done, text: String::new() }).unwrap();
+        }
+        let (mut client, mut numbers) = (Fed::default(), Vec::new());
+        let first = incoming.recv().await.unwrap();
+        let closed = hand(first, &mut incoming, &mut client, &mut numbers).await;
+        (client.0, numbers, closed.map(|closed| closed.is_some()).map_err(|end| end.why))
+    }
+
+    #[tokio::test]
+    async fn what_is_here_already_is_handed_over_together() {
+        static LARGE: [u8; TOGETHER] = [b'.'; TOGETHER];
+        let large = str::from_utf8(&LARGE).unwrap();
+        let (fed, numbers, closed) = handed(&[b"one", b"two", &LARGE, b"three"], true).await;
+        assert!(fed == ["one", "two", large, ""], "{} fed", fed.len());
+        assert_eq!((numbers, closed), (vec![0, 1, 2], Ok(false)), "what is large is not waited behind");
+        assert_eq!(handed(&[b"one"], false).await, (vec!["one".into(), String::new()], vec![0], Ok(false)));
+        assert_eq!(handed(&[b"one"], true).await, (vec!["one".into(), String::new()], vec![0], Ok(true)));
+    }
+
+    #[tokio::test]
+    async fn what_came_before_something_that_is_no_text_reaches_the_client() {
+        let (fed, numbers, closed) = handed(&[b"one", b"\xff", b"two"], false).await;
+        assert_eq!((fed, numbers), (vec!["one".into(), String::new()], vec![0]));
+        assert_eq!(closed, Err("the host sent something that is not text".into()));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_interruption_is_bridged_and_then_the_client_is_let_go() {

@@ -28,7 +28,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::bridge::{End, EndKind, FromClient, HOLD, ToClient, bridge};
 use super::outcome::Outcome;
 use super::remote::{RemoteHost, RemoteState};
-use crate::codex::{MAX_FRAME, Text, send_text};
+use crate::codex::{MAX_FRAME, Text, feed_text};
 use crate::link::ByteStream;
 use crate::local_api::server::next_connection;
 use crate::platform::socket::LocalListener;
@@ -37,6 +37,8 @@ use crate::platform::socket::LocalListener;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The terminal UI shows a notice in its own time, and none that its connection's end overtakes.
 const NOTICED: Duration = Duration::from_millis(300);
+/// Bytes for a client that are written before they are flushed: as many as it reads at once, or more.
+const WRITE_BUFFER: usize = 16 << 10;
 /// Longest reason of a WebSocket's close, in bytes (RFC 6455, 5.5).
 const MAX_REASON: usize = 123;
 
@@ -87,7 +89,7 @@ async fn client(stream: Box<dyn ByteStream>, remote: &RemoteHost, environment: &
     }
     let config = WebSocketConfig::default()
         .read_buffer_size(16 * 1024)
-        .write_buffer_size(0)
+        .write_buffer_size(WRITE_BUFFER)
         .max_message_size(Some(MAX_MESSAGE_TO_HOST))
         .max_frame_size(Some(MAX_FRAME));
     // No header of the client's is echoed: with its compression header back it would switch to zstd frames.
@@ -142,8 +144,12 @@ impl FromClient for FromSocket {
 struct ToSocket(SplitSink<Socket, Message>);
 
 impl ToClient for ToSocket {
-    async fn send(&mut self, text: Text) -> Result<(), End> {
-        send_text(&mut self.0, text).await.map_err(|_| End::gone("the client closed its socket"))
+    async fn feed(&mut self, text: Text) -> Result<(), End> {
+        feed_text(&mut self.0, text).await.map_err(|_| End::gone("the client closed its socket"))
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        self.0.flush().await.map_err(|_| End::gone("the client closed its socket"))
     }
 
     async fn goodbye(self, end: &End, has_answered: bool) {

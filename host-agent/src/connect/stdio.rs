@@ -5,7 +5,7 @@
 //! answers are not waited for, as Codex doesn't either. A client that is let go finds both closed, and may start the
 //! program again. Nothing but the host's messages is ever written to standard output.
 
-use std::io;
+use std::{io, mem};
 
 use bytes::{Bytes, BytesMut};
 use reachback_proto::session::MAX_MESSAGE_TO_HOST;
@@ -27,7 +27,7 @@ const READ_BUFFER: usize = 64 << 10;
 pub async fn serve(remote: &RemoteHost, environment: &str, outcome: &Outcome) -> Option<End> {
     let _waits = remote.waits();
     let channel = remote.open_channel(environment).await.ok()?;
-    let client = (Lines::new(tokio::io::stdin(), MAX_MESSAGE_TO_HOST), ToLines(tokio::io::stdout()));
+    let client = (Lines::new(tokio::io::stdin(), MAX_MESSAGE_TO_HOST), ToLines::new(tokio::io::stdout()));
     Some(bridge(client, channel, remote.state(), outcome).await)
 }
 
@@ -94,21 +94,36 @@ impl<R: AsyncRead + Send + Unpin> FromClient for Lines<R> {
 }
 
 /// What it hears, a message a line.
-struct ToLines<W>(W);
+struct ToLines<W> {
+    output: W,
+    /// Not written yet.
+    lines: Vec<u8>,
+}
+
+impl<W> ToLines<W> {
+    fn new(output: W) -> Self {
+        Self { output, lines: Vec::new() }
+    }
+}
 
 impl<W: AsyncWrite + Send + Unpin> ToClient for ToLines<W> {
-    async fn send(&mut self, text: Text) -> Result<(), End> {
+    async fn feed(&mut self, text: Text) -> Result<(), End> {
         if serde_json::from_str::<IgnoredAny>(&text).is_err() {
             return Err(End::broken("the host sent something that is not JSON"));
         }
-        let mut line = Vec::with_capacity(text.len() + 1);
+        self.lines.reserve(text.len() + 1);
         // Between the words of JSON a line's end is a blank; within them there is none.
-        line.extend(text.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
-        line.push(b'\n');
-        // Once it is flushed the host hears that it was taken: who reads slowly slows the host, and fills nothing here.
+        self.lines.extend(text.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
+        self.lines.push(b'\n');
+        Ok(())
+    }
+
+    /// Once it is flushed the host hears that it was taken: who reads slowly slows the host, and fills nothing here.
+    async fn flush(&mut self) -> Result<(), End> {
+        let lines = mem::take(&mut self.lines);
         let written = async {
-            self.0.write_all(&line).await?;
-            self.0.flush().await
+            self.output.write_all(&lines).await?;
+            self.output.flush().await
         };
         written.await.map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => End::gone("standard output is closed"),
@@ -183,15 +198,18 @@ mod tests {
 
     #[tokio::test]
     async fn each_message_is_one_line_and_only_messages_are_written() {
-        let mut out = ToLines(Vec::new());
+        let mut out = ToLines::new(Vec::new());
         for message in ["{\n  \"a\": \"\\n\"\r\n}", "[]"] {
-            out.send(Text::from(message)).await.unwrap();
+            out.feed(Text::from(message)).await.unwrap();
         }
+        assert!(out.output.is_empty(), "written before it is flushed");
+        out.flush().await.unwrap();
         for wrong in ["", "{", "hello", "{} {}", "{}\nhello", "\"a\nb\""] {
-            let end = out.send(Text::from(wrong)).await.unwrap_err();
+            let end = out.feed(Text::from(wrong)).await.unwrap_err();
             assert_eq!((&*end.why, end.kind), ("the host sent something that is not JSON", EndKind::Broken), "{wrong}");
         }
-        assert_eq!(String::from_utf8(out.0).unwrap(), "{   \"a\": \"\\n\"  }\n[]\n");
+        out.flush().await.unwrap();
+        assert_eq!(String::from_utf8(out.output).unwrap(), "{   \"a\": \"\\n\"  }\n[]\n");
     }
 
     #[tokio::test]
@@ -223,7 +241,9 @@ mod tests {
             (io::ErrorKind::ConnectionReset, EndKind::Gone),
             (io::ErrorKind::StorageFull, EndKind::Broken),
         ] {
-            let end = ToLines(Fails(error)).send(Text::from("{}")).await.unwrap_err();
+            let mut out = ToLines::new(Fails(error));
+            out.feed(Text::from("{}")).await.unwrap();
+            let end = out.flush().await.unwrap_err();
             assert_eq!(end.kind, wanted, "{end:?}");
         }
     }
@@ -240,7 +260,7 @@ mod tests {
         let ((input, from_client), (output, to_client)) = (duplex(pipe), duplex(pipe));
         let bridge = tokio::spawn(async move {
             let state = watch::Sender::new(RemoteState::Up).subscribe();
-            let client = (Lines::new(from_client, MAX_MESSAGE_TO_HOST), ToLines(to_client));
+            let client = (Lines::new(from_client, MAX_MESSAGE_TO_HOST), ToLines::new(to_client));
             bridge(client, channel, state, &Outcome::default()).await
         });
         (Client { input, output, bridge }, far, sessions)
