@@ -23,6 +23,7 @@
 //! A circuit is a byte stream: the boundaries of WebSocket messages mean
 //! nothing, and the relay may merge or split them.
 
+use crate::crypto::blocks::{BLOCK_HEADER, MAX_BLOCK};
 use crate::ids::{BootId, HostId, PublicKey, RendezvousId};
 use crate::version::VersionRange;
 use crate::wire::{DecodeError, Reader, Write};
@@ -31,8 +32,14 @@ use crate::wire::{DecodeError, Reader, Write};
 pub const MAX_HELLO: usize = 4 * 1024;
 /// Largest control frame, in bytes: a full device list is 256 × 32 B and a header.
 pub const MAX_CONTROL: usize = 16 * 1024;
-/// Largest WebSocket message on a circuit, in bytes: four full records.
+/// Largest WebSocket message on a circuit, in bytes.
 pub const MAX_CIRCUIT_CHUNK: usize = 128 * 1024;
+/// What a peer puts into one message of a circuit at most, in bytes: five full records, so that 64 KiB go in one with what is
+/// around them.
+pub const CIRCUIT_BATCH: usize = 5 * (BLOCK_HEADER + MAX_BLOCK);
+/// What one end of TLS holds sealed at most, in bytes: a [`CIRCUIT_BATCH`] with the heads of its WebSocket message and of its TLS
+/// records. With less, the rest of each would leave by itself.
+pub const CIRCUIT_TLS_BUFFER: usize = CIRCUIT_BATCH + 1024;
 /// Devices of one host.
 pub const MAX_DEVICES: usize = 256;
 /// Longest self-signed proof, in bytes.

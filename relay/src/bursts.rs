@@ -11,11 +11,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
+use reachback_proto::control::CIRCUIT_TLS_BUFFER;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-/// What is read at once: a full message of a circuit.
-const LARGE: usize = 64 * 1024;
+/// What is read at once: with the 4 KiB that TLS asked for, a full message of a circuit as it is on the wire.
+const LARGE: usize = CIRCUIT_TLS_BUFFER - 2 * 1024;
 
 /// See the module's header. Writes pass as they are.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use reachback_proto::control::CIRCUIT_TLS_BUFFER;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -101,7 +102,10 @@ async fn serve(state: Arc<State>, mut stream: TcpStream, tls: Option<TlsAcceptor
     let stream = Bursts::new(stream);
     let Some(tls) = tls else { return speak(&state, stream, router, peer).await };
     match timeout(ms(state.limits().tls_handshake_ms), tls.accept(stream)).await {
-        Ok(Ok(stream)) => speak(&state, stream, router, peer).await,
+        Ok(Ok(mut stream)) => {
+            stream.get_mut().1.set_buffer_limit(Some(CIRCUIT_TLS_BUFFER));
+            speak(&state, stream, router, peer).await;
+        }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => state.metrics.limit(Limit::TlsHandshake),
     }

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use reachback_proto::control::CIRCUIT_BATCH;
 use reachback_proto::crypto::blocks::{BLOCK_HEADER, MAX_BLOCK};
 use reachback_proto::crypto::records::{Opener, RecordError, Records, Sealer};
 
@@ -41,9 +42,6 @@ use handshake::{BlockStream, HandshakeFailed};
 /// TCP, TLS over it, or another stream of bytes that a WebSocket runs over.
 pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
-
-/// Sealed bytes collected into one write: four full records, one message of the circuit.
-const WRITE_BATCH: usize = 64 * 1024;
 
 /// A link ended.
 #[derive(Debug, thiserror::Error)]
@@ -94,16 +92,16 @@ impl SecureLink {
         // One record is often all of it. A second one says that there is more: then there is room for a whole batch.
         let room = match self.outbound.is_empty() {
             true => Sealer::sealed_len(plaintext.len()).unwrap_or_default(),
-            false => (WRITE_BATCH + BLOCK_HEADER + MAX_BLOCK).saturating_sub(self.outbound.len()),
+            false => CIRCUIT_BATCH.saturating_sub(self.outbound.len()),
         };
         self.outbound.reserve_exact(room);
         self.sealer.seal(plaintext, &mut self.outbound)?;
         Ok(())
     }
 
-    /// Whether enough is sealed for one write.
+    /// Whether there is no room for another full record in what goes out at once.
     pub fn is_batch_full(&self) -> bool {
-        self.outbound.len() >= WRITE_BATCH
+        self.outbound.len() + BLOCK_HEADER + MAX_BLOCK > CIRCUIT_BATCH
     }
 
     /// Writes what was sealed; ready once the circuit has taken all of it.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use reachback_proto::claims::{self, ProofRole};
 use reachback_proto::close::CloseCode;
-use reachback_proto::control::{EnrollKey, PeerToRelay, RelayToPeer, welcome_transcript};
+use reachback_proto::control::{CIRCUIT_TLS_BUFFER, EnrollKey, PeerToRelay, RelayToPeer, welcome_transcript};
 use reachback_proto::crypto::keys::{self, Identity, KeyError};
 use reachback_proto::endpoint::Endpoint;
 use reachback_proto::ids::{BootId, HostId, PublicKey, RelayId, RendezvousId};
@@ -449,7 +449,9 @@ impl RelayAddress {
         let mut config = tls::client_config(&self.trust, &way_out.authorities)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        Ok(Box::new(tls.map_err(|error| self.no_tls(error))?))
+        let mut tls = tls.map_err(|error| self.no_tls(error))?;
+        tls.get_mut().1.set_buffer_limit(Some(CIRCUIT_TLS_BUFFER));
+        Ok(Box::new(tls))
     }
 
     /// Bytes to the relay and back, through the proxy that there is on the way.
