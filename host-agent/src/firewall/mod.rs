@@ -772,7 +772,7 @@ impl Firewall {
                     Some(error) => answers::error(&awaited, error, &mut texts),
                     None => answers::result(&awaited, result.unwrap_or(RawValue::NULL), &self.policy, &mut texts),
                 };
-                self.withheld = texts.of(awaited.method.name, awaited.thread);
+                self.withheld = texts.of(awaited.method.name, || awaited.thread);
                 match answer {
                     Some(answer) => CodexVerdict::Forward(media::without_bytes(answer)),
                     None => withheld(Some(awaited.method.name), None),
@@ -782,7 +782,7 @@ impl Firewall {
                 let Some(name) = self.codex_notification(name, params) else { return withheld(None, None) };
                 let mut texts = Texts::default();
                 let shorter = answers::notification(name, &bytes, &mut texts);
-                self.withheld = texts.of(name, params.and_then(params::thread));
+                self.withheld = texts.of(name, || params.and_then(params::thread));
                 CodexVerdict::Forward(shorter.unwrap_or_else(|| media::without_bytes(bytes.clone())))
             }
             (Some(name), Some(id)) => self.codex_request(name, id, params, &bytes),

@@ -261,6 +261,13 @@ impl<'de> Visitor<'de> for Text {
 
 /// Checks a value to its bottom and appends it, written anew, to `out`.
 pub(crate) fn transcode(raw: &RawValue, out: &mut Vec<u8>) -> Result<(), ParseError> {
+    // What is long is mostly one text, and one without escapes is written as it was read.
+    if let Some(text) = raw.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'))
+        && !needs_escape(text.as_bytes())
+    {
+        out.extend_from_slice(raw.get().as_bytes());
+        return Ok(());
+    }
     let mut reader = serde_json::Deserializer::from_str(raw.get());
     Transcode { out, depth: 0 }
         .deserialize(&mut reader)
@@ -285,16 +292,34 @@ fn needs_escape(text: &[u8]) -> bool {
     text.chunks(64).any(|bytes| bytes.iter().fold(false, |found, byte| found | is_special(*byte)))
 }
 
+/// So few keys are compared one by one; that is sooner done than a hash of each.
+const FEW_KEYS: usize = 16;
+
 /// The keys of one object, each once, at most [`MAX_MEMBERS`].
 #[derive(Default)]
-pub(super) struct Keys<'de>(HashSet<Cow<'de, str>>);
+pub(super) struct Keys<'de> {
+    /// At most [`FEW_KEYS`].
+    few: Vec<Cow<'de, str>>,
+    /// All, where they are more.
+    many: HashSet<Cow<'de, str>>,
+}
 
 impl<'de> Keys<'de> {
     pub(super) fn insert<E: serde::de::Error>(&mut self, key: Cow<'de, str>) -> Result<(), E> {
-        if self.0.len() >= MAX_MEMBERS {
+        if self.many.len() >= MAX_MEMBERS {
             return Err(E::custom("an object has too many members"));
         }
-        if self.0.insert(key) { Ok(()) } else { Err(E::custom("a member occurs twice")) }
+        if self.few.len() >= FEW_KEYS {
+            self.many.extend(self.few.drain(..));
+        }
+        let is_new = if self.many.is_empty() {
+            let is_new = !self.few.contains(&key);
+            self.few.push(key);
+            is_new
+        } else {
+            self.many.insert(key)
+        };
+        if is_new { Ok(()) } else { Err(E::custom("a member occurs twice")) }
     }
 }
 
@@ -514,6 +539,12 @@ mod tests {
             |count: usize| format!("{{{}}}", (0..count).map(|i| format!("\"{i}\":0")).collect::<Vec<_>>().join(","));
         assert!(canonical(&wide(MAX_MEMBERS)).is_ok());
         assert!(canonical(&wide(MAX_MEMBERS + 1)).is_err());
+        for count in [1, FEW_KEYS - 1, FEW_KEYS, FEW_KEYS + 1, FEW_KEYS + 2, MAX_MEMBERS - 1] {
+            for again in [0, count / 2, count - 1] {
+                let twice = wide(count).replace('}', &format!(",\"{again}\":0}}"));
+                assert!(canonical(&twice).is_err(), "{again} of {count} members occurs twice");
+            }
+        }
         // The envelope's reader goes over what is nested without recursion.
         let bomb = format!(r#"{{"id":1,"method":"a","params":{}}}"#, deep(1_000_000));
         let Ok(Message::Request { params: Some(params), .. }) = parse(bomb.as_bytes()) else {

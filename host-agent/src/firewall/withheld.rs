@@ -64,10 +64,10 @@ impl Texts {
         }
     }
 
-    /// All of them; `None` where the device was told everything.
-    pub(super) fn of(self, method: &'static str, thread: Option<String>) -> Option<Withheld> {
+    /// All of them; `None` where the device was told everything, as of most messages: only else is `thread` asked for.
+    pub(super) fn of(self, method: &'static str, thread: impl FnOnce() -> Option<String>) -> Option<Withheld> {
         let Self { texts, more } = self;
-        (!texts.is_empty()).then_some(Withheld { method, thread, texts, more })
+        (!texts.is_empty()).then(|| Withheld { method, thread: thread(), texts, more })
     }
 }
 
@@ -89,9 +89,9 @@ mod tests {
     fn of_a_message_with_very_many_texts_some_are_kept_and_the_rest_is_counted() {
         let mut texts = Texts::default();
         (0..MOST + 3).for_each(|_| texts.add("SECRET"));
-        let withheld = texts.of("config/read", None).unwrap();
+        let withheld = texts.of("config/read", || None).unwrap();
         assert_eq!((withheld.texts.len(), withheld.more), (MOST, 3));
         assert!(!format!("{withheld:?}").contains("SECRET"), "it would stand in a log");
-        assert_eq!(Texts::default().of("config/read", None), None);
+        assert_eq!(Texts::default().of("config/read", || unreachable!("nothing was withheld")), None);
     }
 }

@@ -6,6 +6,7 @@
 //! peer are checked on top, the latter at both ends, so that a wrong mode or a
 //! path chosen by hand does not hand that shell to somebody else.
 
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -83,12 +84,12 @@ impl LocalListener {
     /// person's choice, and what is there may be theirs.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         let io = |source| SocketError::Io { path: path.to_owned(), source };
-        match std::fs::symlink_metadata(path) {
+        match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io(error)),
             Ok(found) if !imp::is_socket(&found) => return Err(SocketError::Occupied { path: path.to_owned() }),
             Ok(_) if imp::is_answering(path) => return Err(SocketError::InUse { path: path.to_owned() }),
-            Ok(_) => std::fs::remove_file(path).map_err(io)?,
+            Ok(_) => fs::remove_file(path).map_err(io)?,
         }
         let inner = imp::bind(path).map_err(io)?;
         files::restrict(path)?;
@@ -112,7 +113,7 @@ impl LocalListener {
 impl Drop for LocalListener {
     fn drop(&mut self) {
         // Already gone is as good; a leftover is replaced by the next bind.
-        let _ = std::fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -131,8 +132,7 @@ async fn connect_as(path: &Path, uid: u32) -> Result<LocalStream, SocketError> {
         }
         _ => SocketError::Io { path: path.to_owned(), source },
     };
-    let target = tokio::fs::canonicalize(path).await.map_err(io)?;
-    let metadata = tokio::fs::symlink_metadata(&target).await.map_err(io)?;
+    let (target, metadata) = look(path.to_owned()).await.map_err(io)?;
     if !imp::is_socket(&metadata) {
         return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a socket")));
     }
@@ -140,6 +140,17 @@ async fn connect_as(path: &Path, uid: u32) -> Result<LocalStream, SocketError> {
     let stream = imp::connect(&target).await.map_err(io)?;
     check_peer(path, &stream, uid)?;
     Ok(stream)
+}
+
+/// What is at the end of the links that a path goes by. One visit to a thread that may wait for the disk: each takes as long as
+/// a message's way through the host.
+async fn look(path: PathBuf) -> io::Result<(PathBuf, Metadata)> {
+    let looking = tokio::task::spawn_blocking(move || {
+        let target = fs::canonicalize(path)?;
+        let metadata = fs::symlink_metadata(&target)?;
+        Ok((target, metadata))
+    });
+    looking.await.map_err(io::Error::other)?
 }
 
 /// Connects to a socket that a person named, of this user or of root, with a process of the same one behind it.
@@ -188,7 +199,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("agent.sock");
         let listener = LocalListener::bind(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let (accepted, connected) = tokio::join!(listener.accept(), connect(&path));
         accepted.unwrap();
         connected.unwrap();
@@ -212,9 +223,9 @@ mod tests {
     async fn a_file_and_a_socket_that_is_in_use_are_left_alone() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("notes.txt");
-        std::fs::write(&path, "mine").unwrap();
+        fs::write(&path, "mine").unwrap();
         assert!(matches!(LocalListener::bind(&path), Err(SocketError::Occupied { .. })));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 
         let path = temp.path().join("agent.sock");
         let listener = LocalListener::bind(&path).unwrap();
@@ -241,7 +252,7 @@ mod tests {
         let _listener = LocalListener::bind(&temp.path().join("real")).unwrap();
         // Longer than a socket's address.
         let deep = temp.path().join("d".repeat(120));
-        std::fs::create_dir(&deep).unwrap();
+        fs::create_dir(&deep).unwrap();
         std::os::unix::fs::symlink(temp.path().join("real"), deep.join("link")).unwrap();
         connect(&deep.join("link")).await.unwrap();
         std::os::unix::fs::symlink(temp.path().join("gone"), temp.path().join("dangling")).unwrap();
@@ -286,7 +297,7 @@ mod tests {
         let refused = connect_as(&path, imp::uid() + 1).await.unwrap_err();
         assert_eq!(refused.stranger(), Some(imp::uid()), "{refused:?}");
         let path = temp.path().join("notes.txt");
-        std::fs::write(&path, "mine").unwrap();
+        fs::write(&path, "mine").unwrap();
         assert!(matches!(connect(&path).await, Err(SocketError::Io { .. })));
     }
 }
