@@ -33,6 +33,9 @@ use crate::peer::Connection;
 /// Buffers of one connection, each way. 4 KiB costs no throughput and an eighth of the default's memory.
 const BUFFER: usize = 4 * 1024;
 
+/// What is read at once of a host's own link: its frames have some hundred bytes, and there is one for each host.
+const CONTROL_BUFFER: usize = 1024;
+
 /// What a frame header may add to a message of the size limit, masks and a ping or two included.
 const FRAMING: usize = 64;
 
@@ -63,12 +66,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WsLink<S> {
     ///
     /// `connection` counts as open for as long as the link lives.
     pub(crate) async fn accept(stream: S, hello_bytes: usize, endpoint: Endpoint, connection: Arc<Connection>) -> Self {
-        let max_message = match endpoint {
-            Endpoint::Host => MAX_CONTROL,
-            Endpoint::HostData | Endpoint::Device => MAX_CIRCUIT_CHUNK,
+        let (max_message, read_buffer) = match endpoint {
+            Endpoint::Host => (MAX_CONTROL, CONTROL_BUFFER),
+            Endpoint::HostData | Endpoint::Device => (MAX_CIRCUIT_CHUNK, BUFFER),
         };
         let config = WebSocketConfig::default()
-            .read_buffer_size(BUFFER)
+            .read_buffer_size(read_buffer)
             .write_buffer_size(BUFFER)
             // What is written stays within one message and a buffer, because the sink waits for the
             // socket before it takes the next; this only catches a mistake.
