@@ -37,7 +37,7 @@ use crate::platform::socket::LocalListener;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The terminal UI shows a notice in its own time, and none that its connection's end overtakes.
 const NOTICED: Duration = Duration::from_millis(300);
-/// Bytes for a client that are written before they are flushed: as many as it reads at once, or more.
+/// Bytes for a client that gather before they are written, where nothing flushes them sooner.
 const WRITE_BUFFER: usize = 16 << 10;
 /// Longest reason of a WebSocket's close, in bytes (RFC 6455, 5.5).
 const MAX_REASON: usize = 123;

@@ -144,3 +144,19 @@ impl std::fmt::Debug for SecureLink {
         f.write_str("SecureLink")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reachback_proto::crypto::records::MAX_RECORD_PLAINTEXT;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_batch_is_full_with_as_many_full_records_as_go_in_one_message() {
+        let (mut link, _far) = testing::links().await;
+        while !link.is_batch_full() {
+            link.start_send(&mut vec![0; MAX_RECORD_PLAINTEXT]).unwrap();
+        }
+        assert_eq!(link.outbound.len(), CIRCUIT_BATCH);
+    }
+}

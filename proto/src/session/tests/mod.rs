@@ -5,6 +5,8 @@ mod model;
 mod resume;
 
 use super::*;
+use crate::control::CIRCUIT_BATCH;
+use crate::crypto::records::Sealer;
 use crate::frame::Frame;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -311,6 +313,18 @@ fn a_large_message_delays_a_keystroke_by_one_record_at_most() {
         waited += 1;
     }
     assert!(waited <= 1, "waited {waited} records");
+}
+
+#[test]
+fn a_message_of_64_kib_and_what_is_around_it_fit_one_batch_of_a_circuit() {
+    let mut pair = Pair::connected();
+    let channel = pair.channel();
+    pair.device.send(channel, message(0, 64 << 10)).unwrap();
+    let (mut record, mut records) = (Vec::new(), Vec::new());
+    while pair.device.poll_transmit(&mut record, pair.now) {
+        records.push(Sealer::sealed_len(record.len()).unwrap());
+    }
+    assert!(records.iter().sum::<usize>() <= CIRCUIT_BATCH, "{records:?}");
 }
 
 #[test]
