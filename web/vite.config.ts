@@ -109,6 +109,8 @@ export default defineConfig({
   build: {
     // What the protocol needs of a browser (X25519 in its WebCrypto) is newer than all of this.
     target: "es2022",
+    // What others wrote of it may be passed on with their notices only; the settings lead there.
+    license: { fileName: "licenses.txt" },
     // A file inside another one would be a `data:` URL, which the policy refuses.
     assetsInlineLimit: 0,
     // What a script imports is there before it, or on its way with the page.

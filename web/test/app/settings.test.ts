@@ -116,6 +116,20 @@ test("it says what this device is, keeps and may, as that changes, on any width"
   await phone.sees("Not: prompt, answer, approve, manage devices");
 });
 
+test("the licenses of what others wrote of the app are a tap away", async () => {
+  const opened = phone.page.waitForEvent("popup");
+  await phone.taps("Licenses of what is in it");
+  const licenses = await opened;
+  const response = await licenses.reload();
+  expect([response?.status(), response?.headers()["content-type"]]).toEqual([200, "text/plain; charset=utf-8"]);
+  const text = (await response?.text()) ?? "";
+  for (const name of ["@lezer/markdown", "highlight.js", "idb", "lowlight", "qr", "svelte"]) {
+    expect(text).toContain(`\n## ${name} - `);
+  }
+  expect(text).toContain("Permission is hereby granted, free of charge");
+  await licenses.close();
+});
+
 test("a host is forgotten with its keys and its draft, and not before a person said so twice", async () => {
   await phone.taps("Hosts");
   await phone.sees("Keys are per host");
