@@ -28,9 +28,13 @@ async fn figures_of(parts: &[&str]) -> Vec<Value> {
     lines
 }
 
-/// Which ways have this figure.
+/// Tunnels of others, which are measured where somebody has them.
+const PEERS: [&str; 3] = ["rathole, noise", "wstunnel, wss", "iroh, relayed"];
+
+/// Which other ways have this figure.
 fn ways<'a>(lines: &'a [Value], what: &str) -> BTreeSet<&'a str> {
-    lines.iter().filter(|line| line["what"] == what).map(|line| line["way"].as_str().unwrap()).collect()
+    let ways = lines.iter().filter(|line| line["what"] == what).map(|line| line["way"].as_str().unwrap());
+    ways.filter(|way| !PEERS.contains(way)).collect()
 }
 
 #[tokio::test]

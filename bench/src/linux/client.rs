@@ -1,7 +1,8 @@
 //! The client whose times are taken: one channel to an app-server, whatever carries its messages.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use serde_json::json;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
+use super::carrying::Place;
 use super::stand_in::{METHOD, Wish};
 
 /// What carries one message each way.
@@ -19,17 +21,32 @@ pub(super) trait Pipe: Send {
     fn receive(&mut self) -> anyhow::Result<Bytes>;
 }
 
+/// A stream of bytes to an app-server, or to what leads to one.
+trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
+
 /// A socket of an app-server, or of what leads to one.
-pub(super) fn socket(path: &Path) -> anyhow::Result<impl Pipe + use<>> {
-    let stream = UnixStream::connect(path).with_context(|| format!("nobody listens on {}", path.display()))?;
+pub(super) fn socket(place: &Place) -> anyhow::Result<impl Pipe + use<>> {
+    let stream = connect(place).with_context(|| format!("nobody listens on {place}"))?;
     let config = WebSocketConfig::default().read_buffer_size(64 << 10);
     match tungstenite::client::client_with_config("ws://localhost/", stream, Some(config)) {
         Ok((socket, _)) => Ok(socket),
-        Err(error) => bail!("no WebSocket on {}: {error}", path.display()),
+        Err(error) => bail!("no WebSocket on {place}: {error}"),
     }
 }
 
-impl Pipe for WebSocket<UnixStream> {
+fn connect(place: &Place) -> std::io::Result<Box<dyn Stream>> {
+    Ok(match place {
+        Place::Path(path) => Box::new(UnixStream::connect(path)?),
+        Place::Address(address) => {
+            let stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            Box::new(stream)
+        }
+    })
+}
+
+impl Pipe for WebSocket<Box<dyn Stream>> {
     fn send(&mut self, message: String) -> anyhow::Result<()> {
         if let Err(error) = WebSocket::send(self, Message::text(message)) {
             // Who closed it may have said why.

@@ -8,6 +8,7 @@ mod device;
 mod figures;
 mod hop;
 mod measure;
+mod peers;
 mod picture;
 mod process;
 mod sealed;

@@ -13,8 +13,10 @@ use reachback_host::link::transports::TransportChoice;
 use tempfile::TempDir;
 
 use super::bare;
+use super::carrying::Place;
 use super::client::{self, Client};
 use super::device::Device;
+use super::peers;
 use super::process::Process;
 
 /// A way from the client to the stand-in.
@@ -32,7 +34,7 @@ pub(super) struct Way {
 /// Where clients begin.
 pub(super) enum Entrance {
     /// Here: one client at the first, many at each in turn.
-    Sockets(Vec<PathBuf>),
+    Sockets(Vec<Place>),
     /// At a device in this process, which speaks the protocol.
     Device(Device),
 }
@@ -47,7 +49,7 @@ impl Way {
     }
 
     /// Where clients connect that are not in this process's one thread.
-    pub(super) fn sockets(&self) -> &[PathBuf] {
+    pub(super) fn sockets(&self) -> &[Place] {
         match &self.entrance {
             Entrance::Sockets(sockets) => sockets,
             Entrance::Device(_) => &[],
@@ -61,7 +63,7 @@ pub(super) struct Stage {
     pub(super) ways: Vec<Way>,
     /// What two of them lead through.
     pub(super) reachback: Reachback,
-    stand_in: Process,
+    stand_ins: Vec<Process>,
     _folder: TempDir,
     /// Vouches for the bare hops.
     _authority: Authority,
@@ -83,21 +85,28 @@ impl Stage {
         let sealed = sealed_copies(root, &socket)?;
         let authority = Authority::new();
         let bare = bare_hops(root, &socket, &authority)?;
-        let direct = Entrance::Sockets(vec![socket]);
+        let mut stand_ins = vec![stand_in];
+        let peers = peers::ways(root, || {
+            let (stand_in, address) = this("stand-in", "stand-in", ["127.0.0.1:0"])?;
+            stand_ins.push(stand_in);
+            Ok(address)
+        })?;
+        let direct = Entrance::Sockets(vec![Place::Path(socket)]);
         let direct = Way { name: "direct", floor: None, entrance: direct, processes: Vec::new() };
         let reachback = Reachback::start(root, &codex_home)?;
         let mut ways = vec![direct, two, three, sealed, bare];
         for host in &reachback.hosts {
             ways.extend([reachback.device(host)?, reachback.laptop(host)?]);
         }
-        Ok(Self { ways, reachback, stand_in, _folder: folder, _authority: authority })
+        ways.extend(peers);
+        Ok(Self { ways, reachback, stand_ins, _folder: folder, _authority: authority })
     }
 
     /// Lets all of it, and this process, run on these processors only.
     pub(super) fn pin(&self, cpus: &[usize]) -> anyhow::Result<()> {
         super::process::pin_self(cpus)?;
         let between = self.ways.iter().flat_map(|way| &way.processes);
-        between.map(Rc::as_ref).chain([&self.stand_in]).try_for_each(|process| process.pin(cpus))
+        between.map(Rc::as_ref).chain(&self.stand_ins).try_for_each(|process| process.pin(cpus))
     }
 }
 
@@ -113,7 +122,12 @@ fn copies(root: &Path, to: &Path) -> anyhow::Result<(Way, Way)> {
     }
     let way = |name, copies: usize| {
         let processes = processes[..copies].iter().rev().cloned().collect();
-        Way { name, floor: None, entrance: Entrance::Sockets(vec![entrances[copies - 1].clone()]), processes }
+        Way {
+            name,
+            floor: None,
+            entrance: Entrance::Sockets(vec![Place::Path(entrances[copies - 1].clone())]),
+            processes,
+        }
     };
     Ok((way(TWO, 2), way(THREE, 3)))
 }
@@ -131,7 +145,12 @@ fn sealed_copies(root: &Path, to: &Path) -> anyhow::Result<Way> {
         processes.push(Rc::new(process));
         to = place.into();
     }
-    Ok(Way { name: "three sealed copies", floor: None, entrance: Entrance::Sockets(vec![to.into()]), processes })
+    Ok(Way {
+        name: "three sealed copies",
+        floor: None,
+        entrance: Entrance::Sockets(vec![Place::Path(to.into())]),
+        processes,
+    })
 }
 
 /// As many, with the libraries that Reachback is made of: WebSockets over TLS, and each message sealed between the first and the
@@ -151,11 +170,16 @@ fn bare_hops(root: &Path, to: &Path, authority: &Authority) -> anyhow::Result<Wa
         processes.push(Rc::new(process));
         to = place.into();
     }
-    Ok(Way { name: "three bare hops", floor: None, entrance: Entrance::Sockets(vec![to.into()]), processes })
+    Ok(Way {
+        name: "three bare hops",
+        floor: None,
+        entrance: Entrance::Sockets(vec![Place::Path(to.into())]),
+        processes,
+    })
 }
 
-const TWO: &str = "two copies";
-const THREE: &str = "three copies";
+pub(super) const TWO: &str = "two copies";
+pub(super) const THREE: &str = "three copies";
 
 /// Two, as a session of a device has no more than 32 channels. The second one only has a part where there are many connections.
 const LAPTOPS: [&str; 2] = ["laptop", "second laptop"];
@@ -278,7 +302,7 @@ impl Reachback {
             let mut laptop = Process::start(name, command)?;
             laptop.event("socket", |_| true)?;
             processes.push(Rc::new(laptop));
-            sockets.push(socket);
+            sockets.push(Place::Path(socket));
         }
         Ok(Way { name: host.transport.laptop(), floor: Some(THREE), entrance: Entrance::Sockets(sockets), processes })
     }

@@ -4,9 +4,10 @@
 //! the firewall as it is: `sessionId` says what ([`Wish`]), `query` is the text that comes back.
 
 use std::borrow::Cow;
-use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -14,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error, Message, WebSocket};
+
+use super::carrying::Place;
 
 /// What it says that it is: a version that the programs know.
 pub(super) const VERSION: &str = "0.169.0";
@@ -65,8 +68,8 @@ impl Wish {
 /// Answer like an app-server on a socket.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The socket to listen on.
-    socket: PathBuf,
+    /// Where to listen: a path, or an address.
+    place: Place,
 }
 
 #[derive(Deserialize)]
@@ -101,12 +104,28 @@ struct Echo<'a> {
 
 /// Listens until it is killed; says so with a line.
 pub(super) fn serve(args: &Args) -> anyhow::Result<()> {
-    let listener = bind(&args.socket)?;
-    println!("listening {}", args.socket.display());
-    for stream in listener.incoming() {
-        let stream = stream?;
-        std::thread::Builder::new().stack_size(256 << 10).spawn(move || converse(stream))?;
+    match &args.place {
+        Place::Path(path) => {
+            let listener = bind(path)?;
+            println!("listening {}", args.place);
+            loop {
+                begin(listener.accept()?.0)?;
+            }
+        }
+        Place::Address(address) => {
+            let listener = TcpListener::bind(address)?;
+            println!("listening {}", listener.local_addr()?);
+            loop {
+                let (stream, _) = listener.accept()?;
+                stream.set_nodelay(true)?;
+                begin(stream)?;
+            }
+        }
     }
+}
+
+fn begin(stream: impl Read + Write + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().stack_size(256 << 10).spawn(move || converse(stream))?;
     Ok(())
 }
 
@@ -120,7 +139,7 @@ pub(super) fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// One connection, to its end.
-fn converse(stream: UnixStream) {
+fn converse(stream: impl Read + Write) {
     // What is not flushed leaves in pieces of this size.
     let config = WebSocketConfig::default().read_buffer_size(16 << 10).write_buffer_size(16 << 10);
     let Ok(mut socket) = tungstenite::accept_with_config(stream, Some(config)) else { return };
@@ -136,7 +155,7 @@ fn converse(stream: UnixStream) {
     }
 }
 
-fn answer(socket: &mut WebSocket<UnixStream>, text: &str) -> Result<(), Error> {
+fn answer<S: Read + Write>(socket: &mut WebSocket<S>, text: &str) -> Result<(), Error> {
     let Ok(Request { id, method, params }) = serde_json::from_str(text) else { return Ok(()) };
     let Some(id) = id else { return Ok(()) };
     if method == METHOD
