@@ -39,7 +39,11 @@ const RECEIVE_WINDOW: VarInt = VarInt::from_u32(32 * 1024 * 1024);
 const DONE: VarInt = VarInt::from_u32(0);
 
 /// Data connections that a host dials at once, beside those that carry circuits or wait.
-const DIALS: u32 = 16;
+const DIALS: usize = 16;
+
+/// Streams that a connection may have at once once it was let in; twice as many whenever half of them are there. quinn keeps
+/// an entry in two tables for each that may come, some 70 bytes: 11 KiB for all that a host may have, which most never need.
+const STREAMS_AT_FIRST: usize = 8;
 
 /// Accepts until the relay stops.
 pub(crate) async fn accept(state: Arc<State>, door: Arc<Door>, endpoint: quinn::Endpoint) {
@@ -94,6 +98,7 @@ async fn serve(state: Arc<State>, incoming: Incoming, peer: Arc<Connection>) {
     // It is asked below whether there are any; more may come.
     streams.close();
     let mut is_welcome = false;
+    let mut room = 0;
     loop {
         let unused = async {
             streams.wait().await;
@@ -105,14 +110,17 @@ async fn serve(state: Arc<State>, incoming: Incoming, peer: Arc<Connection>) {
             () = put_out.cancelled() => return quic.close(DONE, b""),
             () = peer.welcomed(), if !is_welcome => {
                 is_welcome = true;
-                quic.set_max_concurrent_bi_streams(streams_of_a_host(&state).into());
                 quic.set_receive_window(RECEIVE_WINDOW);
+                room = more_streams(&quic, &state, STREAMS_AT_FIRST);
             }
             stream = quic.accept_bi() => match stream {
                 Ok((send, receive)) => {
                     let stream = Stream::new(send, receive, streams.token());
                     let from = quic.remote_address().ip();
                     state.lifecycle.spawn(open(state.clone(), stream, peer.clone(), from));
+                    if is_welcome && streams.len() > room / 2 {
+                        room = more_streams(&quic, &state, room * 2);
+                    }
                 }
                 Err(error) => return tracing::debug!(how = how(&error), "a QUIC connection ended"),
             },
@@ -142,11 +150,14 @@ fn how(error: &ConnectionError) -> &'static str {
     }
 }
 
-/// The streams that a host may have: its control connection, its circuits, and those that are to become one.
-fn streams_of_a_host(state: &State) -> u32 {
+/// Lets a peer have so many streams, as far as a host may; how many that are.
+fn more_streams(quic: &quinn::Connection, state: &State, wanted: usize) -> usize {
     let limits = state.limits();
-    let circuits = limits.circuits_per_host.saturating_add(limits.spares_per_host);
-    u32::try_from(circuits).unwrap_or(u32::MAX).saturating_add(1 + DIALS)
+    // Its control connection, its circuits, and those that are to become one.
+    let most = limits.circuits_per_host.saturating_add(limits.spares_per_host).saturating_add(1 + DIALS);
+    let room = wanted.min(most);
+    quic.set_max_concurrent_bi_streams(u32::try_from(room).unwrap_or(u32::MAX).into());
+    room
 }
 
 /// Serves a stream: a link, once its first byte has said what for.

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Stdio;
 
-use futures_util::SinkExt;
+use futures_util::{FutureExt, SinkExt};
 use quinn::{Connection, ConnectionError};
 use reachback_proto::control::{PeerToRelay, RelayToPeer};
 use reachback_proto::endpoint::Endpoint;
@@ -57,6 +57,38 @@ async fn a_host_has_all_its_links_on_one_connection() {
     }
     control.send(&PeerToRelay::Ping { id: 3 }).await;
     control.expect(RelayToPeer::Pong { id: 3 }).await;
+}
+
+#[tokio::test]
+async fn there_is_room_for_as_many_streams_as_a_host_may_have() {
+    let relay = TestRelay::with(|config| {
+        config.limits.circuits_per_host = 20;
+        config.limits.spares_per_host = 4;
+        // None of them says what it is for, and none ends.
+        config.limits.hello_ms = 60_000;
+    })
+    .await;
+    let (host, control, _) = relay.host_and_device().await;
+    drop(control);
+    let connection = connect(&relay).await;
+    let mut control = Client::over(open_on(&connection, Endpoint::Host).await);
+    let challenge = control.challenge().await;
+    control.greet(&challenge, &host.hello(&challenge, None), host.identity.public()).await;
+    control.expect_welcome().await;
+    let mut silent = Vec::new();
+    // Its control connection, its circuits, four that wait, and sixteen that it dials.
+    while silent.len() < 20 + 4 + 16 {
+        let (mut send, receive) = within("one more stream", connection.open_bi()).await.expect("a stream");
+        // Until something is sent on it, nobody knows of it.
+        send.write_all(&[Endpoint::HostData.byte()]).await.expect("the relay reads");
+        silent.push((send, receive));
+    }
+    control.send(&PeerToRelay::Ping { id: 1 }).await;
+    control.expect(RelayToPeer::Pong { id: 1 }).await;
+    assert!(connection.open_bi().now_or_never().is_none(), "one more than a host may have");
+    // quinn tells of room that came back once it is an eighth of all.
+    silent.truncate(30);
+    within("the room of those that ended", connection.open_bi()).await.expect("a stream");
 }
 
 #[tokio::test]
