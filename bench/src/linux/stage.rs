@@ -147,7 +147,7 @@ fn sealed_copies(root: &Path, to: &Path) -> anyhow::Result<Way> {
     }
     Ok(Way {
         name: "three sealed copies",
-        floor: None,
+        floor: Some(THREE),
         entrance: Entrance::Sockets(vec![Place::Path(to.into())]),
         processes,
     })
@@ -172,7 +172,7 @@ fn bare_hops(root: &Path, to: &Path, authority: &Authority) -> anyhow::Result<Wa
     }
     Ok(Way {
         name: "three bare hops",
-        floor: None,
+        floor: Some(THREE),
         entrance: Entrance::Sockets(vec![Place::Path(to.into())]),
         processes,
     })
