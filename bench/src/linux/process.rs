@@ -33,6 +33,11 @@ impl Process {
         self.find(word, |line| line.strip_prefix(word).map(|rest| rest.trim_start().to_owned()))
     }
 
+    /// The same, of a process that may be broken: one that does not say it in time is killed.
+    pub(super) fn says_within(&mut self, limit: Duration, word: &str) -> anyhow::Result<String> {
+        self.within(limit, |process| process.says(word))
+    }
+
     /// The next JSON line that is `wanted`, by its `event`.
     pub(super) fn event(&mut self, event: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
         let parsed = |line: &str| serde_json::from_str::<Value>(line).ok();
