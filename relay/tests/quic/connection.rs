@@ -16,6 +16,15 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::common::{Client, TestHost, TestRelay, within};
 use crate::transport::{client_config, client_from, connect, open_on};
 
+/// The control connection of the host, on its connection.
+async fn start_control(connection: &Connection, host: &TestHost) -> Client {
+    let mut control = Client::over(open_on(connection, Endpoint::Host).await);
+    let challenge = control.challenge().await;
+    control.greet(&challenge, &host.hello(&challenge, None), host.identity.public()).await;
+    control.expect_welcome().await;
+    control
+}
+
 /// A data connection of the host, on its connection, that takes the device which waits: the host's end of the circuit.
 async fn start_circuit(connection: &Connection, host: &TestHost, device: &mut Client) -> Client {
     device.expect_presence(true).await;
@@ -32,10 +41,7 @@ async fn a_host_has_all_its_links_on_one_connection() {
     let (host, control, device) = relay.host_and_device().await;
     drop(control);
     let connection = connect(&relay).await;
-    let mut control = Client::over(open_on(&connection, Endpoint::Host).await);
-    let challenge = control.challenge().await;
-    control.greet(&challenge, &host.hello(&challenge, None), host.identity.public()).await;
-    control.expect_welcome().await;
+    let mut control = start_control(&connection, &host).await;
     control.list_devices(2, &[&device]).await;
     let mut circuits = Vec::new();
     for n in 0..20u8 {
@@ -71,10 +77,7 @@ async fn there_is_room_for_as_many_streams_as_a_host_may_have() {
     let (host, control, _) = relay.host_and_device().await;
     drop(control);
     let connection = connect(&relay).await;
-    let mut control = Client::over(open_on(&connection, Endpoint::Host).await);
-    let challenge = control.challenge().await;
-    control.greet(&challenge, &host.hello(&challenge, None), host.identity.public()).await;
-    control.expect_welcome().await;
+    let mut control = start_control(&connection, &host).await;
     let mut silent = Vec::new();
     // Its control connection, its circuits, four that wait, and sixteen that it dials.
     while silent.len() < 20 + 4 + 16 {
