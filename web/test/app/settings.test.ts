@@ -120,9 +120,9 @@ test("the licenses of what others wrote of the app are a tap away", async () => 
   const opened = phone.page.waitForEvent("popup");
   await phone.taps("Licenses of what is in it");
   const licenses = await opened;
-  const response = await licenses.reload();
-  expect([response?.status(), response?.headers()["content-type"]]).toEqual([200, "text/plain; charset=utf-8"]);
-  const text = (await response?.text()) ?? "";
+  await licenses.waitForURL(/\/licenses\.txt$/);
+  expect(await licenses.evaluate(() => [document.contentType, document.characterSet])).toEqual(["text/plain", "UTF-8"]);
+  const text = await licenses.evaluate(() => document.body.textContent);
   for (const name of ["@lezer/markdown", "highlight.js", "idb", "lowlight", "qr", "svelte"]) {
     expect(text).toContain(`\n## ${name} - `);
   }
