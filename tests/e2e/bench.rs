@@ -7,7 +7,7 @@ use e2e::process::{binary, finished_within};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// Eight ways, all parts but the crowd, and programs that are not optimised.
+/// A dozen ways, all parts but the crowd, and programs that are not optimised.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The lines of a quick run of these parts, each of which is in its table.
@@ -46,11 +46,13 @@ async fn each_way_has_its_figures() {
         "two copies",
         "three copies",
         "three sealed copies",
-        "three bare hops",
+        "three bare hops, wss",
+        "three bare hops, quic",
         "laptop, wss",
         "laptop, quic",
     ]);
-    let all: BTreeSet<_> = sockets.iter().copied().chain(["device, wss", "device, quic"]).collect();
+    let here = ["device, wss", "device, quic", "two bare hops, wss", "two bare hops, quic"];
+    let all: BTreeSet<_> = sockets.iter().copied().chain(here).collect();
     for what in [
         "round trip, 200 B, p50",
         "round trip, 64 KiB, p99",

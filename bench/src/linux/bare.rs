@@ -1,13 +1,15 @@
 //! A process that carries messages with the libraries that Reachback has for that, and does nothing else.
 //!
-//! WebSockets over TLS between the processes, and each message sealed once more between the first and the last: three of
-//! them in a row have what the laptop's agent, the relay and the host's agent have, without a session that outlives its
-//! link, a firewall, an audit log and limits. What Reachback costs above them is its own; what they cost above processes
-//! that copy and seal is the price of a runtime, of TLS and of WebSockets as libraries.
+//! WebSockets over TLS or over streams of QUIC connections between the processes, and each message sealed once more between
+//! the first and the last: three of them in a row have what the laptop's agent, the relay and the host's agent have, without
+//! a session that outlives its link, a firewall, an audit log and limits. What Reachback costs above them is its own; what
+//! they cost above processes that copy and seal is the price of a runtime, of TLS or QUIC and of WebSockets as libraries.
+
+pub(super) mod client;
+mod ends;
 
 use std::future::poll_fn;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -15,36 +17,33 @@ use anyhow::Context;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, accept_async_with_config, client_async_with_config};
 
+pub(super) use self::ends::NAME;
+use self::ends::{Far, Papers, Stream, joined};
 use super::carrying::Place;
 use super::sealed::{Seal, WHOLE};
+use super::stage::Transport;
 use super::stand_in;
 
-/// Carry messages between a WebSocket and another, over TLS where one is at an address.
+/// Carry messages between a WebSocket and another, over TLS or QUIC where one is at an address.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What becomes of a message on its way to the far end; the opposite on its way back
     #[arg(value_enum)]
     inner: Inner,
+    /// What carries it from and to an address
+    #[arg(value_enum)]
+    transport: Transport,
     /// Where to listen: a path, or an address.
     from: Place,
     /// Where to connect to for each connection.
     to: Place,
-    /// The file with the certificate of the authority that vouches for all of them.
-    authority: PathBuf,
-    /// The file with the certificate for [`NAME`].
-    certificate: PathBuf,
-    /// The file with its key.
-    key: PathBuf,
+    #[command(flatten)]
+    papers: Papers,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -64,20 +63,12 @@ impl Inner {
     }
 }
 
-/// What the certificates are for.
-pub(super) const NAME: &str = "localhost";
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
 type Socket = WebSocketStream<Box<dyn Stream>>;
 
-/// How the processes reach each other.
-struct Ways {
+/// What becomes of a connection.
+struct Onward {
     inner: Inner,
-    to: Place,
-    acceptor: TlsAcceptor,
-    connector: TlsConnector,
+    far: Far,
 }
 
 /// Carries until it is killed; says when it listens and where, with a line.
@@ -86,12 +77,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
-    let ways = Arc::new(Ways {
-        inner: args.inner,
-        to: args.to,
-        acceptor: acceptor(&args.certificate, &args.key)?,
-        connector: connector(&args.authority)?,
-    });
+    let far = Far::new(args.to, args.transport, &args.papers.authority)?;
+    let onward = Arc::new(Onward { inner: args.inner, far });
     match args.from {
         Place::Path(path) => {
             let listener = stand_in::bind(&path)?;
@@ -100,69 +87,61 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             println!("listening {}", path.display());
             loop {
                 let (stream, _) = listener.accept().await?;
-                tokio::spawn(converse(Arc::clone(&ways), async { Ok(Box::new(stream) as Box<dyn Stream>) }));
+                tokio::spawn(converse(Arc::clone(&onward), async { Ok(Box::new(stream) as Box<dyn Stream>) }));
             }
         }
-        Place::Address(address) => {
-            let listener = TcpListener::bind(address).await?;
+        Place::Address(address) if args.transport == Transport::Wss => {
+            let (listener, acceptor) = (TcpListener::bind(address).await?, args.papers.acceptor()?);
             println!("listening {}", listener.local_addr()?);
             loop {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                let accepting = ways.acceptor.accept(stream);
-                tokio::spawn(converse(Arc::clone(&ways), async { Ok(Box::new(accepting.await?) as Box<dyn Stream>) }));
+                let accepting = acceptor.accept(stream);
+                let near = async { Ok(Box::new(accepting.await?) as Box<dyn Stream>) };
+                tokio::spawn(converse(Arc::clone(&onward), near));
             }
+        }
+        Place::Address(address) => {
+            let endpoint = args.papers.endpoint(address)?;
+            println!("listening {}", endpoint.local_addr()?);
+            while let Some(incoming) = endpoint.accept().await {
+                let (connection, onward) = (incoming.await?, Arc::clone(&onward));
+                tokio::spawn(async move {
+                    while let Ok(streams) = connection.accept_bi().await {
+                        tokio::spawn(converse(Arc::clone(&onward), async { Ok(joined(streams)) }));
+                    }
+                });
+            }
+            Ok(())
         }
     }
 }
 
-fn acceptor(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
-    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<_, _>>()?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
-    Ok(Arc::new(config).into())
-}
-
-fn connector(authority: &Path) -> anyhow::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(authority)?)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config).into())
-}
-
 /// One connection, to its end.
-async fn converse(ways: Arc<Ways>, near: impl Future<Output = io::Result<Box<dyn Stream>>>) {
-    if let Err(error) = carry(&ways, near).await {
+async fn converse(onward: Arc<Onward>, near: impl Future<Output = io::Result<Box<dyn Stream>>>) {
+    if let Err(error) = carry(&onward, near).await {
         eprintln!("bare hop: {error:#}");
     }
 }
 
-async fn carry(ways: &Ways, near: impl Future<Output = io::Result<Box<dyn Stream>>>) -> anyhow::Result<()> {
-    // As much as a message of the measurements in one write.
-    let config = Some(WebSocketConfig::default().read_buffer_size(16 << 10).write_buffer_size(64 << 10));
-    let near = accept_async_with_config(near.await?, config).await?;
-    let far: Box<dyn Stream> = match &ways.to {
-        Place::Path(path) => Box::new(UnixStream::connect(path).await?),
-        Place::Address(address) => {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            Box::new(ways.connector.connect(ServerName::try_from(NAME)?, stream).await?)
-        }
-    };
-    let (far, _) = client_async_with_config("ws://localhost/", far, config).await?;
+async fn carry(onward: &Onward, near: impl Future<Output = io::Result<Box<dyn Stream>>>) -> anyhow::Result<()> {
+    let near = accept_async_with_config(near.await?, Some(config())).await?;
+    let far = connected(&onward.far).await?;
     let ((near_sink, near_stream), (far_sink, far_stream)) = (near.split(), far.split());
     // Two tasks: each is woken for its own direction.
-    let up = tokio::spawn(pump(near_stream, far_sink, Step::new(ways.inner)?));
-    let down = pump(far_stream, near_sink, Step::new(ways.inner.back())?).await;
+    let up = tokio::spawn(pump(near_stream, far_sink, Step::new(onward.inner)?));
+    let down = pump(far_stream, near_sink, Step::new(onward.inner.back())?).await;
     up.abort();
     down
+}
+
+/// As much as a message of the measurements in one write.
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default().read_buffer_size(16 << 10).write_buffer_size(64 << 10)
+}
+
+async fn connected(far: &Far) -> anyhow::Result<Socket> {
+    Ok(client_async_with_config("ws://localhost/", far.connect().await?, Some(config())).await?.0)
 }
 
 /// One direction, until either end is gone.

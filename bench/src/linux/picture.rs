@@ -22,16 +22,21 @@ const LINE: u32 = 20;
 const MARGIN: u32 = 90;
 /// Where a bar is cut; what is written beside it says how long it is.
 const CUT: f64 = 1.2;
-/// One for each way, in their order, and from the start again.
-const COLOURS: [RGBColor; 8] = [
-    RGBColor(0xa8, 0xa8, 0xa8),
+/// One for each way, in their order, and from the start again: greys for what is only a limit, blues for Reachback, browns
+/// for tunnels of others.
+const COLOURS: [RGBColor; 12] = [
+    RGBColor(0xc0, 0xc0, 0xc0),
+    RGBColor(0xa0, 0xa0, 0xa0),
     RGBColor(0x78, 0x78, 0x78),
+    RGBColor(0xb3, 0xa6, 0xbf),
+    RGBColor(0x8a, 0x7b, 0x99),
     RGBColor(0x2f, 0x6f, 0xb0),
     RGBColor(0x17, 0x45, 0x76),
     RGBColor(0x7b, 0xb3, 0xe0),
     RGBColor(0x4f, 0x93, 0xcc),
     RGBColor(0xd9, 0x8c, 0x3f),
     RGBColor(0xb0, 0x5f, 0x2f),
+    RGBColor(0x8a, 0x47, 0x1c),
 ];
 
 /// A line of the picture.
@@ -133,7 +138,7 @@ mod tests {
         {
             assert_eq!(svg.matches(&format!("\n{text}\n")).count(), times, "{text} in {svg}");
         }
-        for (colour, times) in [("#A8A8A8", 1), ("#787878", 2)] {
+        for (colour, times) in [("#C0C0C0", 1), ("#A0A0A0", 2)] {
             assert_eq!(svg.matches(&format!("fill=\"{colour}\"")).count(), times, "{colour} in {svg}");
         }
     }

@@ -37,6 +37,8 @@ pub(super) enum Entrance {
     Sockets(Vec<Place>),
     /// At a device in this process, which speaks the protocol.
     Device(Device),
+    /// In this process, in the place of the first of bare hops.
+    Bare(bare::client::Clients),
 }
 
 impl Way {
@@ -45,6 +47,7 @@ impl Way {
         match &self.entrance {
             Entrance::Sockets(sockets) => Client::over(client::socket(&sockets[0])?),
             Entrance::Device(device) => device.client(),
+            Entrance::Bare(clients) => clients.client(),
         }
     }
 
@@ -52,7 +55,7 @@ impl Way {
     pub(super) fn sockets(&self) -> &[Place] {
         match &self.entrance {
             Entrance::Sockets(sockets) => sockets,
-            Entrance::Device(_) => &[],
+            Entrance::Device(_) | Entrance::Bare(_) => &[],
         }
     }
 }
@@ -94,7 +97,8 @@ impl Stage {
         let direct = Entrance::Sockets(vec![Place::Path(socket)]);
         let direct = Way { name: "direct", floor: None, entrance: direct, processes: Vec::new() };
         let reachback = Reachback::start(root, &codex_home)?;
-        let mut ways = vec![direct, two, three, sealed, bare];
+        let mut ways = vec![direct, two, three, sealed];
+        ways.extend(bare);
         for host in &reachback.hosts {
             ways.extend([reachback.device(host)?, reachback.laptop(host)?]);
         }
@@ -153,29 +157,34 @@ fn sealed_copies(root: &Path, to: &Path) -> anyhow::Result<Way> {
     })
 }
 
-/// As many, with the libraries that Reachback is made of: WebSockets over TLS, and each message sealed between the first and the
-/// last.
-fn bare_hops(root: &Path, to: &Path, authority: &Authority) -> anyhow::Result<Way> {
-    let entrance = root.join("bare.sock");
-    let (entrance, tcp) = (entrance.as_os_str(), OsStr::new("127.0.0.1:0"));
+/// As many, with the libraries that Reachback is made of, over each transport: WebSockets over TLS or QUIC, and each message sealed
+/// between the first and the last. A client that seals is the first one itself, as a device is.
+fn bare_hops(root: &Path, to: &Path, authority: &Authority) -> anyhow::Result<Vec<Way>> {
     let (certificate, key) = authority.vouch(bare::NAME);
     let roots = authority.roots();
-    let files = [&roots, &certificate, &key].map(|file| file.as_os_str());
-    let (mut to, mut processes) = (to.as_os_str().to_owned(), Vec::new());
-    for (name, inner, from) in
-        [("last hop", "opens", tcp), ("second hop", "keeps", tcp), ("first hop", "seals", entrance)]
-    {
-        let words = [OsStr::new(inner), from, &to].into_iter().chain(files);
-        let (process, place) = this(name, "bare", words)?;
-        processes.push(Rc::new(process));
-        to = place.into();
+    let mut ways = Vec::new();
+    for transport in [Transport::Wss, Transport::Quic] {
+        let hop = |name, inner: &str, from: &OsStr, to: &OsStr| {
+            let files = [&roots, &certificate, &key].map(|file| file.as_os_str());
+            let words = [OsStr::new(inner), OsStr::new(transport.word()), from, to].into_iter().chain(files);
+            this(name, "bare", words).map(|(process, place)| (Rc::new(process), place))
+        };
+        let (entrance, any) = (root.join("bare").with_extension(transport.word()), OsStr::new("127.0.0.1:0"));
+        let (last, place) = hop("last hop", "opens", any, to.as_os_str())?;
+        let (second, place) = hop("second hop", "keeps", any, place.as_ref())?;
+        let (first, _) = hop("first hop", "seals", entrance.as_os_str(), place.as_ref())?;
+        let [two, three] = transport.bare_hops();
+        let second_at = Place::Address(place.parse()?);
+        ways.push(Way {
+            name: two,
+            floor: Some(TWO),
+            entrance: Entrance::Bare(bare::client::Clients::new(second_at, transport, &roots)?),
+            processes: vec![Rc::clone(&second), Rc::clone(&last)],
+        });
+        let entrance = Entrance::Sockets(vec![Place::Path(entrance)]);
+        ways.push(Way { name: three, floor: Some(THREE), entrance, processes: vec![first, second, last] });
     }
-    Ok(Way {
-        name: "three bare hops",
-        floor: Some(THREE),
-        entrance: Entrance::Sockets(vec![Place::Path(to.into())]),
-        processes,
-    })
+    Ok(ways)
 }
 
 pub(super) const TWO: &str = "two copies";
@@ -185,7 +194,7 @@ pub(super) const THREE: &str = "three copies";
 const LAPTOPS: [&str; 2] = ["laptop", "second laptop"];
 
 /// What carries a host's tunnel, and the links of its devices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Transport {
     /// WebSockets over TLS.
     Wss,
@@ -216,6 +225,14 @@ impl Transport {
         match self {
             Self::Wss => "device, wss",
             Self::Quic => "device, quic",
+        }
+    }
+
+    /// What a table calls two and three processes with the same libraries and nothing else.
+    fn bare_hops(self) -> [&'static str; 2] {
+        match self {
+            Self::Wss => ["two bare hops, wss", "three bare hops, wss"],
+            Self::Quic => ["two bare hops, quic", "three bare hops, quic"],
         }
     }
 
