@@ -97,13 +97,28 @@ async fn a_crowd_has_its_memory_and_comes_back() {
         "relay's memory, idle host",
         "relay's memory, device that watches its host",
         "relay's memory, device with an idle circuit",
+        "bare server's memory, connections of an idle host",
+        "bare server's memory, connection of a device",
         "hosts back after a stop, p50",
         "hosts back after a stop, most within 100 ms",
     ] {
         assert_eq!(ways(&lines, what), BTreeSet::from(["device, wss", "device, quic"]), "{what}");
     }
     assert_eq!(ways(&lines, "hosts back after a kill, last"), BTreeSet::from(["device, wss"]));
-    for line in lines.iter().filter(|line| line["what"].as_str().unwrap().starts_with("relay's memory")) {
+    for line in lines.iter().filter(|line| line["what"].as_str().unwrap().contains("'s memory, ")) {
         assert!(line["value"].as_f64().is_some_and(|kibibytes| (1.0..1000.0).contains(&kibibytes)), "{line}");
+    }
+    let memory = |way: &str, what: &str| {
+        let line = lines.iter().find(|line| line["way"] == way && line["what"] == what).unwrap();
+        line["value"].as_f64().unwrap()
+    };
+    for way in ["device, wss", "device, quic"] {
+        let host = memory(way, "bare server's memory, connections of an idle host");
+        let device = memory(way, "bare server's memory, connection of a device");
+        assert!(device < host, "two links of a host take no more than one of a device, {way}: {lines:?}");
+        assert!(
+            host < memory(way, "relay's memory, idle host"),
+            "a relay takes less than its libraries, {way}: {lines:?}"
+        );
     }
 }

@@ -22,8 +22,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, accept_async_with_config, client_async_with_config};
 
-pub(super) use self::ends::NAME;
-use self::ends::{Far, Papers, Stream, joined};
+use self::ends::{Far, Stream, joined};
+pub(super) use self::ends::{NAME, Papers, socket, trusting};
 use super::carrying::Place;
 use super::sealed::{Seal, WHOLE};
 use super::stage::Transport;

@@ -2,8 +2,11 @@
 //! soon all hosts are back after the relay was away.
 //!
 //! All of them are in this process. A host is the tunnel of the real agent, which comes back by its own rules; only Codex
-//! and the sessions are missing. A device has proved its key, and watches its host or has a circuit to it.
+//! and the sessions are missing. A device has proved its key, and watches its host or has a circuit to it. Before they come,
+//! as many connections are at a server that only holds them: what the libraries take of that memory by themselves.
 
+mod bare;
+pub(super) mod held;
 mod people;
 mod relay;
 
@@ -13,6 +16,7 @@ use anyhow::ensure;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
+use self::bare::Limit;
 use self::people::Crowd;
 use self::relay::Relay;
 use super::figures::{Figures, Key, Unit};
@@ -60,6 +64,7 @@ pub(super) fn measure(transport: Transport, effort: Effort, figures: &mut Figure
 /// It waits for the relay's process on the thread that it has to itself; the crowd is on others.
 async fn round(transport: Transport, effort: Effort, figures: &mut Figures) -> anyhow::Result<()> {
     let size = Size::of(effort);
+    let limit = bare::measure(transport, size).await?;
     let (mut relay, keys) = Relay::start(size.hosts + FIRST).await?;
     let mut crowd = Crowd::new(&relay, transport, keys);
     let first = 0..FIRST;
@@ -67,7 +72,7 @@ async fn round(transport: Transport, effort: Effort, figures: &mut Figures) -> a
     crowd.devices_watch(first.clone()).await?;
     crowd.devices_attach(first).await?;
 
-    costs(&relay, &mut crowd, transport, effort, figures).await?;
+    costs(&relay, limit, &mut crowd, transport, effort, figures).await?;
 
     crowd.devices_leave();
     let mut endings = vec![("a stop", Signal::TERM)];
@@ -89,6 +94,7 @@ async fn round(transport: Transport, effort: Effort, figures: &mut Figures) -> a
 /// What each costs the relay: hosts, then their devices, and circuits between them.
 async fn costs(
     relay: &Relay,
+    limit: Limit,
     crowd: &mut Crowd,
     transport: Transport,
     effort: Effort,
@@ -101,6 +107,7 @@ async fn costs(
     let (hosts, count) = (relay.memory_at_rest().await?, size.hosts as f64);
     let mut one = |what: &str, unit, value| figures.one(Key::new(what, unit), transport.device(), value);
     one("relay's memory, idle host", Unit::Kibibytes, (hosts - memory) / count);
+    one("bare server's memory, connections of an idle host", Unit::Kibibytes, limit.host);
     // Sockets of hosts that wait for a device may come and go.
     one("relay's open files, idle host", Unit::Files, (relay.open_files()? as f64 - files as f64) / count);
     one("relay's processor, a host that comes for the first time", Unit::Microseconds, cpu.as_secs_f64() * 1e6 / count);
@@ -118,6 +125,9 @@ async fn costs(
     crowd.devices_watch(all.clone()).await?;
     let watching = relay.memory_at_rest().await?;
     one("relay's memory, device that watches its host", Unit::Kibibytes, (watching - hosts) / count);
+    if let Some(limit) = limit.device {
+        one("bare server's memory, connection of a device", Unit::Kibibytes, limit);
+    }
     if let Some(alone) = alone {
         let Life { kilobytes, cpu } = signs_of_life(relay).await?;
         one(

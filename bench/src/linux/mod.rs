@@ -40,6 +40,7 @@ enum Part {
     Hop(hop::Args),
     Sealed(sealed::Args),
     Bare(bare::Args),
+    Held(crowd::held::Args),
 }
 
 /// Measure, and print a table; takes some minutes, and nothing else should run meanwhile.
@@ -87,6 +88,7 @@ pub(super) fn main() -> ExitCode {
         Part::Hop(args) => hop::run(&args),
         Part::Sealed(args) => sealed::run(&args),
         Part::Bare(args) => bare::run(args),
+        Part::Held(args) => crowd::held::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

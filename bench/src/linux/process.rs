@@ -4,12 +4,20 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::CpuSet;
 use serde_json::Value;
+use tokio::time::sleep;
+
+/// How often it is looked whether a process is at rest, and how many looks in a row have to find it so.
+const LOOK: Duration = Duration::from_millis(250);
+const LOOKS: usize = 4;
+
+/// How much the memory of a process at rest changes from look to look, in KiB. Signs of life come and go all the time.
+const WAVERING: f64 = 256.0;
 
 /// A process. Killed when dropped.
 pub(super) struct Process {
@@ -96,6 +104,21 @@ impl Process {
         let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
         let rss = rollup.lines().find_map(|line| line.strip_prefix("Rss:")?.strip_suffix("kB")?.trim().parse().ok());
         rss.with_context(|| format!("{} has no resident memory", self.name))
+    }
+
+    /// The same once it has nothing to do any more, which it may take so long for.
+    pub(super) async fn memory_at_rest(&self, limit: Duration) -> anyhow::Result<f64> {
+        let begin = Instant::now();
+        let (mut memory, mut cpu, mut quiet) = (self.resident()?, self.cpu()?, 0);
+        while quiet < LOOKS {
+            ensure!(begin.elapsed() < limit, "{} does not come to rest", self.name);
+            sleep(LOOK).await;
+            let (memory_now, cpu_now) = (self.resident()?, self.cpu()?);
+            let is_quiet = (memory_now - memory).abs() <= WAVERING && cpu_now - cpu <= LOOK / 5;
+            quiet = if is_quiet { quiet + 1 } else { 0 };
+            (memory, cpu) = (memory_now, cpu_now);
+        }
+        Ok(memory)
     }
 
     /// How many files it has open, sockets among them.

@@ -213,7 +213,7 @@ impl From<Transport> for TransportChoice {
 
 impl Transport {
     /// As `--transport` takes it.
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Wss => "wss",
             Self::Quic => "quic",
@@ -387,7 +387,7 @@ fn ssh_config(root: &Path) -> PathBuf {
 }
 
 /// This program, as another process, and where it listens.
-fn this<W: AsRef<OsStr>>(
+pub(super) fn this<W: AsRef<OsStr>>(
     name: &'static str,
     part: &str,
     words: impl IntoIterator<Item = W>,

@@ -37,13 +37,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// By which the hops know each other.
 #[derive(Debug, clap::Args)]
-pub(super) struct Papers {
+pub(crate) struct Papers {
     /// The file with the certificate of the authority that vouches for all of them.
-    pub(super) authority: PathBuf,
+    pub(crate) authority: PathBuf,
     /// The file with the certificate for [`NAME`].
-    certificate: PathBuf,
+    pub(crate) certificate: PathBuf,
     /// The file with its key.
-    key: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Papers {
@@ -62,7 +62,8 @@ impl Papers {
         Ok(Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?)
     }
 
-    fn server(&self) -> anyhow::Result<ServerConfig> {
+    /// The end that others come to.
+    pub(crate) fn server(&self) -> anyhow::Result<ServerConfig> {
         let chain = CertificateDer::pem_file_iter(&self.certificate)?.collect::<Result<_, _>>()?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         Ok(ServerConfig::builder_with_provider(provider)
@@ -89,13 +90,7 @@ impl Far {
             Place::Path(path) => return Ok(Self::Path(path)),
             Place::Address(address) => address,
         };
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(authority)?)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut tls = trusting(authority)?;
         Ok(match transport {
             Transport::Wss => Self::Tls(address, Arc::new(tls).into()),
             Transport::Quic => {
@@ -124,6 +119,17 @@ impl Far {
     }
 }
 
+/// The end that comes to others, whom this authority vouches for.
+pub(crate) fn trusting(authority: &Path) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority)?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
 async fn connection(to: SocketAddr, config: quinn::ClientConfig) -> anyhow::Result<Connection> {
     let socket = socket((Ipv4Addr::LOCALHOST, 0).into())?;
     let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?;
@@ -135,7 +141,8 @@ pub(super) fn joined((send, receive): (SendStream, RecvStream)) -> Box<dyn Strea
     Box::new(tokio::io::join(receive, send))
 }
 
-fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+/// A UDP port with [`SOCKET_BYTES`], as far as the system gives them.
+pub(crate) fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
     let room = SockRef::from(&socket);
     room.set_recv_buffer_size(SOCKET_BYTES)?;

@@ -26,7 +26,7 @@ use super::{PATIENCE, patience};
 use crate::linux::stage::Transport;
 
 /// How many come in at once: they are not what is measured then.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 
 /// Hosts, their devices, and the circuits between them.
 pub(super) struct Crowd {

@@ -11,7 +11,6 @@ use reachback_proto::pairing::Origin;
 use reachback_relay::Config;
 use rustix::process::{Resource, Signal};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
 use super::PATIENCE;
 use crate::linux::process::Process;
@@ -20,13 +19,6 @@ use crate::linux::stage::{Transport, beside, free_address};
 /// All come from one address, at once if they like; and nothing goes through a circuit.
 const LIMITS: &str = "[limits]\nconnections = 100000\nunproven = 100000\nunproven_per_address = 100000\n\
      accepts_burst = 1000000\nattempts_burst = 1000000\ncircuit_idle_ms = 3600000\n";
-
-/// How often it is looked whether the relay is at rest, and how many looks in a row have to find it so.
-const LOOK: Duration = Duration::from_millis(250);
-const LOOKS: usize = 4;
-
-/// How much the memory of a relay at rest changes from look to look, in KiB. Signs of life come and go all the time.
-const WAVERING: f64 = 256.0;
 
 /// A relay with a folder of its own.
 pub(super) struct Relay {
@@ -82,17 +74,7 @@ impl Relay {
 
     /// Its resident memory in KiB, once it has nothing to do any more.
     pub(super) async fn memory_at_rest(&self) -> anyhow::Result<f64> {
-        let deadline = Instant::now() + PATIENCE;
-        let (mut memory, mut cpu, mut quiet) = (self.process.resident()?, self.process.cpu()?, 0);
-        while quiet < LOOKS {
-            ensure!(Instant::now() < deadline, "the relay does not come to rest");
-            sleep(LOOK).await;
-            let (memory_now, cpu_now) = (self.process.resident()?, self.process.cpu()?);
-            let is_quiet = (memory_now - memory).abs() <= WAVERING && cpu_now - cpu <= LOOK / 5;
-            quiet = if is_quiet { quiet + 1 } else { 0 };
-            (memory, cpu) = (memory_now, cpu_now);
-        }
-        Ok(memory)
+        self.process.memory_at_rest(PATIENCE).await
     }
 }
 
