@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, accept_async_with_config, client_async_with_config};
@@ -128,11 +129,11 @@ async fn carry(onward: &Onward, near: impl Future<Output = io::Result<Box<dyn St
     let near = accept_async_with_config(near.await?, Some(config())).await?;
     let far = connected(&onward.far).await?;
     let ((near_sink, near_stream), (far_sink, far_stream)) = (near.split(), far.split());
-    // Two tasks: each is woken for its own direction.
-    let up = tokio::spawn(pump(near_stream, far_sink, Step::new(onward.inner)?));
-    let down = pump(far_stream, near_sink, Step::new(onward.inner.back())?).await;
-    up.abort();
-    down
+    // Two tasks: each is woken for its own direction. With the first of them the connection is over, to both ends.
+    let mut ways = JoinSet::new();
+    ways.spawn(pump(near_stream, far_sink, Step::new(onward.inner)?));
+    ways.spawn(pump(far_stream, near_sink, Step::new(onward.inner.back())?));
+    ways.join_next().await.context("there are two")??
 }
 
 /// As much as a message of the measurements in one write.
