@@ -250,6 +250,33 @@ test("back leads up a folder, and then to the draft; so do a keyboard and a relo
   await phone.sees("No threads on");
 });
 
+test("a sheet that is opened again while it closes stays open, and back closes it once", async () => {
+  await phone.drafts("mend the shop");
+  await phone.taps(/^Folder/);
+  await phone.page.getByRole("heading", { name: "Workspaces" }).waitFor();
+  // As a fast finger or a slow machine has it: between the moment it closes and the browser's word that it did.
+  await phone.page.evaluate(
+    () =>
+      new Promise<void>((resolve) => {
+        const sheet = document.querySelector("dialog[open]");
+        const folder = [...document.querySelectorAll("button")].find(({ innerText }) => innerText.startsWith("Folder"));
+        sheet?.addEventListener("close", () => {
+          resolve();
+        });
+        const closing = new MutationObserver(() => {
+          closing.disconnect();
+          folder?.click();
+        });
+        closing.observe(sheet ?? document, { attributeFilter: ["open"] });
+        history.back();
+      }),
+  );
+  await phone.page.getByRole("heading", { name: "Workspaces" }).waitFor();
+  await phone.page.goBack();
+  await isThere(up.project);
+  expect(await phone.page.getByRole("textbox", { name: "First message" }).inputValue()).toBe("mend the shop");
+});
+
 /** Goes on to the places where one begins, by keyboard. */
 async function browsesOn(): Promise<void> {
   for (let key = 0; key < 9 && !(await focused()).startsWith("Another folder"); key += 1) {
