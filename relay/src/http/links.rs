@@ -12,7 +12,7 @@ use super::proxied;
 use crate::peer::Peer;
 use crate::state::State;
 use crate::tunnel;
-use crate::tunnel::ws::{self, WsLink};
+use crate::tunnel::ws;
 
 /// `/v1/host`
 pub(super) async fn host(state: Shared<Arc<State>>, peer: Extension<Peer>, request: Request) -> Response {
@@ -55,8 +55,8 @@ fn open(
     state.lifecycle.spawn(async move {
         let Ok(stream) = upgrade.await else { return };
         let hello_bytes = shared.limits().hello_bytes;
-        let link = WsLink::accept(TokioIo::new(stream), hello_bytes, endpoint, peer.connection).await;
-        tunnel::serve(shared, Box::new(link), endpoint, from).await;
+        let link = ws::accept(TokioIo::new(stream), hello_bytes, endpoint, peer.connection).await;
+        tunnel::serve(shared, link, endpoint, from).await;
     });
     response
 }

@@ -26,7 +26,7 @@ use crate::limits::{Limit, ms};
 use crate::peer::Connection;
 use crate::state::State;
 use crate::tunnel;
-use crate::tunnel::ws::WsLink;
+use crate::tunnel::ws;
 pub use endpoint::QuicError;
 pub(crate) use endpoint::bind;
 use stream::Stream;
@@ -168,6 +168,6 @@ async fn open(state: Arc<State>, mut stream: Stream, peer: Arc<Connection>, from
     let Some(endpoint) = first.and_then(Endpoint::from_byte) else {
         return tracing::debug!("a QUIC stream is for nothing that this relay knows");
     };
-    let link = WsLink::accept(stream, state.limits().hello_bytes, endpoint, peer).await;
-    tunnel::serve(state, Box::new(link), endpoint, from).await;
+    let link = ws::accept(stream, state.limits().hello_bytes, endpoint, peer).await;
+    tunnel::serve(state, link, endpoint, from).await;
 }

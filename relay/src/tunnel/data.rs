@@ -13,20 +13,21 @@ use crate::refusal::Refusal;
 use crate::state::State;
 
 /// Serves a data connection: hands its link to a device, at once or when one comes.
-pub(super) async fn serve(state: &State, mut link: Link, hello: DataHello) {
-    let _open = match admit(state, &mut link, &hello).await {
+pub(super) async fn serve(state: &State, mut link: Link, hello: Box<DataHello>) {
+    let (host, boot) = (hello.host, hello.boot);
+    let _open = match Box::pin(admit(state, &mut link, hello)).await {
         Ok(()) => state.metrics.link("host_data"),
-        Err(ending) => return finish(state, &mut link, ending).await,
+        Err(ending) => return finish(state, link, ending).await,
     };
     loop {
-        let delivery = match state.hub.offer(hello.host, hello.boot).await {
+        let delivery = match state.hub.offer(host, boot).await {
             Ok(Offer::Deliver(delivery)) => Ok(delivery),
             Ok(Offer::Wait(spare)) => wait(state, &mut link, spare).await,
             Err(refusal) => Err(refusal.into()),
         };
         let delivery = match delivery {
             Ok(delivery) => delivery,
-            Err(ending) => return finish(state, &mut link, ending).await,
+            Err(ending) => return finish(state, link, ending).await,
         };
         match delivery.send(link) {
             Ok(()) => return,
@@ -36,7 +37,7 @@ pub(super) async fn serve(state: &State, mut link: Link, hello: DataHello) {
     }
 }
 
-async fn admit(state: &State, link: &mut Link, hello: &DataHello) -> Result<(), Ending> {
+async fn admit(state: &State, link: &mut Link, hello: Box<DataHello>) -> Result<(), Ending> {
     if state.store.last_seen(hello.host).await.map_err(Refusal::from)?.is_none() {
         let what = "this relay does not know this host: enrol it on its control connection";
         return Err(Refusal::new(CloseCode::Unauthorized, what).into());
@@ -71,7 +72,7 @@ async fn wait(state: &State, link: &mut Link, mut spare: Spare) -> Result<Delive
                     return Err(Refusal::timeout(Limit::Silence).into());
                 }
                 pinged = Instant::now();
-                ping(link, ms(limits.write_ms)).await?;
+                Box::pin(ping(link, ms(limits.write_ms))).await?;
             }
         }
     }

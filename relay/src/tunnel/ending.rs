@@ -1,5 +1,6 @@
 //! How a link ends when nothing is wrong with it, and what its peer is told.
 
+use futures_util::future::BoxFuture;
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::RelayToPeer;
 
@@ -36,25 +37,28 @@ impl From<LinkError> for Ending {
 }
 
 /// Tells the peer how its link ends, and closes it.
-pub(super) async fn finish(state: &State, link: &mut Link, ending: Ending) {
-    let write = ms(state.limits().write_ms);
-    let told = match ending {
-        Ending::Gone => return,
-        Ending::Refused(refusal) => {
-            count(state, &refusal);
-            let (frame, code) = (refusal.frame(), refusal.code);
-            close(link, Some(frame), code, code.name().to_owned(), write).await
+///
+/// On the heap, because each link's future would else have the room for its end from its start.
+pub(super) fn finish(state: &State, mut link: Link, ending: Ending) -> BoxFuture<'_, ()> {
+    Box::pin(async move {
+        let write = ms(state.limits().write_ms);
+        let (frame, code, reason) = match ending {
+            Ending::Gone => return,
+            Ending::Refused(refusal) => {
+                count(state, &refusal);
+                (refusal.frame(), refusal.code, refusal.code.name().to_owned())
+            }
+            Ending::Restarting => {
+                let delay = state.restart_delay().as_millis();
+                let reconnect_in_ms = u32::try_from(delay).unwrap_or(u32::MAX);
+                let frame = RelayToPeer::Restarting { reconnect_in_ms }.encode();
+                (frame, CloseCode::Restarting, delay.to_string())
+            }
+        };
+        if close(&mut link, Some(frame), code, reason, write).await.is_ok() {
+            link.linger().await;
         }
-        Ending::Restarting => {
-            let delay = state.restart_delay().as_millis();
-            let reconnect_in_ms = u32::try_from(delay).unwrap_or(u32::MAX);
-            let frame = RelayToPeer::Restarting { reconnect_in_ms }.encode();
-            close(link, Some(frame), CloseCode::Restarting, delay.to_string(), write).await
-        }
-    };
-    if told.is_ok() {
-        link.linger().await;
-    }
+    })
 }
 
 /// Counts a refusal and logs it.

@@ -22,12 +22,12 @@ use crate::link::{Link, LinkError, Received, send};
 use crate::refusal::Refusal;
 use crate::state::State;
 
-/// What a peer said, its key proved.
+/// What a peer said, its key proved. It is needed until the peer is welcome.
 pub(super) enum Hello {
-    Host(HostHello),
-    Data(DataHello),
-    Device(DeviceHello),
-    Pairing(PairingHello),
+    Host(Box<HostHello>),
+    Data(Box<DataHello>),
+    Device(Box<DeviceHello>),
+    Pairing(Box<PairingHello>),
 }
 
 /// What the welcome answers.
@@ -126,21 +126,21 @@ fn check(state: &State, hello: &[u8], endpoint: Endpoint, nonce: [u8; 32]) -> Re
         (Endpoint::Host, PeerToRelay::HostHello { version, key, peer_nonce, boot, proof, enroll_key }) => {
             let greeting = greeting(version, peer_nonce, key)?;
             prove(&proof, &key, ProofRole::Host, None)?;
-            Ok(Hello::Host(HostHello { greeting, key, boot, enroll_key }))
+            Ok(Hello::Host(Box::new(HostHello { greeting, key, boot, enroll_key })))
         }
         (Endpoint::HostData, PeerToRelay::HostDataHello { version, key, peer_nonce, boot, proof }) => {
             let greeting = greeting(version, peer_nonce, key)?;
             prove(&proof, &key, ProofRole::HostData, None)?;
-            Ok(Hello::Data(DataHello { greeting, host: HostId::of(&key), boot }))
+            Ok(Hello::Data(Box::new(DataHello { greeting, host: HostId::of(&key), boot })))
         }
         (Endpoint::Device, PeerToRelay::DeviceHello { version, key, peer_nonce, host, watch_only, proof }) => {
             let greeting = greeting(version, peer_nonce, key)?;
             prove(&proof, &key, ProofRole::Device, Some(host))?;
-            Ok(Hello::Device(DeviceHello { greeting, key, host, watch_only }))
+            Ok(Hello::Device(Box::new(DeviceHello { greeting, key, host, watch_only })))
         }
         (Endpoint::Device, PeerToRelay::PairHello { version, peer_nonce, rendezvous }) => {
             let greeting = greeting(version, peer_nonce, PublicKey([0; 32]))?;
-            Ok(Hello::Pairing(PairingHello { greeting, rendezvous }))
+            Ok(Hello::Pairing(Box::new(PairingHello { greeting, rendezvous })))
         }
         _ => Err(Refusal::malformed("this frame is not a hello of this endpoint")),
     }

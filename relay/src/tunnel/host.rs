@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use reachback_proto::close::CloseCode;
 use reachback_proto::control::{MAX_RENDEZVOUS_SECONDS, PeerToRelay, RelayToPeer};
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument;
 
-use super::ending::Ending;
+use super::ending::{Ending, finish};
 use super::greet::{HostHello, welcome};
 use crate::directory::{Command, Opening, Registered, Registration};
 use crate::limits::{Limit, ms};
@@ -25,41 +26,29 @@ use crate::state::{State, unix_now};
 use crate::store::{EnrollHash, ListOutcome, SentList};
 
 /// Serves a host from its checked hello on.
-pub(super) async fn serve(state: &State, link: &mut Link, hello: HostHello) -> Result<(), Ending> {
-    let host = HostId::of(&hello.key);
-    let span = tracing::info_span!("host", id = %host.short());
+pub(super) async fn serve(state: &State, link: Link, hello: Box<HostHello>) {
+    let mut control = ControlConnection::new(state, link, &hello);
+    let span = tracing::info_span!("host", id = %control.host.short());
     async {
-        admit(state, &hello).await?;
-        let registration = register(state, host, hello.boot).await?;
-        welcome(state, link, &hello.greeting).await?;
-        let _open = state.metrics.link("host");
-        tracing::info!("online");
-        state.store.saw_host(host, unix_now()).await.map_err(Refusal::from)?;
-        let now = Instant::now();
-        let mut control = ControlConnection {
-            state,
-            link,
-            host,
-            boot: hello.boot,
-            tells_revoked: hello.greeting.tells_revoked(),
-            heard: now,
-            pinged: now,
-            pings: 0,
-            probes: vec![],
+        let ending = match Box::pin(admit(state, &mut control.link, hello)).await {
+            Ok(registration) => control.serve(registration).await,
+            Err(ending) => ending,
         };
-        let result = control.run(registration).await;
-        tracing::info!("control connection ended");
-        if let Err(error) = state.store.saw_host(host, unix_now()).await {
-            tracing::error!(%error, "when the host was last seen could not be stored");
-        }
-        result
+        finish(state, control.link, ending).await;
     }
     .instrument(span)
-    .await
+    .await;
+}
+
+async fn admit(state: &State, link: &mut Link, hello: Box<HostHello>) -> Result<Registration, Ending> {
+    enrolled(state, &hello).await?;
+    let registration = register(state, HostId::of(&hello.key), hello.boot).await?;
+    welcome(state, link, &hello.greeting).await?;
+    Ok(registration)
 }
 
 /// Lets in a host that enrolled before, or that brings an enrolment key.
-async fn admit(state: &State, hello: &HostHello) -> Result<(), Refusal> {
+async fn enrolled(state: &State, hello: &HostHello) -> Result<(), Refusal> {
     let host = HostId::of(&hello.key);
     if state.store.last_seen(host).await?.is_some() {
         return Ok(());
@@ -101,9 +90,23 @@ async fn register(state: &State, host: HostId, boot: BootId) -> Result<Registrat
     }
 }
 
+/// What a control connection has to do.
+enum Next {
+    /// Nothing more.
+    End(Ending),
+    /// What the directory asks.
+    Obey(Command),
+    /// What the host says.
+    Answer(Bytes),
+    /// The host gave a sign of life.
+    Alive,
+    /// A time that was waited for has come.
+    Time,
+}
+
 struct ControlConnection<'a> {
     state: &'a State,
-    link: &'a mut Link,
+    link: Link,
     host: HostId,
     boot: BootId,
     /// Whether the host is told which keys of its list are revoked.
@@ -118,39 +121,95 @@ struct ControlConnection<'a> {
     probes: Vec<(u64, oneshot::Sender<()>)>,
 }
 
-impl ControlConnection<'_> {
-    async fn run(&mut self, mut registration: Registration) -> Result<(), Ending> {
-        let soft = self.state.lifecycle.soft().clone();
-        let limits = self.state.limits();
+impl<'a> ControlConnection<'a> {
+    fn new(state: &'a State, link: Link, hello: &HostHello) -> Self {
+        let now = Instant::now();
+        Self {
+            state,
+            link,
+            host: HostId::of(&hello.key),
+            boot: hello.boot,
+            tells_revoked: hello.greeting.tells_revoked(),
+            heard: now,
+            pinged: now,
+            pings: 0,
+            probes: vec![],
+        }
+    }
+
+    /// Serves a host that is registered until its connection ends; why it ends.
+    async fn serve(&mut self, registration: Registration) -> Ending {
+        let _open = self.state.metrics.link("host");
+        tracing::info!("online");
+        if let Err(error) = self.state.store.saw_host(self.host, unix_now()).await {
+            return Refusal::from(error).into();
+        }
+        self.heard = Instant::now();
+        self.pinged = self.heard;
+        let ending = self.run(registration).await;
+        tracing::info!("control connection ended");
+        if let Err(error) = self.state.store.saw_host(self.host, unix_now()).await {
+            tracing::error!(%error, "when the host was last seen could not be stored");
+        }
+        ending
+    }
+
+    async fn run(&mut self, mut registration: Registration) -> Ending {
         loop {
-            let dead = self.heard + ms(limits.silence_ms);
-            let ping = (self.heard.max(self.pinged) + ms(limits.control_ping_ms)).min(dead);
-            let expiry = self.state.directory.next_expiry(self.host);
-            tokio::select! {
-                // Ends come first: a flood of frames must not keep a replaced connection alive. What the
-                // host sends comes before the clock, so that a frame which is here counts as heard.
-                biased;
-                why = registration.end.ended() => return Err(why.into()),
-                () = soft.cancelled() => return Err(Ending::Restarting),
-                Some(command) = registration.commands.recv() => self.obey(command).await?,
-                item = self.link.next() => {
-                    self.heard = Instant::now();
-                    match item {
-                        Some(Ok(Received::Bytes(frame))) => self.answer(&frame).await?,
-                        Some(Ok(Received::Alive)) => {}
-                        Some(Ok(Received::Closed)) | None => return Err(Ending::Gone),
-                        Some(Err(error)) => return Err(error.into()),
-                    }
-                }
-                () = sleep_until(expiry.unwrap_or(dead)), if expiry.is_some() => self.expire().await?,
-                () = sleep_until(ping) => {
-                    if Instant::now() >= dead {
-                        return Err(Refusal::timeout(Limit::Silence).into());
-                    }
-                    self.ping().await?;
-                }
+            // What it does is on the heap, as far as it waits for anything: mostly the connection waits for something to do.
+            let done = match self.next(&mut registration).await {
+                Next::End(ending) => return ending,
+                Next::Obey(command) => Box::pin(self.obey(command)).await,
+                Next::Answer(frame) => Box::pin(self.answer(&frame)).await,
+                Next::Alive => Ok(()),
+                Next::Time => Box::pin(self.look_at_the_clock()).await,
+            };
+            if let Err(ending) = done {
+                return ending;
             }
         }
+    }
+
+    /// Waits for what is to be done next.
+    async fn next(&mut self, registration: &mut Registration) -> Next {
+        let state = self.state;
+        let dead = self.heard + ms(state.limits().silence_ms);
+        let time = self.next_ping().min(dead);
+        let time = state.directory.next_expiry(self.host).map_or(time, |expiry| expiry.min(time));
+        let item = tokio::select! {
+            // Ends come first: a flood of frames must not keep a replaced connection alive. What the
+            // host sends comes before the clock, so that a frame which is here counts as heard.
+            biased;
+            why = registration.end.ended() => return Next::End(why.into()),
+            () = state.lifecycle.soft().cancelled() => return Next::End(Ending::Restarting),
+            Some(command) = registration.commands.recv() => return Next::Obey(command),
+            item = self.link.next() => item,
+            () = sleep_until(time) => return Next::Time,
+        };
+        self.heard = Instant::now();
+        match item {
+            Some(Ok(Received::Bytes(frame))) => Next::Answer(frame),
+            Some(Ok(Received::Alive)) => Next::Alive,
+            Some(Ok(Received::Closed)) | None => Next::End(Ending::Gone),
+            Some(Err(error)) => Next::End(error.into()),
+        }
+    }
+
+    /// When the host is asked for a sign of life unless it gives one before.
+    fn next_ping(&self) -> Instant {
+        self.heard.max(self.pinged) + ms(self.state.limits().control_ping_ms)
+    }
+
+    async fn look_at_the_clock(&mut self) -> Result<(), Ending> {
+        self.expire().await?;
+        let now = Instant::now();
+        if now >= self.heard + ms(self.state.limits().silence_ms) {
+            return Err(Refusal::timeout(Limit::Silence).into());
+        }
+        if now >= self.next_ping() {
+            self.ping().await?;
+        }
+        Ok(())
     }
 
     /// Does what the directory asks.
@@ -245,6 +304,6 @@ impl ControlConnection<'_> {
     }
 
     async fn send(&mut self, frame: RelayToPeer) -> Result<(), Ending> {
-        Ok(send(self.link, frame.encode(), ms(self.state.limits().write_ms)).await?)
+        Ok(send(&mut self.link, frame.encode(), ms(self.state.limits().write_ms)).await?)
     }
 }

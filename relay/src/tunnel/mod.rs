@@ -22,6 +22,7 @@ pub(crate) mod ws;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use reachback_proto::endpoint::Endpoint;
 
 use crate::link::Link;
@@ -30,16 +31,36 @@ use ending::finish;
 
 /// Serves one peer from challenge to close.
 pub(crate) async fn serve(state: Arc<State>, mut link: Link, endpoint: Endpoint, from: IpAddr) {
-    // Each kind of peer has its own part on the heap. Else all would have the room of the one that needs most, and of the greeting.
-    let result = match Box::pin(greet::greet(&state, &mut link, endpoint, from)).await {
-        Ok(greet::Hello::Host(hello)) => Box::pin(host::serve(&state, &mut link, hello)).await,
-        // These hand their link on; what is left of it is closed where it ends.
-        Ok(greet::Hello::Data(hello)) => return Box::pin(data::serve(&state, link, hello)).await,
-        Ok(greet::Hello::Device(hello)) => return Box::pin(device::serve(&state, link, hello)).await,
-        Ok(greet::Hello::Pairing(hello)) => return Box::pin(device::serve_pairing(&state, link, hello, from)).await,
-        Err(ending) => Err(ending),
+    // What a link goes through is on the heap, part by part. Most links wait for hours, and a future
+    // has the room of the largest part that it awaits for as long as it lives.
+    let serving: BoxFuture<'_, ()> = match Box::pin(greet::greet(&state, &mut link, endpoint, from)).await {
+        Ok(greet::Hello::Host(hello)) => Box::pin(host::serve(&state, link, hello)),
+        Ok(greet::Hello::Data(hello)) => Box::pin(data::serve(&state, link, hello)),
+        Ok(greet::Hello::Device(hello)) => Box::pin(device::serve(&state, link, hello)),
+        Ok(greet::Hello::Pairing(hello)) => Box::pin(device::serve_pairing(&state, link, hello, from)),
+        Err(ending) => finish(&state, link, ending),
     };
-    if let Err(ending) = result {
-        finish(&state, &mut link, ending).await;
+    serving.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The room of a future that a function of three arguments makes, in bytes.
+    fn room<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_link_that_only_waits_takes_no_room_for_what_it_may_do_later() {
+        let rooms = [
+            ("host", room::<&'static State, _, _, _>(host::serve)),
+            ("host_data", room::<&'static State, _, _, _>(data::serve)),
+            ("device", room::<&'static Arc<State>, _, _, _>(device::serve)),
+        ];
+        for (link, room) in rooms {
+            assert!(room <= 1280, "the future of a {link} link takes {room} bytes for as long as the link is there");
+        }
     }
 }

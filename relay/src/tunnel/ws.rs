@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::link::{LinkError, Received, Sent, Transport};
+use crate::link::{Link, LinkError, Received, Sent, Transport};
 use crate::peer::Connection;
 
 /// Buffers of one connection, each way. 4 KiB costs no throughput and an eighth of the default's memory.
@@ -50,8 +50,27 @@ pub(crate) fn upgrade(request: &Request) -> Result<Response, impl std::error::Er
     create_response_with_body(request, Body::empty)
 }
 
+/// The server's end, after the HTTP upgrade or a stream's first byte. Messages are as long as the endpoint needs, and
+/// until [`Transport::welcome`] the peer may send `hello_bytes` in all.
+///
+/// `connection` counts as open for as long as the link lives.
+pub(crate) fn accept<S>(
+    stream: S,
+    hello_bytes: usize,
+    endpoint: Endpoint,
+    connection: Arc<Connection>,
+) -> BoxFuture<'static, Link>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    Box::pin(async move {
+        let link: Link = Box::new(WsLink::accept(stream, hello_bytes, endpoint, connection).await);
+        link
+    })
+}
+
 /// A WebSocket over `S`.
-pub(crate) struct WsLink<S> {
+struct WsLink<S> {
     socket: WebSocketStream<Allowance<S>>,
     /// The socket failed on reading and reads no more; bytes that still come are thrown away below it.
     failed: bool,
@@ -61,11 +80,7 @@ pub(crate) struct WsLink<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> WsLink<S> {
-    /// The server's end, after the HTTP upgrade or a stream's first byte. Messages are as long as the endpoint needs, and
-    /// until [`Transport::welcome`] the peer may send `hello_bytes` in all.
-    ///
-    /// `connection` counts as open for as long as the link lives.
-    pub(crate) async fn accept(stream: S, hello_bytes: usize, endpoint: Endpoint, connection: Arc<Connection>) -> Self {
+    async fn accept(stream: S, hello_bytes: usize, endpoint: Endpoint, connection: Arc<Connection>) -> Self {
         let (max_message, read_buffer) = match endpoint {
             Endpoint::Host => (MAX_CONTROL, CONTROL_BUFFER),
             Endpoint::HostData | Endpoint::Device => (MAX_CIRCUIT_CHUNK, BUFFER),
