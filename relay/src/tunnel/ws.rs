@@ -30,11 +30,12 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use crate::link::{Link, LinkError, Received, Sent, Transport};
 use crate::peer::Connection;
 
-/// Buffers of one connection, each way. 4 KiB costs no throughput and an eighth of the default's memory.
-const BUFFER: usize = 4 * 1024;
+/// What is read at once, which each connection has room for as long as it is there: enough for most frames and small messages.
+/// Of larger ones TLS has a whole record ready, so that less at once costs no throughput that could be measured beside 4 KiB.
+const READ_BUFFER: usize = 1024;
 
-/// What is read at once of a host's own link: its frames have some hundred bytes, and there is one for each host.
-const CONTROL_BUFFER: usize = 1024;
+/// What waits at most before it is handed to TLS.
+const WRITE_BUFFER: usize = 4 * 1024;
 
 /// What a frame header may add to a message of the size limit, masks and a ping or two included.
 const FRAMING: usize = 64;
@@ -81,13 +82,13 @@ struct WsLink<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> WsLink<S> {
     async fn accept(stream: S, hello_bytes: usize, endpoint: Endpoint, connection: Arc<Connection>) -> Self {
-        let (max_message, read_buffer) = match endpoint {
-            Endpoint::Host => (MAX_CONTROL, CONTROL_BUFFER),
-            Endpoint::HostData | Endpoint::Device => (MAX_CIRCUIT_CHUNK, BUFFER),
+        let max_message = match endpoint {
+            Endpoint::Host => MAX_CONTROL,
+            Endpoint::HostData | Endpoint::Device => MAX_CIRCUIT_CHUNK,
         };
         let config = WebSocketConfig::default()
-            .read_buffer_size(read_buffer)
-            .write_buffer_size(BUFFER)
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(WRITE_BUFFER)
             // What is written stays within one message and a buffer, because the sink waits for the
             // socket before it takes the next; this only catches a mistake.
             .max_write_buffer_size(2 * MAX_CIRCUIT_CHUNK)

@@ -156,12 +156,12 @@ const ENDPOINTS: [Endpoint; 3] = [Endpoint::Host, Endpoint::HostData, Endpoint::
 
 /// As `WsLink::accept` has it (`relay/src/tunnel/ws.rs`).
 fn ws_settings(endpoint: Endpoint) -> WebSocketConfig {
-    let (max_message, read_buffer) = match endpoint {
-        Endpoint::Host => (MAX_CONTROL, 1024),
-        Endpoint::HostData | Endpoint::Device => (MAX_CIRCUIT_CHUNK, 4 * 1024),
+    let max_message = match endpoint {
+        Endpoint::Host => MAX_CONTROL,
+        Endpoint::HostData | Endpoint::Device => MAX_CIRCUIT_CHUNK,
     };
     WebSocketConfig::default()
-        .read_buffer_size(read_buffer)
+        .read_buffer_size(1024)
         .write_buffer_size(4 * 1024)
         .max_write_buffer_size(2 * MAX_CIRCUIT_CHUNK)
         .max_message_size(Some(max_message))
