@@ -85,6 +85,12 @@ impl Lifecycle {
     }
 }
 
+/// The room in bytes that a task takes for as long as it is there, from what makes it of its arguments.
+#[cfg(test)]
+pub(crate) fn room<Arguments, Task: Future>(_: impl FnOnce(Arguments) -> Task) -> usize {
+    size_of::<Task>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use crate::door::Place;
 use crate::metrics::Open;
@@ -12,25 +12,25 @@ use crate::metrics::Open;
 pub(crate) struct Connection {
     /// Its place among all others.
     pub(crate) place: Place,
-    welcomed: CancellationToken,
+    welcomed: Notify,
     _open: Open,
 }
 
 impl Connection {
     /// A connection in its place; `open` counts it among those that are open.
     pub(crate) fn new(place: Place, open: Open) -> Self {
-        Self { place, welcomed: CancellationToken::new(), _open: open }
+        Self { place, welcomed: Notify::new(), _open: open }
     }
 
     /// A peer at its other end is let in.
     pub(crate) fn welcome(&self) {
         self.place.keep();
-        self.welcomed.cancel();
+        self.welcomed.notify_one();
     }
 
-    /// Returns once a peer was let in.
+    /// Returns when a peer was let in since this was last asked: one asks.
     pub(crate) async fn welcomed(&self) {
-        self.welcomed.cancelled().await;
+        self.welcomed.notified().await;
     }
 }
 

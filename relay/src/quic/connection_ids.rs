@@ -5,6 +5,8 @@
 //! peer that got one of another connection is never answered: with 2,000 hosts and their devices at a relay that is one of
 //! a thousand. Here it is 64 bits.
 
+use std::sync::Arc;
+
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -12,14 +14,14 @@ use ring::rand::{SecureRandom, SystemRandom};
 const RANDOM: usize = 8;
 const TAG: usize = 4;
 
-/// Makes ids, and knows them.
+/// Makes ids, and knows them. Each connection has one: they share the key.
 pub(super) struct ConnectionIds {
-    key: hmac::Key,
+    key: Arc<hmac::Key>,
     rng: SystemRandom,
 }
 
 impl ConnectionIds {
-    pub(super) fn new(key: hmac::Key) -> Self {
+    pub(super) fn new(key: Arc<hmac::Key>) -> Self {
         Self { key, rng: SystemRandom::new() }
     }
 }
@@ -57,7 +59,7 @@ mod tests {
     use super::*;
 
     fn ids(key: u8) -> ConnectionIds {
-        ConnectionIds::new(hmac::Key::new(hmac::HMAC_SHA256, &[key; 32]))
+        ConnectionIds::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[key; 32])))
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn transport(limits: &Limits) -> TransportConfig {
 struct Secrets {
     tokens: Arc<hkdf::Prk>,
     resets: Arc<hmac::Key>,
-    connection_ids: hmac::Key,
+    connection_ids: Arc<hmac::Key>,
 }
 
 impl Secrets {
@@ -124,7 +124,7 @@ impl Secrets {
         let tokens = root.expand(&[b"tokens"], HKDF_SHA256).expect(expanded).into();
         let resets = root.expand(&[b"resets"], HMAC_SHA256).expect(expanded).into();
         let connection_ids = root.expand(&[b"connection ids"], HMAC_SHA256).expect(expanded).into();
-        Self { tokens: Arc::new(tokens), resets: Arc::new(resets), connection_ids }
+        Self { tokens: Arc::new(tokens), resets: Arc::new(resets), connection_ids: Arc::new(connection_ids) }
     }
 }
 

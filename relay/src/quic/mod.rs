@@ -16,6 +16,7 @@ mod stream;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures_util::future::OptionFuture;
 use quinn::{ConnectionError, Incoming, VarInt};
 use reachback_proto::endpoint::Endpoint;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::door::Door;
 use crate::limits::{Limit, ms};
+use crate::link::Link;
 use crate::peer::Connection;
 use crate::state::State;
 use crate::tunnel;
@@ -43,7 +45,8 @@ const DIALS: usize = 16;
 
 /// Streams that a connection may have at once once it was let in; twice as many whenever half of them are there. quinn keeps
 /// an entry in two tables for each that may come, some 70 bytes: 11 KiB for all that a host may have, which most never need.
-const STREAMS_AT_FIRST: usize = 8;
+/// A table has a power of two of places and leaves an eighth of them free, so one more would make both twice as large.
+const STREAMS_AT_FIRST: usize = 7;
 
 /// Accepts until the relay stops.
 pub(crate) async fn accept(state: Arc<State>, door: Arc<Door>, endpoint: quinn::Endpoint) {
@@ -80,60 +83,90 @@ pub(crate) async fn accept(state: Arc<State>, door: Arc<Door>, endpoint: quinn::
     }
 }
 
-/// Serves a connection until it ends.
-async fn serve(state: Arc<State>, incoming: Incoming, peer: Arc<Connection>) {
-    let limits = state.limits();
-    let unproven = Instant::now() + ms(limits.unproven_ms);
-    let Ok(handshake) = incoming.accept() else { return };
-    let put_out = peer.place.put_out();
-    let handshake = timeout(ms(limits.tls_handshake_ms), handshake);
-    let quic = match put_out.run_until_cancelled(handshake).await {
-        Some(Ok(Ok(quic))) => quic,
-        Some(Ok(Err(error))) => return tracing::debug!(how = how(&error), "a QUIC handshake failed"),
-        Some(Err(_)) => return state.metrics.limit(Limit::TlsHandshake),
-        None => return,
-    };
-    tracing::debug!("a QUIC connection is open");
-    let streams = TaskTracker::new();
-    // It is asked below whether there are any; more may come.
-    streams.close();
-    let mut is_welcome = false;
-    let mut room = 0;
-    loop {
-        let unused = async {
-            streams.wait().await;
-            sleep(ms(limits.hello_ms)).await;
-        };
-        tokio::select! {
-            biased;
-            () = state.lifecycle.soft().cancelled() => break,
-            () = put_out.cancelled() => return quic.close(DONE, b""),
-            () = peer.welcomed(), if !is_welcome => {
-                is_welcome = true;
-                quic.set_receive_window(RECEIVE_WINDOW);
-                room = more_streams(&quic, &state, STREAMS_AT_FIRST);
-            }
-            stream = quic.accept_bi() => match stream {
-                Ok((send, receive)) => {
-                    let stream = Stream::new(send, receive, streams.token());
-                    let from = quic.remote_address().ip();
-                    state.lifecycle.spawn(open(state.clone(), stream, peer.clone(), from));
-                    if is_welcome && streams.len() > room / 2 {
-                        room = more_streams(&quic, &state, room * 2);
+/// Serves a connection until it ends. What it begins with is on the heap and goes when it has begun: most connections wait for
+/// hours, and a future has the room of the largest part that it awaits for as long as it lives.
+fn serve(state: Arc<State>, incoming: Incoming, peer: Arc<Connection>) -> impl Future<Output = ()> + Send {
+    let handshake = Box::pin(shake_hands(state.clone(), incoming, peer.clone()));
+    let until = Instant::now() + ms(state.limits().unproven_ms);
+    let mut stranger = Some(Box::pin(stranger(peer.clone(), until)));
+    async move {
+        let Some(quic) = handshake.await else { return };
+        let streams = TaskTracker::new();
+        // It is asked below whether there are any; more may come.
+        streams.close();
+        let mut room = 0;
+        loop {
+            let unused = async {
+                streams.wait().await;
+                Box::pin(sleep(ms(state.limits().hello_ms))).await;
+            };
+            tokio::select! {
+                biased;
+                () = state.lifecycle.soft().cancelled() => break,
+                Some(ended) = OptionFuture::from(stranger.as_mut()) => match ended {
+                    Stranger::LetIn => {
+                        stranger = None;
+                        quic.set_receive_window(RECEIVE_WINDOW);
+                        room = more_streams(&quic, &state, STREAMS_AT_FIRST);
                     }
-                }
-                Err(error) => return tracing::debug!(how = how(&error), "a QUIC connection ended"),
-            },
-            () = sleep_until(unproven), if !is_welcome => {
-                state.metrics.limit(Limit::UnprovenTime);
-                break;
+                    Stranger::PutOut => return quic.close(DONE, b""),
+                    Stranger::Late => {
+                        state.metrics.limit(Limit::UnprovenTime);
+                        break;
+                    }
+                },
+                stream = quic.accept_bi() => match stream {
+                    Ok((send, receive)) => {
+                        let stream = Stream::new(send, receive, streams.token());
+                        let from = quic.remote_address().ip();
+                        state.lifecycle.spawn(open(state.clone(), stream, peer.clone(), from));
+                        if stranger.is_none() && streams.len() > room / 2 {
+                            room = more_streams(&quic, &state, room * 2);
+                        }
+                    }
+                    Err(error) => return tracing::debug!(how = how(&error), "a QUIC connection ended"),
+                },
+                () = unused => break,
             }
-            () = unused => break,
         }
+        // Each says goodbye for itself.
+        streams.wait().await;
+        quic.close(DONE, b"");
     }
-    // Each says goodbye for itself.
-    streams.wait().await;
-    quic.close(DONE, b"");
+}
+
+/// A connection with whoever comes; `None` where there is none in time.
+async fn shake_hands(state: Arc<State>, incoming: Incoming, peer: Arc<Connection>) -> Option<quinn::Connection> {
+    let handshake = timeout(ms(state.limits().tls_handshake_ms), incoming.accept().ok()?);
+    match peer.place.put_out().run_until_cancelled(handshake).await? {
+        Ok(Ok(quic)) => {
+            tracing::debug!("a QUIC connection is open");
+            return Some(quic);
+        }
+        Ok(Err(error)) => tracing::debug!(how = how(&error), "a QUIC handshake failed"),
+        Err(_) => state.metrics.limit(Limit::TlsHandshake),
+    }
+    None
+}
+
+/// How a peer's time as a stranger ends.
+enum Stranger {
+    LetIn,
+    /// A newcomer has taken its place.
+    PutOut,
+    /// It had time to prove itself, and did not.
+    Late,
+}
+
+async fn stranger(peer: Arc<Connection>, until: Instant) -> Stranger {
+    let put_out = peer.place.put_out();
+    tokio::select! {
+        biased;
+        // Who was put out in this very moment is out.
+        () = peer.welcomed() => if put_out.is_cancelled() { Stranger::PutOut } else { Stranger::LetIn },
+        () = put_out.cancelled() => Stranger::PutOut,
+        () = sleep_until(until) => Stranger::Late,
+    }
 }
 
 /// How a connection ended. What its peer gave as a reason is the peer's text, and stays out of the log.
@@ -160,14 +193,42 @@ fn more_streams(quic: &quinn::Connection, state: &State, wanted: usize) -> usize
     room
 }
 
-/// Serves a stream: a link, once its first byte has said what for.
-async fn open(state: Arc<State>, mut stream: Stream, peer: Arc<Connection>, from: IpAddr) {
+/// Serves a stream: a link, once its first byte has said what for. How it becomes one is on the heap, as in [`serve`].
+fn open(state: Arc<State>, stream: Stream, peer: Arc<Connection>, from: IpAddr) -> impl Future<Output = ()> + Send {
+    let link = Box::pin(link(state.clone(), stream, peer));
+    async move {
+        if let Some((endpoint, link)) = link.await {
+            tunnel::serve(state, link, endpoint, from).await;
+        }
+    }
+}
+
+/// What a stream is for, and the link on it; `None` where it does not say so in time.
+async fn link(state: Arc<State>, mut stream: Stream, peer: Arc<Connection>) -> Option<(Endpoint, Link)> {
     let Ok(first) = timeout(ms(state.limits().hello_ms), stream.first_byte()).await else {
-        return state.metrics.limit(Limit::Hello);
+        state.metrics.limit(Limit::Hello);
+        return None;
     };
     let Some(endpoint) = first.and_then(Endpoint::from_byte) else {
-        return tracing::debug!("a QUIC stream is for nothing that this relay knows");
+        tracing::debug!("a QUIC stream is for nothing that this relay knows");
+        return None;
     };
-    let link = ws::accept(stream, state.limits().hello_bytes, endpoint, peer).await;
-    tunnel::serve(state, link, endpoint, from).await;
+    Some((endpoint, ws::accept(stream, state.limits().hello_bytes, endpoint, peer).await))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::room;
+
+    #[test]
+    fn a_connection_that_only_waits_takes_no_room_for_how_it_began() {
+        let rooms = [
+            ("connection", 384, room(|(state, incoming, peer)| serve(state, incoming, peer))),
+            ("stream", 192, room(|(state, stream, peer, from)| open(state, stream, peer, from))),
+        ];
+        for (what, most, room) in rooms {
+            assert!(room <= most, "the future of a QUIC {what} takes {room} bytes for as long as it is there");
+        }
+    }
 }

@@ -46,18 +46,14 @@ pub(crate) async fn serve(state: Arc<State>, mut link: Link, endpoint: Endpoint,
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The room of a future that a function of three arguments makes, in bytes.
-    fn room<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
-        size_of::<F>()
-    }
+    use crate::lifecycle::room;
 
     #[test]
     fn a_link_that_only_waits_takes_no_room_for_what_it_may_do_later() {
         let rooms = [
-            ("host", room::<&'static State, _, _, _>(host::serve)),
-            ("host_data", room::<&'static State, _, _, _>(data::serve)),
-            ("device", room::<&'static Arc<State>, _, _, _>(device::serve)),
+            ("host", room(|(state, link, hello): (&'static State, _, _)| host::serve(state, link, hello))),
+            ("host_data", room(|(state, link, hello): (&'static State, _, _)| data::serve(state, link, hello))),
+            ("device", room(|(state, link, hello): (&'static Arc<State>, _, _)| device::serve(state, link, hello))),
         ];
         for (link, room) in rooms {
             assert!(room <= 1280, "the future of a {link} link takes {room} bytes for as long as the link is there");
