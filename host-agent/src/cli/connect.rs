@@ -14,7 +14,9 @@ use reachback_proto::frame::{ByeReason, LOCAL_ENVIRONMENT};
 use reachback_proto::ids::{DeviceId, HostId};
 use reachback_proto::scope::Scope;
 use reachback_proto::words::{quote, shell_word};
+use reachback_relay::vital;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -294,8 +296,11 @@ impl Connected {
         let listener = LocalListener::bind(path)?;
         let (remote, outcome, environment) =
             (Arc::clone(&self.remote), Arc::clone(&self.outcome), environment.to_owned());
-        let serving = async move { local_socket::serve(listener, remote, &environment, outcome).await };
-        Ok(self.remote.vital().watch_finite("the local socket", serving))
+        // On a worker: from the main thread each client would have to cross over to one.
+        let mut serving = JoinSet::new();
+        serving.spawn(async move { local_socket::serve(listener, remote, &environment, outcome).await });
+        let served = async move { serving.join_next().await.map_or((), vital::raise) };
+        Ok(self.remote.vital().watch_finite("the local socket", served))
     }
 
     /// Says what the terminal UI could not, now that the terminal is free again.

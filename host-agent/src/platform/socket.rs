@@ -132,7 +132,7 @@ async fn connect_as(path: &Path, uid: u32) -> Result<LocalStream, SocketError> {
         }
         _ => SocketError::Io { path: path.to_owned(), source },
     };
-    let (target, metadata) = look(path.to_owned()).await.map_err(io)?;
+    let (target, metadata) = look(path).map_err(io)?;
     if !imp::is_socket(&metadata) {
         return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a socket")));
     }
@@ -142,15 +142,12 @@ async fn connect_as(path: &Path, uid: u32) -> Result<LocalStream, SocketError> {
     Ok(stream)
 }
 
-/// What is at the end of the links that a path goes by. One visit to a thread that may wait for the disk: each takes as long as
-/// a message's way through the host.
-async fn look(path: PathBuf) -> io::Result<(PathBuf, Metadata)> {
-    let looking = tokio::task::spawn_blocking(move || {
-        let target = fs::canonicalize(path)?;
-        let metadata = fs::symlink_metadata(&target)?;
-        Ok((target, metadata))
-    });
-    looking.await.map_err(io::Error::other)?
+/// What is at the end of the links that a path goes by. On the spot: connecting looks the path up on this thread, too, and a visit
+/// to a thread that may wait for the disk takes as long as a message's way through the host.
+fn look(path: &Path) -> io::Result<(PathBuf, Metadata)> {
+    let target = fs::canonicalize(path)?;
+    let metadata = fs::symlink_metadata(&target)?;
+    Ok((target, metadata))
 }
 
 /// Connects to a socket that a person named, of this user or of root, with a process of the same one behind it.
@@ -165,7 +162,7 @@ async fn connect_named_as(path: &Path, uid: u32) -> Result<LocalStream, SocketEr
         Some(0) => 0,
         _ => uid,
     };
-    let (Ok(named), Ok(socket)) = (tokio::fs::symlink_metadata(path).await, tokio::fs::metadata(path).await) else {
+    let (Ok(named), Ok(socket)) = (fs::symlink_metadata(path), fs::metadata(path)) else {
         // It says why not.
         return connect_as(path, uid).await;
     };
